@@ -1,0 +1,126 @@
+"""Tokenized judgment rows to the tensors of one forward pass, either left-padded or packed along shared prefixes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class JudgmentCollator:
+    """Build a batch whose judgment positions are known.
+
+    Every feature holds `input_ids` (a prompt that ends where the answer begins) and, for training,
+    `label_distribution` (K floats),
+    `reference` (index of the reference label) and `num_annotators`.
+
+    Args:
+        pad_token_id (`int`): fills the gaps; masked out.
+        pad_to_multiple_of (`int`, defaults to 16): rounds lengths up, so that kernels compiled per shape (oneDNN,
+            torch.compile) are reused.
+        share_prefixes (`bool`, defaults to `False`): pack the rows into one sequence in which a common beginning
+            stands once.
+
+    Returns a dict with, for B rows padded to T tokens:
+
+        - `label_distribution` `(B, K)` float32, `reference` `(B,)` int64, `num_annotators` `(B,)` int64, where the
+          features have them;
+        - left-padded: `input_ids`, `attention_mask`, `position_ids`, all `(B, T)` int64. The judgment position is the
+          last one;
+        - packed: `input_ids` and `position_ids` `(1, T)`, `attention_mask` `(1, 1, T, T)` bool, `judgment_positions`
+          `(B,)`.
+
+    Example:
+        >>> collate = JudgmentCollator(pad_token_id=0, pad_to_multiple_of=1)
+        >>> collate([{"input_ids": [5, 6, 7]}, {"input_ids": [5, 8]}])
+        {'input_ids': tensor([[5, 6, 7], [0, 5, 8]]),
+         'attention_mask': tensor([[1, 1, 1], [0, 1, 1]]),
+         'position_ids': tensor([[0, 1, 2], [0, 0, 1]])}
+    """
+
+    pad_token_id: int
+    pad_to_multiple_of: int = 16
+    share_prefixes: bool = False
+
+    def __call__(self, features: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+        batch: dict[str, Tensor] = {}
+        # The targets come first: Trainer takes the batch size from the first tensor, and a pack has one row.
+        if "label_distribution" in features[0]:
+            batch["label_distribution"] = torch.tensor(
+                [f["label_distribution"] for f in features], dtype=torch.float32
+            )
+            batch["reference"] = torch.tensor([f["reference"] for f in features], dtype=torch.int64)
+            batch["num_annotators"] = torch.tensor([f["num_annotators"] for f in features], dtype=torch.int64)
+        rows = [list(f["input_ids"]) for f in features]
+        batch.update(self._pack(rows) if self.share_prefixes else self._pad_left(rows))
+        return batch
+
+    def _round_up(self, length: int) -> int:
+        multiple = max(self.pad_to_multiple_of, 1)
+        return -(-length // multiple) * multiple
+
+    def _pad_left(self, rows: list[list[int]]) -> dict[str, Tensor]:
+        width = self._round_up(max(map(len, rows)))
+        input_ids = torch.full((len(rows), width), self.pad_token_id, dtype=torch.int64)
+        attention_mask = torch.zeros_like(input_ids)
+        for i, row in enumerate(rows):
+            input_ids[i, width - len(row) :] = torch.tensor(row)
+            attention_mask[i, width - len(row) :] = 1
+        # Models differ in whether they derive positions from the mask (GPT-2 does not): always say them.
+        position_ids = (attention_mask.cumsum(-1) - 1).clamp(min=0)
+        return {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": position_ids}
+
+    def _pack(self, rows: list[list[int]]) -> dict[str, Tensor]:
+        """Lay the rows out as a prefix tree: sorted, every row adds only what its predecessor does not begin with.
+
+        A token sees its ancestors in the tree, that is: its own row. Its position id is its depth.
+        """
+        order = sorted(range(len(rows)), key=rows.__getitem__)
+        tokens: list[int] = []
+        depths: list[int] = []
+        paths: list[tuple[list[int], int, int]] = []  # (indices of the row's tokens, first own depth, first own index)
+        path: list[int] = []
+        previous: list[int] = []
+        judgment_positions = [0] * len(rows)
+        for i in order:
+            row = rows[i]
+            shared = 0
+            while shared < min(len(row), len(previous)) and row[shared] == previous[shared]:
+                shared += 1
+            start = len(tokens)
+            tokens.extend(row[shared:])
+            depths.extend(range(shared, len(row)))
+            path = path[:shared] + list(range(start, len(tokens)))
+            paths.append((path, shared, start))
+            judgment_positions[i] = path[-1]
+            previous = row
+        width = self._round_up(len(tokens))
+        mask = torch.zeros(width, width, dtype=torch.bool)
+        for path, shared, start in paths:
+            own = len(path) - shared
+            mask[start : start + own, path[:shared]] = True
+            mask[start : start + own, start : start + own] = torch.ones(own, own, dtype=torch.bool).tril()
+        # Padding sees itself: a row of an attention mask without any True is NaN, and NaN times zero weight spreads.
+        mask.fill_diagonal_(True)
+        padding = width - len(tokens)
+        return {
+            "input_ids": torch.tensor([tokens + [self.pad_token_id] * padding]),
+            "attention_mask": mask[None, None],
+            "position_ids": torch.tensor([depths + [0] * padding]),
+            "judgment_positions": torch.tensor(judgment_positions),
+        }
+
+
+def judgment_logits(model: torch.nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    """Next-token logits `(B, V)` at the judgment position of every row of a collated batch; never `(B, T, V)`.
+
+    `model` is called as it is given, wrapped by DDP, DeepSpeed, FSDP or PEFT, without labels.
+    """
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask", "position_ids")}
+    if "judgment_positions" in batch:
+        return model(**inputs, logits_to_keep=batch["judgment_positions"], use_cache=False).logits[0]
+    return model(**inputs, logits_to_keep=1, use_cache=False).logits[:, -1]

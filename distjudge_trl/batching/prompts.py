@@ -1,0 +1,76 @@
+"""From prompt messages to prompt text and token ids. Trainer and judges share it, so both read the same judgment
+position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from distjudge_trl.errors import JudgmentDataError
+
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Messages = Sequence[dict[str, str]]
+
+# How a prompt ends for models without a chat template. A line break, not a blank: many vocabularies keep "\n" apart
+# from what follows, while a trailing blank would merge with the answer.
+PLAIN_ANSWER_CUE = "\n\nAnswer:\n"
+
+
+def render_prompt(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> str:
+    """Text of a prompt that ends where the answer begins.
+
+    With a chat template, the template with its generation prompt (`enable_thinking=False`, so that models which think
+    first are asked not to; templates that do not know the flag ignore it). Without one, the messages' contents
+    separated by blank lines, and an answer cue.
+    """
+    if tokenizer.chat_template is None:
+        return "\n\n".join(message["content"] for message in messages) + PLAIN_ANSWER_CUE
+    text = tokenizer.apply_chat_template(
+        list(messages), tokenize=False, add_generation_prompt=True, enable_thinking=False
+    )
+    return str(text)
+
+
+def encode_prompts(
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Messages],
+    *,
+    max_length: int | None = None,
+    ids: Sequence[str] | None = None,
+    source: str | None = None,
+) -> list[list[int]]:
+    """Token ids of rendered prompts.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`): the judge's tokenizer.
+        prompts (`Sequence` of message lists): what to render.
+        max_length (`int`, *optional*): longest prompt allowed, in tokens. Nothing is cut: the end of a prompt is the
+            answer cue.
+        ids, source (*optional*): named in errors.
+
+    Raises:
+        [`JudgmentDataError`]: a prompt longer than `max_length`.
+    """
+    texts = [render_prompt(tokenizer, prompt) for prompt in prompts]
+    # A chat template writes its own special tokens; plain text needs the tokenizer's (such as <s>).
+    encoded: Any = tokenizer(
+        texts, add_special_tokens=tokenizer.chat_template is None, padding=False, truncation=False
+    )
+    input_ids: list[list[int]] = encoded["input_ids"]
+    for i, row in enumerate(input_ids):
+        if max_length is not None and len(row) > max_length:
+            raise JudgmentDataError(
+                f"the prompt has {len(row)} tokens, more than max_length={max_length}",
+                source=source,
+                row=ids[i] if ids is not None else i + 1,
+                field="prompt",
+                fix=(
+                    "Raise --max_length or shorten the material; the prompt is never cut, because its end asks for the"
+                    " answer."
+                ),
+            )
+    return input_ids

@@ -1,0 +1,253 @@
+"""Judgment records: the rows that everything else is fed with, and their validation.
+
+One record is one item that several people judged, in TRL's conversational prompt-completion format plus the
+distribution of their answers, so that a plain `SFTTrainer` trains the single-point baseline on the very same rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from datasets import Dataset, Features, List, Value
+
+from distjudge_trl.errors import JudgmentDataError
+from distjudge_trl.labels import LabelSpace
+
+
+# A distribution must sum to 1 within this.
+SUM_TOLERANCE = 1e-6
+
+_MESSAGES = List({"role": Value("string"), "content": Value("string")})
+
+RECORD_FEATURES = Features(
+    {
+        "id": Value("string"),
+        "group": Value("string"),
+        "prompt": _MESSAGES,
+        "completion": _MESSAGES,
+        "label_distribution": List(Value("float64")),
+        "num_annotators": Value("int64"),
+    }
+)
+
+
+def votes_to_counts(
+    votes: Sequence[str] | Mapping[str, float],
+    label_space: LabelSpace,
+    *,
+    source: str | None = None,
+    row: int | str | None = None,
+    field: str = "votes",
+) -> list[int]:
+    """Count votes per label.
+
+    Args:
+        votes (`Sequence[str]` or `Mapping[str, float]`): one answer per annotator, or answer to count. Synonyms and
+            any case are understood.
+        label_space ([`LabelSpace`]): K labels.
+        source, row, field (*optional*): named in errors.
+
+    Returns:
+        `list[int]`: K counts.
+
+    Raises:
+        [`JudgmentDataError`]: no votes, an unknown label, a count that is negative, NaN or not whole.
+    """
+    counts = [0] * len(label_space)
+    items = votes.items() if isinstance(votes, Mapping) else ((vote, 1) for vote in votes)
+    for answer, count in items:
+        try:
+            index = label_space.index(answer)
+        except KeyError as error:
+            raise JudgmentDataError(
+                str(error.args[0]),
+                source=source,
+                row=row,
+                field=field,
+                fix="Add it to the synonyms, or correct the row.",
+            ) from None
+        if not isinstance(count, (int, float)) or not math.isfinite(count) or count < 0 or count != int(count):
+            raise JudgmentDataError(
+                f"the count of {answer!r} is {count!r}, not a whole number of at least 0",
+                source=source,
+                row=row,
+                field=field,
+            )
+        counts[index] += int(count)
+    if not sum(counts):
+        raise JudgmentDataError(
+            "no votes", source=source, row=row, field=field, fix="Every item needs at least one annotator."
+        )
+    return counts
+
+
+def make_record(
+    *,
+    id: str,
+    group: str,
+    prompt: Sequence[Mapping[str, str]],
+    counts: Sequence[int],
+    label_space: LabelSpace,
+) -> dict[str, Any]:
+    """A judgment record from vote counts `(K,)`: eq. 1 for the distribution, eq. 3 for the completion.
+
+    Ties in the majority go to the first label in the label space's order, so the rule does not depend on row order or
+    seeds.
+    """
+    total = sum(counts)
+    reference = max(range(len(counts)), key=lambda k: counts[k])
+    return {
+        "id": id,
+        "group": group,
+        "prompt": [dict(message) for message in prompt],
+        "completion": [{"role": "assistant", "content": label_space.labels[reference]}],
+        "label_distribution": [count / total for count in counts],
+        "num_annotators": total,
+    }
+
+
+def build_dataset(
+    records: Iterable[Mapping[str, Any]], label_space: LabelSpace, *, source: str | None = None
+) -> Dataset:
+    """Validated `datasets.Dataset` of judgment records.
+
+    Raises:
+        [`JudgmentDataError`]: as [`validate_records`]; also when there are no records at all.
+    """
+    rows = list(records)
+    if not rows:
+        raise JudgmentDataError("holds no records", source=source, fix="Check the path and the file's content.")
+    validate_records(rows, label_space, source=source)
+    return Dataset.from_list([{name: row[name] for name in RECORD_FEATURES} for row in rows], features=RECORD_FEATURES)
+
+
+def validate_records(
+    records: Iterable[Mapping[str, Any]], label_space: LabelSpace, *, source: str | None = None
+) -> None:
+    """Check every record against the schema; the first violation raises.
+
+    Raises:
+        [`JudgmentDataError`]: a missing column; an empty or repeated id; a prompt that is no list of messages; a
+            completion that is not one assistant message with a known label; a distribution of wrong length, with NaN
+            or a negative value, or not summing to 1 within 1e-6; fewer than one annotator. The message names source,
+            row and field.
+    """
+    seen: set[str] = set()
+    for number, record in enumerate(records, start=1):
+        missing = [name for name in RECORD_FEATURES if name not in record]
+        if missing:
+            raise JudgmentDataError(
+                "is missing",
+                source=source,
+                row=number,
+                field=missing[0],
+                fix=f"A judgment record has the columns {', '.join(RECORD_FEATURES)}.",
+            )
+        record_id = record["id"]
+        if not isinstance(record_id, str) or not record_id:
+            raise JudgmentDataError(
+                f"must be a non-empty string, got {record_id!r}", source=source, row=number, field="id"
+            )
+        if record_id in seen:
+            raise JudgmentDataError(
+                f"the id {record_id!r} occurs twice",
+                source=source,
+                row=number,
+                field="id",
+                fix="Ids must be unique in a task.",
+            )
+        seen.add(record_id)
+        row = f"{number} (id {record_id!r})"
+        _check_group(record["group"], source, row)
+        _check_messages(record["prompt"], "prompt", source, row)
+        _check_messages(record["completion"], "completion", source, row)
+        _check_completion(record["completion"], label_space, source, row)
+        _check_distribution(record["label_distribution"], len(label_space), source, row)
+        annotators = record["num_annotators"]
+        if isinstance(annotators, bool) or not isinstance(annotators, int) or annotators < 1:
+            raise JudgmentDataError(
+                f"must be a whole number of at least 1, got {annotators!r}",
+                source=source,
+                row=row,
+                field="num_annotators",
+            )
+
+
+def _check_group(group: Any, source: str | None, row: str) -> None:
+    if not isinstance(group, str) or not group:
+        raise JudgmentDataError(
+            f"must be a non-empty string, got {group!r}",
+            source=source,
+            row=row,
+            field="group",
+            fix=(
+                "It names what must not straddle a split (an article, a premise); use the id where there is no such"
+                " thing."
+            ),
+        )
+
+
+def _check_messages(messages: Any, field: str, source: str | None, row: str) -> None:
+    ok = (
+        isinstance(messages, Sequence)
+        and not isinstance(messages, str)
+        and len(messages) > 0
+        and all(
+            isinstance(m, Mapping) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str)
+            for m in messages
+        )
+    )
+    if not ok:
+        raise JudgmentDataError(
+            'must be a non-empty list of messages like {"role": "user", "content": "..."}',
+            source=source,
+            row=row,
+            field=field,
+        )
+
+
+def _check_completion(
+    completion: Sequence[Mapping[str, str]], label_space: LabelSpace, source: str | None, row: str
+) -> None:
+    if len(completion) != 1 or completion[0]["role"] != "assistant":
+        raise JudgmentDataError("must be exactly one assistant message", source=source, row=row, field="completion")
+    try:
+        label_space.index(completion[0]["content"])
+    except KeyError as error:
+        raise JudgmentDataError(str(error.args[0]), source=source, row=row, field="completion") from None
+
+
+def _check_distribution(distribution: Any, num_labels: int, source: str | None, row: str) -> None:
+    def fail(problem: str, fix: str | None = None) -> None:
+        raise JudgmentDataError(problem, source=source, row=row, field="label_distribution", fix=fix)
+
+    if not isinstance(distribution, Sequence) or isinstance(distribution, str):
+        fail(f"must be a list of {num_labels} numbers, got {type(distribution).__name__}")
+    if len(distribution) != num_labels:
+        fail(f"has {len(distribution)} entries for {num_labels} labels")
+    for value in distribution:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            fail(f"holds {value!r}, which is not a number")
+        if math.isnan(value):
+            fail("holds NaN")
+        if math.isinf(value):
+            fail("holds an infinite value")
+        if value < 0:
+            fail(f"holds the negative value {value}")
+    total = math.fsum(distribution)
+    if abs(total - 1) > SUM_TOLERANCE:
+        fail(f"sums to {total:.8g}, not to 1 (within {SUM_TOLERANCE:g})", "Divide the vote counts by their sum.")
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """SHA-256 over the records' content, in 16 hex digits: the same for the same records in any order and on any
+    machine.
+    """
+    digests = sorted(
+        hashlib.sha256(json.dumps(row, sort_keys=True, ensure_ascii=False).encode()).hexdigest() for row in dataset
+    )
+    return hashlib.sha256("".join(digests).encode()).hexdigest()[:16]

@@ -1,0 +1,75 @@
+"""Splits and subsamples that depend on ids and a seed alone, not on row order, machine or Python's hash."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+from datasets import Dataset
+
+from distjudge_trl.errors import UserInputError
+
+
+SplitKind = Literal["group", "paper"]
+
+
+def stable_key(seed: int, name: str) -> bytes:
+    """A pseudo-random sort key for `name`: the same on every machine, another for every seed."""
+    return hashlib.sha256(f"{seed}:{name}".encode()).digest()
+
+
+def split_records(
+    dataset: Dataset, kind: SplitKind = "group", *, test_fraction: float = 0.2, seed: int = 0
+) -> tuple[Dataset, Dataset]:
+    """Split records into train and test.
+
+    Args:
+        dataset (`Dataset`): judgment records.
+        kind (`"group"` or `"paper"`, defaults to `"group"`): `"group"` keeps all records of a group (an article, a
+            premise, a word family) on one side, so that nothing leaks; `"paper"` draws single records at random, as
+            the paper does.
+        test_fraction (`float`, defaults to 0.2): share of the records for the test side; exact for `"paper"`, reached
+            up to one group for `"group"`.
+        seed (`int`, defaults to 0): another seed, another split.
+
+    Returns:
+        `tuple[Dataset, Dataset]`: train and test, both in the dataset's own order.
+
+    Raises:
+        [`UserInputError`]: an unknown kind, a fraction outside (0, 1), or one side would be empty.
+    """
+    if kind not in ("group", "paper"):
+        raise UserInputError(f"Unknown split {kind!r}; choose 'group' (no leaks) or 'paper' (random records).")
+    if not 0 < test_fraction < 1:
+        raise UserInputError(f"The test fraction must lie between 0 and 1, got {test_fraction}.")
+    names = dataset["group"] if kind == "group" else dataset["id"]
+    members: dict[str, list[int]] = {}
+    for index, name in enumerate(names):
+        members.setdefault(name, []).append(index)
+    wanted = round(test_fraction * len(dataset))
+    test: list[int] = []
+    for name in sorted(members, key=lambda name: stable_key(seed, name)):
+        if len(test) >= wanted:
+            break
+        test.extend(members[name])
+    chosen = set(test)
+    train = [i for i in range(len(dataset)) if i not in chosen]
+    if not train or not test:
+        raise UserInputError(
+            f"The {kind!r} split leaves one side empty: {len(dataset)} records in {len(members)} "
+            f"{'groups' if kind == 'group' else 'records'}. Use more data or --split paper."
+        )
+    return dataset.select(train), dataset.select(sorted(test))
+
+
+def subsample(dataset: Dataset, max_samples: int | None, *, seed: int = 0) -> Dataset:
+    """At most `max_samples` records, drawn by hash of their ids: a larger budget always contains a smaller one's
+    records.
+    """
+    if max_samples is None or max_samples >= len(dataset):
+        return dataset
+    if max_samples < 1:
+        raise UserInputError(f"A sample needs at least one record, got {max_samples}.")
+    ids = dataset["id"]
+    chosen = sorted(range(len(dataset)), key=lambda i: stable_key(seed, ids[i]))[:max_samples]
+    return dataset.select(sorted(chosen))

@@ -1,0 +1,53 @@
+"""Splits: no leaks, stable under reordering, exact sizes."""
+
+import pytest
+from conftest import make_records
+
+from distjudge_trl.data import split_records, subsample
+from distjudge_trl.errors import UserInputError
+
+
+def test_group_split_shares_no_group():
+    train, test = split_records(make_records(200), "group")
+    assert not set(train["group"]) & set(test["group"])
+    assert len(train) + len(test) == 200
+    assert 40 <= len(test) <= 41
+
+
+def test_paper_split_is_eight_to_two_over_records_and_does_straddle_groups():
+    train, test = split_records(make_records(200), "paper")
+    assert (len(train), len(test)) == (160, 40)
+    assert set(train["group"]) & set(test["group"])
+
+
+@pytest.mark.parametrize("kind", ["group", "paper"])
+def test_split_depends_on_the_seed_and_not_on_row_order(kind):
+    dataset = make_records(100)
+    test_ids = set(split_records(dataset, kind)[1]["id"])
+    assert set(split_records(dataset.shuffle(seed=3), kind)[1]["id"]) == test_ids
+    assert set(split_records(dataset, kind, seed=1)[1]["id"]) != test_ids
+
+
+def test_split_is_the_same_on_every_machine():
+    """Literal ids: SHA-256 of seed and name, not Python's salted hash."""
+    _, test = split_records(make_records(20), "paper")
+    assert sorted(test["id"]) == ["item-13", "item-16", "item-7", "item-9"]
+
+
+def test_larger_subsamples_contain_smaller_ones():
+    dataset = make_records(50)
+    small, large = subsample(dataset, 10), subsample(dataset, 25)
+    assert (len(small), len(large)) == (10, 25) and set(small["id"]) <= set(large["id"])
+    assert len(subsample(dataset, None)) == len(subsample(dataset, 99)) == 50
+
+
+def test_bad_splits_are_refused():
+    dataset = make_records(10)
+    with pytest.raises(UserInputError, match="Unknown split"):
+        split_records(dataset, "random")
+    with pytest.raises(UserInputError, match="between 0 and 1"):
+        split_records(dataset, test_fraction=1.0)
+    with pytest.raises(UserInputError, match="one side empty"):
+        split_records(dataset.select([0, 1]), "group")
+    with pytest.raises(UserInputError, match="at least one record"):
+        subsample(dataset, 0)
