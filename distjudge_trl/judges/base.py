@@ -1,0 +1,92 @@
+"""What every judge does: turn items into distributions over the labels."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from distjudge_trl.data.template import PromptTemplate
+from distjudge_trl.errors import JudgmentDataError
+from distjudge_trl.labels import LabelSpace
+
+
+@dataclass(frozen=True)
+class Judgments:
+    """What a judge said about N items: `log_probs` `(N, K)`, normalised over the labels, in nats, and the label `mass`
+    `(N,)` in [0, 1].
+    """
+
+    log_probs: np.ndarray
+    mass: np.ndarray
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """`(N, K)` float64; rows sum to 1."""
+        return np.exp(self.log_probs)
+
+
+class Judge(ABC):
+    """Anything that turns prompts into label distributions.
+
+    `label_space` is the judge's [`LabelSpace`]; the columns of every result follow its order. `template` renders bare
+    items.
+    """
+
+    label_space: LabelSpace
+    template: PromptTemplate | None = None
+
+    @classmethod
+    def from_pretrained(cls, path: str, **kwargs: Any) -> Judge:
+        """Load a trained judge, or an untrained model with `label_space=`; see [`LocalJudge`] for the arguments."""
+        from distjudge_trl.judges.local import LocalJudge
+
+        return LocalJudge(path, **kwargs)
+
+    def judge(
+        self, records: Iterable[Mapping[str, Any]], batch_size: int = 32, *, progress: bool = False
+    ) -> np.ndarray:
+        """Distributions over the labels.
+
+        Args:
+            records (`Iterable[Mapping]`): judgment records or anything else with a `prompt` (a list of messages), or
+                bare items with the fields that the judge's template names.
+            batch_size (`int`, defaults to 32): prompts in one forward pass.
+            progress (`bool`, defaults to `False`): show a progress bar.
+
+        Returns:
+            `np.ndarray` of shape `(N, K)`, float64, in the order of the records; rows sum to 1.
+
+        Raises:
+            [`JudgmentDataError`]: an item with neither a prompt nor the template's fields, or too long a prompt.
+        """
+        return self.read(records, batch_size, progress=progress).probabilities
+
+    def read(self, records: Iterable[Mapping[str, Any]], batch_size: int = 32, *, progress: bool = False) -> Judgments:
+        """Like [`~Judge.judge`], but log-probabilities and the label mass."""
+        if batch_size < 1:
+            raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
+        return self._read_prompts(
+            [self._prompt(record, i) for i, record in enumerate(records, start=1)], batch_size, progress
+        )
+
+    def _prompt(self, record: Mapping[str, Any], row: int) -> list[dict[str, str]]:
+        if "prompt" in record:
+            prompt = record["prompt"]
+            if isinstance(prompt, str) or not prompt:
+                raise JudgmentDataError(
+                    'must be a list of messages like {"role": "user", "content": "..."}', row=row, field="prompt"
+                )
+            return list(prompt)
+        if self.template is None:
+            raise JudgmentDataError(
+                "is missing, and this judge has no prompt template to build it from", row=row, field="prompt"
+            )
+        return self.template.render(record, row=row)
+
+    @abstractmethod
+    def _read_prompts(self, prompts: list[list[dict[str, str]]], batch_size: int, progress: bool) -> Judgments:
+        """Judge rendered prompts, in order."""

@@ -1,0 +1,101 @@
+"""Judging a JSONL file: read and check all of it first, then judge, then write whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from distjudge_trl.errors import JudgmentDataError, UserInputError
+from distjudge_trl.judges.base import Judge
+
+
+OUTPUT_FIELD = "label_distribution"
+
+
+def read_items(path: str | Path) -> list[dict[str, Any]]:
+    """Objects of a JSONL file, one a line; blank lines are allowed at the end only.
+
+    Raises:
+        [`UserInputError`]: the file cannot be read or holds nothing.
+        [`JudgmentDataError`]: a line that is no UTF-8, no JSON, or no object; the message names the line.
+    """
+    source = str(path)
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise UserInputError(f"{source}: cannot be read ({error.strerror}).") from None
+    items = []
+    lines = content.rstrip(b"\n\r \t").split(b"\n") if content.strip() else []
+    for number, line in enumerate(lines, start=1):
+        try:
+            item = json.loads(line.decode("utf-8"))
+        except UnicodeDecodeError:
+            raise JudgmentDataError("is not UTF-8", source=source, row=number, fix="Save the file as UTF-8.") from None
+        except json.JSONDecodeError as error:
+            raise JudgmentDataError(
+                f"is no valid JSON ({error.msg} at character {error.pos + 1})",
+                source=source,
+                row=number,
+                fix="Every line holds one JSON object.",
+            ) from None
+        if not isinstance(item, dict):
+            raise JudgmentDataError(f"is a JSON {type(item).__name__}, not an object", source=source, row=number)
+        items.append(item)
+    if not items:
+        raise UserInputError(f"{source}: holds no items.")
+    return items
+
+
+def judge_file(make_judge: Callable[[], Judge], input_path: str, output_path: str, *, batch_size: int = 32) -> int:
+    """Judge every item of a JSONL file and write them with the field `label_distribution` (label to probability).
+
+    Args:
+        make_judge (`Callable`): loads the judge; called only once the input has been read and the output is known to
+            be writable.
+        input_path, output_path (`str`): JSONL files.
+        batch_size (`int`, defaults to 32): prompts in one forward pass.
+
+    Returns:
+        `int`: how many items were judged.
+
+    Raises:
+        [`UserInputError`]: unreadable or malformed input, an output that cannot be written, or items that already have
+            the field.
+    """
+    items = read_items(input_path)
+    for number, item in enumerate(items, start=1):
+        if OUTPUT_FIELD in item:
+            raise JudgmentDataError(
+                "is in the input already, and the output would overwrite it",
+                source=input_path,
+                row=number,
+                field=OUTPUT_FIELD,
+                fix="Rename it.",
+            )
+    temporary = Path(output_path).with_name(f".{Path(output_path).name}.tmp")
+    try:
+        temporary.touch()
+    except OSError as error:
+        raise UserInputError(f"{output_path}: cannot be written ({error.strerror}).") from None
+    try:
+        judge = make_judge()
+        try:
+            probabilities = judge.judge(items, batch_size, progress=True)
+        except JudgmentDataError as error:
+            if error.source is not None:
+                raise
+            raise JudgmentDataError(
+                error.problem, source=input_path, row=error.row, field=error.field, fix=error.fix
+            ) from None
+        with temporary.open("w", encoding="utf-8") as file:
+            for item, row in zip(items, probabilities.tolist(), strict=True):
+                assert math.isclose(sum(row), 1, abs_tol=1e-6)
+                item[OUTPUT_FIELD] = dict(zip(judge.label_space.labels, row, strict=True))
+                file.write(json.dumps(item, ensure_ascii=False) + "\n")
+        temporary.replace(output_path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return len(items)

@@ -1,0 +1,161 @@
+"""A judge on this machine: a trained checkpoint (weights or adapter), or an untrained model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from distjudge_trl.batching import JudgmentCollator, encode_prompts, judgment_logits, render_prompt
+from distjudge_trl.data.template import PromptTemplate
+from distjudge_trl.errors import UserInputError
+from distjudge_trl.judge_file import JUDGE_FILE_NAME, JudgeFile
+from distjudge_trl.judges.base import Judge, Judgments
+from distjudge_trl.labels import LabelSpace
+from distjudge_trl.models import keep_training_layout, resolve_model
+
+
+class LocalJudge(Judge):
+    """A Hugging Face causal language model read at the judgment token. One forward pass a prompt; nothing is decoded.
+
+    Args:
+        path (`str`): folder written by [`DistributionSFTTrainer`] (full model or adapter), or a model name, hub id or
+            path for an untrained judge, which needs `label_space`.
+        label_space ([`LabelSpace`], *optional*): replaces the checkpoint's.
+        template ([`PromptTemplate`], *optional*): replaces the checkpoint's.
+        device (`str`, *optional*): defaults to the GPU if there is one. Ignored where a quantised model brings its own
+            placement.
+        dtype (`torch.dtype`, *optional*): of the weights; by default as saved (float32 for untrained models).
+        autocast (`"bfloat16"`, `"float16"` or `"none"`, *optional*): by default what training used, so that a judge
+            reads as it was evaluated.
+        top_k (`int`, *optional*): the paper's extraction from the k likeliest tokens; by default all label tokens
+            count.
+        max_length (`int`, *optional*): longest prompt in tokens; longer ones are an error.
+        share_prefixes (`bool`, defaults to `False`): compute common beginnings of a batch once.
+
+    Raises:
+        [`UserInputError`]: no such folder or model, no `judge.json` and no `label_space`, a damaged `judge.json`.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        label_space: LabelSpace | None = None,
+        template: PromptTemplate | None = None,
+        device: str | None = None,
+        dtype: torch.dtype | None = None,
+        autocast: Literal["bfloat16", "float16", "none"] | None = None,
+        top_k: int | None = None,
+        max_length: int | None = None,
+        share_prefixes: bool = False,
+    ) -> None:
+        source = resolve_model(str(path))
+        is_trained = (Path(source) / JUDGE_FILE_NAME).is_file()
+        if not is_trained and label_space is None:
+            JudgeFile.read(source)  # raises the error that says what is missing
+        self.judge_file = JudgeFile.read(source) if is_trained else JudgeFile(label_space={}, base_model=str(path))
+        if template is None and self.judge_file.template is not None:
+            template = PromptTemplate(self.judge_file.template)
+        self.template = template
+        self.tokenizer, self.model = _load(source, self.judge_file, dtype)
+        quantized = getattr(self.model, "is_loaded_in_4bit", False) or getattr(self.model, "is_loaded_in_8bit", False)
+        if not quantized:
+            self.model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        keep_training_layout(self.model)
+        self.model.eval()
+        self.autocast = self.judge_file.autocast if autocast is None else autocast
+        self.top_k = top_k
+        self.max_length = max_length
+        self.label_space = label_space if label_space is not None else self.judge_file.make_label_space()
+        self._bound = False
+        pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id
+        self._collate = JudgmentCollator(pad_token_id=pad or 0, share_prefixes=share_prefixes)
+
+    def _read_prompts(self, prompts: list[list[dict[str, str]]], batch_size: int, progress: bool) -> Judgments:
+        if not prompts:
+            return Judgments(np.zeros((0, len(self.label_space))), np.zeros(0))
+        if not self._bound:
+            # As the labels follow this template's prompts; the trainer binds on its first prompt, too.
+            self.label_space.bind(self.tokenizer, render_prompt(self.tokenizer, prompts[0]))
+            self._bound = True
+        input_ids = encode_prompts(self.tokenizer, prompts, max_length=self.max_length)
+        log_probs = np.empty((len(prompts), len(self.label_space)))
+        mass = np.empty(len(prompts))
+        # Longest first: neighbours pad each other least, and running out of memory shows at once. Equal lengths sort
+        # by content, so that shared beginnings meet.
+        order = sorted(range(len(prompts)), key=lambda i: (-len(input_ids[i]), input_ids[i]))
+        device = next(self.model.parameters()).device
+        batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+        for rows in tqdm(batches, desc="Judging", disable=not progress):
+            batch = {k: v.to(device) for k, v in self._collate([{"input_ids": input_ids[i]} for i in rows]).items()}
+            with torch.inference_mode(), self._autocast_context(device):
+                logits = judgment_logits(self.model, batch).float()
+                log_probs[rows] = (
+                    self.label_space.log_probs(logits, top_k=self.top_k).double().log_softmax(-1).cpu().numpy()
+                )
+                mass[rows] = self.label_space.mass(logits).double().cpu().numpy()
+        return Judgments(log_probs, mass)
+
+    def _autocast_context(self, device: torch.device) -> torch.autocast:
+        enabled = self.autocast in ("bfloat16", "float16")
+        dtype = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(self.autocast or "", torch.bfloat16)
+        return torch.autocast(device.type, dtype=dtype, enabled=enabled)
+
+
+def _load(
+    source: str, judge_file: JudgeFile, dtype: torch.dtype | None
+) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+    """Tokenizer and model of a folder or hub id; an adapter is put onto its base model, quantised as in training."""
+    is_adapter = (Path(source) / "adapter_config.json").is_file()
+    weights = _base_of(source, judge_file) if is_adapter else source
+    kwargs: dict[str, Any] = {"dtype": dtype if dtype is not None else _saved_dtype(source, is_adapter)}
+    if judge_file.quantization is not None and is_adapter:
+        kwargs["quantization_config"] = BitsAndBytesConfig(**_bitsandbytes_arguments(judge_file.quantization))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+        model = AutoModelForCausalLM.from_pretrained(weights, **kwargs)
+    except (OSError, ValueError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise UserInputError(f"The model {weights!r} cannot be loaded: {first_line}") from error
+    if is_adapter:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, source)
+        if judge_file.quantization is not None:
+            # TRL trains the adapter of a quantised model in bfloat16; PEFT widens it on loading, which rounds
+            # elsewhere.
+            for name, parameter in model.named_parameters():
+                if "lora_" in name and "lora_magnitude_vector" not in name:
+                    parameter.data = parameter.data.to(torch.bfloat16)
+    return tokenizer, model
+
+
+def _base_of(source: str, judge_file: JudgeFile) -> str:
+    """Where an adapter's base model is: by the name that the run was given, else by the path that PEFT recorded."""
+    from peft import PeftConfig
+
+    if judge_file.base_model:
+        return resolve_model(judge_file.base_model)
+    return str(PeftConfig.from_pretrained(source).base_model_name_or_path)
+
+
+def _saved_dtype(source: str, is_adapter: bool) -> torch.dtype | str:
+    """Training holds master weights in float32 and saves them so; an adapter's base is read in float32, as TRL loads
+    it.
+    """
+    return "auto" if (Path(source) / JUDGE_FILE_NAME).is_file() and not is_adapter else torch.float32
+
+
+def _bitsandbytes_arguments(quantization: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in quantization.items() if name.startswith(("bnb_", "load_in_", "llm_int8_"))}

@@ -1,0 +1,168 @@
+"""Configuration of [`DistributionSFTTrainer`]."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from trl import SFTConfig
+
+from distjudge_trl.errors import UserInputError
+
+
+# Metrics of which less is better. `TrainingArguments` would take every name that does not end in "loss" for one to be
+# maximised.
+_LOWER_IS_BETTER = {"kl", "ce", "adversarial_gain"}
+
+
+@dataclass
+class DistributionSFTConfig(SFTConfig):
+    r"""
+    Configuration for [`DistributionSFTTrainer`]: everything of [`~trl.SFTConfig`], and the paper's objective.
+
+    Parameters:
+        > Parameters that control the objective
+
+        alpha (`float`, *optional*, defaults to `0.8`):
+            Weight of the KL term in the loss, in [0, 1] (eq. 6). 0 trains on the reference label alone, 1 on the
+            distribution alone.
+        adversary (`str`, *optional*, defaults to `"pgd"`):
+            What perturbs the human distribution before the loss (eq. 7): `"pgd"`, the paper's projected gradient
+            ascent; `"worst_case"`, the global maximiser; `"none"`. With `alpha=0` and an adversary the hard label is
+            taken from the perturbed distribution (our reading of the paper's "w/o KL" ablation; otherwise the
+            adversary would have no effect).
+        perturbation_radius (`float`, *optional*, defaults to `0.25`):
+            ε, the L2 radius within which the adversary moves the distribution. 0 is the same as no adversary.
+        perturbation_step_size (`float`, *optional*, defaults to `0.05`):
+            η, the ascent step of `"pgd"` (eq. 8).
+        perturbation_steps (`int`, *optional*, defaults to `5`):
+            Ascent steps of `"pgd"`.
+        radius_scaling (`str`, *optional*, defaults to `"constant"`):
+            `"constant"` uses ε for every item. `"annotators"` uses ε sqrt(5 / n) for an item with n annotators: the
+            sampling error of a distribution shrinks with the square root of n, and ε keeps its meaning at the five
+            annotators of the paper's NLI data.
+        projection_solver (`str`, *optional*, defaults to `"torch"`):
+            How `"pgd"` projects (eq. 9): `"torch"` is exact and batched, `"cvxpy"` the paper's solver, hundreds of
+            times slower.
+
+        > Parameters that control the reading of judgments
+
+        label_normalization (`str`, *optional*, defaults to `"labels"`):
+            Softmax of the training loss over the label tokens alone (`"labels"`, eq. 2) or over the full vocabulary
+            (`"vocab"`), which also trains the model to answer with a label and so keeps it a text generator.
+        share_prefixes (`bool`, *optional*, defaults to `False`):
+            Compute a beginning that rows of a batch have in common only once: they are packed into one sequence with a
+            block mask. Same loss and gradients up to rounding; needs the `sdpa` attention implementation.
+
+    > [!NOTE]
+    > Defaults that differ from [`~trl.SFTConfig`]: `pad_to_multiple_of` is 16; `metric_for_best_model` is `"eval_kl"`
+    when
+    > `load_best_model_at_end` is set. Packing, padding-free batches, label smoothing and other losses do not apply and
+    are refused.
+    """
+
+    alpha: float = field(
+        default=0.8,
+        metadata={
+            "help": (
+                "Weight of the KL term in the loss, in [0, 1]; the rest goes to cross-entropy on the majority label."
+            )
+        },
+    )
+    adversary: Literal["pgd", "worst_case", "none"] = field(
+        default="pgd",
+        metadata={
+            "help": (
+                "What perturbs the human distribution before the loss: 'pgd' (the paper), 'worst_case' (global"
+                " maximiser) or 'none'."
+            )
+        },
+    )
+    perturbation_radius: float = field(
+        default=0.25, metadata={"help": "L2 radius (epsilon) within which the adversary moves the human distribution."}
+    )
+    perturbation_step_size: float = field(default=0.05, metadata={"help": "Step size (eta) of the 'pgd' adversary."})
+    perturbation_steps: int = field(default=5, metadata={"help": "Ascent steps of the 'pgd' adversary."})
+    radius_scaling: Literal["constant", "annotators"] = field(
+        default="constant",
+        metadata={"help": "'constant' radius, or 'annotators': radius * sqrt(5 / n) for an item with n annotators."},
+    )
+    projection_solver: Literal["torch", "cvxpy"] = field(
+        default="torch",
+        metadata={
+            "help": "Projection of 'pgd': 'torch' (exact, batched) or 'cvxpy' (the paper's, hundreds of times slower)."
+        },
+    )
+    label_normalization: Literal["labels", "vocab"] = field(
+        default="labels",
+        metadata={
+            "help": (
+                "Softmax of the loss over the label tokens ('labels') or the full vocabulary ('vocab', keeps"
+                " generation intact)."
+            )
+        },
+    )
+    share_prefixes: bool = field(
+        default=False,
+        metadata={"help": "Compute a beginning that rows of a batch have in common only once (needs sdpa attention)."},
+    )
+    pad_to_multiple_of: int | str | None = field(
+        default=16,
+        metadata={
+            "help": "Round sequence lengths up to a multiple of this, so that kernels compiled per shape are reused."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        metric: str | None = self.metric_for_best_model  # type: ignore[has-type]
+        if self.load_best_model_at_end and metric is None:
+            metric = "eval_kl"
+        if self.greater_is_better is None and (metric or "").removeprefix("eval_") in _LOWER_IS_BETTER:
+            self.greater_is_better: bool | None = False
+        self.metric_for_best_model = metric
+        super().__post_init__()
+        self._check_objective()
+        self._check_inherited()
+
+    def _check_objective(self) -> None:
+        if not 0.0 <= self.alpha <= 1.0:
+            raise UserInputError(f"`alpha` must lie between 0 and 1, got {self.alpha}.")
+        if not self.perturbation_radius >= 0:
+            raise UserInputError(f"`perturbation_radius` must be at least 0, got {self.perturbation_radius}.")
+        if not self.perturbation_step_size > 0:
+            raise UserInputError(f"`perturbation_step_size` must be positive, got {self.perturbation_step_size}.")
+        if self.perturbation_steps < 0:
+            raise UserInputError(f"`perturbation_steps` must be at least 0, got {self.perturbation_steps}.")
+        choices = {
+            "adversary": ("pgd", "worst_case", "none"),
+            "radius_scaling": ("constant", "annotators"),
+            "projection_solver": ("torch", "cvxpy"),
+            "label_normalization": ("labels", "vocab"),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise UserInputError(f"`{name}` must be one of {', '.join(allowed)}, got {getattr(self, name)!r}.")
+
+    def _check_inherited(self) -> None:
+        """Options of SFT that would be ignored, or break the reading of judgments, are refused instead."""
+        if self.packing or self.eval_packing:
+            raise UserInputError(
+                "`packing` does not apply: every row has its own judgment position. Use `share_prefixes` to save"
+                " compute."
+            )
+        if self.padding_free:
+            raise UserInputError(
+                "`padding_free` does not apply: rows are padded on the left, or packed with `share_prefixes`."
+            )
+        if self.assistant_only_loss:
+            raise UserInputError("`assistant_only_loss` does not apply: the loss is on the judgment position alone.")
+        if self.loss_type != "nll":
+            raise UserInputError(
+                f"`loss_type={self.loss_type!r}` does not apply: the objective is set by `alpha` and `adversary`."
+            )
+        if self.label_smoothing_factor:
+            raise UserInputError(
+                "`label_smoothing_factor` does not apply: the targets are the annotators' distributions."
+            )
+        if isinstance(self.pad_to_multiple_of, int) and self.pad_to_multiple_of < 1:
+            raise UserInputError(f"`pad_to_multiple_of` must be at least 1, got {self.pad_to_multiple_of}.")

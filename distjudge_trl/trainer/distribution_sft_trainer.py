@@ -1,0 +1,375 @@
+"""The trainer: TRL's SFTTrainer with the loss on the distribution of answers instead of on the answer's tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset, IterableDataset
+from torch import Tensor
+from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase
+from trl import SFTTrainer
+
+from distjudge_trl.batching import JudgmentCollator, encode_prompts, judgment_logits, render_prompt
+from distjudge_trl.data.records import validate_records
+from distjudge_trl.errors import UserInputError
+from distjudge_trl.judge_file import JudgeFile
+from distjudge_trl.labels import LabelSpace
+from distjudge_trl.models import keep_training_layout
+from distjudge_trl.objective import PGDAdversary, WorstCaseAdversary, hybrid_loss, kl_divergence, reference_nll
+from distjudge_trl.provenance import library_versions
+from distjudge_trl.trainer.distribution_sft_config import DistributionSFTConfig
+from distjudge_trl.trainer.model_card import PAPER, write_model_card
+
+
+# With `radius_scaling="annotators"`, the number of annotators at which an item's radius is ε itself: the paper's NLI
+# data.
+REFERENCE_ANNOTATORS = 5
+
+_FEATURE_COLUMNS = ("input_ids", "label_distribution", "reference", "num_annotators")
+
+# What is summed up over rows between two logs; the last entry is the number of rows.
+_LOGGED = ("kl", "ce", "adversarial_gain", "label_mass", "accuracy")
+
+
+class DistributionSFTTrainer(SFTTrainer):
+    """
+    Trainer that aligns a judge's distribution over the labels with the annotators' (the paper's eqs. 4-9).
+
+    The datasets hold judgment records (columns `id`, `group`, `prompt`, `completion`, `label_distribution`,
+    `num_annotators`). Prompts are left-padded (or packed, see `share_prefixes`), and the model, wrapped as it may be,
+    is called without labels and with `logits_to_keep`, so that only B x V logits exist. The loss is the mean over the
+    rows of the global batch: over gradient accumulation, processes and partial batches; rows that accelerate repeats
+    to even out the ranks count nothing.
+
+    Everything else (PEFT, quantization, checkpoints, resuming, distributed training, callbacks, ...) is inherited
+    unchanged from
+    [`~trl.SFTTrainer`]; its arguments keep their meaning, save these:
+
+    Args:
+        label_space ([`LabelSpace`]): the task's labels. Bound here to the tokenizer as the labels follow the first
+            training prompt.
+        judge_file ([`JudgeFile`], *optional*): task name and prompt template to be saved with the model; the rest is
+            filled in.
+        compute_metrics (`Callable[[EvalPrediction], dict]`, *optional*): receives `predictions`, label
+            log-probabilities `(N, K)`, and `label_ids`, the human distributions `(N, K)`, gathered from all processes,
+            every row once. Defaults to [`label_metrics`].
+
+    Logged in training, as means over the rows since the last log, in nats: `kl` (to the unperturbed distribution),
+    `ce` (on the reference label), `adversarial_gain` (what the perturbation adds to the KL); and in [0, 1]:
+    `label_mass` (probability of any label under the full vocabulary), `accuracy` (against the reference label). In
+    evaluation the same with the prefix `eval_`; `eval_loss` is the training objective, adversary included.
+
+    Raises:
+        [`UserInputError`]: labels that collide under the tokenizer, malformed records, a prompt longer than
+            `max_length`, an iterable dataset, or `share_prefixes` without sdpa attention.
+
+    Example:
+        >>> trainer = DistributionSFTTrainer(
+        ...     model="Qwen/Qwen2.5-0.5B-Instruct",
+        ...     args=DistributionSFTConfig(output_dir="judge", alpha=0.8),
+        ...     train_dataset=records,
+        ...     label_space=LabelSpace(["A", "B", "tie"]),
+        ... )
+        >>> trainer.train()
+    """
+
+    _tag_names = ["trl", "sft", "distjudge-trl"]
+    _name = "DistributionSFT"
+    _paper = PAPER
+    # `compute_loss` divides by the rows of the whole accumulated batch.
+    loss_is_scaled_for_ga = True
+
+    def __init__(
+        self,
+        model: str | PreTrainedModel,
+        args: DistributionSFTConfig | None = None,
+        *,
+        label_space: LabelSpace,
+        train_dataset: Dataset | None = None,
+        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        compute_metrics: Callable[[EvalPrediction], dict] | None = None,
+        judge_file: JudgeFile | None = None,
+        **kwargs: Any,
+    ) -> None:
+        # Args
+        if args is None:
+            args = DistributionSFTConfig("distribution-sft")
+        self.label_space = label_space
+        self.judge_file = judge_file or JudgeFile(label_space={})
+        self.judge_file.label_space = label_space.to_dict()
+
+        # The collator needs the pad token, which SFTTrainer settles only when it makes its own.
+        collator = JudgmentCollator(
+            pad_token_id=0,
+            pad_to_multiple_of=args.pad_to_multiple_of if isinstance(args.pad_to_multiple_of, int) else 1,
+            share_prefixes=args.share_prefixes,
+        )
+        self._sums: dict[str, Tensor | None] = {"train": None, "eval": None}
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=collator,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            compute_metrics=compute_metrics or label_metrics,
+            **kwargs,
+        )
+        if self._tokenizer.pad_token is None:
+            self._tokenizer.pad_token = self._tokenizer.eos_token
+        collator.pad_token_id = self._tokenizer.pad_token_id or 0
+        keep_training_layout(self.model)
+        base = self.accelerator.unwrap_model(self.model)
+        attention = getattr(base.config, "_attn_implementation", None)
+        if args.share_prefixes and attention != "sdpa":
+            raise UserInputError(
+                f"`share_prefixes` needs attention under a block mask, which {attention!r} does not take here: load"
+                " the model with `attn_implementation=sdpa`, or turn sharing off."
+            )
+
+        # Objective
+        radius = args.perturbation_radius
+        self.adversary: PGDAdversary | WorstCaseAdversary | None = None
+        if args.adversary == "pgd" and radius > 0 and args.perturbation_steps > 0:
+            self.adversary = PGDAdversary(
+                radius, args.perturbation_step_size, args.perturbation_steps, projection=args.projection_solver
+            )
+        elif args.adversary == "worst_case" and radius > 0:
+            self.adversary = WorstCaseAdversary(radius)
+
+    # Data
+
+    def _prepare_dataset(self, dataset, processing_class, args, packing, formatting_func, dataset_name):
+        """Judgment records to the columns of a forward pass; a dataset that has them already passes through."""
+        if isinstance(dataset, IterableDataset):
+            raise UserInputError(
+                "A judgment dataset must be a map-style `datasets.Dataset`; an iterable one cannot be validated first."
+            )
+        if all(column in dataset.column_names for column in _FEATURE_COLUMNS):
+            return dataset
+        validate_records(dataset, self.label_space, source=f"{dataset_name} dataset")
+        if not self.label_space.bindings:
+            self.label_space.bind(processing_class, render_prompt(processing_class, dataset[0]["prompt"]))
+
+        tokenizer, label_space, max_length = processing_class, self.label_space, args.max_length
+
+        def encode(rows: dict[str, list]) -> dict[str, list]:
+            references = [label_space.index(completion[0]["content"]) for completion in rows["completion"]]
+            input_ids = encode_prompts(
+                tokenizer, rows["prompt"], max_length=max_length, ids=rows["id"], source=f"{dataset_name} dataset"
+            )
+            return {"input_ids": input_ids, "reference": references}
+
+        with args.main_process_first(desc=f"tokenizing the {dataset_name} dataset"):
+            return dataset.map(
+                encode,
+                batched=True,
+                num_proc=args.dataset_num_proc,
+                remove_columns=[name for name in dataset.column_names if name not in _FEATURE_COLUMNS],
+                desc=f"Tokenizing {dataset_name} dataset",
+            )
+
+    def _set_signature_columns_if_needed(self) -> None:
+        self._signature_columns = list(_FEATURE_COLUMNS)
+
+    # Loss
+
+    def _count_real_rows(self, batch: dict[str, Tensor]) -> int:
+        """Rows of this process's batch that are no repetitions made by accelerate to even out the ranks.
+
+        Only the last global batch of an epoch has such, behind its `remainder` real rows in rank order.
+        """
+        size = batch["label_distribution"].shape[0]
+        state = self.accelerator.gradient_state
+        if not state.in_dataloader or not state.end_of_dataloader or state.remainder <= 0:
+            return size
+        return min(max(state.remainder - self.accelerator.process_index * size, 0), size)
+
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor | None:
+        """Rows in the accumulated batch of all processes. Marks the repeated rows of its last batch on the way."""
+        if not batch_samples:
+            return None
+        counts = [batch["label_distribution"].shape[0] for batch in batch_samples]
+        counts[-1] = self._count_real_rows(batch_samples[-1])
+        if counts[-1] < batch_samples[-1]["label_distribution"].shape[0]:
+            batch_samples[-1]["num_real_rows"] = torch.tensor(counts[-1])
+        total = torch.tensor(sum(counts), device=device)
+        if self.args.world_size > 1:
+            total = self.accelerator.gather(total).sum()
+        return total
+
+    def _perturb(self, target: Tensor, log_q: Tensor, num_annotators: Tensor) -> Tensor:
+        """The adversary's target distribution `(B, K)`; the human one without an adversary."""
+        if self.adversary is None:
+            return target
+        if self.args.radius_scaling == "annotators":
+            self.adversary.radius = (
+                self.args.perturbation_radius * (REFERENCE_ANNOTATORS / num_annotators.float()).sqrt()
+            )
+        return self.adversary(target, log_q.detach())
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Hybrid loss (eq. 6) on the perturbed targets (eq. 7), summed over local rows and divided by the rows of the
+        global batch.
+        """
+        mode = "train" if self.model.training else "eval"
+        size = inputs["label_distribution"].shape[0]
+        num_real = int(inputs.pop("num_real_rows", size))
+        target, reference = inputs["label_distribution"], inputs["reference"]
+
+        logits = judgment_logits(model, inputs)
+        log_q = self.label_space.log_probs(logits, normalization=self.args.label_normalization)
+        perturbed = self._perturb(target, log_q, inputs["num_annotators"])
+        # Without KL the target only enters through its majority label: the adversary acts by changing that label.
+        hard_label = perturbed.argmax(-1) if self.args.alpha == 0.0 and self.adversary is not None else reference
+        row_losses = hybrid_loss(log_q, perturbed, hard_label, self.args.alpha)[:num_real]
+        if num_items_in_batch is None:
+            loss = row_losses.sum() / max(num_real, 1)
+        else:
+            # DDP, DeepSpeed and FSDP average gradients over the processes.
+            loss = row_losses.sum() / num_items_in_batch * self.accelerator.num_processes
+
+        with torch.no_grad():
+            label_log_q = torch.log_softmax(log_q, dim=-1)
+            kl = kl_divergence(target, label_log_q)
+            rows = torch.stack(
+                [
+                    kl,
+                    reference_nll(label_log_q, reference),
+                    kl_divergence(perturbed, label_log_q) - kl,
+                    self.label_space.mass(logits),
+                    (label_log_q.argmax(-1) == reference).float(),
+                    torch.ones_like(kl),
+                ]
+            )[:, :num_real]
+            sums = rows.double().sum(-1) if rows.device.type != "mps" else rows.sum(-1)
+            previous = self._sums[mode]
+            self._sums[mode] = sums if previous is None else previous + sums
+        return (loss, {"label_log_probs": label_log_q}) if return_outputs else loss
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        """Loss, label log-probabilities `(B, K)` and human distributions `(B, K)`; never logits over the
+        vocabulary.
+        """
+        inputs = self._prepare_inputs(inputs)
+        num_real = self._count_real_rows(inputs)
+        if num_real < inputs["label_distribution"].shape[0]:
+            inputs["num_real_rows"] = torch.tensor(num_real)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
+        if prediction_loss_only:
+            return loss, None, None
+        return loss, outputs["label_log_probs"], inputs["label_distribution"]
+
+    # Metrics
+
+    def _pop_means(self, mode: str) -> dict[str, float]:
+        """Means of the logged quantities over the rows of all processes since the last call."""
+        sums = self._sums[mode]
+        self._sums[mode] = None
+        if sums is None:
+            return {}
+        if self.args.world_size > 1:
+            sums = self.accelerator.reduce(sums, "sum")
+        *totals, count = sums.tolist()
+        return {name: total / count for name, total in zip(_LOGGED, totals, strict=True)} if count else {}
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the training means to every training log; evaluation has its own, exact route."""
+        if "loss" in logs:
+            logs.update(self._pop_means("train"))
+        super().log(logs, start_time)
+
+    def predict(self, test_dataset: Dataset, ignore_keys=None, metric_key_prefix: str = "test"):
+        """Like `evaluate`, takes judgment records as they are; `predictions` are label log-probabilities `(N, K)`."""
+        test_dataset = self._prepare_dataset(
+            test_dataset, self.processing_class, self.args, False, None, metric_key_prefix
+        )
+        return super().predict(test_dataset, ignore_keys, metric_key_prefix)
+
+    def evaluation_loop(self, *args, **kwargs):
+        """Adds `label_mass` and `adversarial_gain`, which `compute_metrics` cannot see, to the metrics."""
+        self._sums["eval"] = None
+        output = super().evaluation_loop(*args, **kwargs)
+        prefix = kwargs.get("metric_key_prefix", "eval")
+        means = self._pop_means("eval")
+        for name in ("label_mass", "adversarial_gain"):
+            if name in means:
+                output.metrics[f"{prefix}_{name}"] = means[name]
+        return output
+
+    # Saving
+
+    def _save(self, output_dir: str | None = None, state_dict=None) -> None:
+        super()._save(output_dir, state_dict)
+        if self.args.should_save:
+            self._complete_judge_file()
+            self.judge_file.write(output_dir if output_dir is not None else self.args.output_dir)
+
+    def _complete_judge_file(self) -> None:
+        args, file = self.args, self.judge_file
+        model = self.accelerator.unwrap_model(self.model)
+        config = model.config
+        if file.base_model is None:
+            file.base_model = getattr(config, "_name_or_path", None) or None
+        quantization = getattr(config, "quantization_config", None)
+        if quantization is not None:
+            file.quantization = quantization.to_dict() if hasattr(quantization, "to_dict") else dict(quantization)
+            file.quantization = {k: v for k, v in file.quantization.items() if not k.startswith("_")}
+        file.autocast = {"bf16": "bfloat16", "fp16": "float16"}.get(str(self.accelerator.mixed_precision))
+        file.training = {
+            name: getattr(args, name)
+            for name in (
+                "alpha",
+                "adversary",
+                "perturbation_radius",
+                "perturbation_step_size",
+                "perturbation_steps",
+                "radius_scaling",
+                "label_normalization",
+                "learning_rate",
+                "num_train_epochs",
+                "per_device_train_batch_size",
+                "gradient_accumulation_steps",
+                "seed",
+            )
+        }
+        file.versions = library_versions()
+
+    def create_model_card(self, model_name=None, dataset_name=None, tags=None) -> None:
+        """Write the model card: labels, settings, the last evaluation, how to use it, the paper's citation."""
+        if not self.is_world_process_zero():
+            return
+        self._complete_judge_file()
+        metrics: dict[str, float] = {}
+        for entry in self.state.log_history:
+            metrics.update({name: value for name, value in entry.items() if name.startswith(("eval_", "test_"))})
+        write_model_card(
+            self.args.output_dir,
+            judge_file=self.judge_file,
+            model_name=model_name or "judge",
+            hub_model_id=self.hub_model_id,
+            dataset_name=dataset_name,
+            metrics=metrics,
+            tags=sorted({*self._tag_names, *([tags] if isinstance(tags, str) else tags or [])}),
+        )
+
+
+def label_metrics(prediction: EvalPrediction) -> dict[str, float]:
+    """Mean KL (eq. 10), cross-entropy on the majority label and accuracy (eq. 11) from arrays `(N, K)`.
+
+    `prediction.predictions` are label log-probabilities, `prediction.label_ids` human distributions; ties go to the
+    first label. Nats.
+    """
+    log_q = torch.from_numpy(np.asarray(prediction.predictions, dtype=np.float64))
+    p = torch.from_numpy(np.asarray(prediction.label_ids, dtype=np.float64))
+    reference = p.argmax(-1)
+    return {
+        "kl": kl_divergence(p, log_q).mean().item(),
+        "ce": reference_nll(log_q, reference).mean().item(),
+        "accuracy": (log_q.argmax(-1) == reference).double().mean().item(),
+    }

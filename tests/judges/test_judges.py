@@ -1,0 +1,100 @@
+"""Local judges: order, batching, extraction, and folders that are damaged."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import LABELS, make_records, make_tiny_model
+
+from distjudge_trl import Judge
+from distjudge_trl.data import PromptTemplate
+from distjudge_trl.errors import JudgmentDataError, UserInputError
+from distjudge_trl.labels import LabelSpace
+
+
+@pytest.fixture(scope="module")
+def folder(tokenizer, tmp_path_factory):
+    path = tmp_path_factory.mktemp("model")
+    make_tiny_model(len(tokenizer)).save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return str(path)
+
+
+def untrained(folder, **kwargs):
+    return Judge.from_pretrained(folder, label_space=LabelSpace(LABELS), **kwargs)
+
+
+def test_an_untrained_model_judges_with_a_label_space(folder):
+    probabilities = untrained(folder).judge(make_records(9), batch_size=4)
+    assert probabilities.shape == (9, 5) and probabilities.dtype == np.float64
+    np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-9)
+
+
+def test_order_and_values_do_not_depend_on_the_batch_size_or_sharing(folder):
+    records = make_records(11)
+    expected = np.concatenate([untrained(folder).judge([row]) for row in records])
+    for batch_size, share in ((1, False), (4, False), (32, False), (4, True), (32, True)):
+        judged = untrained(folder, share_prefixes=share).judge(records, batch_size)
+        np.testing.assert_allclose(judged, expected, atol=1e-5)
+
+
+def test_label_mass_is_what_the_full_vocabulary_gives(folder):
+    judgments = untrained(folder).read(make_records(3))
+    assert ((judgments.mass > 0) & (judgments.mass < 1)).all()
+    np.testing.assert_allclose(judgments.probabilities, np.exp(judgments.log_probs))
+
+
+def test_top_k_extraction_floors_labels_outside_it(folder):
+    full, top = untrained(folder).judge(make_records(4)), untrained(folder, top_k=1).judge(make_records(4))
+    assert not np.allclose(full, top)
+    np.testing.assert_allclose(top.sum(-1), 1, atol=1e-9)
+
+
+def test_no_records(folder):
+    assert untrained(folder).judge([]).shape == (0, 5)
+
+
+def test_a_template_renders_bare_items(folder):
+    template = PromptTemplate([{"role": "user", "content": "rate the text: {{ text }}"}])
+    judge = untrained(folder, template=template)
+    direct = judge.judge([{"prompt": [{"role": "user", "content": "rate the text: no"}]}])
+    np.testing.assert_allclose(judge.judge([{"text": "no"}]), direct)
+    with pytest.raises(JudgmentDataError, match="row 2: the prompt template asks"):
+        judge.judge([{"text": "no"}, {"txt": "no"}])
+    with pytest.raises(
+        JudgmentDataError, match="row 1, field `prompt`: is missing, and this judge has no prompt template"
+    ):
+        untrained(folder).judge([{"text": "no"}])
+
+
+def test_too_long_a_prompt(folder):
+    with pytest.raises(JudgmentDataError, match="max_length=5"):
+        untrained(folder, max_length=5).judge(make_records(2))
+
+
+def test_bad_batch_size(folder):
+    with pytest.raises(ValueError, match="batch_size"):
+        untrained(folder).judge(make_records(1), batch_size=0)
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        ("{", "is damaged"),
+        ("[]", "has no `label_space`"),
+        ("{}", "has no `label_space`"),
+        (json.dumps({"label_space": {"labels": ["A", "B"]}, "format_version": 99}), "format version 99"),
+        (json.dumps({"label_space": {"labels": ["A", "B"]}, "format_version": 1, "x": 1}), "unknown keys: x"),
+    ],
+)
+def test_damaged_judge_files_are_named(tmp_path, content, match):
+    (tmp_path / "judge.json").write_text(content)
+    with pytest.raises(UserInputError, match=match) as error:
+        Judge.from_pretrained(str(tmp_path))
+    assert str(tmp_path / "judge.json") in str(error.value)
+
+
+def test_missing_weights_are_one_line(tmp_path):
+    (tmp_path / "judge.json").write_text(json.dumps({"label_space": {"labels": ["A", "B"]}, "format_version": 1}))
+    with pytest.raises(UserInputError, match="cannot be loaded"):
+        Judge.from_pretrained(str(tmp_path))

@@ -1,0 +1,424 @@
+"""The trainer on a tiny random model: the loss under every way to cut a batch, what is logged, saved and reloaded."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from conftest import LABELS, make_records, make_tiny_model
+from datasets import Dataset
+
+from distjudge_trl.batching import encode_prompts
+from distjudge_trl.errors import JudgmentDataError, LabelSpaceError, UserInputError
+from distjudge_trl.judge_file import JudgeFile
+from distjudge_trl.labels import LabelSpace
+from distjudge_trl.objective import PGDAdversary, hybrid_loss, kl_divergence
+from distjudge_trl.trainer import DistributionSFTConfig, DistributionSFTTrainer
+
+
+def make_trainer(tokenizer, folder, records=None, model=None, eval_dataset=None, trainer_kwargs=None, **settings):
+    defaults = {
+        "output_dir": str(folder),
+        "use_cpu": True,
+        "bf16": False,
+        "report_to": "none",
+        "learning_rate": 1e-3,
+        "lr_scheduler_type": "constant",
+        "per_device_train_batch_size": 8,
+        "per_device_eval_batch_size": 3,
+        "num_train_epochs": 1,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "gradient_checkpointing": False,
+        "disable_tqdm": True,
+    }
+    return DistributionSFTTrainer(
+        model=model if model is not None else make_tiny_model(len(tokenizer)),
+        args=DistributionSFTConfig(**{**defaults, **settings}),
+        train_dataset=records if records is not None else make_records(24),
+        eval_dataset=eval_dataset,
+        processing_class=tokenizer,
+        label_space=LabelSpace(LABELS),
+        **(trainer_kwargs or {}),
+    )
+
+
+def trajectory(trainer, *names):
+    """Logged values of every optimizer step."""
+    return np.array([[entry[name] for name in names] for entry in trainer.state.log_history if "grad_norm" in entry])
+
+
+def weights(trainer):
+    return torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
+
+
+# How a batch is cut
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"adversary": "worst_case"}, {"alpha": 0.0}, {"label_normalization": "vocab"}]
+)
+def test_gradient_accumulation_equals_a_large_batch(tokenizer, tmp_path, settings):
+    """1 x 8, 2 x 4 and 8 x 1 give the same loss, gradient norm, metrics and weights, the partial last batch of 21 rows
+    included.
+    """
+    runs = []
+    for batch_size, steps in ((8, 1), (2, 4), (1, 8)):
+        trainer = make_trainer(
+            tokenizer,
+            tmp_path,
+            make_records(21),
+            per_device_train_batch_size=batch_size,
+            gradient_accumulation_steps=steps,
+            **settings,
+        )
+        trainer.train()
+        runs.append((trajectory(trainer, "loss", "grad_norm", "kl", "ce", "accuracy", "label_mass"), weights(trainer)))
+    (expected, expected_weights), *others = runs
+    assert len(expected) == 3
+    for values, final in others:
+        np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(final, expected_weights, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("settings", [{"share_prefixes": True}, {"gradient_checkpointing": True}])
+def test_sharing_prefixes_and_checkpointing_change_nothing(tokenizer, tmp_path, settings):
+    plain = make_trainer(tokenizer, tmp_path)
+    plain.train()
+    other = make_trainer(tokenizer, tmp_path, **settings)
+    other.train()
+    names = ("loss", "grad_norm", "kl", "adversarial_gain")
+    np.testing.assert_allclose(trajectory(other, *names), trajectory(plain, *names), rtol=2e-4, atol=1e-5)
+
+
+def test_first_loss_is_the_hybrid_loss_on_the_adversary_s_targets(tokenizer, tmp_path, tiny_model):
+    """Against the formula, with the prompts run one by one."""
+    records = make_records(8)
+    space = LabelSpace(LABELS).bind(tokenizer)
+    with torch.no_grad():
+        logits = torch.stack(
+            [tiny_model(torch.tensor([ids])).logits[0, -1] for ids in encode_prompts(tokenizer, records["prompt"][:])]
+        )
+    log_q = space.log_probs(logits)
+    p = torch.tensor(records["label_distribution"][:])
+    reference = p.argmax(-1)
+    perturbed = PGDAdversary(0.25)(p, log_q)
+    expected = hybrid_loss(log_q, perturbed, reference, 0.8).mean().item()
+
+    trainer = make_trainer(tokenizer, tmp_path, records, max_steps=1)
+    trainer.train()
+    first = trainer.state.log_history[0]
+    assert first["loss"] == pytest.approx(expected, abs=1e-4)
+    assert first["kl"] == pytest.approx(kl_divergence(p, log_q).mean().item(), abs=1e-4)
+    gain = kl_divergence(perturbed, log_q) - kl_divergence(p, log_q)
+    assert first["adversarial_gain"] == pytest.approx(gain.mean().item(), abs=1e-4) and gain.mean() > 0.05
+    assert first["label_mass"] == pytest.approx(space.mass(logits).mean().item(), abs=1e-4)
+    assert first["accuracy"] == pytest.approx((log_q.argmax(-1) == reference).float().mean().item(), abs=1e-6)
+
+
+def test_single_point_on_the_vocabulary_equals_trl_s_loss_on_the_label_token(tokenizer, tmp_path):
+    from trl import SFTConfig, SFTTrainer
+
+    records = make_records(16)
+    ours = make_trainer(tokenizer, tmp_path, records, alpha=0.0, adversary="none", label_normalization="vocab")
+    ours.train()
+
+    prompts = encode_prompts(tokenizer, records["prompt"][:])
+    answers = [tokenizer.convert_tokens_to_ids(row["completion"][0]["content"]) for row in records]
+    rows = [
+        {"input_ids": [*prompt, answer], "labels": [-100] * len(prompt) + [answer]}
+        for prompt, answer in zip(prompts, answers, strict=True)
+    ]
+    theirs = SFTTrainer(
+        model=make_tiny_model(len(tokenizer)),
+        args=SFTConfig(
+            **{
+                name: getattr(ours.args, name)
+                for name in ("output_dir", "use_cpu", "bf16", "learning_rate", "logging_steps")
+            },
+            report_to="none",
+            save_strategy="no",
+            lr_scheduler_type="constant",
+            num_train_epochs=1,
+            gradient_checkpointing=False,
+            disable_tqdm=True,
+            per_device_train_batch_size=8,
+        ),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+    )
+    theirs.train()
+    np.testing.assert_allclose(
+        trajectory(ours, "loss", "grad_norm"), trajectory(theirs, "loss", "grad_norm"), rtol=1e-4
+    )
+    torch.testing.assert_close(weights(ours), weights(theirs), atol=1e-5, rtol=0)
+
+
+def test_without_kl_the_hard_label_comes_from_the_perturbed_distribution(tokenizer, tmp_path):
+    trainer = make_trainer(tokenizer, tmp_path, alpha=0.0)
+    moved = torch.eye(len(LABELS))
+    trainer.adversary = lambda p, log_q: moved[(p.argmax(-1) + 1) % len(LABELS)]
+    batch = trainer.data_collator([trainer.train_dataset[i] for i in range(4)])
+    trainer.model.eval()
+    perturbed_loss = trainer.compute_loss(trainer.model, dict(batch))
+    trainer.adversary = None
+    batch["reference"] = (batch["label_distribution"].argmax(-1) + 1) % len(LABELS)
+    torch.testing.assert_close(perturbed_loss, trainer.compute_loss(trainer.model, dict(batch)))
+
+
+def test_radius_shrinks_with_the_square_root_of_the_annotators(tokenizer, tmp_path):
+    trainer = make_trainer(tokenizer, tmp_path, radius_scaling="annotators", perturbation_radius=0.2)
+    p = torch.tensor([[0.6, 0.4, 0.0, 0.0, 0.0]]).expand(3, -1)
+    log_q = torch.tensor([[0.1, 0.2, 0.3, 0.2, 0.2]]).log().expand(3, -1)
+    moved = trainer._perturb(p, log_q, torch.tensor([5, 20, 80]))
+    for row, radius in zip(moved, (0.2, 0.1, 0.05), strict=True):
+        torch.testing.assert_close(row, PGDAdversary(radius)(p[:1], log_q[:1])[0])
+    distances = (moved - p).norm(dim=-1)
+    assert distances[0] > distances[1] > distances[2] == pytest.approx(0.05, abs=1e-6)
+
+
+def test_adversary_none_and_radius_zero_are_the_same(tokenizer, tmp_path):
+    assert make_trainer(tokenizer, tmp_path, adversary="none").adversary is None
+    assert make_trainer(tokenizer, tmp_path, perturbation_radius=0.0).adversary is None
+    assert make_trainer(tokenizer, tmp_path, adversary="worst_case", perturbation_radius=0.0).adversary is None
+
+
+def test_the_model_is_called_without_labels_and_makes_one_row_of_logits_per_item(tokenizer, tmp_path):
+    trainer = make_trainer(tokenizer, tmp_path, max_steps=1)
+    calls = []
+    handle = trainer.model.register_forward_hook(
+        lambda module, args, kwargs, output: calls.append((kwargs, output.logits.shape)), with_kwargs=True
+    )
+    trainer.train()
+    handle.remove()
+    for kwargs, shape in calls:
+        assert "labels" not in kwargs and "position_ids" in kwargs
+        assert shape[:2] == (8, 1)
+
+
+# Evaluation
+
+
+def test_evaluation_is_exact_over_partial_batches(tokenizer, tmp_path):
+    """7 rows in batches of 3: the mean over rows, not the mean of batch means."""
+    test = make_records(7, seed=1)
+    seen = {}
+
+    def keep(prediction):
+        seen["log_q"], seen["p"] = prediction.predictions, prediction.label_ids
+        return {"custom": 1.0}
+
+    trainer = make_trainer(tokenizer, tmp_path, eval_dataset=test)
+    metrics = trainer.evaluate()
+    assert trainer.evaluate(test)["eval_kl"] == metrics["eval_kl"], "records as they are"
+    other = make_trainer(tokenizer, tmp_path, eval_dataset=test, trainer_kwargs={"compute_metrics": keep})
+    assert other.evaluate()["eval_custom"] == 1.0
+    assert seen["log_q"].shape == seen["p"].shape == (7, len(LABELS))
+    np.testing.assert_allclose(seen["p"], test["label_distribution"][:], atol=1e-6)
+    p, log_q = torch.tensor(seen["p"]).double(), torch.tensor(seen["log_q"]).double()
+    assert metrics["eval_kl"] == pytest.approx(kl_divergence(p, log_q).mean().item(), abs=1e-6)
+    assert metrics["eval_ce"] == pytest.approx(-log_q.gather(1, p.argmax(-1, keepdim=True)).mean().item(), abs=1e-6)
+    space = LabelSpace(LABELS).bind(tokenizer)
+    with torch.no_grad():
+        single = torch.stack(
+            [trainer.model(torch.tensor([ids])).logits[0, -1] for ids in encode_prompts(tokenizer, test["prompt"][:])]
+        )
+    assert metrics["eval_label_mass"] == pytest.approx(space.mass(single).mean().item(), abs=1e-5)
+    torch.testing.assert_close(log_q, space.log_probs(single).double(), atol=1e-5, rtol=0)
+    losses = hybrid_loss(log_q, PGDAdversary(0.25)(p, log_q), p.argmax(-1), 0.8)
+    assert metrics["eval_loss"] == pytest.approx(losses.mean().item(), abs=1e-5)
+
+
+def test_best_checkpoint_is_the_one_with_the_lowest_eval_kl(tokenizer, tmp_path):
+    trainer = make_trainer(
+        tokenizer,
+        tmp_path,
+        eval_dataset=make_records(8, seed=1),
+        eval_strategy="steps",
+        save_strategy="steps",
+        eval_steps=1,
+        save_steps=1,
+        num_train_epochs=2,
+        learning_rate=0.02,
+        load_best_model_at_end=True,
+    )
+    assert trainer.args.metric_for_best_model == "eval_kl" and trainer.args.greater_is_better is False
+    trainer.train()
+    values = [entry["eval_kl"] for entry in trainer.state.log_history if "eval_kl" in entry]
+    assert trainer.state.best_metric == min(values) != values[-1]
+    assert trainer.evaluate()["eval_kl"] == pytest.approx(min(values), abs=1e-6)
+
+
+# Saving, resuming, reloading
+
+
+def test_resuming_continues_the_same_trajectory(tokenizer, tmp_path):
+    settings = {"num_train_epochs": 2, "save_strategy": "steps", "save_steps": 2, "lr_scheduler_type": "cosine"}
+    whole = make_trainer(tokenizer, tmp_path / "a", **settings)
+    whole.train()
+    again = make_trainer(tokenizer, tmp_path / "b", **settings)
+    again.train(resume_from_checkpoint=str(tmp_path / "a" / "checkpoint-2"))
+    names = ("loss", "grad_norm", "kl", "adversarial_gain")
+    expected = trajectory(whole, *names)
+    assert len(expected) == 6
+    np.testing.assert_allclose(trajectory(again, *names)[2:], expected[2:], rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(weights(again), weights(whole), atol=1e-7, rtol=0)
+
+
+def reload(folder, records):
+    from distjudge_trl import Judge
+
+    judge = Judge.from_pretrained(str(folder))
+    assert judge.label_space.labels == tuple(LABELS)
+    return judge, judge.judge(records, batch_size=4)
+
+
+def test_a_full_checkpoint_judges_as_the_trainer_evaluated(tokenizer, tmp_path):
+    test = make_records(10, seed=2)
+    trainer = make_trainer(tokenizer, tmp_path, save_strategy="epoch")
+    trainer.train()
+    evaluated = np.exp(trainer.predict(test).predictions)
+    trainer.save_model(str(tmp_path / "final"))
+    for folder in (tmp_path / "final", tmp_path / "checkpoint-3"):
+        _, judged = reload(folder, test)
+        np.testing.assert_allclose(judged, evaluated, atol=1e-5)
+        np.testing.assert_allclose(judged.sum(-1), 1, atol=1e-9)
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+def test_an_adapter_judges_as_the_trainer_evaluated(tokenizer, tmp_path, quantized):
+    from peft import LoraConfig
+    from transformers import BitsAndBytesConfig
+
+    if quantized:
+        pytest.importorskip("bitsandbytes")
+    base, test = tmp_path / "base", make_records(10, seed=2)
+    # bitsandbytes quantises blocks of 64 weights along a row.
+    make_tiny_model(len(tokenizer), hidden_size=64).save_pretrained(base)
+    tokenizer.save_pretrained(base)
+    quantization = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype="float32"
+    )
+    trainer = make_trainer(
+        tokenizer,
+        tmp_path / "run",
+        model=str(base),
+        trainer_kwargs={
+            "peft_config": LoraConfig(r=8, lora_alpha=32, task_type="CAUSAL_LM", target_modules=["q_proj", "v_proj"]),
+            "quantization_config": quantization if quantized else None,
+        },
+        learning_rate=0.05,
+    )
+    before = np.exp(trainer.predict(test).predictions)
+    trainer.train()
+    evaluated = np.exp(trainer.predict(test).predictions)
+    assert np.abs(evaluated - before).max() > 0.01, "the adapter learned something"
+    trainer.save_model()
+    judge, judged = reload(tmp_path / "run", test)
+    np.testing.assert_allclose(judged, evaluated, atol=1e-5)
+    if quantized:
+        import bitsandbytes
+
+        kinds = {type(module) for module in judge.model.modules()}
+        assert bitsandbytes.nn.Linear4bit in kinds or any("4bit" in kind.__name__ for kind in kinds)
+
+
+def test_a_saved_judge_says_what_it_is(tokenizer, tmp_path):
+    file = JudgeFile(
+        label_space={},
+        task="demo",
+        template=[{"role": "user", "content": "rate the text: {{ text }}"}],
+        base_model="org/base",
+    )
+    trainer = make_trainer(
+        tokenizer, tmp_path, eval_dataset=make_records(4), eval_strategy="epoch", trainer_kwargs={"judge_file": file}
+    )
+    trainer.train()
+    trainer.save_model()
+    trainer.create_model_card(model_name="demo-judge")
+    content = json.loads((tmp_path / "judge.json").read_text())
+    assert content["label_space"]["labels"] == LABELS and content["task"] == "demo"
+    assert content["training"]["alpha"] == 0.8 and content["training"]["adversary"] == "pgd"
+    assert {"torch", "trl", "transformers"} <= set(content["versions"])
+    card = (tmp_path / "README.md").read_text()
+    for expected in (
+        "demo-judge",
+        "org/base",
+        "eval_kl",
+        "2505.12301",
+        "@inproceedings",
+        'Judge.from_pretrained("',
+        '"text"',
+    ):
+        assert expected in card
+    assert card.startswith("---\n") and "distjudge-trl" in card.split("---")[1]
+    judge, _ = reload(tmp_path, make_records(2))
+    items = judge.judge([{"text": "no text"}])
+    direct = judge.judge([{"prompt": [{"role": "user", "content": "rate the text: no text"}]}])
+    np.testing.assert_allclose(items, direct, atol=1e-7)
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"alpha": 1.5}, "`alpha` must lie between 0 and 1"),
+        ({"alpha": math.nan}, "`alpha`"),
+        ({"perturbation_radius": -1}, "`perturbation_radius`"),
+        ({"perturbation_step_size": 0}, "`perturbation_step_size`"),
+        ({"perturbation_steps": -1}, "`perturbation_steps`"),
+        ({"adversary": "fgsm"}, "`adversary` must be one of pgd, worst_case, none"),
+        ({"radius_scaling": "x"}, "`radius_scaling`"),
+        ({"projection_solver": "x"}, "`projection_solver`"),
+        ({"label_normalization": "x"}, "`label_normalization`"),
+        ({"packing": True}, "`packing` does not apply"),
+        ({"padding_free": True}, "`padding_free` does not apply"),
+        ({"assistant_only_loss": True}, "`assistant_only_loss` does not apply"),
+        ({"label_smoothing_factor": 0.1}, "`label_smoothing_factor` does not apply"),
+        ({"loss_type": "dft"}, "`loss_type='dft'` does not apply"),
+        ({"pad_to_multiple_of": 0}, "`pad_to_multiple_of`"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(tmp_path, settings, match):
+    with pytest.raises(UserInputError, match=match):
+        DistributionSFTConfig(str(tmp_path), use_cpu=True, **settings)
+
+
+def test_malformed_records_are_refused(tokenizer, tmp_path):
+    rows = [dict(row) for row in make_records(4)]
+    rows[2]["label_distribution"] = [0.5, 0.4, 0.0, 0.0, 0.0]
+    with pytest.raises(
+        JudgmentDataError, match=r"train dataset, row 3 \(id 'item-2'\), field `label_distribution`: sums to 0.9"
+    ):
+        make_trainer(tokenizer, tmp_path, Dataset.from_list(rows))
+
+
+def test_iterable_datasets_are_refused(tokenizer, tmp_path):
+    with pytest.raises(UserInputError, match="map-style"):
+        make_trainer(tokenizer, tmp_path, make_records(4).to_iterable_dataset())
+
+
+def test_too_long_a_prompt_is_refused_and_named(tokenizer, tmp_path):
+    with pytest.raises(JudgmentDataError, match=r"train dataset, row item-\d+, field `prompt`.*max_length=20"):
+        make_trainer(tokenizer, tmp_path, max_length=20)
+
+
+def test_colliding_labels_are_refused(tokenizer, tmp_path):
+    with pytest.raises(LabelSpaceError, match="first token"):
+        DistributionSFTTrainer(
+            model=make_tiny_model(len(tokenizer)),
+            args=DistributionSFTConfig(str(tmp_path), use_cpu=True, bf16=False, report_to="none"),
+            train_dataset=make_records(4, labels=["1", "10"]),
+            processing_class=tokenizer,
+            label_space=LabelSpace(["1", "10"]),
+        )
+
+
+def test_sharing_prefixes_needs_sdpa(tokenizer, tmp_path):
+    model = make_tiny_model(len(tokenizer))
+    model.set_attn_implementation("eager")
+    with pytest.raises(UserInputError, match="attn_implementation=sdpa"):
+        make_trainer(tokenizer, tmp_path, model=model, share_prefixes=True)
