@@ -1,0 +1,81 @@
+"""Result files: `results.json`, what a run measured and where it comes from, and `predictions.parquet`, its per-item
+distributions.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from distjudge_trl.errors import UserInputError
+from distjudge_trl.judge_file import write_json
+
+
+RESULTS_NAME = "results.json"
+PREDICTIONS_NAME = "predictions.parquet"
+SCHEMA_VERSION = 1
+
+_REQUIRED = ("schema_version", "task", "method", "model", "labels", "metrics", "provenance")
+
+
+def write_results(folder: str | Path, results: dict[str, Any], records: Dataset, log_q: np.ndarray) -> None:
+    """Write both files, each whole or not at all; `results.json` last, so that a folder with one is complete.
+
+    Args:
+        folder (`str` or `Path`): created if missing.
+        results (`dict`): the keys `task`, `method`, `model`, `labels`, `metrics`, `provenance`; the schema version is
+            added.
+        records (`Dataset`): the test records, N rows.
+        log_q (`np.ndarray` of shape `(N, K)`): the judge's label log-probabilities for them, in the same order.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    table = records.select_columns(["id", "group", "label_distribution", "num_annotators"]).add_column(
+        "judge_distribution", [row.tolist() for row in np.exp(log_q)]
+    )
+    temporary = folder / f".{PREDICTIONS_NAME}.tmp"
+    try:
+        table.to_parquet(str(temporary))
+        temporary.replace(folder / PREDICTIONS_NAME)
+    finally:
+        temporary.unlink(missing_ok=True)
+    write_json(folder / RESULTS_NAME, {"schema_version": SCHEMA_VERSION, **results})
+
+
+def read_results(folder: str | Path) -> dict[str, Any]:
+    """Read `results.json` of a run's folder.
+
+    Raises:
+        [`UserInputError`]: missing, damaged, of another schema version, or without a required key; the message names
+            the file.
+    """
+    path = Path(folder) / RESULTS_NAME
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserInputError(f"{path}: no such file; the run has not finished or is somewhere else.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserInputError(f"{path}: is damaged ({error}). Run the evaluation again.") from None
+    if not isinstance(results, dict) or results.get("schema_version") != SCHEMA_VERSION:
+        version = results.get("schema_version") if isinstance(results, dict) else None
+        raise UserInputError(f"{path}: has schema version {version!r}, this distjudge-trl reads {SCHEMA_VERSION}.")
+    missing = [name for name in _REQUIRED if name not in results]
+    if missing:
+        raise UserInputError(f"{path}: lacks {', '.join(missing)}. Run the evaluation again.")
+    return results
+
+
+def read_predictions(folder: str | Path) -> Dataset:
+    """Per-item rows of a run: `id`, `group`, `label_distribution`, `num_annotators`, `judge_distribution` (lists of K
+    floats).
+    """
+    path = Path(folder) / PREDICTIONS_NAME
+    if not path.is_file():
+        raise UserInputError(f"{path}: no such file; the run has not finished or is somewhere else.")
+    dataset = Dataset.from_parquet(str(path))
+    assert isinstance(dataset, Dataset)
+    return dataset

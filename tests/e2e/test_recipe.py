@@ -1,0 +1,236 @@
+"""The recipe on the real bundled model: learning, killing and resuming, launching, QLoRA, generating."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from distjudge_trl import Judge, get_task
+from distjudge_trl.data import split_records, subsample
+from distjudge_trl.evaluation import item_kl, read_predictions, read_results
+
+
+pytestmark = pytest.mark.usefixtures("bundled_model")
+
+RECIPE = str(ROOT / "recipes" / "vader.py")
+SMALL = (
+    "--max_train_samples",
+    "48",
+    "--max_eval_samples",
+    "24",
+    "--per_device_train_batch_size",
+    "8",
+    "--bf16",
+    "False",
+)
+
+
+def recipe(*options, launcher=(sys.executable,), **kwargs):
+    return subprocess.run(
+        [*launcher, RECIPE, *options], check=False, capture_output=True, text=True, timeout=900, cwd=ROOT, **kwargs
+    )
+
+
+def steps_of(folder):
+    state = json.loads((folder / "trainer_state.json").read_text())
+    return [entry for entry in state["log_history"] if "grad_norm" in entry]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    done = recipe(
+        *SMALL,
+        "--output_dir",
+        str(folder),
+        "--num_train_epochs",
+        "1",
+        "--logging_steps",
+        "1",
+        "--save_steps",
+        "2",
+        "--save_strategy",
+        "steps",
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder, done
+
+
+def test_a_run_leaves_a_judge_its_logs_and_its_results(uninterrupted):
+    folder, done = uninterrupted
+    names = {path.name for path in folder.iterdir()}
+    assert {
+        "model.safetensors",
+        "tokenizer.json",
+        "judge.json",
+        "README.md",
+        "trainer_state.json",
+        "results.json",
+    } <= names
+    assert len(steps_of(folder)) == 6
+    results = read_results(folder)
+    assert results["metrics"]["num_items"] == 24 and results["provenance"]["num_train_items"] == 48
+    assert "| distribution |" in done.stdout and "| noise floor  |" in done.stdout
+    kl = item_kl(
+        np.array(read_predictions(folder)["label_distribution"][:]),
+        np.log(np.array(read_predictions(folder)["judge_distribution"][:])),
+    )
+    assert kl.mean() == pytest.approx(results["metrics"]["kl"]["value"], abs=1e-6)
+
+
+def test_the_reloaded_judge_gives_the_evaluated_distributions(uninterrupted):
+    folder, _ = uninterrupted
+    test = subsample(split_records(get_task("vader").load())[1], 24)
+    judge = Judge.from_pretrained(str(folder))
+    evaluated = read_predictions(folder)
+    assert evaluated["id"][:] == test["id"][:]
+    np.testing.assert_allclose(judge.judge(test), evaluated["judge_distribution"][:], atol=1e-5)
+    word = test[0]["id"]
+    np.testing.assert_allclose(judge.judge([{"text": word}])[0], evaluated["judge_distribution"][0], atol=1e-5)
+
+
+def test_training_moves_held_out_words_towards_the_annotators(uninterrupted, tmp_path):
+    done = recipe(*SMALL, "--method", "raw", "--output_dir", str(tmp_path))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert not (tmp_path / "model.safetensors").exists()
+    raw, trained = (read_results(folder)["metrics"]["kl"] for folder in (tmp_path, uninterrupted[0]))
+    # Six steps on 48 words: intervals that do not even touch.
+    assert trained["high"] < raw["low"]
+
+
+def test_after_kill_9_a_resumed_run_continues_the_same_trajectory(uninterrupted, tmp_path):
+    options = (
+        *SMALL,
+        "--output_dir",
+        str(tmp_path),
+        "--num_train_epochs",
+        "1",
+        "--logging_steps",
+        "1",
+        "--save_steps",
+        "2",
+        "--save_strategy",
+        "steps",
+    )
+    process = subprocess.Popen(
+        [sys.executable, RECIPE, *options],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 600
+    while not (tmp_path / "checkpoint-2" / "trainer_state.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+        assert process.poll() is None, "the run ended before it could be killed"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "results.json").exists()
+    done = recipe(*options, "--resume_from_checkpoint", "true")
+    assert done.returncode == 0, done.stderr[-3000:]
+    whole, resumed = steps_of(uninterrupted[0]), steps_of(tmp_path)
+    assert len(resumed) == len(whole) == 6
+    for name in ("loss", "kl", "ce", "adversarial_gain", "label_mass"):
+        np.testing.assert_allclose([s[name] for s in resumed], [s[name] for s in whole], atol=1e-6, rtol=1e-6)
+    judged = [read_predictions(folder)["judge_distribution"][:] for folder in (tmp_path, uninterrupted[0])]
+    np.testing.assert_allclose(*judged, atol=1e-5)
+
+
+def test_accelerate_launch_with_two_zero2_processes(tmp_path):
+    pytest.importorskip("deepspeed")
+    config = str(ROOT / "accelerate_configs" / "zero2_cpu.yaml")
+    launcher = (sys.executable, "-m", "accelerate.commands.launch", "--config_file", config)
+    done = recipe(
+        *SMALL,
+        "--per_device_train_batch_size",
+        "4",
+        "--max_steps",
+        "2",
+        "--output_dir",
+        str(tmp_path),
+        launcher=launcher,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    results = read_results(tmp_path)
+    assert results["provenance"]["world_size"] == 2 and results["metrics"]["num_items"] == 24
+    assert done.stdout.count("| noise floor") == 1, "only the main process speaks"
+    records = [{"text": word} for word in read_predictions(tmp_path)["id"][:4]]
+    judged = Judge.from_pretrained(str(tmp_path)).judge(records)
+    np.testing.assert_allclose(judged, read_predictions(tmp_path)["judge_distribution"][:4], atol=1e-4)
+
+
+def test_qlora_trains_real_nf4_weights_and_reloads(tmp_path):
+    pytest.importorskip("bitsandbytes")
+    done = recipe(
+        *SMALL,
+        "--load_in_4bit",
+        "--use_peft",
+        "--lora_r",
+        "8",
+        "--learning_rate",
+        "1e-3",
+        "--max_steps",
+        "4",
+        "--logging_steps",
+        "1",
+        "--output_dir",
+        str(tmp_path),
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "adapter_model.safetensors").is_file() and not (tmp_path / "model.safetensors").exists()
+    assert all(step["grad_norm"] > 0 for step in steps_of(tmp_path))
+    judge = Judge.from_pretrained(str(tmp_path))
+    assert any("Linear4bit" in type(module).__name__ for module in judge.model.modules())
+    assert judge.judge_file.base_model == "smollm2-135m", "the name, not a path of this machine"
+    evaluated = read_predictions(tmp_path)
+    records = [{"text": word.removesuffix(" #2")} for word in evaluated["id"][:]]
+    # bfloat16 arithmetic rounds differently in batches of another make-up.
+    np.testing.assert_allclose(judge.judge(records), evaluated["judge_distribution"][:], atol=2e-2)
+
+
+def test_vocab_normalization_keeps_a_generator_that_answers_with_a_label(tmp_path):
+    """Greedy generation of the trained model is one label and the end of the turn's text; the label mass is near 1."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from distjudge_trl.batching import render_prompt
+
+    done = recipe(
+        *SMALL,
+        "--label_normalization",
+        "vocab",
+        "--num_train_epochs",
+        "3",
+        "--output_dir",
+        str(tmp_path),
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert read_results(tmp_path)["metrics"]["label_mass"] > 0.95
+    tokenizer, model = AutoTokenizer.from_pretrained(tmp_path), AutoModelForCausalLM.from_pretrained(tmp_path)
+    test = subsample(split_records(get_task("vader").load())[1], 8)
+    for row in test:
+        inputs = tokenizer(render_prompt(tokenizer, row["prompt"]), return_tensors="pt", add_special_tokens=False)
+        with torch.inference_mode():
+            output = model.generate(**inputs, max_new_tokens=1, do_sample=False)
+        answer = tokenizer.decode(output[0, inputs["input_ids"].shape[1] :])
+        assert answer in get_task("vader").labels
+
+
+def test_a_user_s_mistake_is_one_line_exit_code_2_and_nothing_written(tmp_path):
+    lexicon = tmp_path / "vader_lexicon.txt"
+    lexicon.write_text("fine\t0.8\t0.9\t[1, 9]\n")
+    for options, message in (
+        (("--data_path", str(lexicon)), f"error: {lexicon}, row 1, field `ratings`: unknown label 9."),
+        (("--model_name_or_path", str(tmp_path)), f"error: The model {str(tmp_path)!r} cannot be loaded"),
+    ):
+        done = recipe(*options, "--output_dir", str(tmp_path / "out"))
+        errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+        assert done.returncode == 2 and len(errors) == 1 and errors[0].startswith(message), done.stderr[-2000:]
+        assert "Traceback" not in done.stderr and not (tmp_path / "out" / "results.json").exists()

@@ -1,0 +1,58 @@
+"""Train the tiny model in this process or process group and write what was logged. Run by test_distributed.py through
+a launcher.
+
+python tests/e2e/tiny_run.py OUT.json [DistributionSFTConfig options]
+"""
+
+import json
+import sys
+from pathlib import Path
+
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from conftest import CHAT_TEMPLATE, LABELS, make_records, make_tiny_model
+from transformers import AutoTokenizer
+
+from distjudge_trl.labels import LabelSpace
+from distjudge_trl.trainer import DistributionSFTConfig, DistributionSFTTrainer
+
+
+def main():
+    out, tokenizer_folder, *argv = sys.argv[1:]
+    from trl import TrlParser
+
+    (args,) = TrlParser(DistributionSFTConfig).parse_args_into_dataclasses(argv)
+    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+    assert tokenizer.chat_template == CHAT_TEMPLATE
+    trainer = DistributionSFTTrainer(
+        model=make_tiny_model(len(tokenizer)),
+        args=args,
+        # 21 rows: the last batch is partial and, over two processes, uneven.
+        train_dataset=make_records(21),
+        eval_dataset=make_records(11, seed=1),
+        processing_class=tokenizer,
+        label_space=LabelSpace(LABELS),
+    )
+    trainer.train()
+    metrics = trainer.evaluate()
+    prediction = trainer.predict(make_records(11, seed=1))
+    trainer.save_model()
+    if trainer.is_world_process_zero():
+        steps = [entry for entry in trainer.state.log_history if "grad_norm" in entry]
+        content = {
+            "world_size": args.world_size,
+            "distributed_type": str(trainer.accelerator.distributed_type),
+            "zero_stage": trainer.accelerator.state.deepspeed_plugin.zero_stage
+            if trainer.is_deepspeed_enabled
+            else None,
+            "steps": [{k: float(v) for k, v in entry.items()} for entry in steps],
+            "metrics": {k: float(v) for k, v in metrics.items()},
+            "num_predictions": len(prediction.predictions),
+        }
+        Path(out).write_text(json.dumps(content))
+    trainer.end()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""Metrics against literal values, the noise floor and the intervals against simulations with a known truth."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import make_records
+from scipy.special import xlogy
+
+from distjudge_trl.errors import UserInputError
+from distjudge_trl.evaluation import (
+    bootstrap_mean,
+    evaluate_judgments,
+    item_accuracy,
+    item_kl,
+    noise_floor,
+    paired_difference,
+    read_predictions,
+    read_results,
+    write_results,
+)
+
+
+def test_item_metrics_on_literal_rows():
+    p = np.array([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0], [0.2, 0.4, 0.4]])
+    q = np.array([[0.5, 0.25, 0.25], [0.25, 0.5, 0.25], [0.2, 0.3, 0.5]])
+    log_q = np.log(q)
+    expected = [0.5 * np.log(2), np.log(4), 0.4 * np.log(4 / 3) + 0.4 * np.log(0.8)]
+    np.testing.assert_allclose(item_kl(p, log_q), expected, atol=1e-12)
+    # The third human row is tied between labels 1 and 2: the first counts.
+    np.testing.assert_array_equal(item_accuracy(p, log_q), [1, 0, 0])
+
+
+def test_item_kl_with_an_impossible_label_nobody_chose():
+    log_q = np.array([[0.0, -np.inf]])
+    assert item_kl(np.array([[1.0, 0.0]]), log_q).tolist() == [0.0]
+
+
+def simulate_floor(p, n, rng, repeats=60):
+    big = np.repeat(p, repeats, axis=0)
+    x = rng.multinomial(n, big) / n
+    return (xlogy(x, x) - xlogy(x, np.maximum(big, 1e-300))).sum(-1).mean()
+
+
+def ratings_around_a_center(count, num_labels, rng):
+    center, width = rng.uniform(0, num_labels - 1, count), rng.uniform(0.4, 1.3, count)
+    x = np.exp(-0.5 * ((np.arange(num_labels) - center[:, None]) / width[:, None]) ** 2)
+    return x / x.sum(-1, keepdims=True)
+
+
+@pytest.mark.parametrize("num_annotators", [3, 5, 10])
+@pytest.mark.parametrize("num_labels", [3, 5, 9])
+@pytest.mark.parametrize("population", ["dirichlet", "ratings"])
+def test_noise_floor_is_near_the_simulated_truth(population, num_labels, num_annotators):
+    rng = np.random.default_rng(100 * num_labels + num_annotators)
+    if population == "dirichlet":
+        p = rng.dirichlet(np.full(num_labels, 0.5), 2000)
+    else:
+        p = ratings_around_a_center(2000, num_labels, rng)
+    truth = simulate_floor(p, num_annotators, rng)
+    counts = rng.multinomial(num_annotators, p)
+    assert noise_floor(counts, num_draws=50).value == pytest.approx(truth, rel=0.06)
+    # The estimate that suggests itself, drawing from the observed distribution, would be far off.
+    observed = counts / num_annotators
+    assert simulate_floor(observed, num_annotators, rng, repeats=10) < 0.85 * truth
+
+
+def test_noise_floor_of_unanimous_items_is_zero():
+    counts = np.eye(3, dtype=int)[np.arange(300) % 3] * 7
+    assert noise_floor(counts).value < 0.01
+
+
+@pytest.mark.parametrize("counts", [[[1]], [[0, 0]], [[-1, 2]], [[0.5, 0.5]], np.zeros((0, 3))])
+def test_noise_floor_refuses_what_are_no_votes(counts):
+    with pytest.raises(ValueError):
+        noise_floor(np.array(counts))
+
+
+def test_bootstrap_interval_covers_the_truth_as_often_as_it_says():
+    """200 simulated data sets of 60 groups whose items share a common effect."""
+    rng = np.random.default_rng(0)
+    covered = covered_if_items_were_independent = 0
+    for _ in range(200):
+        groups = np.repeat(np.arange(60), 5)
+        values = 1.0 + rng.normal(size=60)[groups] + 0.3 * rng.normal(size=300)
+        estimate = bootstrap_mean(values, groups.astype(str), num_resamples=400)
+        covered += estimate.low <= 1.0 <= estimate.high
+        naive = bootstrap_mean(values, np.arange(300).astype(str), num_resamples=400)
+        covered_if_items_were_independent += naive.low <= 1.0 <= naive.high
+    assert 0.90 <= covered / 200 <= 0.985
+    assert covered_if_items_were_independent / 200 < 0.75
+
+
+def test_bootstrap_is_deterministic_and_contains_its_mean():
+    values, groups = np.arange(20.0), [str(i) for i in range(20)]
+    first, second = bootstrap_mean(values, groups), bootstrap_mean(values, groups)
+    assert first == second and first.low < first.value == 9.5 < first.high
+
+
+def test_paired_difference_sees_what_separate_intervals_do_not():
+    rng = np.random.default_rng(1)
+    hard = rng.normal(size=200) * 3
+    difference = paired_difference(hard + 0.1 + 0.05 * rng.normal(size=200), hard, [str(i) for i in range(200)])
+    assert 0 < difference.low < 0.1 < difference.high
+
+
+def test_one_group_has_no_interval():
+    estimate = bootstrap_mean(np.array([1.0, 2.0]), ["a", "a"])
+    assert estimate.value == 1.5 and np.isinf([estimate.low, estimate.high]).all()
+
+
+def test_evaluation_of_the_human_distribution_itself():
+    records = make_records(60)
+    p = np.array(records["label_distribution"])
+    metrics = evaluate_judgments(p, np.log(p.clip(1e-12)), np.array(records["num_annotators"]), records["group"][:])
+    assert metrics["kl"]["value"] == pytest.approx(0, abs=1e-9) and metrics["accuracy"]["value"] == 1
+    assert metrics["excess_kl"] == pytest.approx(-metrics["noise_floor"], abs=1e-9)
+    assert (metrics["num_items"], metrics["num_groups"]) == (60, 30)
+    assert 0 < metrics["majority_ties"] < 1
+
+
+def results(**changes):
+    base = {"task": "t", "method": "m", "model": "x", "labels": ["A", "B"], "metrics": {}, "provenance": {}}
+    return {**base, **changes}
+
+
+def test_result_files_round_trip(tmp_path):
+    records = make_records(4)
+    log_q = np.log(np.full((4, 5), 0.2))
+    write_results(tmp_path / "run", results(), records, log_q)
+    assert read_results(tmp_path / "run") == {"schema_version": 1, **results()}
+    table = read_predictions(tmp_path / "run")
+    assert table["id"][:] == records["id"][:]
+    np.testing.assert_allclose(table["judge_distribution"][:], np.exp(log_q))
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["predictions.parquet", "results.json"]
+
+
+def test_nan_is_not_written_into_a_result_file(tmp_path):
+    with pytest.raises(ValueError):
+        write_results(tmp_path, results(metrics={"kl": float("nan")}), make_records(1), np.zeros((1, 5)))
+    assert not (tmp_path / "results.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (None, "no such file"),
+        ('{"schema_version": 1', "is damaged"),
+        ("[]", "schema version None"),
+        (json.dumps({"schema_version": 99}), "schema version 99"),
+        (json.dumps({"schema_version": 1, "task": "t"}), "lacks method, model, labels, metrics, provenance"),
+    ],
+)
+def test_bad_result_files(tmp_path, content, match):
+    if content is not None:
+        (tmp_path / "results.json").write_text(content)
+    with pytest.raises(UserInputError, match=match) as error:
+        read_results(tmp_path)
+    assert str(tmp_path / "results.json") in str(error.value)

@@ -1,0 +1,186 @@
+"""The command line: light, helpful, exit code 2 and one line for a user's mistake."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from conftest import LABELS, ROOT, make_records, make_tiny_model
+
+from distjudge_trl.cli import main
+from distjudge_trl.judge_file import JudgeFile
+from distjudge_trl.labels import LabelSpace
+from distjudge_trl.shipped import list_shipped, shipped_folder
+
+
+def invoke(*args):
+    return CliRunner().invoke(main, args)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import distjudge_trl",
+        "import distjudge_trl; distjudge_trl.__version__; dir(distjudge_trl)",
+        "from distjudge_trl.cli import main; main(['--help'], standalone_mode=False)",
+        "from distjudge_trl.cli import main; main(['train', 'vader', '--dry-run'], standalone_mode=False)",
+        "from distjudge_trl.cli import main; main(['recipes'], standalone_mode=False)",
+    ],
+)
+def test_light_commands_do_not_import_heavy_libraries(statement):
+    heavy = {"torch", "transformers", "trl", "datasets", "numpy"}
+    code = f"{statement}\nimport sys; print(sorted(set(sys.modules) & {heavy}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_public_names_are_all_there():
+    import distjudge_trl
+
+    for name in distjudge_trl.__all__:
+        assert getattr(distjudge_trl, name).__name__
+    with pytest.raises(AttributeError, match="no attribute 'Judg'"):
+        _ = distjudge_trl.Judg
+
+
+def test_help_names_every_command():
+    result = invoke("--help")
+    assert result.exit_code == 0
+    for command in ("tasks", "recipes", "train", "judge", "env"):
+        assert f"\n  {command} " in result.output
+
+
+def test_tasks_and_recipes_are_listed():
+    assert "vader" in invoke("tasks").output and "1, 2, 3" in invoke("tasks").output
+    output = invoke("recipes").output
+    assert "vader" in output and str(ROOT / "recipes" / "vader.py") in output
+
+
+def test_env_reports_versions_and_what_is_missing(monkeypatch):
+    import importlib.util
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "cvxpy" else find(name))
+    output = invoke("env").output
+    assert "torch: " in output and "pip install 'distjudge-trl[cvxpy]'" in output and "[deepspeed]" not in output
+
+
+def test_train_builds_the_launch_line():
+    result = invoke("train", "vader", "--accelerate-config", "zero2", "--dry-run", "--alpha", "0.5")
+    assert result.exit_code == 0
+    line = result.output.strip()
+    assert "accelerate.commands.launch --config_file" in line and "zero2.yaml" in line
+    assert line.endswith("recipes/vader.py --alpha 0.5")
+    plain = invoke("train", "vader", "--dry-run").output
+    assert "accelerate" not in plain and plain.strip().endswith("recipes/vader.py")
+
+
+def test_train_without_a_recipe_shows_help():
+    for args in (("train", "--help"), ("train", "-h")):
+        result = invoke(*args)
+        assert result.exit_code == 0 and "--accelerate-config" in result.output
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("train", "vadr"), "There is no recipe 'vadr', nor a file of that name. Did you mean 'vader'?"),
+        (("train", "vader", "--accelerate-config", "zero22"), "There is no accelerate config 'zero22'"),
+        (("judge", "--model", "nowhere", "--input", "nothing.jsonl", "--out", "x"), "nothing.jsonl: cannot be read"),
+    ],
+)
+def test_a_user_s_mistake_is_one_line_and_exit_code_2(args, message):
+    result = invoke(*args)
+    assert result.exit_code == 2
+    assert result.output.startswith(f"error: {message}") and len(result.output.strip().splitlines()) == 1
+
+
+def test_shipped_accelerate_configs_are_read_by_accelerate():
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    names = list_shipped("accelerate_configs", ".yaml")
+    assert {"cpu", "multi_gpu", "single_gpu", "zero2", "zero2_cpu", "zero3", "zero3_cpu"} <= set(names)
+    for name in names:
+        path = shipped_folder("accelerate_configs") / f"{name}.yaml"
+        config = load_config_from_file(str(path))
+        assert config.num_machines == 1
+        text = path.read_text()
+        assert text.startswith("#") and f"accelerate_configs/{name}.yaml" in text
+        stage = yaml.safe_load(text).get("deepspeed_config", {}).get("zero_stage")
+        assert stage == (int(name[4]) if name.startswith("zero") else None)
+
+
+# judge
+
+
+@pytest.fixture(scope="module")
+def judge_folder(tokenizer, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("judge")
+    make_tiny_model(len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    template = [{"role": "user", "content": "rate the text: {{ text }}"}]
+    JudgeFile(label_space=LabelSpace(LABELS).to_dict(), template=template).write(folder)
+    return str(folder)
+
+
+def judge_lines(judge_folder, tmp_path, content):
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return invoke("judge", "--model", judge_folder, "--input", str(source), "--out", str(target)), target
+
+
+def test_judge_adds_a_distribution_to_every_line(judge_folder, tmp_path):
+    prompt = make_records(1)[0]["prompt"]
+    content = '{"text": "yes", "id": 7}\n' + json.dumps({"prompt": prompt}) + "\n"
+    result, target = judge_lines(judge_folder, tmp_path, content)
+    assert result.exit_code == 0, result.output
+    first, second = (json.loads(line) for line in target.read_text().splitlines())
+    assert first["id"] == 7 and first["text"] == "yes" and second["prompt"] == prompt
+    for item in (first, second):
+        assert list(item["label_distribution"]) == LABELS
+        assert sum(item["label_distribution"].values()) == pytest.approx(1)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "in.jsonl: holds no items"),
+        ('{"text": "a"}\n{"text": \n', "in.jsonl, row 2: is no valid JSON"),
+        ('{"text": "a"}\n\n{"text": "b"}\n', "in.jsonl, row 2: is no valid JSON"),
+        ('["a"]\n', "in.jsonl, row 1: is a JSON list, not an object"),
+        ('{"text": "a"}\n{"txt": "a"}\n', "in.jsonl, row 2: the prompt template asks for a field the item lacks"),
+        ('{"prompt": "rate"}\n', "in.jsonl, row 1, field `prompt`: must be a list of messages"),
+        ('{"text": "a", "label_distribution": {}}\n', "in.jsonl, row 1, field `label_distribution`: is in the input"),
+        ('{"text": "caf\u00e9"}\n'.encode("latin-1"), "in.jsonl, row 1: is not UTF-8"),
+    ],
+)
+def test_bad_items_leave_no_output(judge_folder, tmp_path, content, message):
+    result, target = judge_lines(judge_folder, tmp_path, content)
+    assert result.exit_code == 2 and message in result.output and "Traceback" not in result.output
+    assert not target.exists() and [p.name for p in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+def test_bad_items_leave_an_older_output_alone(judge_folder, tmp_path):
+    (tmp_path / "out.jsonl").write_text("old")
+    result, target = judge_lines(judge_folder, tmp_path, '{"txt": "a"}\n')
+    assert result.exit_code == 2 and target.read_text() == "old"
+
+
+def test_an_output_in_a_missing_folder_is_refused_before_the_model_is_loaded(tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"text": "a"}\n')
+    result = invoke(
+        "judge", "--model", "x", "--input", str(tmp_path / "in.jsonl"), "--out", str(tmp_path / "no" / "out")
+    )
+    assert result.exit_code == 2 and "cannot be written" in result.output
+
+
+def test_a_model_that_is_no_judge(tmp_path, tokenizer):
+    make_tiny_model(len(tokenizer)).save_pretrained(tmp_path)
+    (tmp_path / "in.jsonl").write_text('{"text": "a"}\n')
+    result = invoke(
+        "judge", "--model", str(tmp_path), "--input", str(tmp_path / "in.jsonl"), "--out", str(tmp_path / "o")
+    )
+    assert result.exit_code == 2 and "judge.json: no such file, so this is no trained judge" in result.output

@@ -1,0 +1,122 @@
+"""Recipes: how defaults, methods, YAML and flags are laid over each other, and what is refused before anything is
+loaded.
+"""
+
+import runpy
+
+import pytest
+from conftest import ROOT
+
+from distjudge_trl.errors import UserInputError
+from distjudge_trl.recipe import METHODS, PAPER_GRID, Recipe
+
+
+RECIPE = runpy.run_path(str(ROOT / "recipes" / "vader.py"))["RECIPE"]
+
+
+def parse(*argv):
+    return RECIPE.parse(list(argv))
+
+
+def test_the_recipe_is_the_paper_s_setting_and_grid():
+    recipe_args, training, model = parse()
+    assert (training.alpha, training.perturbation_radius, training.adversary) == (0.8, 0.25, "pgd")
+    assert (training.perturbation_step_size, training.perturbation_steps) == (0.05, 5)
+    assert (training.learning_rate, training.num_train_epochs) == (5e-5, 2)
+    assert recipe_args.method == "distribution" and model.model_name_or_path == "smollm2-135m"
+    assert RECIPE.grid == PAPER_GRID and len(PAPER_GRID["alpha"]) * len(PAPER_GRID["perturbation_radius"]) == 36
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_methods_set_the_objective_and_the_folder(method):
+    recipe_args, training, _ = parse("--method", method)
+    assert recipe_args.method == method and training.output_dir == f"runs/vader-{method}"
+    for name, value in METHODS[method].items():
+        assert getattr(training, name) == value
+
+
+def test_flags_win_over_yaml_and_yaml_over_the_recipe(tmp_path):
+    config = tmp_path / "c.yaml"
+    config.write_text("learning_rate: 1.0e-4\nnum_train_epochs: 3\nmethod: no-ce\nmax_train_samples: 7\n")
+    recipe_args, training, _ = parse("--config", str(config), "--num_train_epochs", "4")
+    assert (training.learning_rate, training.num_train_epochs, training.alpha) == (1e-4, 4, 1.0)
+    assert (recipe_args.method, recipe_args.max_train_samples) == ("no-ce", 7)
+    assert training.output_dir == "runs/vader-no-ce"
+    recipe_args, _, _ = parse(f"--config={config}", "--method=single-point")
+    assert recipe_args.method == "single-point"
+
+
+def test_every_field_of_the_trainer_and_the_model_is_a_flag():
+    _, training, model = parse("--alpha", "0.4", "--radius_scaling", "annotators", "--use_peft", "--lora_r", "4")
+    assert (training.alpha, training.radius_scaling, model.use_peft, model.lora_r) == (0.4, "annotators", True, 4)
+
+
+@pytest.mark.parametrize(
+    ("argv", "match"),
+    [
+        (("--method", "single-point", "--alpha", "0.5"), "single-point means alpha=0.0, but alpha=0.5"),
+        (("--alpha", "1.5"), "`alpha` must lie between 0 and 1"),
+        (("--alhpa", "0.5"), "Unknown option --alhpa. Did you mean --alpha?"),
+        (("--config", "missing.yaml"), "missing.yaml: cannot be read"),
+        (("--config",), "needs the path"),
+    ],
+)
+def test_bad_flags(argv, match):
+    with pytest.raises(UserInputError, match=match):
+        parse(*argv)
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        ("alpha: [0.8", "is no valid YAML"),
+        ("- alpha", "must be a mapping"),
+        ("alhpa: 0.5\n", "Unknown option --alhpa. Did you mean --alpha?"),
+        ("alpha: 7\n", "`alpha` must lie between 0 and 1"),
+    ],
+)
+def test_bad_yaml(tmp_path, content, match):
+    (tmp_path / "c.yaml").write_text(content)
+    with pytest.raises(UserInputError, match=match):
+        parse("--config", str(tmp_path / "c.yaml"))
+
+
+@pytest.mark.parametrize("argv", [("--method", "magic"), ("--alpha", "much")])
+def test_bad_values_are_argparse_errors_with_code_2(argv):
+    with pytest.raises(SystemExit) as stop:
+        parse(*argv)
+    assert stop.value.code == 2
+
+
+def test_main_prints_one_line_and_exits_with_2(capsys, tmp_path):
+    for argv in (
+        ["--data_path", str(tmp_path / "none.txt")],
+        ["--resume_from_checkpoint", "true", "--output_dir", str(tmp_path)],
+    ):
+        with pytest.raises(SystemExit) as stop:
+            RECIPE.main(argv)
+        captured = capsys.readouterr()
+        assert (
+            stop.value.code == 2 and captured.err.startswith("error: ") and len(captured.err.strip().splitlines()) == 1
+        )
+
+
+def test_an_unknown_task_is_refused():
+    with pytest.raises(UserInputError, match="There is no task 'nope'"):
+        Recipe(task="nope", model="x").run([])
+
+
+def test_a_half_written_checkpoint_is_passed_over(tmp_path):
+    from distjudge_trl.recipe import _resume_checkpoint
+
+    for step, whole in ((2, True), (10, True), (12, False)):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        if whole:
+            (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
+    _, training, _ = parse("--output_dir", str(tmp_path), "--resume_from_checkpoint", "true")
+    assert _resume_checkpoint(training) == str(tmp_path / "checkpoint-10")
+    training.resume_from_checkpoint = str(tmp_path / "checkpoint-12")
+    with pytest.raises(UserInputError, match="no whole checkpoint"):
+        _resume_checkpoint(training)
+    training.resume_from_checkpoint = "false"
+    assert _resume_checkpoint(training) is None
