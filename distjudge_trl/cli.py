@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -85,7 +87,9 @@ def train(ctx: click.Context, recipe: str, accelerate_config: str | None, dry_ru
     command += ctx.args
     click.echo(shlex.join(command), err=True)
     if not dry_run:
-        raise SystemExit(subprocess.run(command, check=False).returncode)
+        # DeepSpeed looks for ninja on the path, where an environment that is not activated is missing.
+        path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
+        raise SystemExit(subprocess.run(command, check=False, env={**os.environ, "PATH": path}).returncode)
 
 
 @main.command()

@@ -179,6 +179,8 @@ def _quieten() -> None:
     warnings.filterwarnings("ignore", message="`gradient_checkpointing` is deprecated", category=FutureWarning)
     # Optional CPU kernels from the hub; their absence costs nothing here.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    if not _has_accelerator():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed warns when it has to find that out by itself
 
 
 def _has_accelerator() -> bool:
@@ -280,16 +282,15 @@ def _run(
     )
     if recipe_args.method != "raw":
         trainer.train(resume_from_checkpoint=resume_from)
-        trainer.save_state()
 
     ################
     # Evaluation
     ################
     prediction = trainer.predict(test, metric_key_prefix="test")
-    log_q, p = prediction.predictions, prediction.label_ids
+    trainer.log(prediction.metrics)
+    log_q = prediction.predictions
     results: dict[str, Any] = {}
     if trainer.is_world_process_zero():
-        assert isinstance(p, type(log_q))
         metrics = evaluate_judgments(
             test.with_format("numpy")["label_distribution"][:],
             log_q.astype(float),
@@ -315,6 +316,7 @@ def _run(
         }
         write_results(training_args.output_dir, results, test, log_q)
     if recipe_args.method != "raw":
+        trainer.save_state()
         trainer.save_model(training_args.output_dir)
         trainer.create_model_card(model_name=f"{task.name}-judge")
         if training_args.push_to_hub:

@@ -4,7 +4,7 @@
 
 Runs `recipes/vader.py` three times on the same items: `raw` (no training), `single-point` (cross-entropy on the
 majority label) and `distribution` (KL + cross-entropy + adversary). Then prints one table on words of families that no
-training saw, and draws a picture of the words that people disagree on most. A finished part is not run again; delete
+training saw, and draws a picture of words that people disagree on. A finished part is not run again; delete
 the folder to start anew.
 """
 
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from distjudge_trl.data.splits import stable_key
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.evaluation import item_kl, paired_difference, read_predictions, read_results
 from distjudge_trl.report import plot_distributions, results_table
@@ -113,19 +114,21 @@ def explain(folders: dict[str, Path]) -> str:
 
 
 def draw(folders: dict[str, Path], labels: list[str], picture: Path) -> None:
-    """The test words with the largest entropy of human ratings, one a family."""
+    """Twelve test words, one a family, drawn by hash from the tenth whose human ratings have the largest entropy."""
     rows = {name: read_predictions(folders[name]) for name in ("single-point", "distribution")}
+    words, families = rows["single-point"]["id"][:], rows["single-point"]["group"][:]
     p = np.array(rows["single-point"]["label_distribution"][:])
     entropy = -(p * np.log(p.clip(1e-12))).sum(-1)
+    disputed = np.argsort(-entropy, kind="stable")[: max(NUM_PANELS, len(words) // 10)]
     chosen: dict[str, int] = {}
-    for index in np.argsort(-entropy, kind="stable"):
-        chosen.setdefault(rows["single-point"][int(index)]["group"], int(index))
+    for index in sorted(disputed.tolist(), key=lambda i: stable_key(0, words[i])):
+        chosen.setdefault(families[index], index)
         if len(chosen) == NUM_PANELS:
             break
     indices = list(chosen.values())
     plot_distributions(
         picture,
-        [rows["single-point"][i]["id"] for i in indices],
+        [words[i] for i in indices],
         p[indices],
         {name: np.array(dataset["judge_distribution"][:])[indices] for name, dataset in rows.items()},
         labels,

@@ -155,3 +155,13 @@ def test_bad_pgd_settings_are_refused(arguments, match):
 def test_shapes_must_agree():
     with pytest.raises(ValueError, match=r"\(B, K\)"):
         PGDAdversary(0.1)(torch.full((2, 3), 1 / 3), torch.zeros(3))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("adversary", [PGDAdversary, WorstCaseAdversary])
+def test_the_gpu_gives_the_same_points(adversary):
+    p, log_q, radius = nasty_rows(500, 5, seed=9)
+    on_gpu = adversary(radius.cuda())(p.cuda(), log_q.cuda())
+    assert on_gpu.is_cuda
+    reached, expected = (kl_divergence(x, log_q) for x in (on_gpu.cpu(), adversary(radius)(p, log_q)))
+    torch.testing.assert_close(reached, expected, atol=1e-9, rtol=1e-9)
