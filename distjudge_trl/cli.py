@@ -64,14 +64,19 @@ def recipes() -> None:
 @main.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})
 @click.argument("recipe")
 @click.option("--accelerate-config", default=None, help="Shipped name (see accelerate_configs/) or path.")
+@click.option(
+    "--num-processes", type=click.IntRange(min=1), help="With --accelerate-config: how many, in place of its own."
+)
 @click.option("--dry-run", is_flag=True, help="Print the launch line and stop.")
 @click.pass_context
-def train(ctx: click.Context, recipe: str, accelerate_config: str | None, dry_run: bool) -> None:
+def train(
+    ctx: click.Context, recipe: str, accelerate_config: str | None, num_processes: int | None, dry_run: bool
+) -> None:
     """Train and evaluate a judge: build a recipe's launch line, print it and run it.
 
     \b
     Without --accelerate-config one plain process runs; with it, accelerate launches the recipe:
-        distjudge-trl train vader --accelerate-config zero2 --use_peft --learning_rate 2e-4
+        distjudge-trl train vader --accelerate-config zero2 --num-processes 2 --use_peft --learning_rate 2e-4
     Everything else goes to the recipe; `distjudge-trl train vader --help` shows its options.
     """
     from distjudge_trl.shipped import find_shipped
@@ -83,13 +88,25 @@ def train(ctx: click.Context, recipe: str, accelerate_config: str | None, dry_ru
     command = [sys.executable, str(script)]
     if accelerate_config is not None:
         config = find_shipped(accelerate_config, "accelerate_configs", ".yaml", "accelerate config")
-        command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config), str(script)]
+        command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
+        command += ["--num_processes", str(num_processes)] if num_processes is not None else []
+        command.append(str(script))
+    elif num_processes is not None:
+        raise UserInputError("--num-processes goes with --accelerate-config.")
     command += ctx.args
     click.echo(shlex.join(command), err=True)
-    if not dry_run:
-        # DeepSpeed looks for ninja on the path, where an environment that is not activated is missing.
-        path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
-        raise SystemExit(subprocess.run(command, check=False, env={**os.environ, "PATH": path}).returncode)
+    if dry_run:
+        return
+    # DeepSpeed looks for ninja on the path, where an environment that is not activated is missing.
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
+    environment = {**os.environ, "PATH": path}
+    if accelerate_config is not None:
+        # accelerate turns a child's exit code 2 into a traceback and a 1: try the options in a plain process first.
+        check = [sys.executable, str(script), *ctx.args]
+        code = subprocess.run(check, check=False, env={**environment, "DISTJUDGE_CHECK_ONLY": "1"}).returncode
+        if code or {"-h", "--help"} & set(ctx.args):
+            raise SystemExit(code)
+    raise SystemExit(subprocess.run(command, check=False, env=environment).returncode)
 
 
 @main.command()
@@ -102,9 +119,9 @@ def train(ctx: click.Context, recipe: str, accelerate_config: str | None, dry_ru
 def judge(model: str, input_path: str, output_path: str, batch_size: int) -> None:
     """Judge new items: a distribution over the labels for every line of a JSONL file."""
     from distjudge_trl.judges import Judge
-    from distjudge_trl.judges.files import judge_file
+    from distjudge_trl.judges.files import judge_jsonl
 
-    count = judge_file(lambda: Judge.from_pretrained(model), input_path, output_path, batch_size=batch_size)
+    count = judge_jsonl(lambda: Judge.from_pretrained(model), input_path, output_path, batch_size=batch_size)
     click.echo(f"{count} items judged: {output_path}")
 
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.labels import LabelSpace
 
@@ -29,6 +30,9 @@ class JudgeFile:
         task (`str`, *optional*): name of the task it was trained on.
         base_model (`str`, *optional*): hub id or path of the model that training started from; adapters are loaded
             onto it.
+        base_revision (`str`, *optional*): revision of the base model.
+        trust_remote_code (`bool`): whether the base model was loaded with its repository's code.
+        dtype (`str`, *optional*): of the weights in training; an adapter's base model is read in it.
         quantization (`dict`, *optional*): `BitsAndBytesConfig` of the base model in training; an adapter is read with
             the same weights.
         autocast (`str`, *optional*): `"bfloat16"` or `"float16"` if training and evaluation ran under autocast;
@@ -42,6 +46,9 @@ class JudgeFile:
     template: list[dict[str, str]] | None = None
     task: str | None = None
     base_model: str | None = None
+    base_revision: str | None = None
+    trust_remote_code: bool = False
+    dtype: str | None = None
     quantization: dict[str, Any] | None = None
     autocast: str | None = None
     training: dict[str, Any] = field(default_factory=dict)
@@ -82,7 +89,16 @@ class JudgeFile:
         unknown = set(content) - set(cls.__dataclass_fields__)
         if unknown:
             raise UserInputError(f"{path}: has unknown keys: {', '.join(sorted(unknown))}.")
-        return cls(**content)
+        try:
+            file = cls(**content)
+            file.make_label_space()
+            if file.template is not None:
+                PromptTemplate(file.template)
+        except (TypeError, UserInputError) as error:
+            raise UserInputError(
+                f"{path}: is damaged ({error}). Restore it from another checkpoint of the run."
+            ) from None
+        return file
 
     def make_label_space(self) -> LabelSpace:
         """The label space, unbound."""

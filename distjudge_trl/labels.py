@@ -126,6 +126,12 @@ class LabelSpace:
             )
         return self._index_of[key]
 
+    def copy(self) -> LabelSpace:
+        """The same labels, not bound: trainers and judges bind copies, so that two tokenizers never share a
+        binding.
+        """
+        return LabelSpace(**self.to_dict())
+
     def to_dict(self) -> dict[str, Any]:
         """The arguments of the constructor as JSON-ready values (for `judge.json`)."""
         return {
@@ -302,6 +308,10 @@ class LabelSpace:
         """
         import torch
 
+        if top_k is not None and top_k < 1:
+            raise ValueError(f"`top_k` must be at least 1, got {top_k}.")
+        if not 0 < floor < 1:
+            raise ValueError(f"`floor` must lie between 0 and 1, got {floor}.")
         scores = self._label_scores(logits)
         if top_k is None:
             if normalization == "labels":

@@ -57,16 +57,20 @@ def resolve_model(name_or_path: str) -> str:
     target = cache_dir() / BUNDLED_MODEL
     if (target / "config.json").is_file():
         return str(target)
+    lock = FileLock(str(target) + ".lock")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(str(target) + ".lock"):
-            if not (target / "config.json").is_file():
-                _materialize(target)
+        lock.acquire()
     except OSError as error:
         raise UserInputError(
             f"{target.parent}: cannot be written ({error.strerror}). Point DISTJUDGE_CACHE at a folder with 300 MB to"
             " spare."
         ) from None
+    try:
+        if not (target / "config.json").is_file():
+            _materialize(target)
+    finally:
+        lock.release()
     return str(target)
 
 

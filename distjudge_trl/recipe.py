@@ -6,6 +6,7 @@ import difflib
 import logging
 import os
 import sys
+import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -33,6 +34,10 @@ METHODS: dict[str, dict[str, Any]] = {
     "worst-case": {"adversary": "worst_case"},
     "raw": {},
 }
+
+# Set by `distjudge-trl train`: parse the options and stop, so that a mistake in them is told before anything is
+# launched.
+CHECK_ONLY = "DISTJUDGE_CHECK_ONLY"
 
 # The grid of the paper (section 4 and Figure 3).
 PAPER_GRID: dict[str, list[Any]] = {
@@ -125,6 +130,8 @@ class Recipe:
         """
         _quieten()
         recipe_args, training_args, model_args = self.parse(argv)
+        if os.environ.get(CHECK_ONLY):
+            return {}
         return _run(self, recipe_args, training_args, model_args)
 
     def parse(self, argv: Sequence[str] | None = None) -> tuple[RecipeArguments, DistributionSFTConfig, ModelConfig]:
@@ -134,6 +141,9 @@ class Recipe:
         config = _read_config(args)
         parser.set_defaults_with_config(**self._defaults())
         method = _peek(args, "--method") or config.get("method", "distribution")
+        if "--load_in_4bit" in args or config.get("load_in_4bit"):
+            # TRL computes in the weights' dtype under quantisation, and float32 would forfeit what 4 bits save.
+            parser.set_defaults_with_config(dtype="bfloat16")
         if isinstance(method, str) and method in METHODS:
             parser.set_defaults_with_config(**METHODS[method], output_dir=f"runs/{self.task}-{method}")
         try:
@@ -156,6 +166,7 @@ class Recipe:
         return TrlParser(
             (RecipeArguments, DistributionSFTConfig, ModelConfig),
             prog=f"{self.task}.py",
+            allow_abbrev=False,
             description=(
                 f"Train and evaluate a judge on the task {self.task!r}. Options may also stand in a YAML file:"
                 " --config FILE."
@@ -202,12 +213,13 @@ def _has_fast_bfloat16() -> bool:
 
 def _peek(args: list[str], flag: str) -> str | None:
     """Value of `flag` in `--flag value` or `--flag=value` form, before the real parser runs."""
+    value = None
     for position, arg in enumerate(args):
         if arg == flag and position + 1 < len(args):
-            return args[position + 1]
-        if arg.startswith(flag + "="):
-            return arg.split("=", 1)[1]
-    return None
+            value = args[position + 1]
+        elif arg.startswith(flag + "="):
+            value = arg.split("=", 1)[1]
+    return value
 
 
 def _read_config(args: list[str]) -> dict[str, Any]:
@@ -261,6 +273,7 @@ def _run(
     ################
     task = get_task(recipe.task)
     resume_from = _resume_checkpoint(training_args)
+    _check_output_folder(training_args.output_dir)
     records = task.load(recipe_args.data_path)
     train, test = split_records(records, recipe_args.split, seed=recipe_args.split_seed)
     validation = None
@@ -282,6 +295,8 @@ def _run(
     )
     if recipe_args.method != "raw":
         trainer.train(resume_from_checkpoint=resume_from)
+        # Before anything else can go wrong.
+        trainer.save_model(training_args.output_dir)
 
     ################
     # Evaluation
@@ -314,20 +329,30 @@ def _run(
                 world_size=training_args.world_size,
             ),
         }
-        write_results(training_args.output_dir, results, test, log_q)
     if recipe_args.method != "raw":
         trainer.save_state()
-        trainer.save_model(training_args.output_dir)
         trainer.create_model_card(model_name=f"{task.name}-judge")
         if training_args.push_to_hub:
             trainer.push_to_hub()
     if results:
+        # Last of all: a folder with results is a finished run.
+        write_results(training_args.output_dir, results, test, log_q)
         from distjudge_trl.report.tables import results_table
 
         say(results_table([results]))
         say(f"Results and judge: {training_args.output_dir}")
     trainer.end()
     return results
+
+
+def _check_output_folder(path: str) -> None:
+    """Fail before training, not after it, if nothing can be written there."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise UserInputError(f"{path}: cannot be written ({error.strerror}). Choose another --output_dir.") from None
 
 
 def _resume_checkpoint(training_args: DistributionSFTConfig) -> str | None:
@@ -368,9 +393,6 @@ def _make_trainer(
     from distjudge_trl.models import resolve_model
     from distjudge_trl.trainer import DistributionSFTTrainer
 
-    if model_args.dtype is None:
-        # TRL computes in the weights' dtype under quantisation, and float32 would forfeit what 4 bits save.
-        model_args.dtype = "bfloat16" if model_args.load_in_4bit else "float32"
     training_args.model_init_kwargs = {
         "revision": model_args.model_revision,
         "attn_implementation": model_args.attn_implementation,
@@ -393,7 +415,14 @@ def _make_trainer(
             train_dataset=train,
             eval_dataset=validation,
             label_space=task.label_space(),
-            judge_file=JudgeFile(label_space={}, template=task.template.messages, task=task.name, base_model=name),
+            judge_file=JudgeFile(
+                label_space={},
+                template=task.template.messages,
+                task=task.name,
+                base_model=name,
+                base_revision=model_args.model_revision,
+                trust_remote_code=training_args.trust_remote_code,
+            ),
             quantization_config=get_quantization_config(model_args),
             peft_config=get_peft_config(model_args),
         )

@@ -4,8 +4,8 @@
 
 Runs `recipes/vader.py` three times on the same items: `raw` (no training), `single-point` (cross-entropy on the
 majority label) and `distribution` (KL + cross-entropy + adversary). Then prints one table on words of families that no
-training saw, and draws a picture of words that people disagree on. A finished part is not run again; delete
-the folder to start anew.
+training saw, and draws a picture of words that people disagree on. A part that the same code finished with the same
+settings is not run again.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 from distjudge_trl.data.splits import stable_key
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.evaluation import item_kl, paired_difference, read_predictions, read_results
+from distjudge_trl.provenance import git_revision, library_versions
 from distjudge_trl.report import plot_distributions, results_table
 from distjudge_trl.shipped import find_shipped
 
@@ -58,7 +59,7 @@ def main() -> None:
 Picture: {picture}: human ratings (bars) and both judges (lines) for words that people disagree on.
 All of it took {(time.monotonic() - start) / 60:.1f} minutes.
 
-What to try next:
+What to try next (after `source {Path(sys.prefix) / "bin" / "activate"}`):
   judge your own words     printf '{{"text": "meh"}}\\n{{"text": "yolo"}}\\n' > words.jsonl
                            distjudge-trl judge --model {folders["distribution"]} --input words.jsonl --out judged.jsonl
   another objective        distjudge-trl train vader --alpha 1.0 --perturbation_radius 0.1 --max_train_samples 2800
@@ -73,11 +74,11 @@ def run(args: argparse.Namespace, method: str, progress: str) -> None:
     """One run of the recipe in a process of its own, unless its results are there already."""
     folder = args.output_dir / method
     if (folder / "results.json").is_file():
-        recipe = read_results(folder)["provenance"]["recipe"]
-        if (recipe["max_train_samples"], recipe["max_eval_samples"]) == (
-            args.max_train_samples,
-            args.max_eval_samples,
-        ):
+        done = read_results(folder)
+        made = done["provenance"]
+        samples = (made["recipe"]["max_train_samples"], made["recipe"]["max_eval_samples"])
+        same = samples == (args.max_train_samples, args.max_eval_samples) and done["model"] == args.model
+        if same and made["git_revision"] == git_revision() and made["versions"] == library_versions():
             print(f"{progress} {method}: done before ({folder}).")
             return
     command = [
@@ -97,7 +98,7 @@ def explain(folders: dict[str, Path]) -> str:
     single, distribution = (read_predictions(folders[name]) for name in ("single-point", "distribution"))
     assert single["id"][:] == distribution["id"][:]
     p = np.array(single["label_distribution"][:])
-    kls = [item_kl(p, np.log(np.array(rows["judge_distribution"][:]))) for rows in (single, distribution)]
+    kls = [item_kl(p, np.log(np.array(rows["judge_distribution"][:]).clip(1e-300))) for rows in (single, distribution)]
     difference = paired_difference(kls[0], kls[1], single["group"][:])
     if difference.low > 0:
         verdict = "so aligning the distribution helps here beyond chance"

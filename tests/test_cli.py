@@ -77,6 +77,13 @@ def test_train_builds_the_launch_line():
     assert "accelerate" not in plain and plain.strip().endswith("recipes/vader.py")
 
 
+def test_the_number_of_processes_goes_to_the_launcher():
+    line = invoke("train", "vader", "--accelerate-config", "zero2", "--num-processes", "2", "--dry-run").output
+    assert line.index("--num_processes 2") < line.index("recipes/vader.py")
+    result = invoke("train", "vader", "--num-processes", "2", "--dry-run")
+    assert result.exit_code == 2 and "goes with --accelerate-config" in result.output
+
+
 def test_train_without_a_recipe_shows_help():
     for args in (("train", "--help"), ("train", "-h")):
         result = invoke(*args)
@@ -152,7 +159,7 @@ def test_judge_adds_a_distribution_to_every_line(judge_folder, tmp_path):
         ('{"text": "a"}\n\n{"text": "b"}\n', "in.jsonl, row 2: is no valid JSON"),
         ('["a"]\n', "in.jsonl, row 1: is a JSON list, not an object"),
         ('{"text": "a"}\n{"txt": "a"}\n', "in.jsonl, row 2: the prompt template asks for a field the item lacks"),
-        ('{"prompt": "rate"}\n', "in.jsonl, row 1, field `prompt`: must be a list of messages"),
+        ('{"prompt": "rate"}\n', "in.jsonl, row 1, field `prompt`: must be a non-empty list of messages"),
         ('{"text": "a", "label_distribution": {}}\n', "in.jsonl, row 1, field `label_distribution`: is in the input"),
         ('{"text": "caf\u00e9"}\n'.encode("latin-1"), "in.jsonl, row 1: is not UTF-8"),
     ],
@@ -167,6 +174,12 @@ def test_bad_items_leave_an_older_output_alone(judge_folder, tmp_path):
     (tmp_path / "out.jsonl").write_text("old")
     result, target = judge_lines(judge_folder, tmp_path, '{"txt": "a"}\n')
     assert result.exit_code == 2 and target.read_text() == "old"
+
+
+def test_an_output_that_is_a_folder_is_refused(judge_folder, tmp_path):
+    (tmp_path / "out.jsonl").mkdir()
+    result, _ = judge_lines(judge_folder, tmp_path, '{"text": "a"}\n')
+    assert result.exit_code == 2 and "is a folder" in result.output
 
 
 def test_an_output_in_a_missing_folder_is_refused_before_the_model_is_loaded(tmp_path):

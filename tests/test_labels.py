@@ -112,6 +112,18 @@ def test_reading_logits_of_a_smaller_vocabulary_is_refused(tokenizer):
         LabelSpace(["1", "2"]).bind(tokenizer).log_probs(torch.zeros(1, 5))
 
 
+def test_a_copy_has_its_own_binding(tokenizer):
+    space = LabelSpace(["yes", "no"])
+    assert space.copy().bind(tokenizer).token_ids and not space.bindings
+
+
+def test_bad_extraction_settings_are_refused():
+    with pytest.raises(ValueError, match="top_k"):
+        FixedSpace().log_probs(torch.zeros(1, 8), top_k=0)
+    with pytest.raises(ValueError, match="floor"):
+        FixedSpace().log_probs(torch.zeros(1, 8), top_k=1, floor=0.0)
+
+
 def test_round_trip_through_a_dict():
     space = LabelSpace(NLI, {"contradiction": ["contra"]}, ordinal=True)
     again = LabelSpace(**space.to_dict())
@@ -213,6 +225,7 @@ class TestRealTokenizers:
         stems.bind(tokenizer, prompt)
         for few, many in zip(plain.token_ids, stems.token_ids, strict=True):
             assert set(few) <= set(many)
+        assert sum(map(len, stems.token_ids)) > sum(map(len, plain.token_ids))
 
     def test_what_is_bound_is_what_the_tokenizer_writes(self, name, prompt):
         tokenizer = real_tokenizer(name)

@@ -51,9 +51,24 @@ def test_every_field_of_the_trainer_and_the_model_is_a_flag():
     assert (training.alpha, training.radius_scaling, model.use_peft, model.lora_r) == (0.4, "annotators", True, 4)
 
 
+def test_four_bits_compute_in_bfloat16_unless_told_otherwise(tmp_path):
+    assert parse()[2].dtype == "float32"
+    assert parse("--load_in_4bit", "--use_peft")[2].dtype == "bfloat16"
+    assert parse("--load_in_4bit", "--use_peft", "--dtype", "float16")[2].dtype == "float16"
+    (tmp_path / "c.yaml").write_text("load_in_4bit: true\n")
+    assert parse("--config", str(tmp_path / "c.yaml"))[2].dtype == "bfloat16"
+
+
+def test_an_output_folder_that_cannot_be_written_is_told_before_training(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserInputError, match="--output_dir"):
+        RECIPE.run(["--output_dir", str(tmp_path / "file" / "x")])
+
+
 @pytest.mark.parametrize(
     ("argv", "match"),
     [
+        (("--meth", "raw"), "Unknown option --meth. Did you mean --method?"),
         (("--method", "single-point", "--alpha", "0.5"), "single-point means alpha=0.0, but alpha=0.5"),
         (("--alpha", "1.5"), "`alpha` must lie between 0 and 1"),
         (("--alhpa", "0.5"), "Unknown option --alhpa. Did you mean --alpha?"),

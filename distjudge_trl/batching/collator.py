@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from distjudge_trl.errors import UserInputError
+
 
 @dataclass
 class JudgmentCollator:
@@ -113,6 +115,31 @@ class JudgmentCollator:
             "position_ids": torch.tensor([depths + [0] * padding]),
             "judgment_positions": torch.tensor(judgment_positions),
         }
+
+
+def check_sharing(model: Any) -> None:
+    """Raise [`UserInputError`] unless packs with a block mask are read by `model` like single rows.
+
+    That takes attention that honours a 4-D mask (sdpa) and nothing that reaches over the mask: no sliding windows, no
+    recurrent or state-space layers, no positions that are derived from the mask.
+    """
+    config = model.config.get_text_config()
+    attention = getattr(config, "_attn_implementation", None)
+    problem = None
+    if attention != "sdpa":
+        problem = f"its attention implementation is {attention!r}; load it with `attn_implementation=sdpa`"
+    elif set(getattr(config, "layer_types", None) or ["full_attention"]) != {"full_attention"}:
+        problem = f"it has layers that are not full attention ({', '.join(sorted(set(config.layer_types)))})"
+    elif getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
+        problem = f"its attention is limited to a sliding window of {config.sliding_window} tokens"
+    elif getattr(model, "_is_stateful", False):
+        problem = "it is recurrent"
+    elif getattr(config, "alibi", False) or config.model_type in ("bloom", "mpt"):
+        problem = "its positions are read off the attention mask (ALiBi)"
+    if problem:
+        raise UserInputError(
+            f"`share_prefixes` does not work for this model: {problem}. Or turn it off: --share_prefixes False."
+        )
 
 
 def judgment_logits(model: torch.nn.Module, batch: dict[str, Tensor]) -> Tensor:

@@ -7,7 +7,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from distjudge_trl.errors import JudgmentDataError
+import jinja2
+
+from distjudge_trl.errors import JudgmentDataError, UserInputError
 
 
 if TYPE_CHECKING:
@@ -29,10 +31,29 @@ def render_prompt(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> str
     """
     if tokenizer.chat_template is None:
         return "\n\n".join(message["content"] for message in messages) + PLAIN_ANSWER_CUE
+    try:
+        return _apply_template(tokenizer, messages)
+    except jinja2.TemplateError:
+        # Some templates (Gemma 2, early Mistral) know no system role: say it at the beginning of the first user
+        # message.
+        try:
+            return _apply_template(tokenizer, _without_system(messages))
+        except jinja2.TemplateError as error:
+            raise UserInputError(f"The tokenizer's chat template does not take this prompt: {error}.") from None
+
+
+def _apply_template(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> str:
     text = tokenizer.apply_chat_template(
         list(messages), tokenize=False, add_generation_prompt=True, enable_thinking=False
     )
     return str(text)
+
+
+def _without_system(messages: Messages) -> Messages:
+    if len(messages) < 2 or messages[0]["role"] != "system":
+        return messages
+    first = {**messages[1], "content": messages[0]["content"] + "\n\n" + messages[1]["content"]}
+    return [first, *messages[2:]]
 
 
 def encode_prompts(
@@ -61,6 +82,10 @@ def encode_prompts(
         texts, add_special_tokens=tokenizer.chat_template is None, padding=False, truncation=False
     )
     input_ids: list[list[int]] = encoded["input_ids"]
+    for row, text in zip(input_ids, texts, strict=True):
+        # Some tokenizers close every text; the judgment is read where the answer begins, not behind the end.
+        if row and row[-1] == tokenizer.eos_token_id and not text.endswith(str(tokenizer.eos_token)):
+            row.pop()
     for i, row in enumerate(input_ids):
         if max_length is not None and len(row) > max_length:
             raise JudgmentDataError(

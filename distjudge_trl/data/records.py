@@ -163,10 +163,11 @@ def validate_records(
         seen.add(record_id)
         row = f"{number} (id {record_id!r})"
         _check_group(record["group"], source, row)
-        _check_messages(record["prompt"], "prompt", source, row)
-        _check_messages(record["completion"], "completion", source, row)
+        check_messages(record["prompt"], "prompt", source, row)
+        check_messages(record["completion"], "completion", source, row)
         _check_completion(record["completion"], label_space, source, row)
         _check_distribution(record["label_distribution"], len(label_space), source, row)
+        _check_majority(record, label_space, source, row)
         annotators = record["num_annotators"]
         if isinstance(annotators, bool) or not isinstance(annotators, int) or annotators < 1:
             raise JudgmentDataError(
@@ -191,7 +192,8 @@ def _check_group(group: Any, source: str | None, row: str) -> None:
         )
 
 
-def _check_messages(messages: Any, field: str, source: str | None, row: str) -> None:
+def check_messages(messages: Any, field: str, source: str | None, row: int | str) -> None:
+    """Raise [`JudgmentDataError`] unless `messages` is a non-empty list of `{"role": str, "content": str}`."""
     ok = (
         isinstance(messages, Sequence)
         and not isinstance(messages, str)
@@ -219,6 +221,19 @@ def _check_completion(
         label_space.index(completion[0]["content"])
     except KeyError as error:
         raise JudgmentDataError(str(error.args[0]), source=source, row=row, field="completion") from None
+
+
+def _check_majority(record: Mapping[str, Any], label_space: LabelSpace, source: str | None, row: str) -> None:
+    label = record["completion"][0]["content"]
+    distribution = record["label_distribution"]
+    if distribution[label_space.index(label)] < max(distribution) - SUM_TOLERANCE:
+        raise JudgmentDataError(
+            f"{label!r} is not a label that most annotators chose",
+            source=source,
+            row=row,
+            field="completion",
+            fix="It is the reference label (eq. 3): one with the largest share.",
+        )
 
 
 def _check_distribution(distribution: Any, num_labels: int, source: str | None, row: str) -> None:

@@ -46,21 +46,22 @@ def evaluate_judgments(
         seed (`int`, defaults to 0): of the bootstrap and the floor's simulation.
 
     Returns:
-        `dict`: `kl` and `accuracy` with `value`, `low`, `high` (95 %); `noise_floor` (see `noise_floor.py`) and
-            `excess_kl` = kl - floor, nats;
+        `dict`: `kl` and `accuracy` with `value`, `low`, `high` (95 %); `noise_floor` (see `noise_floor.py`; `None`
+            where the rows of p are no shares of whole votes) and `excess_kl` = kl - floor, nats;
         `majority_ties` (share of items whose majority label is tied), `num_items`, `num_groups`, and `label_mass` if
         given.
     """
     counts = np.rint(p * num_annotators[:, None])
-    floor = noise_floor(counts, seed=seed)
+    whole = np.allclose(counts, p * num_annotators[:, None], atol=1e-3)
+    floor = noise_floor(counts, seed=seed).value if whole else None
     kl = bootstrap_mean(item_kl(p, log_q), groups, seed=seed)
     accuracy = bootstrap_mean(item_accuracy(p, log_q), groups, seed=seed)
     ties = (np.isclose(p, p.max(-1, keepdims=True)).sum(-1) > 1).mean()
     metrics: dict[str, Any] = {
         "kl": _to_dict(kl),
         "accuracy": _to_dict(accuracy),
-        "noise_floor": floor.value,
-        "excess_kl": kl.value - floor.value,
+        "noise_floor": floor,
+        "excess_kl": kl.value - floor if floor is not None else None,
         "majority_ties": float(ties),
         "num_items": len(p),
         "num_groups": len(set(groups)),

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from distjudge_trl.data.records import check_messages
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import JudgmentDataError
 from distjudge_trl.labels import LabelSpace
@@ -76,10 +77,7 @@ class Judge(ABC):
     def _prompt(self, record: Mapping[str, Any], row: int) -> list[dict[str, str]]:
         if "prompt" in record:
             prompt = record["prompt"]
-            if isinstance(prompt, str) or not prompt:
-                raise JudgmentDataError(
-                    'must be a list of messages like {"role": "user", "content": "..."}', row=row, field="prompt"
-                )
+            check_messages(prompt, "prompt", None, row)
             return list(prompt)
         if self.template is None:
             raise JudgmentDataError(

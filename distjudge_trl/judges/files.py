@@ -49,7 +49,7 @@ def read_items(path: str | Path) -> list[dict[str, Any]]:
     return items
 
 
-def judge_file(make_judge: Callable[[], Judge], input_path: str, output_path: str, *, batch_size: int = 32) -> int:
+def judge_jsonl(make_judge: Callable[[], Judge], input_path: str, output_path: str, *, batch_size: int = 32) -> int:
     """Judge every item of a JSONL file and write them with the field `label_distribution` (label to probability).
 
     Args:
@@ -75,6 +75,8 @@ def judge_file(make_judge: Callable[[], Judge], input_path: str, output_path: st
                 field=OUTPUT_FIELD,
                 fix="Rename it.",
             )
+    if Path(output_path).is_dir():
+        raise UserInputError(f"{output_path}: is a folder; name the file to write.")
     temporary = Path(output_path).with_name(f".{Path(output_path).name}.tmp")
     try:
         temporary.touch()

@@ -60,7 +60,7 @@ class LocalJudge(Judge):
         max_length: int | None = None,
         share_prefixes: bool = False,
     ) -> None:
-        source = resolve_model(str(path))
+        source = _fetch(resolve_model(str(path)))
         is_trained = (Path(source) / JUDGE_FILE_NAME).is_file()
         if not is_trained and label_space is None:
             JudgeFile.read(source)  # raises the error that says what is missing
@@ -77,7 +77,7 @@ class LocalJudge(Judge):
         self.autocast = self.judge_file.autocast if autocast is None else autocast
         self.top_k = top_k
         self.max_length = max_length
-        self.label_space = label_space if label_space is not None else self.judge_file.make_label_space()
+        self.label_space = label_space.copy() if label_space is not None else self.judge_file.make_label_space()
         self._bound = False
         pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id
         self._collate = JudgmentCollator(pad_token_id=pad or 0, share_prefixes=share_prefixes)
@@ -119,7 +119,12 @@ def _load(
     """Tokenizer and model of a folder or hub id; an adapter is put onto its base model, quantised as in training."""
     is_adapter = (Path(source) / "adapter_config.json").is_file()
     weights = _base_of(source, judge_file) if is_adapter else source
-    kwargs: dict[str, Any] = {"dtype": dtype if dtype is not None else _saved_dtype(source, is_adapter)}
+    kwargs: dict[str, Any] = {
+        "dtype": dtype if dtype is not None else _saved_dtype(source, is_adapter, judge_file),
+        "trust_remote_code": judge_file.trust_remote_code,
+    }
+    if is_adapter and judge_file.base_revision is not None:
+        kwargs["revision"] = judge_file.base_revision
     if judge_file.quantization is not None and is_adapter:
         kwargs["quantization_config"] = BitsAndBytesConfig(**_bitsandbytes_arguments(judge_file.quantization))
     try:
@@ -150,11 +155,28 @@ def _base_of(source: str, judge_file: JudgeFile) -> str:
     return str(PeftConfig.from_pretrained(source).base_model_name_or_path)
 
 
-def _saved_dtype(source: str, is_adapter: bool) -> torch.dtype | str:
-    """Training holds master weights in float32 and saves them so; an adapter's base is read in float32, as TRL loads
-    it.
+def _saved_dtype(source: str, is_adapter: bool, judge_file: JudgeFile) -> torch.dtype | str:
+    """An adapter's base is read as it was in training, a full checkpoint as it was saved, an untrained model in
+    float32.
     """
-    return "auto" if (Path(source) / JUDGE_FILE_NAME).is_file() and not is_adapter else torch.float32
+    if is_adapter:
+        return getattr(torch, judge_file.dtype) if judge_file.dtype is not None else torch.float32
+    return "auto" if (Path(source) / JUDGE_FILE_NAME).is_file() else torch.float32
+
+
+def _fetch(source: str) -> str:
+    """Local folder of a judge on the hub; other names (folders, untrained models) pass through."""
+    from huggingface_hub import hf_hub_download, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    if Path(source).exists():
+        return source
+    try:
+        hf_hub_download(source, JUDGE_FILE_NAME)
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError):
+        # Not a judge, or not reachable: loading the model says which.
+        return source
+    return snapshot_download(source)
 
 
 def _bitsandbytes_arguments(quantization: dict[str, Any]) -> dict[str, Any]:

@@ -81,8 +81,9 @@ class PGDAdversary:
     @torch.no_grad()
     def __call__(self, p: Tensor, log_q: Tensor) -> Tensor:
         """Perturb `p` `(B, K)` against `log_q` `(B, K)`; returns `(B, K)` in p's dtype, detached."""
-        check_rows(p, "p")
         center, log_q, radius = _prepare(p, log_q, self.radius)
+        if not p.numel():
+            return p.clone()
         current = center
         # eq. 8 adds η (log(p/q) + 1); the constant +1 moves every label alike and drops out in the projection.
         offset = log_q * self.step_size
@@ -147,8 +148,9 @@ class WorstCaseAdversary:
     @torch.no_grad()
     def __call__(self, p: Tensor, log_q: Tensor) -> Tensor:
         """Perturb `p` `(B, K)` against `log_q` `(B, K)`; returns `(B, K)` in p's dtype, detached."""
-        check_rows(p, "p")
         center, log_q, radius = _prepare(p, log_q, self.radius)
+        if not p.numel():
+            return p.clone()
         log_ratio = center.clamp(min=self.gradient_floor).log_() - log_q
         best, best_value = center, (center * log_ratio).sum(-1)
         starts = _start_directions(center.shape[-1]).to(center)
@@ -218,9 +220,12 @@ def _start_directions(num_labels: int) -> Tensor:
 
 
 def _prepare(p: Tensor, log_q: Tensor, radius: float | Tensor) -> tuple[Tensor, Tensor, Tensor | float]:
-    """Centre, bounded log q and radius (with a trailing axis) in the working dtype; p and q may come in any float
-    dtype.
+    """Centre, bounded log q and radius (with a trailing axis) in the working dtype.
+
+    Raises:
+        `ValueError`: p is not a float32 or float64 tensor `(B, K)` without NaN, or the shapes do not fit together.
     """
+    check_rows(p, "p")
     if p.shape != log_q.shape or p.dim() != 2:
         raise ValueError(
             f"`p` and `log_q` must both have shape (B, K), got {tuple(p.shape)} and {tuple(log_q.shape)}."
@@ -228,6 +233,5 @@ def _prepare(p: Tensor, log_q: Tensor, radius: float | Tensor) -> tuple[Tensor, 
     dtype = working_dtype(p)
     center = p.to(dtype)
     center = center / center.sum(-1, keepdim=True)
-    if isinstance(radius, Tensor):
-        radius = radius.to(dtype=dtype, device=p.device).unsqueeze(-1)
+    radius = check_radius(radius, dtype, p.device, p.shape[:-1])
     return center, log_q.detach().to(dtype).clamp(min=MIN_LOG_PROB), radius

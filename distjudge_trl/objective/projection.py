@@ -53,6 +53,8 @@ def furthest_feasible(center: Tensor, direction: Tensor, radius: Tensor | float,
     Returns:
         `Tensor` of shape `(..., K)`: u(s) of the module's docstring at the largest admissible s.
     """
+    if not direction.numel():
+        return direction
     # First round: every label is in the support and no mass is lost.
     w = direction - direction.mean(-1, keepdim=True)
     u = torch.addcmul(center, w, (radius / _norm(w)).clamp_(max=max_step))
@@ -164,15 +166,17 @@ def project_simplex_ball(v: Tensor, center: Tensor, radius: Tensor | float) -> T
     check_rows(v, "v")
     check_rows(center, "center")
     dtype = working_dtype(v, center)
-    radius = check_radius(radius, dtype, v.device)
+    shape = torch.broadcast_shapes(v.shape, center.shape)
+    radius = check_radius(radius, dtype, v.device, shape[:-1])
     center = center.to(dtype)
     center = center / center.sum(-1, keepdim=True)
-    shape = torch.broadcast_shapes(v.shape, center.shape)
     return _project(v.expand(shape), center.expand(shape), radius)
 
 
 def _project(v: Tensor, center: Tensor, radius: Tensor | float) -> Tensor:
     """Shift each row by its maximum, so that far-away rows lose no digits against the centre, and follow the path."""
+    if not v.numel():
+        return v.clone()
     work = v.to(center.dtype)
     limit = torch.finfo(center.dtype).max
     work = torch.nan_to_num(work, posinf=limit / 4, neginf=-limit / 4)
@@ -199,8 +203,8 @@ def project_simplex_ball_cvxpy(
 
     check_rows(v, "v")
     check_rows(center, "center")
-    radius = check_radius(radius, torch.float64, v.device)
     shape = torch.broadcast_shapes(v.shape, center.shape)
+    radius = check_radius(radius, torch.float64, v.device, shape[:-1])
     rows = v.expand(shape).reshape(-1, shape[-1])
     centers = center.expand(shape).reshape(-1, shape[-1])
     if isinstance(radius, Tensor):

@@ -16,7 +16,7 @@ def result_row(results: dict[str, Any]) -> tuple[str, ...]:
     return (
         results["method"],
         f"{kl['value']:.3f} {_interval(kl, '.3f')}",
-        f"{metrics['excess_kl']:.3f}",
+        f"{metrics['excess_kl']:.3f}" if metrics["excess_kl"] is not None else "-",
         f"{100 * accuracy['value']:.1f} % {_interval(accuracy, '.1f', 100)}",
         f"{mass:.3f}" if mass is not None else "-",
     )
@@ -28,7 +28,8 @@ def results_table(runs: Sequence[dict[str, Any]]) -> str:
     """
     rows = [_HEADER, *(result_row(run) for run in runs)]
     metrics = runs[0]["metrics"]
-    rows.append(("noise floor", f"{metrics['noise_floor']:.3f}", "0.000", "-", "-"))
+    if metrics["noise_floor"] is not None:
+        rows.append(("noise floor", f"{metrics['noise_floor']:.3f}", "0.000", "-", "-"))
     widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADER))]
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows

@@ -11,6 +11,8 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+from distjudge_trl.errors import UserInputError
+
 
 # Negations and intensifiers that leave the stem recognisable ("happy", "unhappy").
 _PREFIXES = (
@@ -46,7 +48,12 @@ def word_families(expressions: Sequence[str]) -> list[str]:
     a prefix such as "un-" is taken off. Emoticons and other symbols belong together when they are drawn from the same
     characters, noses and repetition aside. The relation is made transitive.
     """
-    from snowballstemmer import stemmer
+    try:
+        from snowballstemmer import stemmer
+    except ImportError:
+        raise UserInputError(
+            "Word families need the package snowballstemmer: run `pip install 'distjudge-trl[quickstart]'`."
+        ) from None
 
     english = stemmer("english")
     parent = list(range(len(expressions)))

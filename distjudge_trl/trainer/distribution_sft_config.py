@@ -12,7 +12,8 @@ from distjudge_trl.errors import UserInputError
 
 # Metrics of which less is better. `TrainingArguments` would take every name that does not end in "loss" for one to be
 # maximised.
-_LOWER_IS_BETTER = {"kl", "ce", "adversarial_gain"}
+# Endings, because several evaluation sets put their names in between: eval_NAME_kl.
+_LOWER_IS_BETTER = ("_kl", "_ce", "_adversarial_gain")
 
 
 @dataclass
@@ -57,8 +58,8 @@ class DistributionSFTConfig(SFTConfig):
     > [!NOTE]
     > Defaults that differ from [`~trl.SFTConfig`]: `pad_to_multiple_of` is 16; `metric_for_best_model` is `"eval_kl"`
     when
-    > `load_best_model_at_end` is set. Packing, padding-free batches, label smoothing and other losses do not apply and
-    are refused.
+    > `load_best_model_at_end` is set. Packing, padding-free batches, label smoothing, other losses and MoE router
+    losses do not apply and are refused.
     """
 
     alpha: float = field(
@@ -117,7 +118,7 @@ class DistributionSFTConfig(SFTConfig):
         metric: str | None = self.metric_for_best_model  # type: ignore[has-type]
         if self.load_best_model_at_end and metric is None:
             metric = "eval_kl"
-        if self.greater_is_better is None and (metric or "").removeprefix("eval_") in _LOWER_IS_BETTER:
+        if self.greater_is_better is None and f"_{metric}".endswith(_LOWER_IS_BETTER):
             self.greater_is_better: bool | None = False
         self.metric_for_best_model = metric
         super().__post_init__()
@@ -156,6 +157,20 @@ class DistributionSFTConfig(SFTConfig):
             )
         if self.assistant_only_loss:
             raise UserInputError("`assistant_only_loss` does not apply: the loss is on the judgment position alone.")
+        if self.completion_only_loss is False:
+            raise UserInputError(
+                "`completion_only_loss=False` does not apply: the loss is on the judgment position alone."
+            )
+        if self.truncation_mode != "keep_start":
+            raise UserInputError(
+                "`truncation_mode` does not apply: prompts are never cut, their end asks for the answer."
+            )
+        if isinstance(self.dataset_kwargs, dict) and self.dataset_kwargs.get("skip_prepare_dataset"):
+            raise UserInputError("`skip_prepare_dataset` does not apply: judgment records are tokenized here.")
+        if self.router_aux_loss_coef:  # type: ignore[has-type]
+            raise UserInputError("`router_aux_loss_coef` does not apply: the objective has no load-balancing term.")
+        # Unset, it would be the model's own, and the model would compute a loss that is not added.
+        self.router_aux_loss_coef = 0.0
         if self.loss_type != "nll":
             raise UserInputError(
                 f"`loss_type={self.loss_type!r}` does not apply: the objective is set by `alpha` and `adversary`."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor
 from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTTrainer
 
-from distjudge_trl.batching import JudgmentCollator, encode_prompts, judgment_logits, render_prompt
+from distjudge_trl.batching import JudgmentCollator, check_sharing, encode_prompts, judgment_logits, render_prompt
 from distjudge_trl.data.records import validate_records
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.judge_file import JudgeFile
@@ -96,9 +97,14 @@ class DistributionSFTTrainer(SFTTrainer):
         **kwargs: Any,
     ) -> None:
         # Args
+        for name in ("compute_loss_func", "formatting_func"):
+            if kwargs.get(name) is not None:
+                raise UserInputError(
+                    f"`{name}` does not apply: the loss is the label distribution's, on judgment records."
+                )
         if args is None:
             args = DistributionSFTConfig("distribution-sft")
-        self.label_space = label_space
+        self.label_space = label_space.copy()
         self.judge_file = judge_file or JudgeFile(label_space={})
         self.judge_file.label_space = label_space.to_dict()
 
@@ -123,15 +129,12 @@ class DistributionSFTTrainer(SFTTrainer):
             self._tokenizer.pad_token = self._tokenizer.eos_token
         collator.pad_token_id = self._tokenizer.pad_token_id or 0
         keep_training_layout(self.model)
-        base = self.accelerator.unwrap_model(self.model)
-        attention = getattr(base.config, "_attn_implementation", None)
-        if args.share_prefixes and attention != "sdpa":
-            raise UserInputError(
-                f"`share_prefixes` needs attention under a block mask, which {attention!r} does not take here: load"
-                " the model with `attn_implementation=sdpa`, or turn sharing off."
-            )
+        if args.share_prefixes:
+            check_sharing(self.accelerator.unwrap_model(self.model))
 
         # Objective
+        if args.adversary == "pgd" and args.projection_solver == "cvxpy" and find_spec("cvxpy") is None:
+            raise UserInputError("`projection_solver=cvxpy` needs CVXPY: run `pip install 'distjudge-trl[cvxpy]'`.")
         radius = args.perturbation_radius
         self.adversary: PGDAdversary | WorstCaseAdversary | None = None
         if args.adversary == "pgd" and radius > 0 and args.perturbation_steps > 0:
@@ -151,11 +154,13 @@ class DistributionSFTTrainer(SFTTrainer):
             )
         if all(column in dataset.column_names for column in _FEATURE_COLUMNS):
             return dataset
+        if not len(dataset):
+            raise UserInputError(f"The {dataset_name} dataset holds no records.")
         validate_records(dataset, self.label_space, source=f"{dataset_name} dataset")
         if not self.label_space.bindings:
-            self.label_space.bind(processing_class, render_prompt(processing_class, dataset[0]["prompt"]))
+            self.label_space.bind(self._tokenizer, render_prompt(self._tokenizer, dataset[0]["prompt"]))
 
-        tokenizer, label_space, max_length = processing_class, self.label_space, args.max_length
+        tokenizer, label_space, max_length = self._tokenizer, self.label_space, args.max_length
 
         def encode(rows: dict[str, list]) -> dict[str, list]:
             references = [label_space.index(completion[0]["content"]) for completion in rows["completion"]]
@@ -178,23 +183,27 @@ class DistributionSFTTrainer(SFTTrainer):
 
     # Loss
 
-    def _count_real_rows(self, batch: dict[str, Tensor]) -> int:
+    def _count_real_rows(self, batch: dict[str, Tensor], remainder: int) -> int:
         """Rows of this process's batch that are no repetitions made by accelerate to even out the ranks.
 
-        Only the last global batch of an epoch has such, behind its `remainder` real rows in rank order.
+        Only the last global batch of an epoch has such, behind its `remainder` real rows in rank order; 0 means that
+        it is full.
         """
         size = batch["label_distribution"].shape[0]
         state = self.accelerator.gradient_state
-        if not state.in_dataloader or not state.end_of_dataloader or state.remainder <= 0:
+        if not state.in_dataloader or not state.end_of_dataloader or remainder <= 0:
             return size
-        return min(max(state.remainder - self.accelerator.process_index * size, 0), size)
+        return min(max(remainder - self.accelerator.process_index * size, 0), size)
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor | None:
         """Rows in the accumulated batch of all processes. Marks the repeated rows of its last batch on the way."""
         if not batch_samples:
             return None
         counts = [batch["label_distribution"].shape[0] for batch in batch_samples]
-        counts[-1] = self._count_real_rows(batch_samples[-1])
+        # Not the dataloader's own remainder: accelerate loses it when a resumed run skips batches.
+        global_batch = self._train_batch_size * self.args.world_size
+        remainder = 0 if self.args.dataloader_drop_last else len(self.train_dataset) % global_batch
+        counts[-1] = self._count_real_rows(batch_samples[-1], remainder)
         if counts[-1] < batch_samples[-1]["label_distribution"].shape[0]:
             batch_samples[-1]["num_real_rows"] = torch.tensor(counts[-1])
         total = torch.tensor(sum(counts), device=device)
@@ -256,7 +265,7 @@ class DistributionSFTTrainer(SFTTrainer):
         vocabulary.
         """
         inputs = self._prepare_inputs(inputs)
-        num_real = self._count_real_rows(inputs)
+        num_real = self._count_real_rows(inputs, self.accelerator.gradient_state.remainder)
         if num_real < inputs["label_distribution"].shape[0]:
             inputs["num_real_rows"] = torch.tensor(num_real)
         with torch.no_grad(), self.compute_loss_context_manager():
@@ -320,6 +329,7 @@ class DistributionSFTTrainer(SFTTrainer):
         if quantization is not None:
             file.quantization = quantization.to_dict() if hasattr(quantization, "to_dict") else dict(quantization)
             file.quantization = {k: v for k, v in file.quantization.items() if not k.startswith("_")}
+        file.dtype = str(model.dtype).removeprefix("torch.")
         file.autocast = {"bf16": "bfloat16", "fp16": "float16"}.get(str(self.accelerator.mixed_precision))
         file.training = {
             name: getattr(args, name)

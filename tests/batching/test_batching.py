@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from distjudge_trl.batching import JudgmentCollator, encode_prompts, judgment_logits, render_prompt
-from distjudge_trl.errors import JudgmentDataError
+from distjudge_trl.errors import JudgmentDataError, UserInputError
 
 
 ROWS = [[5, 6, 7, 8, 9, 10], [5, 6, 7, 8, 20], [5, 6, 30, 31, 32, 33, 34], [40, 41], [5, 6, 7, 8, 20], [5, 6, 7]]
@@ -85,6 +85,32 @@ def test_plain_text_without_a_chat_template(tokenizer, monkeypatch):
 def test_thinking_is_switched_off_where_the_template_knows_it(tokenizer, monkeypatch):
     monkeypatch.setattr(tokenizer, "chat_template", "{{ 'think' if enable_thinking | default(true) else 'answer' }}")
     assert render_prompt(tokenizer, [{"role": "user", "content": "x"}]) == "answer"
+
+
+def test_a_template_without_a_system_role_gets_it_in_the_first_user_message(tokenizer, monkeypatch):
+    template = (
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        "{{ m.content }}|{% endfor %}"
+    )
+    monkeypatch.setattr(tokenizer, "chat_template", template)
+    messages = [{"role": "system", "content": "judge"}, {"role": "user", "content": "rate"}]
+    assert render_prompt(tokenizer, messages) == "judge\n\nrate|"
+    with pytest.raises(UserInputError, match="does not take this prompt"):
+        render_prompt(tokenizer, [{"role": "system", "content": "judge"}])
+
+
+def test_a_tokenizer_that_closes_every_text_does_not_close_the_prompt(tokenizer, monkeypatch):
+    from copy import deepcopy
+
+    from tokenizers.processors import TemplateProcessing
+
+    closing = deepcopy(tokenizer)
+    closing.chat_template = None
+    closing._tokenizer.post_processor = TemplateProcessing(
+        single="<|im_start|> $A <|im_end|>", special_tokens=[("<|im_start|>", 0), ("<|im_end|>", 1)]
+    )
+    (ids,) = encode_prompts(closing, [[{"role": "user", "content": "rate"}]])
+    assert closing.decode(ids) == "<|im_start|>rate\n\nAnswer:\n"
 
 
 def test_too_long_a_prompt_is_an_error_that_names_the_row(tokenizer):

@@ -51,6 +51,7 @@ def test_dataset_has_exactly_the_documented_columns():
         ({"prompt": [{"role": "user"}]}, "prompt", "messages"),
         ({"completion": [{"role": "assistant", "content": "C"}]}, "completion", "unknown label 'C'"),
         ({"completion": [{"role": "user", "content": "A"}]}, "completion", "assistant"),
+        ({"completion": [{"role": "assistant", "content": "A"}]}, "completion", "not a label that most"),
         ({"label_distribution": [0.5, 0.5]}, "label_distribution", "2 entries for 3 labels"),
         ({"label_distribution": [0.5, 0.4, 0.0]}, "label_distribution", "sums to 0.9"),
         ({"label_distribution": [0.5, 0.5 + 3e-6, 0.0]}, "label_distribution", "sums to"),
@@ -124,4 +125,4 @@ def test_fingerprint_follows_content_not_order():
     changed[0]["num_annotators"] += 1
     assert fingerprint(Dataset.from_list(changed, features=dataset.features)) != fingerprint(dataset)
     # A value that must not move between machines and versions: results name it.
-    assert fingerprint(make_records(3)) == fingerprint(make_records(3))
+    assert fingerprint(build_dataset([record()], SPACE)) == "45841164c439c53c"

@@ -97,6 +97,34 @@ def test_two_processes_follow_the_trajectory_of_one(run, one_process, name, laun
     _assert_same_judge(folder, one_process[1])
 
 
+def test_a_run_resumed_within_an_epoch_still_ignores_the_rows_that_fill_up_the_ranks(run, one_process):
+    """21 rows over two processes of 4: step 6 is the uneven end of the epoch in which the resumed run begins."""
+    options = ("--per_device_train_batch_size", "4", "--save_strategy", "steps", "--save_steps", "4")
+    _, folder = run("resumable", TORCHRUN, *options)
+    result, _ = run("resumed", TORCHRUN, *options, "--resume_from_checkpoint", str(folder / "checkpoint-4"))
+    values, wanted = ([[step[k] for k in LOGGED] for step in r["steps"]] for r in (result, one_process[0]))
+    assert len(values) == 6
+    np.testing.assert_allclose(values, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_user_s_mistake_is_one_line_and_exit_code_2_through_a_launcher(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "distjudge_trl.cli",
+        "train",
+        "vader",
+        "--accelerate-config",
+        "cpu",
+        "--alpha",
+        "7",
+    ]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
+    errors = [line for line in done.stderr.splitlines() if "error" in line.lower()]
+    assert done.returncode == 2 and errors == ["error: `alpha` must lie between 0 and 1, got 7.0."], done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def _assert_same_judge(folder, other):
     from distjudge_trl import Judge
 

@@ -34,7 +34,7 @@ def main():
         processing_class=tokenizer,
         label_space=LabelSpace(LABELS),
     )
-    trainer.train()
+    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
     metrics = trainer.evaluate()
     prediction = trainer.predict(make_records(11, seed=1))
     trainer.save_model()

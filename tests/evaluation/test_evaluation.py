@@ -119,6 +119,12 @@ def test_evaluation_of_the_human_distribution_itself():
     assert 0 < metrics["majority_ties"] < 1
 
 
+def test_rows_that_are_no_shares_of_votes_have_no_floor():
+    p = np.array([[0.5, 0.5], [1.0, 0.0]])
+    metrics = evaluate_judgments(p, np.log([[0.5, 0.5], [0.9, 0.1]]), np.array([1, 1]), ["a", "b"])
+    assert metrics["noise_floor"] is None and metrics["excess_kl"] is None
+
+
 def results(**changes):
     base = {"task": "t", "method": "m", "model": "x", "labels": ["A", "B"], "metrics": {}, "provenance": {}}
     return {**base, **changes}

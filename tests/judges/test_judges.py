@@ -85,6 +85,13 @@ def test_bad_batch_size(folder):
         ("{}", "has no `label_space`"),
         (json.dumps({"label_space": {"labels": ["A", "B"]}, "format_version": 99}), "format version 99"),
         (json.dumps({"label_space": {"labels": ["A", "B"]}, "format_version": 1, "x": 1}), "unknown keys: x"),
+        (json.dumps({"label_space": {}, "format_version": 1}), "is damaged"),
+        (json.dumps({"label_space": {"labels": "AB"}, "format_version": 1}), "is damaged"),
+        (json.dumps({"label_space": {"labels": ["A", "B"], "y": 1}, "format_version": 1}), "is damaged"),
+        (
+            json.dumps({"label_space": {"labels": ["A", "B"]}, "format_version": 1, "template": [{"role": "user"}]}),
+            "is damaged",
+        ),
     ],
 )
 def test_damaged_judge_files_are_named(tmp_path, content, match):
@@ -98,3 +105,26 @@ def test_missing_weights_are_one_line(tmp_path):
     (tmp_path / "judge.json").write_text(json.dumps({"label_space": {"labels": ["A", "B"]}, "format_version": 1}))
     with pytest.raises(UserInputError, match="cannot be loaded"):
         Judge.from_pretrained(str(tmp_path))
+
+
+def test_a_judge_on_the_hub_is_fetched(folder, tmp_path, monkeypatch):
+    import shutil
+
+    import huggingface_hub
+
+    from distjudge_trl.judge_file import JudgeFile
+
+    snapshot = tmp_path / "snapshot"
+    shutil.copytree(folder, snapshot)
+    JudgeFile(label_space=LabelSpace(LABELS).to_dict()).write(snapshot)
+    asked = []
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda repo, name: asked.append((repo, name)))
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda repo: str(snapshot))
+    assert Judge.from_pretrained("org/judge").judge(make_records(2)).shape == (2, 5)
+    assert asked == [("org/judge", "judge.json")]
+
+
+@pytest.mark.parametrize("prompt", [[], "text", [1, 2], [{"role": "user"}]])
+def test_a_prompt_that_is_no_list_of_messages(folder, prompt):
+    with pytest.raises(JudgmentDataError, match="row 1, field `prompt`: must be a non-empty list of messages"):
+        untrained(folder).judge([{"prompt": prompt}])

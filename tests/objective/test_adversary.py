@@ -165,3 +165,8 @@ def test_the_gpu_gives_the_same_points(adversary):
     assert on_gpu.is_cuda
     reached, expected = (kl_divergence(x, log_q) for x in (on_gpu.cpu(), adversary(radius)(p, log_q)))
     torch.testing.assert_close(reached, expected, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("adversary", [PGDAdversary, WorstCaseAdversary])
+def test_an_empty_batch_passes(adversary):
+    assert adversary(0.1)(torch.zeros(0, 4), torch.zeros(0, 4)).shape == (0, 4)

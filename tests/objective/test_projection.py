@@ -153,12 +153,18 @@ def test_infinite_entries():
         (torch.tensor([[0.5, 0.5]]), torch.tensor([0.5, 0.5]), torch.tensor([-0.1]), "at least 0"),
         (torch.tensor([0.5, 0.5]), torch.tensor([0.5, 0.5]), math.nan, "at least 0"),
         (torch.tensor([1.0]), torch.tensor([1.0]), 0.1, "K >= 2"),
+        (torch.rand(3, 2), torch.full((2,), 0.5), torch.full((3, 1), 0.1), "does not fit"),
         (torch.tensor([1, 0]), torch.tensor([0.5, 0.5]), 0.1, "float32 or float64"),
     ],
 )
 def test_bad_arguments_are_refused(v, center, radius, match):
     with pytest.raises(ValueError, match=match):
         project_simplex_ball(v, center, radius)
+
+
+def test_empty_batches_pass():
+    empty, center = torch.zeros(0, 3), torch.full((3,), 1 / 3)
+    assert project_simplex_ball(empty, center, 0.1).shape == project_simplex(empty).shape == (0, 3)
 
 
 # Properties
