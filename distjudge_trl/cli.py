@@ -63,9 +63,14 @@ def recipes() -> None:
 
 @main.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})
 @click.argument("recipe")
-@click.option("--accelerate-config", default=None, help="Shipped name (see accelerate_configs/) or path.")
 @click.option(
-    "--num-processes", type=click.IntRange(min=1), help="With --accelerate-config: how many, in place of its own."
+    "--accelerate-config", "--accelerate_config", default=None, help="Shipped name (see accelerate_configs/) or path."
+)
+@click.option(
+    "--num-processes",
+    "--num_processes",
+    type=click.IntRange(min=1),
+    help="With --accelerate-config: how many, in place of its own.",
 )
 @click.option("--dry-run", is_flag=True, help="Print the launch line and stop.")
 @click.pass_context
@@ -106,7 +111,9 @@ def train(
         code = subprocess.run(check, check=False, env={**environment, "DISTJUDGE_CHECK_ONLY": "1"}).returncode
         if code or {"-h", "--help"} & set(ctx.args):
             raise SystemExit(code)
-    raise SystemExit(subprocess.run(command, check=False, env=environment).returncode)
+    sys.stdout.flush()
+    # In place of this process, so that signals reach the training.
+    os.execve(command[0], command, environment)
 
 
 @main.command()

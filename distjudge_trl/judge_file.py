@@ -94,7 +94,7 @@ class JudgeFile:
             file.make_label_space()
             if file.template is not None:
                 PromptTemplate(file.template)
-        except (TypeError, UserInputError) as error:
+        except (TypeError, AttributeError, KeyError, UserInputError) as error:
             raise UserInputError(
                 f"{path}: is damaged ({error}). Restore it from another checkpoint of the run."
             ) from None

@@ -70,8 +70,8 @@ class LabelSpace:
         synonyms: Mapping[str, Sequence[str]] | None = None,
         ordinal: bool = False,
     ) -> None:
-        if isinstance(labels, str):
-            raise LabelSpaceError(f"`labels` must be a list of strings, got the single string {labels!r}.")
+        if isinstance(labels, str) or not isinstance(labels, Sequence):
+            raise LabelSpaceError(f"`labels` must be a list of strings, got {labels!r}.")
         self.labels = tuple(labels)
         self.ordinal = ordinal
         if len(self.labels) < 2:

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from distjudge_trl.errors import UserInputError
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 # What each --method fixes; the rest of the objective stays with the user. Names and rows follow the paper's tables.
 METHODS: dict[str, dict[str, Any]] = {
-    "distribution": {},
+    "distribution": {"adversary": "pgd"},
     "single-point": {"alpha": 0.0, "adversary": "none"},
     "no-adversary": {"adversary": "none"},
-    "no-kl": {"alpha": 0.0},
-    "no-ce": {"alpha": 1.0},
+    "no-kl": {"alpha": 0.0, "adversary": "pgd"},
+    "no-ce": {"alpha": 1.0, "adversary": "pgd"},
     "worst-case": {"adversary": "worst_case"},
     "raw": {},
 }
@@ -144,7 +144,13 @@ class Recipe:
         if "--load_in_4bit" in args or config.get("load_in_4bit"):
             # TRL computes in the weights' dtype under quantisation, and float32 would forfeit what 4 bits save.
             parser.set_defaults_with_config(dtype="bfloat16")
-        if isinstance(method, str) and method in METHODS:
+        if not isinstance(method, str) or method not in METHODS:
+            raise UserInputError(f"There is no method {method!r}. Methods: {', '.join(METHODS)}.")
+        strategy = _peek(args, "--eval_strategy") or config.get("eval_strategy")
+        if strategy in ("steps", "epoch"):
+            # The two must agree for --load_best_model_at_end.
+            parser.set_defaults_with_config(save_strategy=strategy)
+        if method:
             parser.set_defaults_with_config(**METHODS[method], output_dir=f"runs/{self.task}-{method}")
         try:
             recipe_args, training_args, model_args = parser.parse_args_and_config(args)
@@ -163,7 +169,7 @@ class Recipe:
 
         from distjudge_trl.trainer import DistributionSFTConfig
 
-        return TrlParser(
+        parser = TrlParser(
             (RecipeArguments, DistributionSFTConfig, ModelConfig),
             prog=f"{self.task}.py",
             allow_abbrev=False,
@@ -172,6 +178,9 @@ class Recipe:
                 " --config FILE."
             ),
         )
+        # argparse prints the usage, 150 lines of it, before the one that matters.
+        parser.error = _parser_error
+        return parser
 
     def _defaults(self) -> dict[str, Any]:
         return {
@@ -192,6 +201,10 @@ def _quieten() -> None:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     if not _has_accelerator():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed warns when it has to find that out by itself
+
+
+def _parser_error(message: str) -> NoReturn:
+    raise UserInputError(f"{message}. See --help.")
 
 
 def _has_accelerator() -> bool:
@@ -252,6 +265,8 @@ def _explain(error: Exception, parser: TrlParser) -> UserInputError:
     if isinstance(error, UserInputError):
         return error
     message = " ".join(str(error).split())
+    if "HfArgumentParser" not in message and "Unknown arguments" not in message:
+        return UserInputError(message)
     known = [option for action in parser._actions for option in action.option_strings]
     for word in message.replace("'", " ").replace(",", " ").replace("]", " ").split():
         if word.startswith("--") and word not in known:
@@ -263,6 +278,8 @@ def _explain(error: Exception, parser: TrlParser) -> UserInputError:
 def _run(
     recipe: Recipe, recipe_args: RecipeArguments, training_args: DistributionSFTConfig, model_args: ModelConfig
 ) -> dict[str, Any]:
+    import numpy as np
+
     from distjudge_trl.data import fingerprint, split_records, subsample
     from distjudge_trl.evaluation import evaluate_judgments, write_results
     from distjudge_trl.provenance import provenance
@@ -274,6 +291,15 @@ def _run(
     task = get_task(recipe.task)
     resume_from = _resume_checkpoint(training_args)
     _check_output_folder(training_args.output_dir)
+    if recipe_args.method == "raw" and (Path(training_args.output_dir) / "judge.json").exists():
+        raise UserInputError(
+            f"{training_args.output_dir}: holds a trained judge, whose results --method raw would replace. Choose"
+            " another --output_dir."
+        )
+    for name in ("max_train_samples", "max_eval_samples"):
+        value = getattr(recipe_args, name)
+        if value is not None and value < 1:
+            raise UserInputError(f"`{name}` must be at least 1, got {value}.")
     records = task.load(recipe_args.data_path)
     train, test = split_records(records, recipe_args.split, seed=recipe_args.split_seed)
     validation = None
@@ -294,6 +320,8 @@ def _run(
         f" {model_args.model_name_or_path}"
     )
     if recipe_args.method != "raw":
+        if resume_from is not None:
+            say(f"Resuming from {resume_from}")
         trainer.train(resume_from_checkpoint=resume_from)
         # Before anything else can go wrong.
         trainer.save_model(training_args.output_dir)
@@ -304,6 +332,8 @@ def _run(
     prediction = trainer.predict(test, metric_key_prefix="test")
     trainer.log(prediction.metrics)
     log_q = prediction.predictions
+    if not np.isfinite(log_q).all():
+        raise RuntimeError("The judge returns NaN: training diverged. Lower --learning_rate; see the logged loss.")
     results: dict[str, Any] = {}
     if trainer.is_world_process_zero():
         metrics = evaluate_judgments(

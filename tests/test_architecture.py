@@ -15,6 +15,7 @@ FLOOR = {
     "evaluation": 4,
     **dict.fromkeys(("recipe", "report"), 5),
     "cli": 7,
+    "__main__": 8,
 }
 # What the two sides of a floor may not know of each other.
 STRANGERS = {"trainer": "judges", "judges": "trainer"}

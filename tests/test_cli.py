@@ -161,6 +161,9 @@ def test_judge_adds_a_distribution_to_every_line(judge_folder, tmp_path):
         ('{"text": "a"}\n{"txt": "a"}\n', "in.jsonl, row 2: the prompt template asks for a field the item lacks"),
         ('{"prompt": "rate"}\n', "in.jsonl, row 1, field `prompt`: must be a non-empty list of messages"),
         ('{"text": "a", "label_distribution": {}}\n', "in.jsonl, row 1, field `label_distribution`: is in the input"),
+        ('{"text": null}\n', "in.jsonl, row 1, field `text`: is None, and the prompt needs it"),
+        ('{"text": ""}\n', "in.jsonl, row 1, field `text`: is ''"),
+        ("[" * 100_000 + "\n", "in.jsonl, row 1: "),
         ('{"text": "caf\u00e9"}\n'.encode("latin-1"), "in.jsonl, row 1: is not UTF-8"),
     ],
 )
@@ -174,6 +177,13 @@ def test_bad_items_leave_an_older_output_alone(judge_folder, tmp_path):
     (tmp_path / "out.jsonl").write_text("old")
     result, target = judge_lines(judge_folder, tmp_path, '{"txt": "a"}\n')
     assert result.exit_code == 2 and target.read_text() == "old"
+
+
+def test_the_input_is_not_overwritten(judge_folder, tmp_path):
+    path = tmp_path / "in.jsonl"
+    path.write_text('{"text": "a"}\n')
+    result = invoke("judge", "--model", judge_folder, "--input", str(path), "--out", str(path))
+    assert result.exit_code == 2 and "is the input" in result.output and path.read_text() == '{"text": "a"}\n'
 
 
 def test_an_output_that_is_a_folder_is_refused(judge_folder, tmp_path):

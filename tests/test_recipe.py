@@ -69,6 +69,10 @@ def test_an_output_folder_that_cannot_be_written_is_told_before_training(tmp_pat
     ("argv", "match"),
     [
         (("--meth", "raw"), "Unknown option --meth. Did you mean --method?"),
+        (("--method", "no-kl", "--adversary", "none"), "no-kl means adversary=pgd, but adversary=none"),
+        (("--per_device_eval_batch_size", "0"), "`per_device_eval_batch_size` must be at least 1"),
+        (("--perturbation_radius", "inf"), "`perturbation_radius` must be a finite number"),
+        (("--dataloader_drop_last",), "`dataloader_drop_last` does not apply"),
         (("--method", "single-point", "--alpha", "0.5"), "single-point means alpha=0.0, but alpha=0.5"),
         (("--alpha", "1.5"), "`alpha` must lie between 0 and 1"),
         (("--alhpa", "0.5"), "Unknown option --alhpa. Did you mean --alpha?"),
@@ -87,6 +91,8 @@ def test_bad_flags(argv, match):
         ("alpha: [0.8", "is no valid YAML"),
         ("- alpha", "must be a mapping"),
         ("alhpa: 0.5\n", "Unknown option --alhpa. Did you mean --alpha?"),
+        ("method: foo\n", "There is no method 'foo'"),
+        ("method: [a]\n", "There is no method"),
         ("alpha: 7\n", "`alpha` must lie between 0 and 1"),
     ],
 )
@@ -97,10 +103,10 @@ def test_bad_yaml(tmp_path, content, match):
 
 
 @pytest.mark.parametrize("argv", [("--method", "magic"), ("--alpha", "much")])
-def test_bad_values_are_argparse_errors_with_code_2(argv):
-    with pytest.raises(SystemExit) as stop:
+def test_bad_values_are_one_line(argv):
+    with pytest.raises(UserInputError) as error:
         parse(*argv)
-    assert stop.value.code == 2
+    assert "\n" not in str(error.value) and argv[1] in str(error.value)
 
 
 def test_main_prints_one_line_and_exits_with_2(capsys, tmp_path):
@@ -114,6 +120,23 @@ def test_main_prints_one_line_and_exits_with_2(capsys, tmp_path):
         assert (
             stop.value.code == 2 and captured.err.startswith("error: ") and len(captured.err.strip().splitlines()) == 1
         )
+
+
+def test_the_options_for_choosing_a_checkpoint_go_together():
+    _, training, _ = parse("--eval_strategy", "steps", "--load_best_model_at_end")
+    assert training.save_strategy == training.eval_strategy and training.metric_for_best_model == "eval_kl"
+
+
+@pytest.mark.parametrize("name", ["--max_train_samples", "--max_eval_samples"])
+def test_sample_sizes_are_checked(tmp_path, name):
+    with pytest.raises(UserInputError, match=f"`{name[2:]}` must be at least 1, got 0"):
+        RECIPE.run([name, "0", "--output_dir", str(tmp_path)])
+
+
+def test_raw_results_do_not_replace_a_trained_judge_s(tmp_path):
+    (tmp_path / "judge.json").write_text("{}")
+    with pytest.raises(UserInputError, match="holds a trained judge"):
+        RECIPE.run(["--method", "raw", "--output_dir", str(tmp_path)])
 
 
 def test_an_unknown_task_is_refused():

@@ -142,6 +142,29 @@ def check_sharing(model: Any) -> None:
         )
 
 
+def read_head_in_float32(model: Any) -> None:
+    """Compute the logits in float32 under autocast, if the output embeddings are kept in float32.
+
+    Logits that autocast rounds to bfloat16 have eight significant bits: label probabilities come in steps of several
+    per cent, and in half of the rows two labels tie exactly. Only B x V numbers are computed, so precision costs nothing.
+    """
+    head = model.get_output_embeddings()
+    if head is None or head.weight.dtype != torch.float32:
+        return
+    original = head.forward
+
+    def forward(hidden: Tensor) -> Tensor:
+        with torch.autocast(hidden.device.type, enabled=False):
+            return original(hidden.float())
+
+    head.forward = forward
+
+
+def context_length(model: Any) -> int | None:
+    """How many tokens the model can read, if its config says so."""
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
+
+
 def judgment_logits(model: torch.nn.Module, batch: dict[str, Tensor]) -> Tensor:
     """Next-token logits `(B, V)` at the judgment position of every row of a collated batch; never `(B, T, V)`.
 

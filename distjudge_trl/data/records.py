@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -70,7 +71,7 @@ def votes_to_counts(
                 field=field,
                 fix="Add it to the synonyms, or correct the row.",
             ) from None
-        if not isinstance(count, (int, float)) or not math.isfinite(count) or count < 0 or count != int(count):
+        if not isinstance(count, numbers.Real) or not math.isfinite(count) or count < 0 or count != int(count):
             raise JudgmentDataError(
                 f"the count of {answer!r} is {count!r}, not a whole number of at least 0",
                 source=source,
@@ -99,6 +100,13 @@ def make_record(
     seeds.
     """
     total = sum(counts)
+    if len(counts) != len(label_space) or total < 1 or min(counts) < 0:
+        raise JudgmentDataError(
+            f"{list(counts)} are no votes on {len(label_space)} labels",
+            row=id,
+            field="counts",
+            fix="Give K counts, one at least 1.",
+        )
     reference = max(range(len(counts)), key=lambda k: counts[k])
     return {
         "id": id,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 import jinja2
+import jinja2.meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from distjudge_trl.errors import JudgmentDataError, UserInputError
@@ -37,6 +39,7 @@ class PromptTemplate:
             raise UserInputError("A prompt template needs at least one message.")
         self.messages: list[dict[str, str]] = []
         self._templates = []
+        self._fields: set[str] = set()
         for number, message in enumerate(messages, start=1):
             if not isinstance(message, Mapping) or not {"role", "content"} <= set(message):
                 raise UserInputError(f"Message {number} of the prompt template needs the keys `role` and `content`.")
@@ -46,6 +49,7 @@ class PromptTemplate:
                 raise UserInputError(
                     f"Message {number} of the prompt template does not parse (line {error.lineno}): {error.message}."
                 ) from None
+            self._fields.update(jinja2.meta.find_undeclared_variables(_environment().parse(message["content"])))
             self.messages.append({"role": message["role"], "content": message["content"]})
             self._templates.append(template)
 
@@ -57,6 +61,12 @@ class PromptTemplate:
         Raises:
             [`JudgmentDataError`]: the template uses a field that the item lacks, or does something a template may not.
         """
+        for name in sorted(self._fields & set(fields)):
+            value = fields[name]
+            if value is None or value == "" or (isinstance(value, float) and not math.isfinite(value)):
+                raise JudgmentDataError(
+                    f"is {value!r}, and the prompt needs it", source=source, row=row, field=name, fix="Fill it in."
+                )
         try:
             return [
                 {"role": message["role"], "content": template.render(fields)}
@@ -68,6 +78,10 @@ class PromptTemplate:
                 source=source,
                 row=row,
                 fix=f"The item has: {', '.join(sorted(map(str, fields))) or 'no fields'}.",
+            ) from None
+        except (ArithmeticError, TypeError, ValueError, RecursionError, jinja2.TemplateNotFound) as error:
+            raise JudgmentDataError(
+                f"the prompt template fails on the item ({error})", source=source, row=row
             ) from None
         except jinja2.exceptions.SecurityError as error:
             raise JudgmentDataError(

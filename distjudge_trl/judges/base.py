@@ -75,6 +75,8 @@ class Judge(ABC):
         )
 
     def _prompt(self, record: Mapping[str, Any], row: int) -> list[dict[str, str]]:
+        if not isinstance(record, Mapping):
+            raise JudgmentDataError(f"is a {type(record).__name__}, not a mapping of fields", row=row)
         if "prompt" in record:
             prompt = record["prompt"]
             check_messages(prompt, "prompt", None, row)

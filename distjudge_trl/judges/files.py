@@ -24,7 +24,7 @@ def read_items(path: str | Path) -> list[dict[str, Any]]:
     """
     source = str(path)
     try:
-        content = Path(path).read_bytes()
+        content = Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf")
     except OSError as error:
         raise UserInputError(f"{source}: cannot be read ({error.strerror}).") from None
     items = []
@@ -41,6 +41,8 @@ def read_items(path: str | Path) -> list[dict[str, Any]]:
                 row=number,
                 fix="Every line holds one JSON object.",
             ) from None
+        except (RecursionError, ValueError) as error:
+            raise JudgmentDataError(f"cannot be read ({error})", source=source, row=number) from None
         if not isinstance(item, dict):
             raise JudgmentDataError(f"is a JSON {type(item).__name__}, not an object", source=source, row=number)
         items.append(item)
@@ -75,6 +77,11 @@ def judge_jsonl(make_judge: Callable[[], Judge], input_path: str, output_path: s
                 field=OUTPUT_FIELD,
                 fix="Rename it.",
             )
+    target = Path(output_path)
+    if target.exists() and target.samefile(input_path):
+        raise UserInputError(f"{output_path}: is the input; name another file to write.")
+    if target.exists() and not target.is_dir() and not target.is_file():
+        raise UserInputError(f"{output_path}: is no regular file.")
     if Path(output_path).is_dir():
         raise UserInputError(f"{output_path}: is a folder; name the file to write.")
     temporary = Path(output_path).with_name(f".{Path(output_path).name}.tmp")

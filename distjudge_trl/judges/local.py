@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from tqdm.auto import tqdm
 from transformers import (
     AutoModelForCausalLM,
@@ -16,7 +17,15 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from distjudge_trl.batching import JudgmentCollator, encode_prompts, judgment_logits, render_prompt
+from distjudge_trl.batching import (
+    JudgmentCollator,
+    check_sharing,
+    context_length,
+    encode_prompts,
+    judgment_logits,
+    read_head_in_float32,
+    render_prompt,
+)
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.judge_file import JUDGE_FILE_NAME, JudgeFile
@@ -40,7 +49,7 @@ class LocalJudge(Judge):
             reads as it was evaluated.
         top_k (`int`, *optional*): the paper's extraction from the k likeliest tokens; by default all label tokens
             count.
-        max_length (`int`, *optional*): longest prompt in tokens; longer ones are an error.
+        max_length (`int`, *optional*): longest prompt in tokens, by default the model's context; longer is an error.
         share_prefixes (`bool`, defaults to `False`): compute common beginnings of a batch once.
 
     Raises:
@@ -73,10 +82,13 @@ class LocalJudge(Judge):
         if not quantized:
             self.model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         keep_training_layout(self.model)
+        read_head_in_float32(self.model)
+        if share_prefixes:
+            check_sharing(self.model)
         self.model.eval()
         self.autocast = self.judge_file.autocast if autocast is None else autocast
         self.top_k = top_k
-        self.max_length = max_length
+        self.max_length = max_length if max_length is not None else context_length(self.model)
         self.label_space = label_space.copy() if label_space is not None else self.judge_file.make_label_space()
         self._bound = False
         pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id
@@ -105,6 +117,8 @@ class LocalJudge(Judge):
                     self.label_space.log_probs(logits, top_k=self.top_k).double().log_softmax(-1).cpu().numpy()
                 )
                 mass[rows] = self.label_space.mass(logits).double().cpu().numpy()
+        if not np.isfinite(log_probs).all():
+            raise UserInputError("The model returns NaN: its weights are damaged, or its precision is too low.")
         return Judgments(log_probs, mass)
 
     def _autocast_context(self, device: torch.device) -> torch.autocast:
@@ -129,10 +143,13 @@ def _load(
         kwargs["quantization_config"] = BitsAndBytesConfig(**_bitsandbytes_arguments(judge_file.quantization))
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
-        model = AutoModelForCausalLM.from_pretrained(weights, **kwargs)
-    except (OSError, ValueError) as error:
+        model, info = AutoModelForCausalLM.from_pretrained(weights, output_loading_info=True, **kwargs)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         first_line = str(error).strip().splitlines()[0]
         raise UserInputError(f"The model {weights!r} cannot be loaded: {first_line}") from error
+    if info["missing_keys"]:
+        missing = sorted(info["missing_keys"])
+        raise UserInputError(f"The model {weights!r} lacks {len(missing)} weights, {missing[0]!r} among them.")
     if is_adapter:
         from peft import PeftModel
 

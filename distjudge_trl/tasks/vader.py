@@ -91,7 +91,7 @@ def _lexicon_path(data_path: Path | None) -> Path:
 
 def _read_lines(path: Path) -> list[str]:
     try:
-        return path.read_bytes().decode("utf-8").split("\n")
+        return path.read_bytes().decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise JudgmentDataError("is not UTF-8", source=str(path), row=line, fix="Save the file as UTF-8.") from None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
+import torch
 from trl import SFTConfig
 
 from distjudge_trl.errors import UserInputError
@@ -115,6 +117,9 @@ class DistributionSFTConfig(SFTConfig):
     )
 
     def __post_init__(self) -> None:
+        if not torch.accelerator.is_available():
+            # bf16, TRL's default, is refused on a machine without accelerator unless the CPU is asked for.
+            self.use_cpu = True
         metric: str | None = self.metric_for_best_model  # type: ignore[has-type]
         if self.load_best_model_at_end and metric is None:
             metric = "eval_kl"
@@ -126,6 +131,12 @@ class DistributionSFTConfig(SFTConfig):
         self._check_inherited()
 
     def _check_objective(self) -> None:
+        for name in ("perturbation_radius", "perturbation_step_size", "learning_rate"):
+            if not math.isfinite(getattr(self, name)):
+                raise UserInputError(f"`{name}` must be a finite number, got {getattr(self, name)}.")
+        for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps"):
+            if getattr(self, name) < 1:
+                raise UserInputError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
         if not 0.0 <= self.alpha <= 1.0:
             raise UserInputError(f"`alpha` must lie between 0 and 1, got {self.alpha}.")
         if not self.perturbation_radius >= 0:
@@ -146,6 +157,8 @@ class DistributionSFTConfig(SFTConfig):
 
     def _check_inherited(self) -> None:
         """Options of SFT that would be ignored, or break the reading of judgments, are refused instead."""
+        if self.dataloader_drop_last:
+            raise UserInputError("`dataloader_drop_last` does not apply: it would drop rows of the evaluation, too.")
         if self.packing or self.eval_packing:
             raise UserInputError(
                 "`packing` does not apply: every row has its own judgment position. Use `share_prefixes` to save"

@@ -13,12 +13,19 @@ from torch import Tensor
 from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTTrainer
 
-from distjudge_trl.batching import JudgmentCollator, check_sharing, encode_prompts, judgment_logits, render_prompt
+from distjudge_trl.batching import (
+    JudgmentCollator,
+    check_sharing,
+    encode_prompts,
+    judgment_logits,
+    read_head_in_float32,
+    render_prompt,
+)
 from distjudge_trl.data.records import validate_records
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.judge_file import JudgeFile
 from distjudge_trl.labels import LabelSpace
-from distjudge_trl.models import keep_training_layout
+from distjudge_trl.models import keep_training_layout, resolve_model
 from distjudge_trl.objective import PGDAdversary, WorstCaseAdversary, hybrid_loss, kl_divergence, reference_nll
 from distjudge_trl.provenance import library_versions
 from distjudge_trl.trainer.distribution_sft_config import DistributionSFTConfig
@@ -104,6 +111,10 @@ class DistributionSFTTrainer(SFTTrainer):
                 )
         if args is None:
             args = DistributionSFTConfig("distribution-sft")
+        elif not isinstance(args, DistributionSFTConfig):
+            raise UserInputError(f"`args` must be a DistributionSFTConfig, got {type(args).__name__}.")
+        if isinstance(model, str):
+            model = resolve_model(model)
         self.label_space = label_space.copy()
         self.judge_file = judge_file or JudgeFile(label_space={})
         self.judge_file.label_space = label_space.to_dict()
@@ -129,6 +140,7 @@ class DistributionSFTTrainer(SFTTrainer):
             self._tokenizer.pad_token = self._tokenizer.eos_token
         collator.pad_token_id = self._tokenizer.pad_token_id or 0
         keep_training_layout(self.model)
+        read_head_in_float32(self.model)
         if args.share_prefixes:
             check_sharing(self.accelerator.unwrap_model(self.model))
 
@@ -202,7 +214,7 @@ class DistributionSFTTrainer(SFTTrainer):
         counts = [batch["label_distribution"].shape[0] for batch in batch_samples]
         # Not the dataloader's own remainder: accelerate loses it when a resumed run skips batches.
         global_batch = self._train_batch_size * self.args.world_size
-        remainder = 0 if self.args.dataloader_drop_last else len(self.train_dataset) % global_batch
+        remainder = len(self.train_dataset) % global_batch
         counts[-1] = self._count_real_rows(batch_samples[-1], remainder)
         if counts[-1] < batch_samples[-1]["label_distribution"].shape[0]:
             batch_samples[-1]["num_real_rows"] = torch.tensor(counts[-1])

@@ -22,6 +22,12 @@ def test_a_template_that_does_not_parse():
         PromptTemplate([{"role": "user", "content": "{{ text "}])
 
 
+@pytest.mark.parametrize("content", ["{{ 1 / 0 }}", "{{ text + 1 }}", "{% include 'x' %}"])
+def test_a_template_that_fails_on_an_item(content):
+    with pytest.raises(JudgmentDataError, match="row 3: the prompt template"):
+        PromptTemplate([{"role": "user", "content": content}]).render({"text": "a"}, row=3)
+
+
 def test_a_malicious_template_is_stopped():
     template = PromptTemplate([{"role": "user", "content": "{{ ''.__class__.__mro__[1].__subclasses__() }}"}])
     with pytest.raises(JudgmentDataError, match="unsafe"):

@@ -128,3 +128,35 @@ def test_a_judge_on_the_hub_is_fetched(folder, tmp_path, monkeypatch):
 def test_a_prompt_that_is_no_list_of_messages(folder, prompt):
     with pytest.raises(JudgmentDataError, match="row 1, field `prompt`: must be a non-empty list of messages"):
         untrained(folder).judge([{"prompt": prompt}])
+
+
+def test_missing_weights_are_not_made_up(folder, tmp_path):
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    copy = tmp_path / "partial"
+    shutil.copytree(folder, copy)
+    weights = load_file(copy / "model.safetensors")
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserInputError, match="lacks 1 weights, 'model.layers.1.mlp.up_proj.weight'"):
+        untrained(str(copy))
+
+
+def test_nan_weights_are_told(folder):
+    judge = untrained(folder)
+    judge.model.model.norm.weight.data.fill_(float("nan"))
+    with pytest.raises(UserInputError, match="returns NaN"):
+        judge.judge(make_records(1))
+
+
+def test_a_prompt_beyond_the_model_s_context_is_an_error(folder):
+    with pytest.raises(JudgmentDataError, match="more than max_length=256"):
+        untrained(folder).judge([{"prompt": [{"role": "user", "content": "no " * 400}]}])
+
+
+def test_autocast_does_not_round_the_logits(folder):
+    """In bfloat16 many label pairs would tie."""
+    log_probs = untrained(folder, autocast="bfloat16").read(make_records(40)).log_probs
+    assert all(len(set(row)) == len(LABELS) for row in log_probs.tolist())

@@ -435,6 +435,18 @@ def test_malformed_records_are_refused(tokenizer, tmp_path):
         make_trainer(tokenizer, tmp_path, Dataset.from_list(rows))
 
 
+def test_another_config_class_is_refused(tokenizer, tmp_path):
+    from trl import SFTConfig
+
+    with pytest.raises(UserInputError, match="must be a DistributionSFTConfig, got SFTConfig"):
+        DistributionSFTTrainer(
+            model="x",
+            args=SFTConfig(str(tmp_path), use_cpu=True),
+            train_dataset=make_records(4),
+            label_space=LabelSpace(LABELS),
+        )
+
+
 def test_iterable_datasets_are_refused(tokenizer, tmp_path):
     with pytest.raises(UserInputError, match="map-style"):
         make_trainer(tokenizer, tmp_path, make_records(4).to_iterable_dataset())
