@@ -146,7 +146,8 @@ def read_head_in_float32(model: Any) -> None:
     """Compute the logits in float32 under autocast, if the output embeddings are kept in float32.
 
     Logits that autocast rounds to bfloat16 have eight significant bits: label probabilities come in steps of several
-    per cent, and in half of the rows two labels tie exactly. Only B x V numbers are computed, so precision costs nothing.
+    per cent, and in half of the rows two labels tie exactly. Only B x V numbers are computed, so it costs next to
+    nothing.
     """
     head = model.get_output_embeddings()
     if head is None or head.weight.dtype != torch.float32:

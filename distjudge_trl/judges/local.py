@@ -51,6 +51,8 @@ class LocalJudge(Judge):
             count.
         max_length (`int`, *optional*): longest prompt in tokens, by default the model's context; longer is an error.
         share_prefixes (`bool`, defaults to `False`): compute common beginnings of a batch once.
+        max_length (`int`, *optional*): longest prompt in tokens, by default the model's context; more is an error.
+            needs it says so in `judge.json`, but only the caller can allow it.
 
     Raises:
         [`UserInputError`]: no such folder or model, no `judge.json` and no `label_space`, a damaged `judge.json`.
@@ -68,16 +70,22 @@ class LocalJudge(Judge):
         top_k: int | None = None,
         max_length: int | None = None,
         share_prefixes: bool = False,
+        trust_remote_code: bool = False,
     ) -> None:
         source = _fetch(resolve_model(str(path)))
         is_trained = (Path(source) / JUDGE_FILE_NAME).is_file()
         if not is_trained and label_space is None:
             JudgeFile.read(source)  # raises the error that says what is missing
         self.judge_file = JudgeFile.read(source) if is_trained else JudgeFile(label_space={}, base_model=str(path))
+        if self.judge_file.trust_remote_code and not trust_remote_code:
+            raise UserInputError(
+                f"{source}: its model needs code from the repository of {self.judge_file.base_model!r}. Pass"
+                " `trust_remote_code=True` if you trust it."
+            )
         if template is None and self.judge_file.template is not None:
             template = PromptTemplate(self.judge_file.template)
         self.template = template
-        self.tokenizer, self.model = _load(source, self.judge_file, dtype)
+        self.tokenizer, self.model = _load(source, self.judge_file, dtype, trust_remote_code)
         quantized = getattr(self.model, "is_loaded_in_4bit", False) or getattr(self.model, "is_loaded_in_8bit", False)
         if not quantized:
             self.model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -128,14 +136,14 @@ class LocalJudge(Judge):
 
 
 def _load(
-    source: str, judge_file: JudgeFile, dtype: torch.dtype | None
+    source: str, judge_file: JudgeFile, dtype: torch.dtype | None, trust_remote_code: bool
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """Tokenizer and model of a folder or hub id; an adapter is put onto its base model, quantised as in training."""
     is_adapter = (Path(source) / "adapter_config.json").is_file()
     weights = _base_of(source, judge_file) if is_adapter else source
     kwargs: dict[str, Any] = {
         "dtype": dtype if dtype is not None else _saved_dtype(source, is_adapter, judge_file),
-        "trust_remote_code": judge_file.trust_remote_code,
+        "trust_remote_code": trust_remote_code,
     }
     if is_adapter and judge_file.base_revision is not None:
         kwargs["revision"] = judge_file.base_revision

@@ -160,3 +160,16 @@ def test_autocast_does_not_round_the_logits(folder):
     """In bfloat16 many label pairs would tie."""
     log_probs = untrained(folder, autocast="bfloat16").read(make_records(40)).log_probs
     assert all(len(set(row)) == len(LABELS) for row in log_probs.tolist())
+
+
+def test_a_judge_file_cannot_allow_remote_code(folder, tmp_path):
+    """judge.json may come from anywhere."""
+    import shutil
+
+    from distjudge_trl.judge_file import JudgeFile
+
+    copy = tmp_path / "judge"
+    shutil.copytree(folder, copy)
+    JudgeFile(label_space=LabelSpace(LABELS).to_dict(), base_model="org/odd", trust_remote_code=True).write(copy)
+    with pytest.raises(UserInputError, match="Pass `trust_remote_code=True` if you trust it"):
+        Judge.from_pretrained(str(copy))
