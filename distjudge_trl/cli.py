@@ -84,6 +84,7 @@ def train(
         distjudge-trl train vader --accelerate-config zero2 --num-processes 2 --use_peft --learning_rate 2e-4
     Everything else goes to the recipe; `distjudge-trl train vader --help` shows its options.
     """
+    from distjudge_trl.recipe import CHECK_ONLY
     from distjudge_trl.shipped import find_shipped
 
     if recipe in ("--help", "-h"):
@@ -108,7 +109,7 @@ def train(
     if accelerate_config is not None:
         # accelerate turns a child's exit code 2 into a traceback and a 1: try the options in a plain process first.
         check = [sys.executable, str(script), *ctx.args]
-        code = subprocess.run(check, check=False, env={**environment, "DISTJUDGE_CHECK_ONLY": "1"}).returncode
+        code = subprocess.run(check, check=False, env={**environment, CHECK_ONLY: "1"}).returncode
         if code or {"-h", "--help"} & set(ctx.args):
             raise SystemExit(code)
     sys.stdout.flush()

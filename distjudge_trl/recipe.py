@@ -150,8 +150,7 @@ class Recipe:
         if strategy in ("steps", "epoch"):
             # The two must agree for --load_best_model_at_end.
             parser.set_defaults_with_config(save_strategy=strategy)
-        if method:
-            parser.set_defaults_with_config(**METHODS[method], output_dir=f"runs/{self.task}-{method}")
+        parser.set_defaults_with_config(**METHODS[method], output_dir=f"runs/{self.task}-{method}")
         try:
             recipe_args, training_args, model_args = parser.parse_args_and_config(args)
         except (ValueError, OSError, TypeError) as error:

@@ -80,11 +80,11 @@ def judge_jsonl(make_judge: Callable[[], Judge], input_path: str, output_path: s
     target = Path(output_path)
     if target.exists() and target.samefile(input_path):
         raise UserInputError(f"{output_path}: is the input; name another file to write.")
-    if target.exists() and not target.is_dir() and not target.is_file():
-        raise UserInputError(f"{output_path}: is no regular file.")
-    if Path(output_path).is_dir():
+    if target.is_dir():
         raise UserInputError(f"{output_path}: is a folder; name the file to write.")
-    temporary = Path(output_path).with_name(f".{Path(output_path).name}.tmp")
+    if target.exists() and not target.is_file():
+        raise UserInputError(f"{output_path}: is no regular file.")
+    temporary = target.with_name(f".{target.name}.tmp")
     try:
         temporary.touch()
     except OSError as error:
@@ -104,7 +104,7 @@ def judge_jsonl(make_judge: Callable[[], Judge], input_path: str, output_path: s
                 assert math.isclose(sum(row), 1, abs_tol=1e-6)
                 item[OUTPUT_FIELD] = dict(zip(judge.label_space.labels, row, strict=True))
                 file.write(json.dumps(item, ensure_ascii=False) + "\n")
-        temporary.replace(output_path)
+        temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
     return len(items)

@@ -30,6 +30,9 @@ SMALL = (
     "False",
 )
 
+# Six steps, with a checkpoint after every second one.
+SAVING = (*SMALL, "--num_train_epochs", "1", "--logging_steps", "1", "--save_steps", "2", "--save_strategy", "steps")
+
 
 def recipe(*options, launcher=(sys.executable,), **kwargs):
     return subprocess.run(
@@ -45,19 +48,7 @@ def steps_of(folder):
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
-    done = recipe(
-        *SMALL,
-        "--output_dir",
-        str(folder),
-        "--num_train_epochs",
-        "1",
-        "--logging_steps",
-        "1",
-        "--save_steps",
-        "2",
-        "--save_strategy",
-        "steps",
-    )
+    done = recipe(*SAVING, "--output_dir", str(folder))
     assert done.returncode == 0, done.stderr[-3000:]
     return folder, done
 
@@ -105,19 +96,7 @@ def test_training_moves_held_out_words_towards_the_annotators(uninterrupted, tmp
 
 
 def test_after_kill_9_a_resumed_run_continues_the_same_trajectory(uninterrupted, tmp_path):
-    options = (
-        *SMALL,
-        "--output_dir",
-        str(tmp_path),
-        "--num_train_epochs",
-        "1",
-        "--logging_steps",
-        "1",
-        "--save_steps",
-        "2",
-        "--save_strategy",
-        "steps",
-    )
+    options = (*SAVING, "--output_dir", str(tmp_path))
     process = subprocess.Popen(
         [sys.executable, RECIPE, *options],
         cwd=ROOT,
