@@ -47,5 +47,9 @@ class JudgmentDataError(UserInputError):
         super().__init__(f"{message} {fix}" if fix else message)
 
 
+class NoRecordsError(JudgmentDataError):
+    """A source is well-formed and holds nothing."""
+
+
 class LabelSpaceError(UserInputError):
     """The labels, or their spellings under a tokenizer, cannot be told apart or do not exist."""

@@ -5,12 +5,11 @@ read by judges.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from distjudge_trl.atomic import write_json
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.labels import LabelSpace
@@ -103,21 +102,3 @@ class JudgeFile:
     def make_label_space(self) -> LabelSpace:
         """The label space, unbound."""
         return LabelSpace(**self.label_space)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON to a temporary name beside `path`, then rename: readers see the old file or the new one, never half
-    of it.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", text=True)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=2, ensure_ascii=False, allow_nan=False)
-            file.write("\n")
-        # mkstemp makes files that only their owner reads; a result is meant to be shared.
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

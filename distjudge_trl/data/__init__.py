@@ -6,17 +6,19 @@ from distjudge_trl.data.records import (
     fingerprint,
     make_record,
     validate_records,
-    votes_to_counts,
 )
 from distjudge_trl.data.splits import split_records, subsample
 from distjudge_trl.data.template import PromptTemplate
+from distjudge_trl.data.votes import draw_votes, majority_label, votes_to_counts
 
 
 __all__ = [
     "RECORD_FEATURES",
     "PromptTemplate",
     "build_dataset",
+    "draw_votes",
     "fingerprint",
+    "majority_label",
     "make_record",
     "split_records",
     "subsample",

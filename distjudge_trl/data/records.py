@@ -9,18 +9,20 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import numbers
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from datasets import Dataset, Features, List, Value
+from datasets import Dataset, Features, List, Value, concatenate_datasets
 
-from distjudge_trl.errors import JudgmentDataError
+from distjudge_trl.data.votes import majority_label
+from distjudge_trl.errors import JudgmentDataError, NoRecordsError
 from distjudge_trl.labels import LabelSpace
 
 
 # A distribution must sum to 1 within this.
 SUM_TOLERANCE = 1e-6
+
+_ROWS_PER_TABLE = 5_000
 
 _MESSAGES = List({"role": Value("string"), "content": Value("string")})
 
@@ -36,56 +38,6 @@ RECORD_FEATURES = Features(
 )
 
 
-def votes_to_counts(
-    votes: Sequence[str] | Mapping[str, float],
-    label_space: LabelSpace,
-    *,
-    source: str | None = None,
-    row: int | str | None = None,
-    field: str = "votes",
-) -> list[int]:
-    """Count votes per label.
-
-    Args:
-        votes (`Sequence[str]` or `Mapping[str, float]`): one answer per annotator, or answer to count. Synonyms and
-            any case are understood.
-        label_space ([`LabelSpace`]): K labels.
-        source, row, field (*optional*): named in errors.
-
-    Returns:
-        `list[int]`: K counts.
-
-    Raises:
-        [`JudgmentDataError`]: no votes, an unknown label, a count that is negative, NaN or not whole.
-    """
-    counts = [0] * len(label_space)
-    items = votes.items() if isinstance(votes, Mapping) else ((vote, 1) for vote in votes)
-    for answer, count in items:
-        try:
-            index = label_space.index(answer)
-        except KeyError as error:
-            raise JudgmentDataError(
-                str(error.args[0]),
-                source=source,
-                row=row,
-                field=field,
-                fix="Add it to the synonyms, or correct the row.",
-            ) from None
-        if not isinstance(count, numbers.Real) or not math.isfinite(count) or count < 0 or count != int(count):
-            raise JudgmentDataError(
-                f"the count of {answer!r} is {count!r}, not a whole number of at least 0",
-                source=source,
-                row=row,
-                field=field,
-            )
-        counts[index] += int(count)
-    if not sum(counts):
-        raise JudgmentDataError(
-            "no votes", source=source, row=row, field=field, fix="Every item needs at least one annotator."
-        )
-    return counts
-
-
 def make_record(
     *,
     id: str,
@@ -93,11 +45,18 @@ def make_record(
     prompt: Sequence[Mapping[str, str]],
     counts: Sequence[int],
     label_space: LabelSpace,
+    reference: int | None = None,
 ) -> dict[str, Any]:
     """A judgment record from vote counts `(K,)`: eq. 1 for the distribution, eq. 3 for the completion.
 
-    Ties in the majority go to the first label in the label space's order, so the rule does not depend on row order or
-    seeds.
+    Args:
+        id, group, prompt: columns of the record.
+        counts (`Sequence[int]` of length K): votes per label.
+        label_space ([`LabelSpace`]): K labels.
+        reference (`int`, *optional*): index of the reference label; by default [`majority_label`], ties to the first.
+
+    Raises:
+        [`JudgmentDataError`]: counts of a wrong length, all zero, or negative.
     """
     total = sum(counts)
     if len(counts) != len(label_space) or total < 1 or min(counts) < 0:
@@ -107,7 +66,9 @@ def make_record(
             field="counts",
             fix="Give K counts, one at least 1.",
         )
-    reference = max(range(len(counts)), key=lambda k: counts[k])
+    if reference is None:
+        reference = majority_label(counts)
+    assert reference is not None
     return {
         "id": id,
         "group": group,
@@ -121,22 +82,38 @@ def make_record(
 def build_dataset(
     records: Iterable[Mapping[str, Any]], label_space: LabelSpace, *, source: str | None = None
 ) -> Dataset:
-    """Validated `datasets.Dataset` of judgment records.
+    """Validated `datasets.Dataset` of judgment records. Takes them as a stream: Python objects are packed into Arrow
+    tables every few thousand rows.
 
     Raises:
-        [`JudgmentDataError`]: as [`validate_records`]; also when there are no records at all.
+        [`JudgmentDataError`]: as [`validate_records`].
+        [`NoRecordsError`]: there are no records at all.
     """
-    rows = list(records)
-    if not rows:
-        raise JudgmentDataError("holds no records", source=source, fix="Check the path and the file's content.")
-    validate_records(rows, label_space, source=source)
-    return Dataset.from_list([{name: row[name] for name in RECORD_FEATURES} for row in rows], features=RECORD_FEATURES)
+    parts, rows = [], []
+    for record in validated(records, label_space, source=source):
+        rows.append({name: record[name] for name in RECORD_FEATURES})
+        if len(rows) == _ROWS_PER_TABLE:
+            parts.append(Dataset.from_list(rows, features=RECORD_FEATURES))
+            rows = []
+    if rows:
+        parts.append(Dataset.from_list(rows, features=RECORD_FEATURES))
+    if not parts:
+        raise NoRecordsError("holds no records", source=source, fix="Check the path and the file's content.")
+    return concatenate_datasets(parts) if len(parts) > 1 else parts[0]
 
 
 def validate_records(
     records: Iterable[Mapping[str, Any]], label_space: LabelSpace, *, source: str | None = None
 ) -> None:
-    """Check every record against the schema; the first violation raises.
+    """Check every record against the schema; see [`validated`]."""
+    for _ in validated(records, label_space, source=source):
+        pass
+
+
+def validated(
+    records: Iterable[Mapping[str, Any]], label_space: LabelSpace, *, source: str | None = None
+) -> Iterator[Mapping[str, Any]]:
+    """Pass records on after checking them against the schema; the first violation raises.
 
     Raises:
         [`JudgmentDataError`]: a missing column; an empty or repeated id; a prompt that is no list of messages; a
@@ -184,6 +161,7 @@ def validate_records(
                 row=row,
                 field="num_annotators",
             )
+        yield record
 
 
 def _check_group(group: Any, source: str | None, row: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -26,6 +27,9 @@ def _environment() -> ImmutableSandboxedEnvironment:
 class PromptTemplate:
     """Messages whose contents are Jinja templates.
 
+    A field that a template tests with `{% if field %}` may be empty or missing; every other one that it uses must be
+    filled.
+
     Args:
         messages (`Sequence[Mapping[str, str]]`): `{"role", "content"}`; the last one ends where the judge's answer
             begins.
@@ -39,19 +43,56 @@ class PromptTemplate:
             raise UserInputError("A prompt template needs at least one message.")
         self.messages: list[dict[str, str]] = []
         self._templates = []
-        self._fields: set[str] = set()
+        self.fields: frozenset[str] = frozenset()
+        self.optional_fields: frozenset[str] = frozenset()
         for number, message in enumerate(messages, start=1):
             if not isinstance(message, Mapping) or not {"role", "content"} <= set(message):
                 raise UserInputError(f"Message {number} of the prompt template needs the keys `role` and `content`.")
             try:
                 template = _environment().from_string(message["content"])
+                tree = _environment().parse(message["content"])
             except jinja2.TemplateSyntaxError as error:
                 raise UserInputError(
                     f"Message {number} of the prompt template does not parse (line {error.lineno}): {error.message}."
                 ) from None
-            self._fields.update(jinja2.meta.find_undeclared_variables(_environment().parse(message["content"])))
+            names = jinja2.meta.find_undeclared_variables(tree)
+            self.fields |= names
+            self.optional_fields |= names & _tested_names(tree)
             self.messages.append({"role": message["role"], "content": message["content"]})
             self._templates.append(template)
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> PromptTemplate:
+        """Read a template file: the text is one user message; a .yaml or .yml file is a list of messages with `role`
+        and `content`.
+
+        Raises:
+            [`UserInputError`]: unreadable, no UTF-8, empty, no valid YAML, or not a template; the message names the
+            file.
+        """
+        path = Path(path)
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except OSError as error:
+            raise UserInputError(f"{path}: cannot be read ({error.strerror}).") from None
+        except UnicodeDecodeError:
+            raise UserInputError(f"{path}: is not UTF-8. Save the file as UTF-8.") from None
+        if not text.strip():
+            raise UserInputError(f"{path}: is empty; a prompt template is Jinja text with the item's fields.")
+        messages: Any = [{"role": "user", "content": text.strip()}]
+        if path.suffix in (".yaml", ".yml"):
+            import yaml
+
+            try:
+                messages = yaml.safe_load(text)
+            except yaml.YAMLError as error:
+                raise UserInputError(f"{path}: is no valid YAML ({' '.join(str(error).split())}).") from None
+            if not isinstance(messages, list):
+                raise UserInputError(f"{path}: must be a list of messages with `role` and `content`.")
+        try:
+            return cls(messages)
+        except (UserInputError, TypeError) as error:
+            raise UserInputError(f"{path}: {error}") from None
 
     def render(
         self, fields: Mapping[str, Any], *, source: str | None = None, row: int | str | None = None
@@ -61,15 +102,19 @@ class PromptTemplate:
         Raises:
             [`JudgmentDataError`]: the template uses a field that the item lacks, or does something a template may not.
         """
-        for name in sorted(self._fields & set(fields)):
-            value = fields[name]
-            if value is None or value == "" or (isinstance(value, float) and not math.isfinite(value)):
+        for name in sorted((self.fields - self.optional_fields) & set(fields)):
+            if is_empty(fields[name]):
                 raise JudgmentDataError(
-                    f"is {value!r}, and the prompt needs it", source=source, row=row, field=name, fix="Fill it in."
+                    f"is {fields[name]!r}, and the prompt needs it",
+                    source=source,
+                    row=row,
+                    field=name,
+                    fix=f"Fill it in, or let the template test it: {{% if {name} %}}.",
                 )
+        absent = {name: "" for name in self.optional_fields if is_empty(fields.get(name))}
         try:
             return [
-                {"role": message["role"], "content": template.render(fields)}
+                {"role": message["role"], "content": template.render({**fields, **absent})}
                 for message, template in zip(self.messages, self._templates, strict=True)
             ]
         except jinja2.UndefinedError as error:
@@ -87,3 +132,29 @@ class PromptTemplate:
             raise JudgmentDataError(
                 f"the prompt template does something unsafe ({error})", source=source, row=row
             ) from None
+
+
+def is_empty(value: Any) -> bool:
+    """Whether a field holds nothing: None, an empty or blank text, NaN."""
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def _tested_names(tree: jinja2.nodes.Template) -> set[str]:
+    """Names whose presence is the condition of an `if` (`x`, `not x`, `x and y`, `x is defined`); a comparison of a
+    field's value is no such test.
+    """
+
+    def names(node: jinja2.nodes.Node) -> set[str]:
+        if isinstance(node, jinja2.nodes.Name):
+            return {node.name}
+        if isinstance(node, (jinja2.nodes.Not, jinja2.nodes.Test)):
+            return names(node.node)
+        if isinstance(node, (jinja2.nodes.And, jinja2.nodes.Or)):
+            return names(node.left) | names(node.right)
+        return set()
+
+    conditions = [node.test for node in tree.find_all(jinja2.nodes.If)]
+    conditions += [node.test for node in tree.find_all(jinja2.nodes.CondExpr)]
+    return {name for condition in conditions for name in names(condition)}

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
+from distjudge_trl.atomic import replacing, write_json
 from distjudge_trl.errors import UserInputError
-from distjudge_trl.judge_file import write_json
 
 
 RESULTS_NAME = "results.json"
@@ -33,16 +33,11 @@ def write_results(folder: str | Path, results: dict[str, Any], records: Dataset,
         log_q (`np.ndarray` of shape `(N, K)`): the judge's label log-probabilities for them, in the same order.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     table = records.select_columns(["id", "group", "label_distribution", "num_annotators"]).add_column(
         "judge_distribution", [row.tolist() for row in np.exp(log_q)]
     )
-    temporary = folder / f".{PREDICTIONS_NAME}.tmp"
-    try:
+    with replacing(folder / PREDICTIONS_NAME) as temporary:
         table.to_parquet(str(temporary))
-        temporary.replace(folder / PREDICTIONS_NAME)
-    finally:
-        temporary.unlink(missing_ok=True)
     write_json(folder / RESULTS_NAME, {"schema_version": SCHEMA_VERSION, **results})
 
 

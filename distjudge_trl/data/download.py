@@ -1,0 +1,179 @@
+"""Official files: fetched once into the cache, resumable, checked against a recorded SHA-256, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distjudge_trl.atomic import write_json
+from distjudge_trl.errors import UserInputError
+from distjudge_trl.models import cache_dir
+
+
+# A server that says nothing for this long counts as gone; what came before is kept for the next attempt.
+TIMEOUT_SECONDS = 30
+ATTEMPTS = 5
+MANIFEST_NAME = "downloads.json"
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """An official file.
+
+    Args:
+        name (`str`): its name in the cache.
+        url (`str`): where it lives.
+        sha256 (`str`, *optional*): of its content. Where its publisher gives none and nobody recorded one, the first
+            download's is recorded in the cache and later ones are held against it.
+        about (`str`): what it is, for error messages: size, licence.
+    """
+
+    name: str
+    url: str
+    sha256: str | None = None
+    about: str = ""
+
+
+def download(file: RemoteFile, folder: Path | None = None) -> Path:
+    """Local path of a remote file, fetched if it is not there yet.
+
+    An interrupted download continues where it stopped, in this call (up to five attempts) or a later one. Processes
+    that ask at once wait for the first.
+
+    Args:
+        file ([`RemoteFile`]): what to fetch.
+        folder (`Path`, *optional*): where to; by default `data/` below [`~distjudge_trl.models.cache_dir`].
+
+    Raises:
+        [`UserInputError`]: no network, a server error, a wrong checksum, or a cache folder that cannot be written; the
+            message says which file to fetch by hand and how to pass it.
+    """
+    import pooch
+    import requests
+    from filelock import FileLock
+
+    folder = folder if folder is not None else cache_dir() / "data"
+    target = folder / file.name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(str(target) + ".lock"):
+            known = file.sha256 or _recorded(folder, file)
+            path = pooch.retrieve(
+                file.url,
+                known_hash=f"sha256:{known}" if known else None,
+                fname=file.name,
+                path=folder,
+                downloader=_resuming(target.with_name(target.name + ".part")),
+            )
+            if known is None or not _recorded(folder, file):
+                _record(folder, file, pooch.file_hash(path))
+            return Path(path)
+    except requests.RequestException as error:
+        raise UserInputError(f"{file.url}: cannot be fetched ({_reason(error)}). {_by_hand(file)}") from None
+    except ValueError:  # pooch's word for a wrong checksum
+        raise UserInputError(
+            f"{file.url}: what came has another SHA-256 than the recorded {known}: the file was changed, or something"
+            f" in between replaced it. Try again. {_by_hand(file)}"
+        ) from None
+    except OSError as error:
+        raise UserInputError(
+            f"{folder}: cannot be written ({error.strerror or error}). Point DISTJUDGE_CACHE at another folder."
+        ) from None
+
+
+def _by_hand(file: RemoteFile) -> str:
+    about = f" ({file.about})" if file.about else ""
+    return f"Or fetch {file.url}{about} on a machine with network, and pass it with --data_path."
+
+
+def _reason(error: Exception) -> str:
+    """The cause in a few words, out of requests' and urllib3's nested messages."""
+    import requests
+
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return f"the server answers {error.response.status_code} {error.response.reason}"
+    if isinstance(error, requests.Timeout):
+        return f"no answer for {TIMEOUT_SECONDS} seconds"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return f"the connection was cut {ATTEMPTS} times; what came is kept, and the next run continues there"
+    return "no connection"
+
+
+def _resuming(part: Path) -> Callable[[str, str, Any], None]:
+    """A downloader for pooch that continues `part` with HTTP range requests and hands it over when it is complete."""
+
+    def fetch(url: str, output_file: str, _: Any) -> None:
+        import requests
+
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                _continue(url, part)
+                break
+            except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError):
+                if attempt == ATTEMPTS:
+                    raise
+        os.replace(part, output_file)
+
+    return fetch
+
+
+def _continue(url: str, part: Path) -> None:
+    import requests
+    from tqdm.auto import tqdm
+
+    have = part.stat().st_size if part.exists() else 0
+    # Without `identity` a server may compress on the way, and byte ranges would be those of the compressed text.
+    headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
+    with requests.get(url, stream=True, timeout=TIMEOUT_SECONDS, headers=headers) as response:
+        if have and response.status_code == requests.codes.range_not_satisfiable:
+            # It was complete, or of an older and longer version: the checksum tells; without one start anew.
+            total = response.headers.get("Content-Range", "").rpartition("/")[2]
+            if total == str(have):
+                return
+            part.unlink()
+            _continue(url, part)
+            return
+        response.raise_for_status()
+        resumed = have > 0 and response.status_code == requests.codes.partial_content
+        length = int(response.headers.get("Content-Length", 0))
+        with (
+            part.open("ab" if resumed else "wb") as output,
+            tqdm(
+                desc=f"Fetching {part.name.removesuffix('.part')}",
+                initial=have if resumed else 0,
+                total=(length + (have if resumed else 0)) or None,
+                unit="B",
+                unit_scale=True,
+            ) as bar,
+        ):
+            # A chunk that is cut off is lost: small ones lose little.
+            for chunk in response.iter_content(chunk_size=1 << 13):
+                output.write(chunk)
+                bar.update(len(chunk))
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    try:
+        content = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _recorded(folder: Path, file: RemoteFile) -> str | None:
+    """SHA-256 of an earlier download of the same URL."""
+    entry = _manifest(folder).get(file.name)
+    return entry["sha256"] if isinstance(entry, dict) and entry.get("url") == file.url else None
+
+
+def _record(folder: Path, file: RemoteFile, sha256: str) -> None:
+    from filelock import FileLock
+
+    with FileLock(str(folder / MANIFEST_NAME) + ".lock"):
+        size = (folder / file.name).stat().st_size
+        entry = {"url": file.url, "sha256": sha256, "size": size}
+        write_json(folder / MANIFEST_NAME, {**_manifest(folder), file.name: entry})

@@ -1,0 +1,347 @@
+"""Rows out of the files that people have: folders, archives, .jsonl, .json, .csv, .tsv, .parquet, each also as .gz.
+
+Archives are read as streams and never unpacked. Every error names file, row and field.
+"""
+
+from __future__ import annotations
+
+import csv
+import fnmatch
+import gzip
+import io
+import json
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from distjudge_trl.errors import JudgmentDataError, UserInputError
+
+
+# Longest text of a single field, in characters. A judge reads a few thousand; ten million are a broken export.
+MAX_FIELD_LENGTH = 1_000_000
+
+FORMATS = ("jsonl", "json", "csv", "tsv", "parquet")
+_DELIMITERS = ",;\t|"
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One file of rows, on disk or inside an archive.
+
+    `name` is what errors call it, `open` gives its bytes (decompressed), `size` is its length in bytes as stored.
+    """
+
+    name: str
+    format: str
+    size: int
+    open: Callable[[], Any]
+
+
+def find_files(path: str | Path, patterns: Sequence[str]) -> list[DataFile]:
+    """The files of rows at `path`, sorted by name.
+
+    Args:
+        path (`str` or `Path`): a file of rows (taken as it is, whatever its name), an archive (.zip, .tar, .tar.gz) or
+            a folder, searched for names that match.
+        patterns (`Sequence[str]`): glob patterns of file names, without regard to case, such as `"snli_1.0_*.jsonl"`;
+            a `.gz` behind is understood. Files under `__MACOSX` never match.
+
+    Raises:
+        [`UserInputError`]: no such path, nothing in it that matches, an unknown format, an unreadable or damaged
+            archive, or an archive with a member that climbs out of its folder.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            files = [
+                _on_disk(file)
+                for file in sorted(path.rglob("*"))
+                if _matches(file.name, patterns) and _format_of(file.name) and file.is_file()
+            ]
+            inside = sorted(p.name for p in path.iterdir())[:8]
+        elif not path.exists():
+            raise UserInputError(f"{path}: no such file or folder.")
+        elif path.name.lower().endswith(_ARCHIVES):
+            members = _members(path)
+            files = [file for file in members if _matches(_base_name(file.name), patterns)]
+            inside = [_base_name(file.name) for file in members][:8]
+        else:
+            return [_on_disk(path)]
+    except OSError as error:
+        raise UserInputError(f"{path}: cannot be read ({error.strerror or error}).") from None
+    if not files:
+        raise UserInputError(
+            f"{path}: holds no file named like {' or '.join(patterns)} (.gz is fine, too); it holds"
+            f" {', '.join(inside) or 'nothing'}."
+        )
+    return files
+
+
+def _base_name(name: str) -> str:
+    return PurePosixPath(name.replace("!", "/")).name
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    name = name.lower().removesuffix(".gz")
+    return not name.startswith(".") and any(fnmatch.fnmatchcase(name, pattern.lower()) for pattern in patterns)
+
+
+def _format_of(name: str) -> str | None:
+    extension = name.lower().removesuffix(".gz").rpartition(".")[2]
+    return extension if extension in FORMATS else None
+
+
+def _on_disk(path: Path) -> DataFile:
+    format = _format_of(path.name)
+    if format is None:
+        raise UserInputError(
+            f"{path}: has none of the known formats {', '.join('.' + f for f in FORMATS)} (each also with .gz), .zip,"
+            " .tar, .tar.gz. Rename it if only the ending is missing."
+        )
+
+    @contextmanager
+    def open_bytes() -> Iterator[IO[bytes]]:
+        with path.open("rb") as raw:
+            yield from _decompressed(raw, path.name)
+
+    return DataFile(str(path), format, path.stat().st_size, open_bytes)
+
+
+def _decompressed(raw: IO[bytes], name: str) -> Iterator[IO[bytes]]:
+    if name.lower().endswith(".gz"):
+        with gzip.open(raw, "rb") as unpacked:
+            yield unpacked  # type: ignore[misc]
+    else:
+        yield raw
+
+
+def _members(path: Path) -> list[DataFile]:
+    """Files of rows in an archive. Nothing is unpacked, so no member can be written anywhere; one that tries to climb
+    out means that the archive is not what it says, and is refused.
+    """
+    try:
+        if path.name.lower().endswith(".zip"):
+            with zipfile.ZipFile(path) as archive:
+                found = [(info.filename, info.file_size) for info in archive.infolist() if not info.is_dir()]
+        else:
+            with tarfile.open(path) as archive:
+                found = [(info.name, info.size) for info in archive if info.isfile()]
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserInputError(f"{path}: is a damaged or incomplete archive ({error}). Fetch it again.") from None
+    for name, _ in found:
+        parts = PurePosixPath(name.replace("\\", "/"))
+        if parts.is_absolute() or ".." in parts.parts or ":" in parts.parts[0]:
+            raise UserInputError(
+                f"{path}: holds the member {name!r}, whose path leads out of the archive. It is refused: get the"
+                " archive from its official source."
+            )
+    return [
+        DataFile(f"{path}!{name}", format, size, _member_opener(path, name))
+        for name, size in sorted(found)
+        if (format := _format_of(name)) and "__MACOSX" not in PurePosixPath(name).parts
+    ]
+
+
+def _member_opener(path: Path, name: str) -> Callable[[], Any]:
+    @contextmanager
+    def open_bytes() -> Iterator[IO[bytes]]:
+        if path.name.lower().endswith(".zip"):
+            with zipfile.ZipFile(path) as archive, archive.open(name) as raw:
+                yield from _decompressed(raw, name)
+        else:
+            with tarfile.open(path) as tar:
+                raw_member = tar.extractfile(name)
+                assert raw_member is not None  # only regular files are listed
+                with raw_member as raw:
+                    yield from _decompressed(raw, name)
+
+    return open_bytes
+
+
+def read_rows(file: DataFile, *, delimiter: str | None = None) -> Iterator[tuple[int, Row]]:
+    """Rows of a file with their numbers: lines of a .jsonl, .csv or .tsv file (the header is line 1), list entries of
+    a .json, rows of a .parquet, counted from 1. The file is read as a stream, except .json and .parquet inside
+    archives.
+
+    Args:
+        file ([`DataFile`]): from [`find_files`].
+        delimiter (`str`, *optional*): of a .csv file; by default the one of `,` `;` tab and `|` that the header holds
+            most of.
+
+    Raises:
+        [`JudgmentDataError`]: truncated or damaged compression, a line that is not UTF-8 or not JSON, a row that is no
+            object, a CSV row whose cells do not fit the header, a field longer than a million characters. The message
+            names file and row.
+        [`UserInputError`]: the file cannot be read.
+    """
+    readers: dict[str, Callable[[IO[bytes], DataFile, str | None], Iterator[tuple[int, Row]]]] = {
+        "jsonl": _read_jsonl,
+        "json": _read_json,
+        "csv": _read_csv,
+        "tsv": _read_csv,
+        "parquet": _read_parquet,
+    }
+    number = 0
+    try:
+        with file.open() as stream:
+            for number, row in readers[file.format](stream, file, delimiter):
+                _check_lengths(row, file.name, number)
+                yield number, row
+    except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, tarfile.TarError) as error:
+        raise JudgmentDataError(
+            f"the compressed data ends early or is damaged here ({error})",
+            source=file.name,
+            row=number + 1,
+            fix="The file is incomplete: fetch or copy it again.",
+        ) from None
+    except OSError as error:
+        raise UserInputError(f"{file.name}: cannot be read ({error.strerror or error}).") from None
+
+
+def _check_lengths(row: Row, source: str, number: int) -> None:
+    for field, value in row.items():
+        if isinstance(value, str) and len(value) > MAX_FIELD_LENGTH:
+            raise JudgmentDataError(
+                f"holds {len(value):,} characters; at most {MAX_FIELD_LENGTH:,} are read",
+                source=source,
+                row=number,
+                field=field,
+                fix="Check the export: a quote that never closes, or a whole file in one cell.",
+            )
+
+
+def _decode(line: bytes, source: str, number: int) -> str:
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise JudgmentDataError(
+            f"is not UTF-8 (byte 0x{line[error.start]:02x} at position {error.start + 1})",
+            source=source,
+            row=number,
+            fix="Save the file as UTF-8.",
+        ) from None
+
+
+def _parse_json(text: str, source: str, number: int, whole: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        ends_early = error.pos >= len(text.rstrip()) - 1 or error.msg.startswith("Unterminated")
+        cut = " The line seems cut off." if ends_early else ""
+        raise JudgmentDataError(
+            f"is no valid JSON ({error.msg} at character {error.pos + 1})",
+            source=source,
+            row=number,
+            fix=f"{whole}{cut}",
+        ) from None
+    except (RecursionError, ValueError) as error:
+        raise JudgmentDataError(f"cannot be read ({error})", source=source, row=number) from None
+
+
+def _object(value: Any, source: str, number: int) -> Row:
+    if not isinstance(value, dict):
+        raise JudgmentDataError(
+            f"is a JSON {type(value).__name__}, not an object",
+            source=source,
+            row=number,
+            fix="A row has named fields.",
+        )
+    return value
+
+
+def _read_jsonl(stream: IO[bytes], file: DataFile, _: str | None = None) -> Iterator[tuple[int, Row]]:
+    for number, line in enumerate(stream, start=1):
+        if number == 1:
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        if line.strip():
+            value = _parse_json(_decode(line, file.name, number), file.name, number, "Every line holds one object.")
+            yield number, _object(value, file.name, number)
+
+
+def _read_json(stream: IO[bytes], file: DataFile, _: str | None = None) -> Iterator[tuple[int, Row]]:
+    content = stream.read().removeprefix(b"\xef\xbb\xbf")
+    first_line = content.lstrip().split(b"\n", 1)[0].strip()
+    if first_line.startswith(b"{") and first_line.endswith(b"}") and b"\n" in content.strip():
+        # JSON lines under the name .json, as the hub often has them.
+        yield from _read_jsonl(io.BytesIO(content), file)
+        return
+    value = _parse_json(_decode(content, file.name, 1), file.name, 1, "The file must hold one list of objects.")
+    rows = value if isinstance(value, list) else [value]
+    for number, row in enumerate(rows, start=1):
+        yield number, _object(row, file.name, number)
+
+
+def _read_csv(stream: IO[bytes], file: DataFile, delimiter: str | None) -> Iterator[tuple[int, Row]]:
+    def lines() -> Iterator[str]:
+        for number, line in enumerate(stream, start=1):
+            yield _decode(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line, file.name, number)
+
+    text = lines()
+    first = next(text, "")
+    if delimiter is None:
+        delimiter = "\t" if file.format == "tsv" else max(_DELIMITERS, key=first.count)
+    csv.field_size_limit(max(csv.field_size_limit(), 64 * MAX_FIELD_LENGTH))
+    reader = csv.reader(_chain(first, text), delimiter=delimiter, strict=True)
+    header: list[str] | None = None
+    start = 1
+    try:
+        for cells in reader:
+            number, start = start, reader.line_num + 1
+            if header is None:
+                header = _check_header(cells, file.name)
+            elif len(cells) == len(header):
+                yield number, dict(zip(header, cells, strict=True))
+            elif cells:  # a blank line has no cells at all
+                raise JudgmentDataError(
+                    f"has {len(cells)} cells, the header has {len(header)}",
+                    source=file.name,
+                    row=number,
+                    fix=f"Quote cells that hold the delimiter {delimiter!r}, or name another one.",
+                )
+    except csv.Error as error:
+        raise JudgmentDataError(
+            f"is no valid CSV ({error})", source=file.name, row=start, fix="Look for a quote that never closes."
+        ) from None
+
+
+def _chain(first: str, rest: Iterator[str]) -> Iterator[str]:
+    yield first
+    yield from rest
+
+
+def _check_header(cells: list[str], source: str) -> list[str]:
+    header = [cell.strip() for cell in cells]
+    twice = next((name for i, name in enumerate(header) if name in header[:i] and name), None)
+    if twice is not None:
+        raise JudgmentDataError(
+            f"the column {twice!r} occurs twice", source=source, row=1, field=twice, fix="Rename one of them."
+        )
+    return header
+
+
+def _read_parquet(stream: IO[bytes], file: DataFile, _: str | None = None) -> Iterator[tuple[int, Row]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    seekable = stream if stream.seekable() and not file.name.lower().endswith(".gz") else io.BytesIO(stream.read())
+    number = 0
+    try:
+        for batch in pq.ParquetFile(seekable).iter_batches(batch_size=1024):
+            for row in batch.to_pylist():
+                number += 1
+                yield number, row
+    except (pa.ArrowException, ValueError) as error:
+        raise JudgmentDataError(
+            f"is no readable Parquet ({str(error).splitlines()[0]})",
+            source=file.name,
+            row=number + 1,
+            fix="The file is damaged or incomplete: fetch or write it again.",
+        ) from None

@@ -1,0 +1,117 @@
+"""Votes of annotators: counted (eq. 1), drawn from, and turned into a reference label (eq. 3)."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from distjudge_trl.data.splits import stable_key
+from distjudge_trl.errors import JudgmentDataError
+from distjudge_trl.labels import LabelSpace
+
+
+MajorityRule = Literal["first", "random", "exclude"]
+
+
+def votes_to_counts(
+    votes: Sequence[Any] | Mapping[Any, float],
+    label_space: LabelSpace,
+    *,
+    source: str | None = None,
+    row: int | str | None = None,
+    field: str = "votes",
+) -> list[int]:
+    """Count votes per label.
+
+    Args:
+        votes (`Sequence` or `Mapping`): one answer per annotator, or answer to count. Synonyms and any case are
+            understood, and whole numbers in any spelling (`1`, `1.0`, `"1.0"` are the label `"1"`).
+        label_space ([`LabelSpace`]): K labels.
+        source, row, field (*optional*): named in errors.
+
+    Returns:
+        `list[int]`: K counts.
+
+    Raises:
+        [`JudgmentDataError`]: no votes, an unknown label, a count that is negative, NaN or not whole.
+    """
+    counts = [0] * len(label_space)
+    items = votes.items() if isinstance(votes, Mapping) else ((vote, 1) for vote in votes)
+    for answer, count in items:
+        index = _index_of(answer, label_space, source, row, field)
+        counts[index] += _whole_count(count, answer, source, row, field)
+    if not sum(counts):
+        raise JudgmentDataError(
+            "no votes",
+            source=source,
+            row=row,
+            field=field,
+            fix="Every item needs at least one annotator; --min_annotators 1 leaves such items out.",
+        )
+    return counts
+
+
+def _index_of(answer: Any, label_space: LabelSpace, source: str | None, row: int | str | None, field: str) -> int:
+    try:
+        return label_space.index(answer)
+    except KeyError as error:
+        try:
+            number = float(answer)
+            return label_space.index(str(int(number)) if number == int(number) else str(number))
+        except (KeyError, TypeError, ValueError, OverflowError):
+            pass
+        raise JudgmentDataError(
+            str(error.args[0]),
+            source=source,
+            row=row,
+            field=field,
+            fix="Add it to the synonyms, or correct the row.",
+        ) from None
+
+
+def _whole_count(count: Any, answer: Any, source: str | None, row: int | str | None, field: str) -> int:
+    whole = isinstance(count, numbers.Real) and not isinstance(count, bool) and math.isfinite(count)
+    if not whole or count < 0 or count != int(count):
+        raise JudgmentDataError(
+            f"the count of {answer!r} is {count!r}, not a whole number of at least 0",
+            source=source,
+            row=row,
+            field=field,
+            fix="Correct the row.",
+        )
+    return int(count)
+
+
+def draw_votes(counts: Sequence[int], max_annotators: int, *, item_id: str, seed: int) -> list[int]:
+    """Counts `(K,)` of at most `max_annotators` votes, drawn without replacement from `counts` `(K,)`.
+
+    The draw depends on the item's id and the seed alone: the same on every machine and in any row order, and a larger
+    draw contains a smaller one.
+    """
+    votes = [label for label, count in enumerate(counts) for _ in range(count)]
+    order = sorted(range(len(votes)), key=lambda i: stable_key(seed, f"vote {i} of {item_id}"))
+    drawn = [votes[i] for i in order[:max_annotators]]
+    return [drawn.count(label) for label in range(len(counts))]
+
+
+def majority_label(
+    counts: Sequence[int], rule: MajorityRule = "first", *, item_id: str = "", seed: int = 0
+) -> int | None:
+    """Index of the label that most annotators chose (eq. 3; the paper is silent on ties).
+
+    Args:
+        counts (`Sequence[int]` of length K): votes per label.
+        rule (`"first"`, `"random"` or `"exclude"`, defaults to `"first"`): for a tie, the first of the tied labels in
+            the label space's order; one drawn by a hash of `item_id` and `seed`; or `None`, so that the caller leaves
+            the item out.
+        item_id, seed (*optional*): for `"random"`.
+    """
+    largest = max(counts)
+    tied = [label for label, count in enumerate(counts) if count == largest]
+    if len(tied) == 1 or rule == "first":
+        return tied[0]
+    if rule == "exclude":
+        return None
+    return min(tied, key=lambda label: stable_key(seed, f"tie {label} of {item_id}"))

@@ -1,0 +1,172 @@
+"""Reading what people have: every format, and every way in which a file is broken, named by file and row."""
+
+import gzip
+import io
+import json
+import tarfile
+import zipfile
+
+import pytest
+
+from distjudge_trl.data.files import MAX_FIELD_LENGTH, find_files, read_rows
+from distjudge_trl.errors import JudgmentDataError, UserInputError
+
+
+ROWS = [{"id": "a", "text": "eins"}, {"id": "b", "text": 'zwei, "drei"'}]
+JSONL = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
+CSV = b'id,text\na,eins\nb,"zwei, ""drei"""\n'
+
+
+def rows_of(path, patterns=("*",)):
+    return [row for file in find_files(path, patterns) for _, row in read_rows(file)]
+
+
+def write_parquet(path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.Table.from_pylist(ROWS), path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("f.jsonl", JSONL),
+        ("f.jsonl.gz", gzip.compress(JSONL)),
+        ("f.jsonl", b"\xef\xbb\xbf" + JSONL + b"\n"),
+        ("f.json", json.dumps(ROWS, indent=1).encode()),
+        ("f.json.gz", gzip.compress(json.dumps(ROWS).encode())),
+        ("f.json", JSONL),
+        ("f.csv", CSV),
+        ("f.csv", b"\xef\xbb\xbf" + CSV.replace(b"\n", b"\r\n")),
+        ("f.csv.gz", gzip.compress(CSV)),
+        ("f.csv", CSV.replace(b"id,text", b"id;text").replace(b"a,eins\nb,", b"a;eins\nb;")),
+        ("f.tsv", b'id\ttext\na\teins\nb\t"zwei, ""drei"""\n'),
+    ],
+)
+def test_every_format_gives_the_same_rows(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    assert rows_of(tmp_path / name) == ROWS
+
+
+def test_parquet(tmp_path):
+    write_parquet(tmp_path / "f.parquet")
+    assert rows_of(tmp_path / "f.parquet") == ROWS
+    (tmp_path / "f.parquet.gz").write_bytes(gzip.compress((tmp_path / "f.parquet").read_bytes()))
+    assert rows_of(tmp_path / "f.parquet.gz") == ROWS
+
+
+def test_folders_and_archives_are_searched_by_pattern(tmp_path):
+    folder = tmp_path / "folder"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "Data_1.jsonl").write_bytes(JSONL)
+    (folder / "other.jsonl").write_bytes(b"not read")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(folder / "deep" / "Data_1.jsonl", "top/Data_1.jsonl")
+        archive.writestr("__MACOSX/top/Data_1.jsonl", "rubbish")
+        archive.writestr("top/other.jsonl", "rubbish")
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as archive:
+        archive.add(folder, "top")
+    for path in (folder, tmp_path / "a.zip", tmp_path / "a.tar.gz"):
+        assert rows_of(path, ["data_*.jsonl"]) == ROWS
+
+
+def test_a_compressed_file_in_an_archive(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("data.csv.gz", gzip.compress(CSV))
+    assert rows_of(tmp_path / "a.zip", ["data.csv"]) == ROWS
+
+
+def test_row_numbers_are_lines(tmp_path):
+    (tmp_path / "f.csv").write_bytes(b'id,text\na,"two\nlines"\n\nb,x\n')
+    assert [number for number, _ in read_rows(find_files(tmp_path / "f.csv", ())[0])] == [2, 5]
+    (tmp_path / "f.jsonl").write_bytes(b'{"a": 1}\n\n{"a": 2}\n')
+    assert [number for number, _ in read_rows(find_files(tmp_path / "f.jsonl", ())[0])] == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "row", "problem"),
+    [
+        ("cut.jsonl.gz", gzip.compress(JSONL * 5000, mtime=0)[:-200], None, "ends early or is damaged"),
+        ("no.jsonl.gz", b"this is no gzip", 1, "damaged"),
+        ("cut.jsonl", JSONL[:-9], 2, "no valid JSON.*seems cut off"),
+        ("list.jsonl", b"[1, 2]\n", 1, "a JSON list, not an object"),
+        ("cut.json", b'[{"id": "a"}, {"id"', 1, "no valid JSON"),
+        ("number.json", b"[1]", 1, "not an object"),
+        ("latin.jsonl", '{"a": "caf\u00e9"}\n'.encode("latin-1"), 1, "not UTF-8 .byte 0xe9"),
+        ("latin.csv", "id,text\na,caf\u00e9\n".encode("latin-1"), 2, "not UTF-8"),
+        ("ragged.csv", b"id,text\na,b,c\n", 2, "has 3 cells, the header has 2"),
+        ("short.csv", b"id,text\na,b\nc\n", 3, "has 1 cells, the header has 2"),
+        ("open.csv", b'id,text\na,"never closed\nb,c\n', 2, "no valid CSV"),
+        ("twice.csv", b"id,id\na,b\n", 1, "occurs twice"),
+        ("not.parquet", b"PAR1 and rubbish", 1, "no readable Parquet"),
+        ("long.jsonl", json.dumps({"text": "x" * 10_000_000}).encode(), 1, "holds 10,000,000 characters"),
+        ("long.csv", b"id,text\na," + b"x" * 10_000_000 + b"\n", 2, "holds 10,000,000 characters"),
+    ],
+)
+def test_broken_files_are_named_by_file_and_row(tmp_path, name, content, row, problem):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(JudgmentDataError, match=problem) as caught:
+        rows_of(tmp_path / name)
+    assert caught.value.source == str(tmp_path / name)
+    assert caught.value.fix
+    if row is not None:
+        assert caught.value.row == row
+
+
+def test_a_truncated_gzip_says_how_far_it_got(tmp_path):
+    (tmp_path / "f.jsonl.gz").write_bytes(gzip.compress(JSONL * 5000, mtime=0)[:-200])
+    with pytest.raises(JudgmentDataError) as caught:
+        rows_of(tmp_path / "f.jsonl.gz")
+    assert 1000 < caught.value.row <= 10_001
+
+
+def test_a_field_may_be_a_million_characters_long(tmp_path):
+    (tmp_path / "f.jsonl").write_text(json.dumps({"text": "x" * MAX_FIELD_LENGTH}))
+    assert len(rows_of(tmp_path / "f.jsonl")[0]["text"]) == MAX_FIELD_LENGTH
+
+
+@pytest.mark.parametrize("name", ["../climbs.jsonl", "/etc/absolute.jsonl", "a/../../b.jsonl", "..\\windows.jsonl"])
+def test_archives_that_climb_out_are_refused(tmp_path, name):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("fine.jsonl", JSONL)
+        archive.writestr(name, JSONL)
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        info = tarfile.TarInfo(name)
+        info.size = len(JSONL)
+        archive.addfile(info, io.BytesIO(JSONL))
+    for path in (tmp_path / "a.zip", tmp_path / "a.tar"):
+        with pytest.raises(UserInputError, match="leads out of the archive"):
+            find_files(path, ["*.jsonl"])
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.tar", "a.zip"]
+
+
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda folder: folder / "nothing.jsonl", "no such file or folder"),
+        (lambda folder: folder, "holds no file named like want.*it holds other.jsonl"),
+        (lambda folder: folder / "text.docx", "none of the known formats"),
+        (lambda folder: folder / "cut.zip", "damaged or incomplete archive"),
+        (lambda folder: folder / "cut.tar.gz", "damaged or incomplete archive"),
+    ],
+)
+def test_paths_that_give_no_rows(tmp_path, make, match):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "other.jsonl").write_bytes(JSONL)
+    for name in ("text.docx", "cut.zip", "cut.tar.gz"):
+        (tmp_path / "sub" / name).write_bytes(b"PK\x03\x04 but not whole")
+    with pytest.raises(UserInputError, match=match):
+        if make(tmp_path) == tmp_path:
+            (tmp_path / "only").mkdir()
+            (tmp_path / "only" / "other.jsonl").write_bytes(JSONL)
+            find_files(tmp_path / "only", ["want*.jsonl"])
+        find_files(make(tmp_path / "sub"), ["want*.jsonl"])
+
+
+def test_a_file_that_vanishes_or_is_locked(tmp_path):
+    (tmp_path / "f.jsonl").write_bytes(JSONL)
+    (file,) = find_files(tmp_path / "f.jsonl", ())
+    (tmp_path / "f.jsonl").unlink()
+    with pytest.raises(UserInputError, match="cannot be read .No such file"):
+        list(read_rows(file))
