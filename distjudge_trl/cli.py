@@ -7,7 +7,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -48,10 +48,92 @@ def tasks() -> None:
         click.echo(f"{name}\n    {task.description}; {task.size}.\n    Labels ({kind}): {', '.join(task.labels)}")
 
 
+@main.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})
+@click.argument("task_name", metavar="TASK", required=False)
+@click.option("--data-path", "--data_path", help="Official file, archive or folder. Default: downloaded once.")
+@click.option("--stats", is_flag=True, help="Labels, annotators, entropy, agreement, noise floor, splits, lengths.")
+@click.option("--show", type=click.IntRange(min=1), metavar="N", help="Print N rendered prompts with their votes.")
+@click.option("--out", metavar="FILE", help="Write the records as Parquet.")
+@click.option("--model", help="With --stats and --show: whose tokenizer and chat template to use.")
+@click.option(
+    "--max-length", "--max_length", type=click.IntRange(min=1), help="With --stats --model: limit in tokens. [1024]"
+)
+@click.option(
+    "--split",
+    type=click.Choice(["group", "paper"]),
+    default="group",
+    show_default=True,
+    help="With --stats: see train.",
+)
+@click.option("--split-seed", "--split_seed", type=int, default=0, show_default=True, help="With --stats: see train.")
+@click.option("--prompt-template", "--prompt_template", help="Jinja file that replaces the task's prompt.")
+@click.option("-h", "--help", "help_", is_flag=True, help="This text, and the options of TASK.")
+@click.pass_context
+def data(
+    ctx: click.Context,
+    task_name: str | None,
+    data_path: str | None,
+    stats: bool,
+    show: int | None,
+    out: str | None,
+    model: str | None,
+    max_length: int | None,
+    split: str,
+    split_seed: int,
+    prompt_template: str | None,
+    help_: bool,
+) -> None:
+    """Build, check and show a task's records.
+
+    \b
+    TASK is a name of `distjudge-trl tasks` or a .yaml file that defines your own:
+        distjudge-trl data snli --stats --model smollm2-135m
+        distjudge-trl data task.yaml --data_path ratings.csv --show 3
+        distjudge-trl data summeval --annotators expert --out records.parquet
+    """
+    from distjudge_trl.recipe import make_option_parser, parse_task_options
+
+    if task_name is None:
+        click.echo(ctx.get_help())
+        if not help_:
+            raise UserInputError("Which task? See `distjudge-trl tasks`.")
+        return
+    from distjudge_trl.tasks import LoadReport, get_task
+
+    task = get_task(task_name)
+    if help_:
+        click.echo(ctx.get_help())
+        click.echo(f"\nOptions of {task.name}, which its recipe takes, too:\n")
+        click.echo(make_option_parser(task).format_help().partition("\n\n")[2])
+        return
+    options = parse_task_options(task, ctx.args)
+    from distjudge_trl.data.template import PromptTemplate
+    from distjudge_trl.report import doctor
+
+    template = PromptTemplate.from_file(prompt_template) if prompt_template is not None else None
+    report = LoadReport()
+    records = task.load(data_path, options, template=template, report=report)
+    console = doctor.make_console()
+    doctor.print_summary(console, task, records, report)
+    if stats:
+        doctor.print_statistics(console, task, records)
+        doctor.print_splits(console, records, split, split_seed)
+        if model is not None:
+            doctor.print_model_view(console, task, records, model, max_length)
+        else:
+            doctor.print_lengths(console, records)
+    if show is not None:
+        doctor.print_examples(console, task, records, show, model)
+    if out is not None:
+        doctor.write_records(out, records, task, report)
+        click.echo(f"Records: {out}")
+
+
 @main.command()
 def recipes() -> None:
-    """List the recipes: scripts that train and evaluate a judge on a task."""
+    """List the recipes: scripts that train and evaluate a judge on a task, with the grid that a sweep tries."""
     import ast
+    import runpy
 
     from distjudge_trl.shipped import list_shipped, shipped_folder
 
@@ -59,6 +141,8 @@ def recipes() -> None:
         path = shipped_folder("recipes") / f"{name}.py"
         summary = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n")[0]
         click.echo(f"{name}\n    {summary}\n    {path}")
+        for parameter, values in runpy.run_path(str(path))["RECIPE"].grid.items():
+            click.echo(f"    {parameter}: {', '.join(map(str, values))}")
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})
@@ -82,6 +166,7 @@ def train(
     \b
     Without --accelerate-config one plain process runs; with it, accelerate launches the recipe:
         distjudge-trl train vader --accelerate-config zero2 --num-processes 2 --use_peft --learning_rate 2e-4
+    RECIPE is a recipe's name or path, or a .yaml file that defines a task of your own (recipes/custom.py trains it).
     Everything else goes to the recipe; `distjudge-trl train vader --help` shows its options.
     """
     from distjudge_trl.recipe import CHECK_ONLY
@@ -90,6 +175,10 @@ def train(
     if recipe in ("--help", "-h"):
         click.echo(ctx.get_help())
         return
+    arguments = list(ctx.args)
+    if recipe.endswith((".yaml", ".yml")):
+        arguments = ["--task", recipe, *arguments]
+        recipe = "custom"
     script = find_shipped(recipe, "recipes", ".py", "recipe")
     command = [sys.executable, str(script)]
     if accelerate_config is not None:
@@ -99,7 +188,7 @@ def train(
         command.append(str(script))
     elif num_processes is not None:
         raise UserInputError("--num-processes goes with --accelerate-config.")
-    command += ctx.args
+    command += arguments
     click.echo(shlex.join(command), err=True)
     if dry_run:
         return
@@ -108,7 +197,7 @@ def train(
     environment = {**os.environ, "PATH": path}
     if accelerate_config is not None:
         # accelerate turns a child's exit code 2 into a traceback and a 1: try the options in a plain process first.
-        check = [sys.executable, str(script), *ctx.args]
+        check = [sys.executable, str(script), *arguments]
         code = subprocess.run(check, check=False, env={**environment, CHECK_ONLY: "1"}).returncode
         if code or {"-h", "--help"} & set(ctx.args):
             raise SystemExit(code)
@@ -124,12 +213,32 @@ def train(
     "--out", "output_path", required=True, help="JSONL to write: the input's lines plus `label_distribution`."
 )
 @click.option("--batch-size", default=32, show_default=True, type=click.IntRange(min=1), help="Prompts per forward.")
-def judge(model: str, input_path: str, output_path: str, batch_size: int) -> None:
+@click.option(
+    "--max-length", type=click.IntRange(min=1), help="Longest prompt in tokens. Default: the model's context."
+)
+@click.option(
+    "--truncate",
+    default="middle",
+    show_default=True,
+    type=click.Choice(["middle", "end", "error"]),
+    help="What goes of the longest fields of an item that is too long; `error` stops instead.",
+)
+def judge(
+    model: str,
+    input_path: str,
+    output_path: str,
+    batch_size: int,
+    max_length: int | None,
+    truncate: Literal["middle", "end", "error"],
+) -> None:
     """Judge new items: a distribution over the labels for every line of a JSONL file."""
     from distjudge_trl.judges import Judge
     from distjudge_trl.judges.files import judge_jsonl
 
-    count = judge_jsonl(lambda: Judge.from_pretrained(model), input_path, output_path, batch_size=batch_size)
+    def load() -> Judge:
+        return Judge.from_pretrained(model, max_length=max_length, truncation=truncate)
+
+    count = judge_jsonl(load, input_path, output_path, batch_size=batch_size)
     click.echo(f"{count} items judged: {output_path}")
 
 

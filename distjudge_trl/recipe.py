@@ -11,16 +11,19 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
 from distjudge_trl.errors import UserInputError
 
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from transformers import HfArgumentParser
     from trl import ModelConfig, TrlParser
 
-    from distjudge_trl.tasks import JudgmentTask
+    from distjudge_trl.batching import PromptFitter
+    from distjudge_trl.data.template import PromptTemplate
+    from distjudge_trl.tasks import JudgmentTask, TaskOptions
     from distjudge_trl.trainer import DistributionSFTConfig, DistributionSFTTrainer
 
 
@@ -45,6 +48,21 @@ PAPER_GRID: dict[str, list[Any]] = {
     "perturbation_radius": [0.0, 0.05, 0.10, 0.15, 0.20, 0.25],
 }
 
+# The paper's training settings; alpha 0.8, radius 0.25, step size 0.05 and 5 steps are the trainer's defaults. Where
+# the paper is silent (rank, schedule, which layers) they are ours: TRL's rank, all linear layers but the head.
+PAPER_TRAINING: dict[str, Any] = {
+    "use_peft": True,
+    "lora_target_modules": ["all-linear"],
+    "optim": "adamw_torch",
+    "learning_rate": 5e-5,
+    "num_train_epochs": 2,
+    "lr_scheduler_type": "cosine",
+    "warmup_steps": 0.05,
+    "dtype": "bfloat16",
+    "save_strategy": "epoch",
+    "logging_steps": 10,
+}
+
 
 @dataclass
 class RecipeArguments:
@@ -61,7 +79,31 @@ class RecipeArguments:
         },
     )
     data_path: str | None = field(
-        default=None, metadata={"help": "The task's official file or folder. Default: the task's own source."}
+        default=None,
+        metadata={
+            "help": (
+                "The task's official file, archive or folder. Default: the task's own source, downloaded once into the"
+                " cache ($DISTJUDGE_CACHE)."
+            )
+        },
+    )
+    prompt_template: str | None = field(
+        default=None,
+        metadata={
+            "help": (
+                "Jinja file that replaces the task's prompt (.jinja: one user message; .yaml: a list of messages). See"
+                " `distjudge-trl data TASK --show 1` for the task's own."
+            )
+        },
+    )
+    truncate: Literal["middle", "end", "error"] = field(
+        default="middle",
+        metadata={
+            "help": (
+                "An item whose prompt has more than --max_length tokens: cut its longest fields in the 'middle' or at"
+                " their 'end' (counted and reported; the prompt's end stays whole), or stop with an 'error'."
+            )
+        },
     )
     split: Literal["group", "paper"] = field(
         default="group",
@@ -95,18 +137,35 @@ class RecipeArguments:
     )
 
 
+@dataclass
+class TaskArgument:
+    """Which task, for a recipe that takes any."""
+
+    task: str = field(metadata={"help": "A task's name, or the path of a .yaml file that defines your own."})
+
+
+class RecipeRun(NamedTuple):
+    """What a command line comes to."""
+
+    task: JudgmentTask
+    recipe: RecipeArguments
+    options: TaskOptions
+    training: DistributionSFTConfig
+    model: ModelConfig
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A task with the settings that differ from the defaults.
 
     Args:
-        task (`str`): name of a task.
+        task (`str`, *optional*): name of a task; without one the recipe takes `--task`.
         model (`str`): default for `--model_name_or_path`.
         training (`Mapping[str, Any]`): defaults of [`DistributionSFTConfig`] and `ModelConfig` fields.
         grid (`Mapping[str, Sequence]`): what a sweep tries.
     """
 
-    task: str
+    task: str | None
     model: str
     training: Mapping[str, Any] = field(default_factory=dict)
     grid: Mapping[str, Sequence[Any]] = field(default_factory=lambda: dict(PAPER_GRID))
@@ -129,18 +188,25 @@ class Recipe:
             [`UserInputError`]: anything wrong with flags, files, data or model names.
         """
         _quieten()
-        recipe_args, training_args, model_args = self.parse(argv)
+        run = self.parse(argv)
         if os.environ.get(CHECK_ONLY):
             return {}
-        return _run(self, recipe_args, training_args, model_args)
+        return _run(run)
 
-    def parse(self, argv: Sequence[str] | None = None) -> tuple[RecipeArguments, DistributionSFTConfig, ModelConfig]:
+    def parse(self, argv: Sequence[str] | None = None) -> RecipeRun:
         """Command line (and `--config` YAML under it) to dataclasses: recipe defaults < method < YAML < flags."""
+        from distjudge_trl.tasks import get_task
+
         args = list(sys.argv[1:] if argv is None else argv)
-        parser = self._parser()
         config = _read_config(args)
+        name = self.task or _peek(args, "--task") or config.get("task")
+        task = get_task(str(name)) if name is not None else None
+        parser = self._parser(task)
         parser.set_defaults_with_config(**self._defaults())
         method = _peek(args, "--method") or config.get("method", "distribution")
+        if str(_peek(args, "--use_peft") or config.get("use_peft")).lower() in ("false", "no", "0"):
+            # A recipe's bfloat16 is for frozen weights; trained ones need float32 to keep small updates.
+            parser.set_defaults_with_config(dtype="float32")
         if "--load_in_4bit" in args or config.get("load_in_4bit"):
             # TRL computes in the weights' dtype under quantisation, and float32 would forfeit what 4 bits save.
             parser.set_defaults_with_config(dtype="bfloat16")
@@ -150,31 +216,44 @@ class Recipe:
         if strategy in ("steps", "epoch"):
             # The two must agree for --load_best_model_at_end.
             parser.set_defaults_with_config(save_strategy=strategy)
-        parser.set_defaults_with_config(**METHODS[method], output_dir=f"runs/{self.task}-{method}")
+        folder = f"runs/{task.name if task is not None else 'custom'}-{method}"
+        parser.set_defaults_with_config(**METHODS[method], output_dir=folder)
         try:
-            recipe_args, training_args, model_args = parser.parse_args_and_config(args)
+            parsed = parser.parse_args_and_config(args)
         except (ValueError, OSError, TypeError) as error:
             raise _explain(error, parser) from error
+        # A recipe without a task of its own has --task as first dataclass, required by the parser.
+        recipe_args, options, training_args, model_args = parsed if self.task is not None else parsed[1:]
+        assert task is not None
         for name, value in METHODS[recipe_args.method].items():
             if getattr(training_args, name) != value:
                 raise UserInputError(
                     f"--method {recipe_args.method} means {name}={value}, but {name}={getattr(training_args, name)} is"
                     " given: drop one of them."
                 )
-        return recipe_args, training_args, model_args
+        options.check()
+        return RecipeRun(task, recipe_args, options, training_args, model_args)
 
-    def _parser(self) -> TrlParser:
+    def _parser(self, task: JudgmentTask | None) -> TrlParser:
         from trl import ModelConfig, TrlParser
 
+        from distjudge_trl.tasks import TaskOptions
         from distjudge_trl.trainer import DistributionSFTConfig
 
+        options = task.options if task is not None else TaskOptions
         parser = TrlParser(
-            (RecipeArguments, DistributionSFTConfig, ModelConfig),
-            prog=f"{self.task}.py",
+            (
+                *(() if self.task is not None else (TaskArgument,)),
+                RecipeArguments,
+                options,
+                DistributionSFTConfig,
+                ModelConfig,
+            ),
+            prog=f"{self.task or 'custom'}.py",
             allow_abbrev=False,
             description=(
-                f"Train and evaluate a judge on the task {self.task!r}. Options may also stand in a YAML file:"
-                " --config FILE."
+                f"Train and evaluate a judge on {f'the task {self.task!r}' if self.task else 'a task'}. Options may"
+                " also stand in a YAML file: --config FILE."
             ),
         )
         # argparse prints the usage, 150 lines of it, before the one that matters.
@@ -190,6 +269,31 @@ class Recipe:
             "use_cpu": not _has_accelerator(),
             **self.training,
         }
+
+
+def make_option_parser(task: JudgmentTask) -> HfArgumentParser:
+    """Parser of a task's own options ([`~distjudge_trl.tasks.TaskOptions`])."""
+    from transformers import HfArgumentParser
+
+    parser = HfArgumentParser((task.options,), prog=task.name, allow_abbrev=False, add_help=False)
+    parser.error = _parser_error
+    return parser
+
+
+def parse_task_options(task: JudgmentTask, args: Sequence[str]) -> TaskOptions:
+    """A task's options from command line arguments.
+
+    Raises:
+        [`UserInputError`]: an unknown option (the nearest known one is named) or a value out of range.
+    """
+    parser = make_option_parser(task)
+    options, rest = parser.parse_args_into_dataclasses(
+        list(args), look_for_args_file=False, return_remaining_strings=True
+    )
+    if rest:
+        raise _explain(ValueError(f"Unknown arguments: {' '.join(rest)}"), parser)
+    options.check()
+    return options
 
 
 def _quieten() -> None:
@@ -259,7 +363,7 @@ def _read_config(args: list[str]) -> dict[str, Any]:
     return content
 
 
-def _explain(error: Exception, parser: TrlParser) -> UserInputError:
+def _explain(error: Exception, parser: HfArgumentParser) -> UserInputError:
     """A parser's exception as one line; unknown options get the nearest known one."""
     if isinstance(error, UserInputError):
         return error
@@ -274,20 +378,20 @@ def _explain(error: Exception, parser: TrlParser) -> UserInputError:
     return UserInputError(message)
 
 
-def _run(
-    recipe: Recipe, recipe_args: RecipeArguments, training_args: DistributionSFTConfig, model_args: ModelConfig
-) -> dict[str, Any]:
+def _run(run: RecipeRun) -> dict[str, Any]:
     import numpy as np
 
     from distjudge_trl.data import fingerprint, split_records, subsample
+    from distjudge_trl.data.template import PromptTemplate
     from distjudge_trl.evaluation import evaluate_judgments, write_results
     from distjudge_trl.provenance import provenance
-    from distjudge_trl.tasks import get_task
+    from distjudge_trl.tasks import LoadReport
+
+    task, recipe_args, options, training_args, model_args = run
 
     ################
     # Data
     ################
-    task = get_task(recipe.task)
     resume_from = _resume_checkpoint(training_args)
     _check_output_folder(training_args.output_dir)
     if recipe_args.method == "raw" and (Path(training_args.output_dir) / "judge.json").exists():
@@ -299,7 +403,12 @@ def _run(
         value = getattr(recipe_args, name)
         if value is not None and value < 1:
             raise UserInputError(f"`{name}` must be at least 1, got {value}.")
-    records = task.load(recipe_args.data_path)
+    template = task.template
+    if recipe_args.prompt_template is not None:
+        template = PromptTemplate.from_file(recipe_args.prompt_template)
+    model_path, fitter = _find_model(recipe_args, training_args, model_args)
+    report = LoadReport()
+    records = task.load(recipe_args.data_path, options, template=template, fitter=fitter, report=report)
     train, test = split_records(records, recipe_args.split, seed=recipe_args.split_seed)
     validation = None
     if training_args.eval_strategy != "no":
@@ -312,8 +421,9 @@ def _run(
     ################
     # Training
     ################
-    trainer = _make_trainer(task, training_args, model_args, train, validation)
+    trainer = _make_trainer(task, template, model_path, training_args, model_args, train, validation)
     say = trainer.accelerator.print
+    say(f"{task.name}: {'; '.join(report.lines())}")
     say(
         f"{task.name}: {len(train)} training items, {len(test)} test items; method {recipe_args.method}; model"
         f" {model_args.model_name_or_path}"
@@ -350,6 +460,8 @@ def _run(
             "metrics": metrics,
             "provenance": provenance(
                 recipe=asdict(recipe_args),
+                task_options=asdict(options),
+                data_report=report.to_dict(),
                 model=asdict(model_args),
                 training=training_args.to_dict(),
                 data_fingerprint={"train": fingerprint(train), "test": fingerprint(test)},
@@ -408,18 +520,43 @@ def _resume_checkpoint(training_args: DistributionSFTConfig) -> str | None:
     return str(found[max(whole)])
 
 
+def _find_model(
+    recipe_args: RecipeArguments, training_args: DistributionSFTConfig, model_args: ModelConfig
+) -> tuple[str, PromptFitter | None]:
+    """Path or hub id of the model, and what makes prompts fit into it. A mistake in its name shows here, before data
+    is read.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    from distjudge_trl.batching import PromptFitter
+    from distjudge_trl.models import resolve_model
+
+    name = model_args.model_name_or_path
+    path = resolve_model(name)
+    kwargs = {"revision": model_args.model_revision, "trust_remote_code": training_args.trust_remote_code}
+    try:
+        # Its errors are about the name alone; the same types out of the trainer might be bugs.
+        config = AutoConfig.from_pretrained(path, **kwargs)
+        tokenizer = AutoTokenizer.from_pretrained(path, **kwargs)
+    except (OSError, ValueError) as error:
+        raise _model_error(name, error) from error
+    context = getattr(config.get_text_config(), "max_position_embeddings", None)
+    limits = [length for length in (training_args.max_length, context) if length]
+    return path, PromptFitter(tokenizer, min(limits), recipe_args.truncate) if limits else None
+
+
 def _make_trainer(
     task: JudgmentTask,
+    template: PromptTemplate,
+    model_path: str,
     training_args: DistributionSFTConfig,
     model_args: ModelConfig,
     train: Dataset,
     validation: Dataset | None,
 ) -> DistributionSFTTrainer:
-    from transformers import AutoConfig
     from trl import get_peft_config, get_quantization_config
 
     from distjudge_trl.judge_file import JudgeFile
-    from distjudge_trl.models import resolve_model
     from distjudge_trl.trainer import DistributionSFTTrainer
 
     training_args.model_init_kwargs = {
@@ -429,24 +566,16 @@ def _make_trainer(
         **(training_args.model_init_kwargs or {}),
     }
     name = model_args.model_name_or_path
-    path = resolve_model(name)
-    try:
-        # Its errors are about the name alone; the same types out of the trainer might be bugs.
-        AutoConfig.from_pretrained(
-            path, revision=model_args.model_revision, trust_remote_code=training_args.trust_remote_code
-        )
-    except (OSError, ValueError) as error:
-        raise _model_error(name, error) from error
     try:
         return DistributionSFTTrainer(
-            model=path,
+            model=model_path,
             args=training_args,
             train_dataset=train,
             eval_dataset=validation,
             label_space=task.label_space(),
             judge_file=JudgeFile(
                 label_space={},
-                template=task.template.messages,
+                template=template.messages,
                 task=task.name,
                 base_model=name,
                 base_revision=model_args.model_revision,

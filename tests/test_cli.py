@@ -84,6 +84,26 @@ def test_the_number_of_processes_goes_to_the_launcher():
     assert result.exit_code == 2 and "goes with --accelerate-config" in result.output
 
 
+def test_a_yaml_task_is_trained_by_the_custom_recipe():
+    result = invoke("train", "task.yaml", "--dry-run", "--alpha", "0.5")
+    assert result.exit_code == 0
+    assert result.output.split()[1:] == [str(ROOT / "recipes" / "custom.py"), "--task", "task.yaml", "--alpha", "0.5"]
+
+
+def test_data_without_a_task_shows_help_and_with_one_its_options():
+    assert "TASK" in invoke("data", "--help").output
+    result = invoke("data", "mtbench", "--help")
+    assert result.exit_code == 0 and "--swap" in result.output and "--max_annotators" in result.output
+    assert invoke("data").exit_code == 2
+
+
+def test_recipes_are_listed_with_their_grids():
+    output = invoke("recipes").output
+    assert "summeval\n" in output and output.count("perturbation_radius: 0.0, 0.05") == len(
+        list_shipped("recipes", ".py")
+    )
+
+
 def test_train_without_a_recipe_shows_help():
     for args in (("train", "--help"), ("train", "-h")):
         result = invoke(*args)
@@ -95,6 +115,14 @@ def test_train_without_a_recipe_shows_help():
     [
         (("train", "vadr"), "There is no recipe 'vadr', nor a file of that name. Did you mean 'vader'?"),
         (("train", "vader", "--accelerate-config", "zero22"), "There is no accelerate config 'zero22'"),
+        (("train", "none.yaml", "--dry-run", "--accelerate-config", "zero9"), "There is no accelerate config 'zero9'"),
+        (("data", "snly"), "There is no task 'snly'. Did you mean 'snli'?"),
+        (("data", "none.yaml"), "none.yaml: cannot be read"),
+        (("data", "snli", "--data_path", "nowhere.zip"), "nowhere.zip: no such file or folder"),
+        (("data", "mtbench", "--swapp", "both"), "Unknown option --swapp. Did you mean --swap?"),
+        (("data", "mtbench", "--swap", "all"), "argument --swap: invalid choice: 'all'"),
+        (("data", "snli", "--max_annotators", "0"), "--max_annotators must be at least 1, got 0."),
+        (("data", "snli", "--prompt-template", "none.jinja"), "none.jinja: cannot be read"),
         (("judge", "--model", "nowhere", "--input", "nothing.jsonl", "--out", "x"), "nothing.jsonl: cannot be read"),
     ],
 )

@@ -15,7 +15,9 @@ RECIPE = runpy.run_path(str(ROOT / "recipes" / "vader.py"))["RECIPE"]
 
 
 def parse(*argv):
-    return RECIPE.parse(list(argv))
+    """Data and method, trainer's and model's options."""
+    run = RECIPE.parse(list(argv))
+    return run.recipe, run.training, run.model
 
 
 def test_the_recipe_is_the_paper_s_setting_and_grid():
@@ -158,3 +160,75 @@ def test_a_half_written_checkpoint_is_passed_over(tmp_path):
         _resume_checkpoint(training)
     training.resume_from_checkpoint = "false"
     assert _resume_checkpoint(training) is None
+
+
+# The paper's recipes
+
+
+RECIPES = sorted((ROOT / "recipes").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_parses_and_has_the_paper_s_settings(path):
+    recipe = runpy.run_path(str(path))["RECIPE"]
+    argv = [] if recipe.task else ["--task", "snli"]
+    run = recipe.parse(argv)
+    assert run.task.name == (recipe.task or "snli") and type(run.options) is run.task.options
+    assert (run.training.alpha, run.training.perturbation_radius) == (0.8, 0.25)
+    assert (run.training.perturbation_step_size, run.training.perturbation_steps) == (0.05, 5)
+    assert (run.training.learning_rate, run.training.num_train_epochs) == (5e-5, 2)
+    assert str(run.training.optim).split(".")[-1].lower().startswith("adamw")
+    assert recipe.grid == PAPER_GRID
+    if path.stem != "vader":
+        assert run.model.use_peft and run.model.lora_target_modules == "all-linear"
+        assert run.model.dtype == "bfloat16"
+        full = recipe.parse([*argv, "--use_peft", "False"])
+        assert full.model.dtype == "float32"  # trained weights keep small updates
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_launch_line_of_a_docstring_parses(path):
+    """Lines that begin with `python` or `accelerate launch`, with their continuations."""
+    import ast
+    import re
+    import shlex
+
+    docstring = ast.get_docstring(ast.parse(path.read_text())).replace("\\\n", " ")
+    lines = re.findall(r"^ +((?:python|accelerate launch) .*)$", docstring, re.MULTILINE)
+    assert len(lines) == 3
+    recipe = runpy.run_path(str(path))["RECIPE"]
+    for line in lines:
+        words = shlex.split(line)
+        argv = words[words.index(f"recipes/{path.name}") + 1 :]
+        if "--config" in argv:  # a file of the reader's own
+            del argv[argv.index("--config") : argv.index("--config") + 2]
+        if "task.yaml" in argv:
+            argv[argv.index("task.yaml")] = "snli"
+        recipe.parse(argv)
+
+
+def test_a_task_s_options_are_flags_and_yaml_keys(tmp_path):
+    recipe = Recipe(task="mtbench", model="smollm2-135m")
+    assert recipe.parse(["--swap", "none", "--max_annotators", "3"]).options.swap == "none"
+    (tmp_path / "c.yaml").write_text("swap: random\nmin_annotators: 2\n")
+    options = recipe.parse(["--config", str(tmp_path / "c.yaml"), "--min_annotators", "1"]).options
+    assert (options.swap, options.min_annotators) == ("random", 1)
+    with pytest.raises(UserInputError, match="Unknown option --annotators"):
+        recipe.parse(["--annotators", "crowd"])
+    with pytest.raises(UserInputError, match="--max_items must be at least 1"):
+        recipe.parse(["--max_items", "0"])
+
+
+def test_the_custom_recipe_needs_a_task(tmp_path):
+    recipe = Recipe(task=None, model="smollm2-135m")
+    with pytest.raises(UserInputError, match="--task"):
+        recipe.parse([])
+    with pytest.raises(UserInputError, match="no task 'snly'. Did you mean 'snli'"):
+        recipe.parse(["--task", "snly"])
+    (tmp_path / "c.yaml").write_text("task: chaosnli\nlabels: old\n")
+    run = recipe.parse(["--config", str(tmp_path / "c.yaml")])
+    assert (run.task.name, run.options.labels, run.training.output_dir) == (
+        "chaosnli",
+        "old",
+        "runs/chaosnli-distribution",
+    )

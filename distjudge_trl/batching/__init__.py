@@ -7,13 +7,17 @@ from distjudge_trl.batching.collator import (
     judgment_logits,
     read_head_in_float32,
 )
-from distjudge_trl.batching.prompts import encode_prompts, render_prompt
+from distjudge_trl.batching.fitting import PromptFitter, Truncation
+from distjudge_trl.batching.prompts import count_tokens, encode_prompts, render_prompt
 
 
 __all__ = [
     "JudgmentCollator",
+    "PromptFitter",
+    "Truncation",
     "check_sharing",
     "context_length",
+    "count_tokens",
     "encode_prompts",
     "judgment_logits",
     "read_head_in_float32",

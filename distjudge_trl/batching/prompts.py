@@ -76,16 +76,7 @@ def encode_prompts(
     Raises:
         [`JudgmentDataError`]: a prompt longer than `max_length`.
     """
-    texts = [render_prompt(tokenizer, prompt) for prompt in prompts]
-    # A chat template writes its own special tokens; plain text needs the tokenizer's (such as <s>).
-    encoded: Any = tokenizer(
-        texts, add_special_tokens=tokenizer.chat_template is None, padding=False, truncation=False
-    )
-    input_ids: list[list[int]] = encoded["input_ids"]
-    for row, text in zip(input_ids, texts, strict=True):
-        # Some tokenizers close every text; the judgment is read where the answer begins, not behind the end.
-        if row and row[-1] == tokenizer.eos_token_id and not text.endswith(str(tokenizer.eos_token)):
-            row.pop()
+    input_ids = _encode(tokenizer, [render_prompt(tokenizer, prompt) for prompt in prompts])
     for i, row in enumerate(input_ids):
         if max_length is not None and len(row) > max_length:
             raise JudgmentDataError(
@@ -94,8 +85,26 @@ def encode_prompts(
                 row=ids[i] if ids is not None else i + 1,
                 field="prompt",
                 fix=(
-                    "Raise --max_length or shorten the material; the prompt is never cut, because its end asks for the"
-                    " answer."
+                    "Raise --max_length or shorten the material. A finished prompt is not cut: its end asks for the"
+                    " answer. Recipes and bare items are shortened where they are rendered (--truncate)."
                 ),
             )
+    return input_ids
+
+
+def count_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> int:
+    """Length in tokens that [`encode_prompts`] gives to a rendered prompt."""
+    return len(_encode(tokenizer, [text])[0])
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    # A chat template writes its own special tokens; plain text needs the tokenizer's (such as <s>).
+    encoded: Any = tokenizer(
+        texts, add_special_tokens=tokenizer.chat_template is None, padding=False, truncation=False, verbose=False
+    )
+    input_ids: list[list[int]] = encoded["input_ids"]
+    for row, text in zip(input_ids, texts, strict=True):
+        # Some tokenizers close every text; the judgment is read where the answer begins, not behind the end.
+        if row and row[-1] == tokenizer.eos_token_id and not text.endswith(str(tokenizer.eos_token)):
+            row.pop()
     return input_ids

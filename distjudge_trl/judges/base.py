@@ -85,7 +85,12 @@ class Judge(ABC):
             raise JudgmentDataError(
                 "is missing, and this judge has no prompt template to build it from", row=row, field="prompt"
             )
-        return self.template.render(record, row=row)
+        return self._render(record, row)
+
+    def _render(self, item: Mapping[str, Any], row: int) -> list[dict[str, str]]:
+        """The prompt of a bare item."""
+        assert self.template is not None
+        return self.template.render(item, row=row)
 
     @abstractmethod
     def _read_prompts(self, prompts: list[list[dict[str, str]]], batch_size: int, progress: bool) -> Judgments:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +21,8 @@ from transformers import (
 
 from distjudge_trl.batching import (
     JudgmentCollator,
+    PromptFitter,
+    Truncation,
     check_sharing,
     context_length,
     encode_prompts,
@@ -49,10 +53,13 @@ class LocalJudge(Judge):
             reads as it was evaluated.
         top_k (`int`, *optional*): the paper's extraction from the k likeliest tokens; by default all label tokens
             count.
-        max_length (`int`, *optional*): longest prompt in tokens, by default the model's context; longer is an error.
+        max_length (`int`, *optional*): longest prompt in tokens, by default the model's context. Longer finished
+            prompts are an error; see `truncation` for bare items.
+        truncation (`"middle"`, `"end"` or `"error"`, defaults to `"middle"`): what goes of the longest fields of a
+            bare item that is too long; a warning says how many were shortened.
         share_prefixes (`bool`, defaults to `False`): compute common beginnings of a batch once.
-        max_length (`int`, *optional*): longest prompt in tokens, by default the model's context; more is an error.
-            needs it says so in `judge.json`, but only the caller can allow it.
+        trust_remote_code (`bool`, defaults to `False`): allow the code of the model's repository. A judge that needs
+            it says so in `judge.json`, but only the caller can allow it.
 
     Raises:
         [`UserInputError`]: no such folder or model, no `judge.json` and no `label_space`, a damaged `judge.json`.
@@ -69,6 +76,7 @@ class LocalJudge(Judge):
         autocast: Literal["bfloat16", "float16", "none"] | None = None,
         top_k: int | None = None,
         max_length: int | None = None,
+        truncation: Truncation = "middle",
         share_prefixes: bool = False,
         trust_remote_code: bool = False,
     ) -> None:
@@ -97,10 +105,30 @@ class LocalJudge(Judge):
         self.autocast = self.judge_file.autocast if autocast is None else autocast
         self.top_k = top_k
         self.max_length = max_length if max_length is not None else context_length(self.model)
+        self._fitter = None
+        if self.max_length is not None:
+            self._fitter = PromptFitter(self.tokenizer, self.max_length, truncation)
         self.label_space = label_space.copy() if label_space is not None else self.judge_file.make_label_space()
         self._bound = False
         pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id
         self._collate = JudgmentCollator(pad_token_id=pad or 0, share_prefixes=share_prefixes)
+
+    def read(self, records: Iterable[Mapping[str, Any]], batch_size: int = 32, *, progress: bool = False) -> Judgments:
+        """See [`Judge.read`]; warns of bare items that were shortened."""
+        before = self._fitter.num_shortened if self._fitter is not None else 0
+        judgments = super().read(records, batch_size, progress=progress)
+        if self._fitter is not None and self._fitter.num_shortened > before:
+            warnings.warn(
+                f"{self._fitter.num_shortened - before} of {len(judgments.mass)} items were too long for"
+                f" {self._fitter.max_length} tokens; their longest fields were shortened ({self._fitter.truncation}).",
+                stacklevel=2,
+            )
+        return judgments
+
+    def _render(self, item: Mapping[str, Any], row: int) -> list[dict[str, str]]:
+        if self._fitter is None or self.template is None:
+            return super()._render(item, row)
+        return self._fitter.fit(self.template, item, row=row)
 
     def _read_prompts(self, prompts: list[list[dict[str, str]]], batch_size: int, progress: bool) -> Judgments:
         if not prompts:

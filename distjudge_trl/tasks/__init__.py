@@ -1,34 +1,56 @@
-"""Judgment tasks, one module a family."""
+"""Judgment tasks, one module a task family, and users' own as YAML files."""
 
 from __future__ import annotations
 
 import difflib
 from importlib import import_module
+from pathlib import Path
 
 from distjudge_trl.errors import UserInputError
-from distjudge_trl.tasks.base import JudgmentTask
+from distjudge_trl.tasks.base import Item, JudgmentTask, LoadReport, Source, TaskOptions
 
 
-_TASK_MODULES = ("vader",)
+# Where each task is defined; modules are imported when they are asked for.
+_TASKS = {
+    "snli": ("nli", "SNLI"),
+    "mnli": ("nli", "MNLI"),
+    "chaosnli": ("nli", "CHAOSNLI"),
+    "summeval": ("summeval", "TASK"),
+    "mtbench": ("mtbench", "TASK"),
+    "helpsteer2": ("helpsteer2", "RATINGS_TASK"),
+    "helpsteer2_pref": ("helpsteer2", "PREFERENCE_TASK"),
+    "vader": ("vader", "TASK"),
+}
 
 
 def list_tasks() -> list[str]:
     """Names of the tasks that ship with the package."""
-    return list(_TASK_MODULES)
+    return list(_TASKS)
 
 
 def get_task(name: str) -> JudgmentTask:
-    """The task of this name.
+    """The task of this name, or the one that a YAML file defines.
+
+    Args:
+        name (`str`): a name of [`list_tasks`], or the path of a .yaml file (see docs/data.md).
 
     Raises:
-        [`UserInputError`]: no such task; the message names the nearest one.
+        [`UserInputError`]: no such task (the message names the nearest one), no such file, or a malformed one.
     """
-    if name not in _TASK_MODULES:
-        close = difflib.get_close_matches(name, _TASK_MODULES, n=1)
+    if name.endswith((".yaml", ".yml")):
+        from distjudge_trl.tasks.custom import load_task
+
+        return load_task(Path(name))
+    if name not in _TASKS:
+        close = difflib.get_close_matches(name, _TASKS, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise UserInputError(f"There is no task {name!r}.{hint} Tasks: {', '.join(_TASK_MODULES)}.")
-    task: JudgmentTask = import_module(f"distjudge_trl.tasks.{name}").TASK
+        raise UserInputError(
+            f"There is no task {name!r}.{hint} Tasks: {', '.join(_TASKS)}; or the path of a .yaml file that defines"
+            " your own."
+        )
+    module, attribute = _TASKS[name]
+    task: JudgmentTask = getattr(import_module(f"distjudge_trl.tasks.{module}"), attribute)
     return task
 
 
-__all__ = ["JudgmentTask", "get_task", "list_tasks"]
+__all__ = ["Item", "JudgmentTask", "LoadReport", "Source", "TaskOptions", "get_task", "list_tasks"]

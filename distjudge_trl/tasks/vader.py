@@ -9,15 +9,13 @@ are one token each in the usual vocabularies. The group is the word family (`fam
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
-from datasets import Dataset
-
-from distjudge_trl.data.records import build_dataset, make_record
+from distjudge_trl.data.files import DataFile
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import JudgmentDataError, UserInputError
-from distjudge_trl.labels import LabelSpace
-from distjudge_trl.tasks.base import JudgmentTask
+from distjudge_trl.tasks.base import Item, JudgmentTask, Source
 from distjudge_trl.tasks.families import word_families
 
 
@@ -41,37 +39,8 @@ TEMPLATE = PromptTemplate(
 )
 
 
-def load_records(data_path: Path | None = None) -> Dataset:
-    """Judgment records of the whole lexicon, about 7,500.
-
-    Args:
-        data_path (`Path`, *optional*): a lexicon file of this format, or a folder that holds `vader_lexicon.txt`; by
-            default the one inside the installed `vaderSentiment` package.
-
-    Raises:
-        [`UserInputError`]: no file there, or the package is not installed.
-        [`JudgmentDataError`]: a line that is not UTF-8 or not of the form above, naming the line and the field.
-    """
-    path = _lexicon_path(data_path)
-    expressions, counts = [], []
-    for number, line in enumerate(_read_lines(path), start=1):
-        if line.strip():
-            expression, votes = _parse_line(line, str(path), number)
-            expressions.append(expression)
-            counts.append(votes)
-    space = LabelSpace(LABELS, ordinal=True)
-    records = (
-        make_record(
-            id=item_id, group=family, prompt=TEMPLATE.render({"text": expression}), counts=votes, label_space=space
-        )
-        for item_id, expression, family, votes in zip(
-            _unique_ids(expressions), expressions, word_families(expressions), counts, strict=True
-        )
-    )
-    return build_dataset(records, space, source=str(path))
-
-
-def _lexicon_path(data_path: Path | None) -> Path:
+def find(data_path: Path | None) -> list[DataFile]:
+    """The lexicon: a file of this format, the one in a folder, or that of the installed package `vaderSentiment`."""
     if data_path is None:
         try:
             import vaderSentiment
@@ -86,17 +55,41 @@ def _lexicon_path(data_path: Path | None) -> Path:
         raise UserInputError(
             f"{path}: no such file. Pass --data_path with a copy of {LEXICON_NAME}, or the folder that holds it."
         )
-    return path
+    return [DataFile(str(path), "txt", path.stat().st_size, lambda: path.open("rb"))]
 
 
-def _read_lines(path: Path) -> list[str]:
+def read_expressions(source: Source) -> Iterator[Item]:
+    """Every line of the lexicon. Word families need all expressions, so it is read whole.
+
+    Raises:
+        [`UserInputError`]: the file cannot be read, or snowballstemmer is not installed.
+        [`JudgmentDataError`]: a line that is not UTF-8 or not of the form above, naming the line and the field.
+    """
+    (file,) = source.files
+    expressions, counts, lines = [], [], []
+    for number, line in enumerate(_read_lines(file), start=1):
+        if line.strip():
+            expression, votes = _parse_line(line, file.name, number)
+            expressions.append(expression)
+            counts.append(votes)
+            lines.append(number)
+    families = word_families(expressions) if expressions else []
+    for item_id, expression, family, votes, number in zip(
+        _unique_ids(expressions), expressions, families, counts, lines, strict=True
+    ):
+        yield Item(item_id, family, {"text": expression}, votes, file.name, number)
+
+
+def _read_lines(file: DataFile) -> list[str]:
     try:
-        return path.read_bytes().decode("utf-8-sig").split("\n")
+        with file.open() as stream:
+            content: bytes = stream.read()
+        return content.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        raise JudgmentDataError("is not UTF-8", source=str(path), row=line, fix="Save the file as UTF-8.") from None
+        raise JudgmentDataError("is not UTF-8", source=file.name, row=line, fix="Save the file as UTF-8.") from None
     except OSError as error:
-        raise UserInputError(f"{path}: cannot be read ({error.strerror}).") from None
+        raise UserInputError(f"{file.name}: cannot be read ({error.strerror}).") from None
 
 
 def _parse_line(line: str, source: str, number: int) -> tuple[str, list[int]]:
@@ -159,7 +152,8 @@ TASK = JudgmentTask(
     description="How negative or positive a word, emoticon or slang feels; ten people each",
     labels=LABELS,
     template=TEMPLATE,
-    load_records=load_records,
+    read_items=read_expressions,
+    find=find,
     ordinal=True,
     size="about 7,500 expressions",
 )

@@ -7,7 +7,7 @@ import pytest
 
 from distjudge_trl.data import split_records
 from distjudge_trl.errors import JudgmentDataError, UserInputError
-from distjudge_trl.tasks import get_task, list_tasks
+from distjudge_trl.tasks import get_task
 from distjudge_trl.tasks.families import word_families
 
 
@@ -133,9 +133,3 @@ def test_empty_file(tmp_path):
 def test_missing_file(tmp_path):
     with pytest.raises(UserInputError, match="no such file.*--data_path"):
         get_task("vader").load(tmp_path / "nothing.txt")
-
-
-def test_unknown_task_names_the_nearest():
-    assert list_tasks() == ["vader"]
-    with pytest.raises(UserInputError, match="Did you mean 'vader'"):
-        get_task("vadr")

@@ -1,0 +1,270 @@
+"""`distjudge-trl data`: what is in a task's records, and what is wrong with them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from datasets import Dataset
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from distjudge_trl.atomic import replacing
+from distjudge_trl.batching import encode_prompts, render_prompt
+from distjudge_trl.data import fingerprint, split_records
+from distjudge_trl.data.splits import stable_key
+from distjudge_trl.errors import UserInputError
+from distjudge_trl.evaluation import noise_floor
+from distjudge_trl.evaluation.agreement import krippendorff_alpha, normalized_entropy, pairwise_agreement
+from distjudge_trl.provenance import library_versions
+from distjudge_trl.tasks import JudgmentTask, LoadReport
+
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_ENTROPY_BINS = 10
+_BAR_WIDTH = 30
+_PLAIN_WIDTH = 120
+
+
+def make_console() -> Console:
+    """Colours and frames for a terminal; plain text, 120 columns wide, for a pipe or a file."""
+    console = Console(highlight=False, soft_wrap=False)
+    return console if console.is_terminal else Console(highlight=False, width=_PLAIN_WIDTH)
+
+
+@dataclass(frozen=True)
+class RecordStatistics:
+    """Figures of a set of records.
+
+    `label_votes` `(K,)` votes per label; `majority` `(K,)` records whose reference it is; `entropy` `(10,)` records
+    per tenth of the normalised entropy; `annotators` minimum, median and maximum per record; `noise_floor` in nats.
+    """
+
+    num_records: int
+    num_groups: int
+    annotators: tuple[int, float, int]
+    label_votes: np.ndarray
+    majority: np.ndarray
+    num_ties: int
+    entropy: np.ndarray
+    mean_entropy: float
+    agreement: float | None
+    alpha: float | None
+    noise_floor: float
+
+
+def record_statistics(records: Dataset, task: JudgmentTask) -> RecordStatistics:
+    """Statistics of validated records (a few seconds for 10,000)."""
+    p = np.asarray(records.with_format("numpy")["label_distribution"][:], dtype=float)
+    n = np.asarray(records.with_format("numpy")["num_annotators"][:])
+    counts = np.rint(p * n[:, None]).astype(int)
+    space = task.label_space()
+    references = Counter(space.index(completion[0]["content"]) for completion in records["completion"])
+    entropy = normalized_entropy(p)
+    return RecordStatistics(
+        num_records=len(records),
+        num_groups=len(set(records["group"])),
+        annotators=(int(n.min()), float(np.median(n)), int(n.max())),
+        label_votes=counts.sum(0),
+        majority=np.array([references[k] for k in range(len(space))]),
+        num_ties=int(((counts == counts.max(-1, keepdims=True)).sum(-1) > 1).sum()),
+        entropy=np.histogram(entropy, bins=_ENTROPY_BINS, range=(0, 1))[0],
+        mean_entropy=float(entropy.mean()),
+        agreement=pairwise_agreement(counts),
+        alpha=krippendorff_alpha(counts, ordinal=task.ordinal),
+        noise_floor=noise_floor(counts).value,
+    )
+
+
+def print_summary(console: Console, task: JudgmentTask, records: Dataset, report: LoadReport) -> None:
+    """What was read, left out and built."""
+    console.print(f"[bold]{escape(task.name)}[/bold]: {escape(task.description)}")
+    for file in report.files:
+        console.print(f"  from {escape(file)}", soft_wrap=True)
+    for line in report.lines():
+        console.print(f"  {escape(line)}")
+    console.print(f"  fingerprint {fingerprint(records)}")
+
+
+def print_statistics(console: Console, task: JudgmentTask, records: Dataset) -> None:
+    """Labels, annotators, entropy, agreement, noise floor."""
+    stats = record_statistics(records, task)
+    low, median, high = stats.annotators
+    console.print(
+        f"\n{stats.num_records:,} records in {stats.num_groups:,} groups; annotators a record: {low} / {median:g} /"
+        f" {high} (min / median / max)"
+    )
+    labels = _table(console, "label", "votes", "share of votes", "majority of", "")
+    for label, votes, majority in zip(task.labels, stats.label_votes, stats.majority, strict=True):
+        share = votes / stats.label_votes.sum()
+        labels.add_row(escape(label), f"{votes:,}", f"{100 * share:.1f} %", f"{majority:,}", _bar(console, share))
+    console.print(labels)
+    console.print(f"Tied majorities: {stats.num_ties:,} ({100 * stats.num_ties / stats.num_records:.1f} %)")
+    entropy = _table(console, "entropy / log K", "records", "")
+    for i, count in enumerate(stats.entropy):
+        entropy.add_row(
+            f"{i / _ENTROPY_BINS:.1f} - {(i + 1) / _ENTROPY_BINS:.1f}",
+            f"{count:,}",
+            _bar(console, count / stats.entropy.max()),
+        )
+    console.print(entropy)
+    kind = "ordinal" if task.ordinal else "nominal"
+    console.print(f"Mean entropy / log K: {stats.mean_entropy:.3f}")
+    console.print(f"Two annotators of a record agree: {_number(stats.agreement)}")
+    console.print(f"Krippendorff's alpha ({kind}): {_number(stats.alpha)}")
+    console.print(
+        f"Noise floor: {stats.noise_floor:.3f} nats (the KL that the true distributions would score on these votes)"
+    )
+
+
+def print_splits(console: Console, records: Dataset, kind: Any, seed: int) -> None:
+    """Sizes of the two sides, repeated prompts, groups that stand on both."""
+    train, test = split_records(records, kind, seed=seed)
+    prompts = {
+        name: Counter(json.dumps(prompt) for prompt in side["prompt"])
+        for name, side in (("train", train), ("test", test))
+    }
+    repeated = {name: sum(count - 1 for count in counter.values()) for name, counter in prompts.items()}
+    across = sum(prompt in prompts["train"] for prompt in prompts["test"].elements())
+    groups = set(train["group"]) & set(test["group"])
+    leaking = sum(group in groups for group in test["group"])
+    console.print(f"\nSplit {kind!r} (seed {seed}): {len(train):,} train, {len(test):,} test")
+    console.print(f"Repeated prompts: {repeated['train']:,} within train, {repeated['test']:,} within test")
+    _finding(console, across, f"Test prompts that are in train, too: {across:,}")
+    _finding(
+        console,
+        len(groups),
+        f"Groups on both sides: {len(groups):,}, with {leaking:,} of the test records"
+        + (" (use --split group)" if groups and kind != "group" else ""),
+    )
+
+
+def print_model_view(
+    console: Console, task: JudgmentTask, records: Dataset, model: str, max_length: int | None
+) -> None:
+    """How a model's tokenizer sees the prompts and the labels."""
+    tokenizer = load_tokenizer(model)
+    prompts = records["prompt"][:]
+    lengths = np.array([len(ids) for ids in encode_prompts(tokenizer, prompts)])
+    limit = max_length if max_length is not None else 1024
+    too_long = int((lengths > limit).sum())
+    console.print(f"\nPrompts in tokens of {escape(model)}: ", end="")
+    quantiles = np.quantile(lengths, [0, 0.5, 0.9, 0.99, 1]).round().astype(int)
+    console.print(" / ".join(f"{value:,}" for value in quantiles) + " (min / median / 90 % / 99 % / max)")
+    _finding(
+        console,
+        too_long,
+        f"Longer than --max_length {limit:,}, so they would be shortened: {too_long:,}"
+        f" ({100 * too_long / len(lengths):.1f} %)",
+    )
+    space = task.label_space().bind(tokenizer, render_prompt(tokenizer, prompts[0]))
+    table = _table(console, "label", "tokens that mean it")
+    for label in task.labels:
+        tokens = dict.fromkeys(
+            f"{bound.token!r} ({bound.token_id})"
+            for bound in space.bindings
+            if bound.label == label and not bound.ambiguous
+        )
+        table.add_row(escape(label), escape(", ".join(tokens)))
+    console.print(table)
+
+
+def print_lengths(console: Console, records: Dataset) -> None:
+    """Prompt lengths in characters, where no model is named."""
+    lengths = np.array([sum(len(message["content"]) for message in prompt) for prompt in records["prompt"]])
+    low, median, high = int(lengths.min()), float(np.median(lengths)), int(lengths.max())
+    console.print(
+        f"\nPrompts in characters: {low:,} / {median:,.0f} / {high:,} (min / median / max); name a --model for tokens"
+    )
+
+
+def print_examples(console: Console, task: JudgmentTask, records: Dataset, count: int, model: str | None) -> None:
+    """Rendered prompts with the annotators' distribution as bars; drawn by a hash of the ids."""
+    tokenizer = load_tokenizer(model) if model is not None else None
+    ids = records["id"][:]
+    chosen = sorted(range(len(ids)), key=lambda i: stable_key(0, f"show {ids[i]}"))[:count]
+    for i in sorted(chosen):
+        record = records[i]
+        console.rule(escape(f"{record['id']}  (group {_short(record['group'])})"), style="dim")
+        if tokenizer is not None:
+            console.print(escape(render_prompt(tokenizer, record["prompt"])), soft_wrap=True)
+        else:
+            for message in record["prompt"]:
+                console.print(f"[bold]{escape(message['role'])}[/bold]: {escape(message['content'])}", soft_wrap=True)
+        table = _table(console, "label", f"share of {record['num_annotators']}", "")
+        for label, share in zip(task.labels, record["label_distribution"], strict=True):
+            mark = " *" if label == record["completion"][0]["content"] else ""
+            table.add_row(escape(label) + mark, f"{share:.3f}", _bar(console, share))
+        console.print(table)
+
+
+def write_records(path: str | Path, records: Dataset, task: JudgmentTask, report: LoadReport) -> None:
+    """Write records as Parquet, whole or not at all. The file's metadata `distjudge_trl` holds task, labels,
+    fingerprint, report and versions as JSON.
+
+    Raises:
+        [`UserInputError`]: the file cannot be written.
+    """
+    import pyarrow.parquet as pq
+
+    about = {
+        "task": task.name,
+        "labels": list(task.labels),
+        "fingerprint": fingerprint(records),
+        "report": report.to_dict(),
+        "versions": library_versions(),
+    }
+    table = records.with_format("arrow")[:]
+    metadata = {**(table.schema.metadata or {}), b"distjudge_trl": json.dumps(about).encode()}
+    try:
+        with replacing(path) as temporary:
+            pq.write_table(table.replace_schema_metadata(metadata), temporary)
+    except OSError as error:
+        raise UserInputError(f"{path}: cannot be written ({error.strerror or error}).") from None
+
+
+def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
+    """Tokenizer of a model. Raises [`UserInputError`] if there is none of that name."""
+    from transformers import AutoTokenizer
+
+    from distjudge_trl.models import resolve_model
+
+    try:
+        return AutoTokenizer.from_pretrained(resolve_model(model))
+    except (OSError, ValueError) as error:
+        raise UserInputError(
+            f"The tokenizer of {model!r} cannot be loaded: {str(error).strip().splitlines()[0]}"
+        ) from error
+
+
+def _table(console: Console, *columns: str) -> Table:
+    table = Table(box=box.ROUNDED if console.is_terminal else None, pad_edge=False)
+    for i, column in enumerate(columns):
+        numeric = 0 < i < len(columns) - 1
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    return table
+
+
+def _bar(console: Console, share: float) -> str:
+    return ("\u2588" if console.is_terminal else "#") * round(_BAR_WIDTH * share)
+
+
+def _finding(console: Console, count: int, text: str) -> None:
+    """A line that stands out if there is something to see to."""
+    console.print(f"[yellow]{escape(text)}[/yellow]" if count else escape(text))
+
+
+def _number(value: float | None) -> str:
+    return f"{value:.3f}" if value is not None else "undefined (no item has two annotators)"
+
+
+def _short(text: str, length: int = 60) -> str:
+    return text if len(text) <= length else text[: length - 3] + "..."

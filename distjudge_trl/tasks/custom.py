@@ -1,0 +1,444 @@
+"""A user's own task without code: a YAML file that says what the labels are and where the votes stand.
+
+The file is checked against the models below (pydantic); docs/data.md has worked examples.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
+
+from distjudge_trl.data.files import DataFile, find_files
+from distjudge_trl.data.template import PromptTemplate, is_empty
+from distjudge_trl.data.votes import votes_to_counts
+from distjudge_trl.errors import JudgmentDataError, UserInputError
+from distjudge_trl.labels import LabelSpace
+from distjudge_trl.tasks.base import Item, JudgmentTask, Source, TaskOptions
+
+
+def _text(value: Any) -> Any:
+    """Labels may be written as numbers; YAML's booleans are most often unquoted words."""
+    if isinstance(value, bool):
+        raise ValueError(  # noqa: TRY004 (what pydantic turns into an error of its own)
+            f'YAML reads an unquoted yes, no, on or off as {str(value).lower()}: write it in quotes, "Yes"'
+        )
+    return str(value) if isinstance(value, int) else value
+
+
+Text = Annotated[str, BeforeValidator(_text), Field(min_length=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Votes(_Strict):
+    """Where the votes stand: exactly one of five forms."""
+
+    list_column: Text | None = Field(
+        None, alias="list", description="column that holds a list of labels, or a text of them (see separator)"
+    )
+    counts: Text | None = Field(None, description="column that holds a mapping of labels to counts")
+    annotator_columns: tuple[Text, ...] | None = Field(
+        None, description="columns that hold one annotator's label each"
+    )
+    label_columns: dict[Text, Text] | None = Field(
+        None, description="mapping of labels to the columns of their counts"
+    )
+    rows: Text | None = Field(
+        None,
+        description=(
+            "column that holds one annotator's label, with a row an annotator; rows with the same id belong together"
+        ),
+    )
+    annotator: Text | None = Field(
+        None, description="with rows: column that names the annotator; voting twice is an error"
+    )
+    separator: Text = Field(";", description="with list: what stands between the labels of a text")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Votes:
+        forms = {
+            "list": self.list_column,
+            "counts": self.counts,
+            "annotator_columns": self.annotator_columns,
+            "label_columns": self.label_columns,
+            "rows": self.rows,
+        }
+        given = [name for name, value in forms.items() if value]
+        if len(given) != 1:
+            raise ValueError(f"needs exactly one of {', '.join(forms)}; got {', '.join(given) or 'none of them'}")
+        if self.annotator is not None and self.rows is None:
+            raise ValueError("`annotator` goes with `rows`")
+        return self
+
+    def columns(self) -> set[str]:
+        """Names of the columns with votes: the prompt must not show them."""
+        named = {self.list_column, self.counts, self.rows, self.annotator, *(self.annotator_columns or ())}
+        return {name for name in (*named, *(self.label_columns or {}).values()) if name}
+
+
+class HubSource(_Strict):
+    """A data set on the hub (or a local folder in its layout)."""
+
+    hub: Text
+    config: Text | None = None
+    split: Text = "train"
+    revision: Text | None = None
+
+
+class FileSource(_Strict):
+    """A file, folder or archive; a relative path starts at the YAML file's folder."""
+
+    path: Text
+    files: tuple[Text, ...] = Field(("*",), description="glob patterns of file names, for a folder or an archive")
+    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = Field(
+        None, description="of CSV; guessed from the header by default"
+    )
+
+
+class Message(_Strict):
+    """One message of the prompt."""
+
+    role: Text
+    content: Text
+
+
+def _as_mapping(value: Any) -> Any:
+    return {"path": value} if isinstance(value, str) else value
+
+
+def _as_messages(value: Any) -> Any:
+    return [{"role": "user", "content": value.strip()}] if isinstance(value, str) else value
+
+
+AnySource = Annotated[
+    Annotated[FileSource, Tag("file")] | Annotated[HubSource, Tag("hub")],
+    Discriminator(lambda value: "hub" if isinstance(value, dict) and "hub" in value else "file"),
+    BeforeValidator(_as_mapping),
+]
+
+
+def _as_columns(value: Any) -> Any:
+    return value if isinstance(value, list) else (value,)
+
+
+Columns = Annotated[tuple[Text, ...], BeforeValidator(_as_columns), Field(min_length=1)]
+
+
+class TaskFile(_Strict):
+    """The whole file."""
+
+    name: Annotated[Text, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+    description: Text = "A task of your own"
+    labels: tuple[Text, ...] = Field(min_length=2)
+    synonyms: dict[Text, tuple[Text, ...]] = Field(default_factory=dict)
+    ordinal: bool = False
+    template: Annotated[tuple[Message, ...] | None, BeforeValidator(_as_messages)] = None
+    template_file: Text | None = None
+    source: AnySource
+    votes: Votes
+    id: Columns | None = Field(None, description="column, or several together; by default the row's number")
+    group: Columns | None = Field(
+        None, description="column, or several together, of what must not straddle a split; by default the id"
+    )
+    missing: tuple[Text, ...] = Field(
+        (), description="texts that stand for a missing vote, besides an empty cell, null and NaN"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TaskFile:
+        if (self.template is None) == (self.template_file is None):
+            raise ValueError("needs exactly one of `template` and `template_file`")
+        if self.votes.rows is not None and self.id is None:
+            raise ValueError("`votes: rows` needs `id`: the column that says which rows belong together")
+        return self
+
+
+def load_task(path: Path) -> JudgmentTask:
+    """The task that a YAML file defines.
+
+    Raises:
+        [`UserInputError`]: unreadable, no valid YAML, a key that is unknown, missing or of a wrong type (named, with
+        what
+            was expected), labels that contradict each other, or a template that does not parse.
+    """
+    content = _read_yaml(path)
+    try:
+        file = TaskFile.model_validate(content)
+    except ValidationError as error:
+        raise UserInputError(f"{path}: {_explain(error)}") from None
+    try:
+        template = _template(file, path.parent)
+        space = LabelSpace(file.labels, file.synonyms)
+    except UserInputError as error:
+        raise UserInputError(f"{path}: {error}") from None
+    if file.votes.label_columns is not None:
+        for label in file.votes.label_columns:
+            try:
+                space.index(label)
+            except KeyError as error:
+                raise UserInputError(f"{path}: `votes.label_columns`: {error.args[0]}.") from None
+    return JudgmentTask(
+        name=file.name,
+        description=file.description,
+        labels=file.labels,
+        synonyms=dict(file.synonyms),
+        ordinal=file.ordinal,
+        template=template,
+        read_items=partial(_read_items, file, template.fields),
+        find=partial(_find, file, path.parent),
+        options=TaskOptions,
+        size="yours",
+    )
+
+
+def _read_yaml(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise UserInputError(f"{path}: cannot be read ({error.strerror}).") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserInputError(f"{path}: is no valid YAML ({' '.join(str(error).split())}).") from None
+
+
+def _explain(error: ValidationError) -> str:
+    """The first finding of pydantic: key, what is wrong, what was expected."""
+    details = error.errors(include_url=False)
+    first = details[0]
+    # A union's tag comes right behind its key.
+    location = [part for i, part in enumerate(first["loc"]) if first["loc"][max(i - 1, 0)] != "source" or i == 0]
+    keys = ".".join(map(str, location))
+    place = f"`{keys}`: " if keys else ""
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        message = f"is no key of a task file; known here are {', '.join(_known_keys(first['loc'][:-1]))}"
+    elif first["type"] == "missing":
+        message = "is missing"
+    elif first["type"].endswith("_type"):
+        message = f"{message[0].lower()}{message[1:]}, got {first['input']!r}"
+    return f"{place}{message}."
+
+
+def _known_keys(place: tuple[int | str, ...]) -> list[str]:
+    models: dict[str, type[BaseModel]] = {"votes": Votes, "file": FileSource, "hub": HubSource, "template": Message}
+    model: type[BaseModel] = TaskFile
+    for part in place:
+        model = models.get(str(part), model)
+    return [info.alias or name for name, info in model.model_fields.items()]
+
+
+def _template(file: TaskFile, folder: Path) -> PromptTemplate:
+    if file.template_file is not None:
+        return PromptTemplate.from_file(folder / file.template_file)
+    assert file.template is not None
+    return PromptTemplate([message.model_dump() for message in file.template])
+
+
+# Reading
+
+
+def _find(file: TaskFile, folder: Path, data_path: Path | None) -> list[DataFile]:
+    """Files of the source, or of `data_path` in its place."""
+    source = file.source
+    patterns = source.files if isinstance(source, FileSource) else ("*",)
+    if data_path is not None:
+        return find_files(data_path, patterns)
+    if isinstance(source, HubSource):
+        # Rows come from the hub's own library; the "file" only carries the name.
+        return [DataFile(f"hub:{source.hub}", "hub", 0, lambda: None)]
+    return find_files(folder / source.path, patterns)
+
+
+def _hub_rows(source: HubSource) -> Iterator[tuple[int, dict[str, Any]]]:
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetsError
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        dataset = load_dataset(source.hub, source.config, split=source.split, revision=source.revision)
+    except (OSError, ValueError, DatasetsError, HfHubHTTPError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserInputError(
+            f"The data set {source.hub!r} cannot be loaded: {reason} Check name, config and split; without network"
+            " pass --data_path with a copy of its files."
+        ) from None
+    yield from enumerate(dataset, start=1)
+
+
+def _rows(file: TaskFile, source: Source) -> Iterator[tuple[str, int, dict[str, Any]]]:
+    if source.files[0].format == "hub":
+        assert isinstance(file.source, HubSource)
+        for number, row in _hub_rows(file.source):
+            yield source.files[0].name, number, row
+    else:
+        yield from source.rows(delimiter=file.source.delimiter if isinstance(file.source, FileSource) else None)
+
+
+def _read_items(file: TaskFile, shown: frozenset[str], source: Source) -> Iterator[Item]:
+    """Items of the source; `shown` are the fields that the prompt uses."""
+    space = LabelSpace(file.labels, file.synonyms)
+    if file.votes.rows is not None:
+        yield from _grouped_rows(file, shown, source, space)
+        return
+    several = len(source.files) > 1
+    for name, number, row in _rows(file, source):
+        votes = _votes_of_row(file, row, name, number)
+        counts = votes_to_counts(votes, space, source=name, row=number, field=_vote_field(file)) if votes else None
+        default_id = f"{Path(name).name}:{number}" if several else str(number)
+        yield _item(file, row, counts or [0] * len(space), name, number, default_id)
+
+
+def _vote_field(file: TaskFile) -> str:
+    votes = file.votes
+    return (
+        votes.list_column or votes.counts or ", ".join(votes.annotator_columns or (votes.label_columns or {}).values())
+    )
+
+
+def _item(
+    file: TaskFile, row: Mapping[str, Any], counts: list[int], name: str, number: int, default_id: str = ""
+) -> Item:
+    item_id = _named(file.id, row, name, number) if file.id is not None else default_id
+    group = _named(file.group, row, name, number) if file.group is not None else item_id
+    hidden = file.votes.columns()
+    fields = {column: value for column, value in row.items() if column not in hidden}
+    return Item(item_id, group, fields, counts, name, number)
+
+
+def _named(columns: tuple[str, ...], row: Mapping[str, Any], name: str, number: int) -> str:
+    """Text of a column, or of several together, of which some may be empty."""
+    cells = [_cell(column, row, name, number) for column in columns]
+    filled = [str(cell) for cell in cells if not is_empty(cell)]
+    if not filled:
+        raise JudgmentDataError(
+            f"is {cells[0]!r}", source=name, row=number, field=", ".join(columns), fix="Fill it in."
+        )
+    return filled[0] if len(columns) == 1 else " / ".join(filled)
+
+
+def _cell(column: str, row: Mapping[str, Any], name: str, number: int) -> Any:
+    if column not in row:
+        raise JudgmentDataError(
+            "is missing", source=name, row=number, field=column, fix=f"The row has: {', '.join(map(str, row))}."
+        )
+    return row[column]
+
+
+def _is_missing(file: TaskFile, value: Any) -> bool:
+    return is_empty(value) or (isinstance(value, str) and value.strip() in file.missing)
+
+
+def _votes_of_row(file: TaskFile, row: Mapping[str, Any], name: str, number: int) -> list[Any] | dict[Any, Any]:
+    """Answers, or answer to count, without the missing ones."""
+    votes = file.votes
+    if votes.annotator_columns is not None:
+        cells = [_cell(column, row, name, number) for column in votes.annotator_columns]
+        return [cell for cell in cells if not _is_missing(file, cell)]
+    if votes.label_columns is not None:
+        cells_by_label = {label: _cell(column, row, name, number) for label, column in votes.label_columns.items()}
+        return {
+            label: _number(cell, votes.label_columns[label], name, number)
+            for label, cell in cells_by_label.items()
+            if not _is_missing(file, cell)
+        }
+    if votes.counts is not None:
+        value = _structure(_cell(votes.counts, row, name, number))
+        if isinstance(value, Mapping):
+            # Parquet and the hub fill the labels that nobody chose with null.
+            return {label: count for label, count in value.items() if count is not None}
+        if _is_missing(file, value):
+            return {}
+        raise JudgmentDataError(
+            f"must be a mapping of labels to counts, got {value!r}", source=name, row=number, field=votes.counts
+        )
+    assert votes.list_column is not None
+    value = _structure(_cell(votes.list_column, row, name, number))
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(votes.separator)]
+    elif not isinstance(value, list):
+        value = [] if _is_missing(file, value) else [value]
+    return [vote for vote in value if not _is_missing(file, vote)]
+
+
+def _structure(value: Any) -> Any:
+    """A cell of CSV may hold a list or mapping as JSON or Python text."""
+    if isinstance(value, str) and value.strip()[:1] in ("[", "{"):
+        for parse in (json.loads, ast.literal_eval):
+            try:
+                return parse(value)
+            except (ValueError, SyntaxError, RecursionError, MemoryError):
+                continue
+    return value
+
+
+def _number(cell: Any, column: str, name: str, number: int) -> Any:
+    if isinstance(cell, str):
+        try:
+            return float(cell)
+        except ValueError:
+            raise JudgmentDataError(
+                f"{cell!r} is no count", source=name, row=number, field=column, fix="Correct the cell."
+            ) from None
+    return cell
+
+
+def _grouped_rows(file: TaskFile, shown: frozenset[str], source: Source, space: LabelSpace) -> Iterator[Item]:
+    """One row an annotator: rows with the same id are one item, wherever they stand."""
+    assert file.votes.rows is not None and file.id is not None
+    items: dict[str, Item] = {}
+    voted: set[tuple[str, str]] = set()
+    for name, number, row in _rows(file, source):
+        item_id = _named(file.id, row, name, number)
+        vote = _cell(file.votes.rows, row, name, number)
+        if item_id not in items:
+            items[item_id] = _item(file, row, [0] * len(space), name, number)
+        _check_same(items[item_id], row, (*shown, *(file.group or ())), name, number)
+        if file.votes.annotator is not None:
+            annotator = _named((file.votes.annotator,), row, name, number)
+            if (item_id, annotator) in voted:
+                raise JudgmentDataError(
+                    f"{annotator!r} votes on the item {item_id!r} a second time",
+                    source=name,
+                    row=number,
+                    field=file.votes.annotator,
+                    fix="Remove one of the rows, or drop `votes.annotator` to count both.",
+                )
+            voted.add((item_id, annotator))
+        if _is_missing(file, vote):
+            source.report.notes["rows without a vote left out"] += 1
+            continue
+        counts = votes_to_counts([vote], space, source=name, row=number, field=file.votes.rows)
+        items[item_id] = items[item_id]._replace(
+            counts=[a + b for a, b in zip(items[item_id].counts, counts, strict=True)]
+        )
+    yield from items.values()
+
+
+def _check_same(item: Item, row: Mapping[str, Any], columns: Iterable[str], name: str, number: int) -> None:
+    """Rows of one item must agree in what the prompt shows and in the group; annotators' own columns may differ."""
+    for column in columns:
+        if column in item.fields and row.get(column) != item.fields[column]:
+            raise JudgmentDataError(
+                f"differs from row {item.row} of the same item {item.id!r}",
+                source=name,
+                row=number,
+                field=column,
+                fix="Rows of one item must show the same; correct one, or the id column.",
+            )

@@ -1,0 +1,180 @@
+"""SummEval: how good is a summary of a news article, in coherence, consistency, fluency and relevance, from 1 to 5?
+
+Three experts and five crowd workers rated each of 100 articles x 16 systems. The authors' file
+`model_annotations.aligned.jsonl` has all single ratings, but not the articles, which belong to CNN and the Daily Mail:
+they are joined from wherever they are (see [`read_summaries`]). Each dimension is a record of its own, with a
+criterion of its own; the article is the group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from distjudge_trl.data.download import RemoteFile, download
+from distjudge_trl.data.files import DataFile, find_files
+from distjudge_trl.data.template import PromptTemplate
+from distjudge_trl.data.votes import votes_to_counts
+from distjudge_trl.errors import JudgmentDataError
+from distjudge_trl.labels import LabelSpace
+from distjudge_trl.tasks.base import Item, JudgmentTask, Source, TaskOptions
+
+
+LABELS = ("1", "2", "3", "4", "5")
+DIMENSIONS = ("coherence", "consistency", "fluency", "relevance")
+
+_CRITERIA = """\
+{% if dimension == "coherence" -%}
+Coherence: do the sentences hang together? A coherent summary is built in an order, each sentence leading to the \
+next; it is no heap of facts.
+Steps: find the article's thread. See whether the summary follows one. Rate how well its sentences connect.
+{%- elif dimension == "consistency" -%}
+Consistency: is all that the summary says borne out by the article? Invented or distorted facts count heavily.
+Steps: list the summary's claims. Look each up in the article. Rate how many hold.
+{%- elif dimension == "fluency" -%}
+Fluency: is each sentence, by itself, good English? Broken grammar, odd capitals, stray symbols and fragments count.
+Steps: read the sentences one by one. Note what disturbs the reading. Rate how easily they read.
+{%- elif dimension == "relevance" -%}
+Relevance: does the summary keep what matters in the article and leave the rest out?
+Steps: find the article's main points. See which of them the summary has, and what it has besides. Rate the choice.
+{%- endif %}"""
+
+TEMPLATE = PromptTemplate(
+    [
+        {"role": "system", "content": "You are an experienced editor who rates summaries of news articles."},
+        {
+            "role": "user",
+            "content": (
+                "Rate the summary below by this criterion alone:\n" + _CRITERIA + "\n\n"
+                "Article:\n{{ article }}\n\n"
+                "Summary:\n{{ summary }}\n\n"
+                "How do you rate the {{ dimension }} of the summary, from 1 (very poor) to 5 (very good)?\n"
+                "Choose one of: 1, 2, 3, 4, 5. Answer only with that number."
+            ),
+        },
+    ]
+)
+
+ANNOTATIONS = RemoteFile(
+    "model_annotations.aligned.jsonl",
+    "https://storage.googleapis.com/sfr-summarization-repo-research/model_annotations.aligned.jsonl",
+    "f0d4166e0cdeb439b387c4449634b067b7e9f721b9ef4c2b722f6b7550d3d6ab",
+    "SummEval's annotations, MIT",
+)
+ARTICLES = RemoteFile(
+    "mteb_summeval.parquet",
+    "https://huggingface.co/datasets/mteb/summeval/resolve/bfc121155064afa2d81b5505682ffc0d96f4334c/data/"
+    "test-00000-of-00001-35901af5f6649399.parquet",
+    "7ff6f3f4d044223bd6922c5434d27bf28473950346fcfc2a3b7352c19163690e",
+    "the same articles' text, from the hub's mteb/summeval, MIT",
+)
+_ANNOTATION_PATTERNS = ("model_annotations*.jsonl",)
+_ARTICLE_PATTERNS = (*_ANNOTATION_PATTERNS, "*summeval*.parquet", "test-*.parquet", "articles*.jsonl")
+
+
+@dataclass
+class SummEvalOptions(TaskOptions):
+    """SummEval: whose ratings."""
+
+    annotators: Literal["expert", "crowd", "all"] = field(
+        default="all",
+        metadata={"help": "Whose ratings: 3 'expert's, 5 'crowd' workers, or 'all' 8. They differ: see docs/data.md."},
+    )
+
+
+def find(data_path: Path | None) -> list[DataFile]:
+    """Annotation files, and behind them those that may hold the articles."""
+    if data_path is None:
+        return [*find_files(download(ANNOTATIONS), ()), *find_files(download(ARTICLES), ())]
+    files = find_files(data_path, _ARTICLE_PATTERNS)
+    annotations = [file for file in files if _is_annotation(file)]
+    if not annotations:
+        annotations = find_files(data_path, _ANNOTATION_PATTERNS)
+    # With both forms of the file in a folder each rating would come twice.
+    paired = [file for file in annotations if "paired" in PurePosixPath(file.name).name]
+    return [*(paired or annotations), *(file for file in files if not _is_annotation(file))]
+
+
+def _is_annotation(file: DataFile) -> bool:
+    return file.format != "parquet" and "articles" not in Path(file.name).name.lower()
+
+
+def read_summaries(source: Source) -> Iterator[Item]:
+    """Rows with `id`, `model_id`, `decoded`, `expert_annotations`, `turker_annotations`, four items each.
+
+    The article is the row's own `text` (in `model_annotations.aligned.paired.jsonl`), or that of another row or file
+    with the same `id` (such as mteb/summeval's Parquet, fields `id` and `text`), or the CNN/DailyMail story that
+    `filepath` names, below the data folder.
+    """
+    space = LabelSpace(LABELS, ordinal=True)
+    annotations = source._replace(files=[file for file in source.files if _is_annotation(file)])
+    articles = _read_articles(source._replace(files=[file for file in source.files if not _is_annotation(file)]))
+    groups = {"expert": ("expert",), "crowd": ("turker",), "all": ("expert", "turker")}[source.options.annotators]
+    fields = tuple(f"{who}_annotations" for who in groups)
+    for name, number, row in annotations.rows(("id", "model_id", "decoded", *fields)):
+        article = row.get("text") or articles.get(row["id"]) or _read_story(source.root, row.get("filepath"))
+        if not article:
+            raise JudgmentDataError(
+                f"the article {row['id']!r} is nowhere to be found",
+                source=name,
+                row=number,
+                field="text",
+                fix=(
+                    "Put beside the annotations the Parquet file of the hub's mteb/summeval (fields id, text), an"
+                    " articles.jsonl with the same fields, or the CNN/DailyMail stories."
+                ),
+            )
+        articles.setdefault(row["id"], article)
+        for dimension in DIMENSIONS:
+            ratings = [_rating(entry, dimension, name, number, who) for who in fields for entry in row[who]]
+            yield Item(
+                id=f"{row['id']}/{row['model_id']}/{dimension}",
+                group=row["id"],
+                fields={"dimension": dimension, "article": article, "summary": row["decoded"]},
+                counts=(
+                    votes_to_counts(ratings, space, source=name, row=number, field=dimension) if ratings else [0] * 5
+                ),
+                source=name,
+                row=number,
+            )
+
+
+def _rating(entry: Any, dimension: str, source: str, row: int, field: str) -> Any:
+    if not isinstance(entry, dict) or entry.get(dimension) is None:
+        raise JudgmentDataError(f"holds no {dimension}: {entry!r}", source=source, row=row, field=field)
+    return entry[dimension]
+
+
+def _read_articles(source: Source) -> dict[str, str]:
+    return {row["id"]: row["text"] for _, _, row in source.rows(("id", "text"))}
+
+
+def _read_story(root: Path, filepath: Any) -> str | None:
+    """Text of a CNN/DailyMail story file, without its highlights; `None` if it is not below `root`."""
+    if not isinstance(filepath, str) or not root.is_dir():
+        return None
+    parts = PurePosixPath(filepath).parts
+    if ".." in parts:
+        return None
+    # cnndm/dailymail/stories/x.story, wherever in that path the folder stands.
+    for start in range(len(parts)):
+        path = root.joinpath(*parts[start:])
+        if path.is_file():
+            return path.read_text(encoding="utf-8", errors="replace").split("@highlight")[0].strip()
+    return None
+
+
+TASK = JudgmentTask(
+    name="summeval",
+    description="How good is a summary in one of four dimensions? Three experts and five crowd workers each",
+    labels=LABELS,
+    template=TEMPLATE,
+    read_items=read_summaries,
+    find=find,
+    remote_files=(ANNOTATIONS, ARTICLES),
+    ordinal=True,
+    size="100 articles x 16 systems x 4 dimensions",
+    options=SummEvalOptions,
+)

@@ -1,0 +1,36 @@
+"""ChaosNLI: SNLI and MultiNLI pairs with a hundred annotators each.
+
+--labels old takes the five labels that the same pairs had before: train on five, test on a hundred.
+
+QLoRA on a single GPU:
+
+    python recipes/chaosnli.py --load_in_4bit
+
+Several GPUs, LoRA under DeepSpeed ZeRO-2:
+
+    accelerate launch --config_file accelerate_configs/zero2.yaml recipes/chaosnli.py
+
+The bundled model on the CPU, all its weights:
+
+    python recipes/chaosnli.py --model_name_or_path smollm2-135m --use_peft False --max_train_samples 1000 \
+        --max_eval_samples 500
+"""
+
+from distjudge_trl.recipe import PAPER_TRAINING, Recipe
+
+
+RECIPE = Recipe(
+    task="chaosnli",
+    model="Qwen/Qwen2.5-7B-Instruct",
+    training={
+        **PAPER_TRAINING,
+        "per_device_train_batch_size": 16,
+        "gradient_accumulation_steps": 1,
+        "per_device_eval_batch_size": 64,
+        "max_length": 512,
+        "gradient_checkpointing": False,
+    },
+)
+
+if __name__ == "__main__":
+    RECIPE.main()

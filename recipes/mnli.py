@@ -1,0 +1,36 @@
+"""MultiNLI: does the hypothesis follow from the premise? Five annotators an item, 10,000 items drawn.
+
+Official archive: https://cims.nyu.edu/~sbowman/multinli/ (downloaded once, or --data_path multinli_1.0.zip).
+
+QLoRA on a single GPU:
+
+    python recipes/mnli.py --load_in_4bit
+
+Several GPUs, LoRA under DeepSpeed ZeRO-2:
+
+    accelerate launch --config_file accelerate_configs/zero2.yaml recipes/mnli.py
+
+The bundled model on the CPU, all its weights:
+
+    python recipes/mnli.py --model_name_or_path smollm2-135m --use_peft False --max_train_samples 1000 \
+        --max_eval_samples 500
+"""
+
+from distjudge_trl.recipe import PAPER_TRAINING, Recipe
+
+
+RECIPE = Recipe(
+    task="mnli",
+    model="Qwen/Qwen2.5-7B-Instruct",
+    training={
+        **PAPER_TRAINING,
+        "per_device_train_batch_size": 16,
+        "gradient_accumulation_steps": 1,
+        "per_device_eval_batch_size": 64,
+        "max_length": 512,
+        "gradient_checkpointing": False,
+    },
+)
+
+if __name__ == "__main__":
+    RECIPE.main()

@@ -1,0 +1,38 @@
+"""SNLI: does the hypothesis follow from the premise? Five annotators an item.
+
+Official archive: https://nlp.stanford.edu/projects/snli/ (downloaded once, or --data_path snli_1.0.zip). The paper
+compares on 10,000 items:
+--max_items 10000.
+
+QLoRA on a single GPU:
+
+    python recipes/snli.py --load_in_4bit
+
+Several GPUs, LoRA under DeepSpeed ZeRO-2:
+
+    accelerate launch --config_file accelerate_configs/zero2.yaml recipes/snli.py
+
+The bundled model on the CPU, all its weights:
+
+    python recipes/snli.py --model_name_or_path smollm2-135m --use_peft False --max_train_samples 1000 \
+        --max_eval_samples 500
+"""
+
+from distjudge_trl.recipe import PAPER_TRAINING, Recipe
+
+
+RECIPE = Recipe(
+    task="snli",
+    model="Qwen/Qwen2.5-7B-Instruct",
+    training={
+        **PAPER_TRAINING,
+        "per_device_train_batch_size": 16,
+        "gradient_accumulation_steps": 1,
+        "per_device_eval_batch_size": 64,
+        "max_length": 512,
+        "gradient_checkpointing": False,
+    },
+)
+
+if __name__ == "__main__":
+    RECIPE.main()

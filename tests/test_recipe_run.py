@@ -1,0 +1,94 @@
+"""A recipe from data to results on a tiny model: what the data options leave behind in the output folder."""
+
+import json
+import sys
+
+import pytest
+from conftest import ROOT, make_tiny_model
+
+from distjudge_trl import Judge
+from distjudge_trl.errors import JudgmentDataError, LabelSpaceError
+from distjudge_trl.evaluation import read_results
+from distjudge_trl.recipe import Recipe
+
+
+sys.path.insert(0, str(ROOT / "tests" / "tasks"))
+
+from examples import vote, write
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory, tokenizer):
+    folder = tmp_path_factory.mktemp("tiny")
+    make_tiny_model(len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture()
+def votes(tmp_path):
+    """Thirty questions, some with answers far too long for the model's 256 tokens."""
+    rows = [vote("alpha", "beta", ["model_a", "tie"][i % 2], "e", question=i) for i in range(30)]
+    for row in rows[::3]:
+        row["conversation_a"][1]["content"] = "a very long answer " * 200
+    return str(write(tmp_path / "human.jsonl", rows))
+
+
+def run(model, data_path, output_dir, *options):
+    recipe = Recipe(task="mtbench", model=model, training={"max_steps": 2, "per_device_train_batch_size": 4})
+    argv = ["--data_path", data_path, "--output_dir", str(output_dir), "--bf16", "False", "--save_strategy", "no"]
+    return recipe.run([*argv, "--max_length", "256", *options])
+
+
+def template(folder):
+    """The task's own prompt is longer than the tiny model can read."""
+    path = folder / "short.jinja"
+    path.write_text("{{ question_1 }} A: {{ answer_a_1 }} B: {{ answer_b_1 }} A, B or tie?")
+    return str(path)
+
+
+def test_shortened_prompts_are_counted_and_the_judge_shortens_alike(model, votes, tmp_path, capsys):
+    run(model, votes, tmp_path / "out", "--prompt_template", template(tmp_path))
+    results = read_results(tmp_path / "out")
+    report = results["provenance"]["data_report"]
+    assert report["read"] == 30 and report["records"] == 60
+    assert report["notes"] == {"prompts shortened to 256 tokens (middle)": 20}
+    assert "prompts shortened to 256 tokens (middle): 20" in capsys.readouterr().out
+    assert results["provenance"]["task_options"]["swap"] == "both"
+    judge = Judge.from_pretrained(str(tmp_path / "out"))
+    assert judge.template.messages[0]["content"].startswith("{{ question_1 }} A:")
+    item = {"question_1": "Name a river.", "answer_a_1": "a very long answer " * 200, "answer_b_1": "Elbe"}
+    with pytest.warns(UserWarning, match="1 of 2 items were too long for 256 tokens"):
+        assert judge.judge([item, {**item, "answer_a_1": "Nile"}]).shape == (2, 3)
+    with pytest.raises(JudgmentDataError, match="more than the 256 allowed"):
+        Judge.from_pretrained(str(tmp_path / "out"), truncation="error").judge([item])
+
+
+def test_truncate_error_names_file_row_and_field_before_training(model, votes, tmp_path):
+    with pytest.raises(JudgmentDataError, match="--truncate middle") as caught:
+        run(model, votes, tmp_path / "out", "--prompt_template", template(tmp_path), "--truncate", "error")
+    assert (caught.value.source, caught.value.row, caught.value.field) == (votes, 1, "answer_a_1")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_labels_that_collide_under_the_tokenizer_are_refused(model, tmp_path):
+    (tmp_path / "task.yaml").write_text(
+        "name: t\nlabels: ['10', '11', '2']\ntemplate: '{{ text }}: 10, 11 or 2?'\nsource: r.jsonl\n"
+        "votes: {list: votes}\n"
+    )
+    rows = [{"text": f"text {i}", "votes": ["10", "2"]} for i in range(20)]
+    write(tmp_path / "r.jsonl", rows)
+    recipe = Recipe(task=None, model=model)
+    argv = ["--task", str(tmp_path / "task.yaml"), "--output_dir", str(tmp_path / "out"), "--bf16", "False"]
+    with pytest.raises(LabelSpaceError, match="'10', '11'"):
+        recipe.run(argv)
+
+
+def test_data_that_is_broken_leaves_an_empty_folder_and_exit_code_2(model, votes, tmp_path, capsys):
+    with open(votes, "a") as file:
+        file.write(json.dumps(vote("alpha", "beta", "both", "e"))[:-20])
+    with pytest.raises(SystemExit) as caught:
+        Recipe(task="mtbench", model=model).main(["--data_path", votes, "--output_dir", str(tmp_path / "out")])
+    assert caught.value.code == 2 and not list((tmp_path / "out").iterdir())
+    error = capsys.readouterr().err.strip()
+    assert error.startswith(f"error: {votes}, row 31: is no valid JSON") and "\n" not in error
