@@ -44,3 +44,4 @@ format: env  ## Format the code
 
 benchmark: env  ## Print the benchmarks' tables
 	$(BIN)/python scripts/benchmarks/adversary.py
+	$(BIN)/python scripts/benchmarks/reading.py
