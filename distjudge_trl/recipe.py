@@ -9,7 +9,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
@@ -408,8 +408,15 @@ def _run(run: RecipeRun) -> dict[str, Any]:
         template = PromptTemplate.from_file(recipe_args.prompt_template)
     model_path, fitter = _find_model(recipe_args, training_args, model_args)
     report = LoadReport()
-    records = task.load(recipe_args.data_path, options, template=template, fitter=fitter, report=report)
+    whole = replace(options, max_annotators=None)
+    records = task.load(recipe_args.data_path, whole, template=template, fitter=fitter, report=report)
     train, test = split_records(records, recipe_args.split, seed=recipe_args.split_seed)
+    if options.max_annotators is not None:
+        # A small budget is for training: what comes of it is measured against all votes that there are.
+        drawn = task.load(recipe_args.data_path, options, template=template, fitter=fitter)
+        for_training = set(train["id"])
+        train = drawn.select([i for i, name in enumerate(drawn["id"]) if name in for_training])
+        report.notes[f"training items with at most {options.max_annotators} annotators drawn"] = len(train)
     validation = None
     if training_args.eval_strategy != "no":
         train, validation = split_records(

@@ -8,7 +8,7 @@ from conftest import ROOT, make_tiny_model
 
 from distjudge_trl import Judge
 from distjudge_trl.errors import JudgmentDataError, LabelSpaceError
-from distjudge_trl.evaluation import read_results
+from distjudge_trl.evaluation import read_predictions, read_results
 from distjudge_trl.recipe import Recipe
 
 
@@ -62,6 +62,19 @@ def test_shortened_prompts_are_counted_and_the_judge_shortens_alike(model, votes
         assert judge.judge([item, {**item, "answer_a_1": "Nile"}]).shape == (2, 3)
     with pytest.raises(JudgmentDataError, match="more than the 256 allowed"):
         Judge.from_pretrained(str(tmp_path / "out"), truncation="error").judge([item])
+
+
+def test_annotators_are_drawn_for_training_and_not_for_testing(model, tmp_path):
+    rows = [
+        vote("alpha", "beta", w, f"e{k}", question=i) for i in range(30) for k, w in enumerate(["model_a", "tie"] * 3)
+    ]
+    path = str(write(tmp_path / "human.jsonl", rows))
+    run(model, path, tmp_path / "out", "--prompt_template", template(tmp_path), "--max_annotators", "2")
+    assert set(read_predictions(tmp_path / "out")["num_annotators"]) == {6}
+    report = read_results(tmp_path / "out")["provenance"]["data_report"]
+    assert report["notes"]["training items with at most 2 annotators drawn"] == 48
+    trained = Recipe(task="mtbench", model=model).parse(["--max_annotators", "2"])
+    assert set(trained.task.load(path, trained.options)["num_annotators"]) == {2}
 
 
 def test_truncate_error_names_file_row_and_field_before_training(model, votes, tmp_path):

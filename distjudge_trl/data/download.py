@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distjudge_trl.atomic import write_json
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.models import cache_dir
 
 
+if TYPE_CHECKING:
+    import requests
+
 # A server that says nothing for this long counts as gone; what came before is kept for the next attempt.
 TIMEOUT_SECONDS = 30
 ATTEMPTS = 5
+# Seconds before the next attempt, times the number of attempts so far.
+BACKOFF_SECONDS = 0.5
+# A server's busy or broken moments, asked again by urllib3.
+_TRANSIENT = (429, 500, 502, 503, 504)
 MANIFEST_NAME = "downloads.json"
 
 
@@ -116,9 +124,30 @@ def _resuming(part: Path) -> Callable[[str, str, Any], None]:
             except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError):
                 if attempt == ATTEMPTS:
                     raise
+                time.sleep(BACKOFF_SECONDS * attempt)
         os.replace(part, output_file)
 
     return fetch
+
+
+def _session() -> requests.Session:
+    import requests
+    from requests.adapters import HTTPAdapter
+    from urllib3.util import Retry
+
+    retry = Retry(
+        connect=0,
+        read=False,
+        other=0,
+        status=3,
+        status_forcelist=_TRANSIENT,
+        backoff_factor=0.5,
+        raise_on_status=False,
+    )
+    session = requests.Session()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, HTTPAdapter(max_retries=retry))
+    return session
 
 
 def _continue(url: str, part: Path) -> None:
@@ -128,7 +157,10 @@ def _continue(url: str, part: Path) -> None:
     have = part.stat().st_size if part.exists() else 0
     # Without `identity` a server may compress on the way, and byte ranges would be those of the compressed text.
     headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
-    with requests.get(url, stream=True, timeout=TIMEOUT_SECONDS, headers=headers) as response:
+    with (
+        _session() as session,
+        session.get(url, stream=True, timeout=TIMEOUT_SECONDS, headers=headers) as response,
+    ):
         if have and response.status_code == requests.codes.range_not_satisfiable:
             # It was complete, or of an older and longer version: the checksum tells; without one start anew.
             total = response.headers.get("Content-Range", "").rpartition("/")[2]

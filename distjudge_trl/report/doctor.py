@@ -193,7 +193,8 @@ def print_examples(console: Console, task: JudgmentTask, records: Dataset, count
     chosen = sorted(range(len(ids)), key=lambda i: stable_key(0, f"show {ids[i]}"))[:count]
     for i in sorted(chosen):
         record = records[i]
-        console.rule(escape(f"{record['id']}  (group {_short(record['group'])})"), style="dim")
+        line = "\u2500" if console.is_terminal else "-"
+        console.rule(escape(f"{record['id']}  (group {_short(record['group'])})"), characters=line, style="dim")
         if tokenizer is not None:
             console.print(escape(render_prompt(tokenizer, record["prompt"])), soft_wrap=True)
         else:

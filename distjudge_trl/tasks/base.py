@@ -43,7 +43,7 @@ class TaskOptions:
         metadata={
             "help": (
                 "Draw at most this many annotators an item, without replacement, by a hash of id and --draw_seed."
-                " Default: all."
+                " Recipes draw for training items alone; test items keep all their votes. Default: all."
             )
         },
     )

@@ -22,6 +22,7 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, files):
         self.files, self.cuts, self.cut_after, self.ranges, self.requests = files, 0, 81_920, True, []
+        self.busy = 0
         super().__init__(("127.0.0.1", 0), Handler)
 
     def url(self, name):
@@ -31,6 +32,10 @@ class Server(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         self.server.requests.append((self.path, self.headers.get("Range")))
+        if self.server.busy > 0:
+            self.server.busy -= 1
+            self.send_error(503)
+            return
         content = self.server.files.get(self.path.lstrip("/"))
         if content is None:
             self.send_error(404)
@@ -62,7 +67,8 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture()
-def server():
+def server(monkeypatch):
+    monkeypatch.setattr(module, "BACKOFF_SECONDS", 0.01)
     with Server({"data.jsonl.gz": CONTENT}) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
@@ -94,6 +100,11 @@ def test_a_connection_that_is_cut_continues_where_it_stopped(server, tmp_path):
     server.cuts = 3
     assert download(remote(server), tmp_path).read_bytes() == CONTENT
     assert [r for _, r in server.requests] == [None, "bytes=81920-", "bytes=163840-", "bytes=245760-"]
+
+
+def test_a_busy_server_is_asked_again(server, tmp_path):
+    server.busy = 2
+    assert download(remote(server), tmp_path).read_bytes() == CONTENT
 
 
 def test_what_came_is_kept_for_the_next_run(server, tmp_path):
@@ -158,6 +169,7 @@ def test_a_silent_server_is_given_up(tmp_path, monkeypatch):
     import socket
 
     monkeypatch.setattr(module, "TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(module, "BACKOFF_SECONDS", 0.01)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/data"
         with pytest.raises(UserInputError, match="no answer for"):
