@@ -24,8 +24,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        # mkstemp makes files that only their owner reads; a result is meant to be shared.
-        temporary.chmod(0o644)
+        # mkstemp makes files that only their owner reads; a result is meant to be shared as the umask allows.
+        mask = os.umask(0o077)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -56,7 +56,10 @@ def tasks() -> None:
 @click.option("--out", metavar="FILE", help="Write the records as Parquet.")
 @click.option("--model", help="With --stats and --show: whose tokenizer and chat template to use.")
 @click.option(
-    "--max-length", "--max_length", type=click.IntRange(min=1), help="With --stats --model: limit in tokens. [1024]"
+    "--max-length",
+    "--max_length",
+    type=click.IntRange(min=1),
+    help="With --stats --model: limit in tokens. Default: the model's.",
 )
 @click.option(
     "--split",
@@ -98,6 +101,8 @@ def data(
         if not help_:
             raise UserInputError("Which task? See `distjudge-trl tasks`.")
         return
+    if task_name.startswith("-"):
+        raise UserInputError(f"The task comes first: distjudge-trl data TASK {task_name} ...")
     from distjudge_trl.tasks import LoadReport, get_task
 
     task = get_task(task_name)
@@ -110,13 +115,21 @@ def data(
     from distjudge_trl.data.template import PromptTemplate
     from distjudge_trl.report import doctor
 
+    inputs = [name for name in (data_path, task_name) if name is not None]
+    if out is not None:
+        doctor.check_output(out, inputs)
     template = PromptTemplate.from_file(prompt_template) if prompt_template is not None else None
     report = LoadReport()
-    records = task.load(data_path, options, template=template, report=report)
+    items = list(task.draw(task.items(data_path, options, report=report), options, report=report))
+    records = task.records(items, options, template=template, report=report)
     console = doctor.make_console()
     doctor.print_summary(console, task, records, report)
+    if out is not None:
+        doctor.check_output(out, report.files)
+        doctor.write_records(out, records, task, report)
+        console.print(f"  written to {out}", markup=False, soft_wrap=True)
     if stats:
-        doctor.print_statistics(console, task, records)
+        doctor.print_statistics(console, task, items)
         doctor.print_splits(console, records, split, split_seed)
         if model is not None:
             doctor.print_model_view(console, task, records, model, max_length)
@@ -124,9 +137,6 @@ def data(
             doctor.print_lengths(console, records)
     if show is not None:
         doctor.print_examples(console, task, records, show, model)
-    if out is not None:
-        doctor.write_records(out, records, task, report)
-        click.echo(f"Records: {out}")
 
 
 @main.command()
@@ -175,6 +185,8 @@ def train(
     if recipe in ("--help", "-h"):
         click.echo(ctx.get_help())
         return
+    if recipe.startswith("-"):
+        raise UserInputError(f"The recipe comes first: distjudge-trl train RECIPE {recipe} ...")
     arguments = list(ctx.args)
     if recipe.endswith((".yaml", ".yml")):
         arguments = ["--task", recipe, *arguments]
@@ -214,14 +226,15 @@ def train(
 )
 @click.option("--batch-size", default=32, show_default=True, type=click.IntRange(min=1), help="Prompts per forward.")
 @click.option(
-    "--max-length", type=click.IntRange(min=1), help="Longest prompt in tokens. Default: the model's context."
+    "--max-length",
+    "--max_length",
+    type=click.IntRange(min=1),
+    help="Longest prompt in tokens. Default: as in training.",
 )
 @click.option(
     "--truncate",
-    default="middle",
-    show_default=True,
     type=click.Choice(["middle", "end", "error"]),
-    help="What goes of the longest fields of an item that is too long; `error` stops instead.",
+    help="What goes of the longest fields of an item that is too long; `error` stops. Default: as in training.",
 )
 def judge(
     model: str,
@@ -229,7 +242,7 @@ def judge(
     output_path: str,
     batch_size: int,
     max_length: int | None,
-    truncate: Literal["middle", "end", "error"],
+    truncate: Literal["middle", "end", "error"] | None,
 ) -> None:
     """Judge new items: a distribution over the labels for every line of a JSONL file."""
     from distjudge_trl.judges import Judge

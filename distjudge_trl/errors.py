@@ -53,3 +53,9 @@ class NoRecordsError(JudgmentDataError):
 
 class LabelSpaceError(UserInputError):
     """The labels, or their spellings under a tokenizer, cannot be told apart or do not exist."""
+
+
+def first_line(error: BaseException) -> str:
+    """What a library's exception says, in one line; its type where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -36,6 +36,8 @@ class JudgeFile:
             the same weights.
         autocast (`str`, *optional*): `"bfloat16"` or `"float16"` if training and evaluation ran under autocast;
             judging does, too.
+        max_length (`int`, *optional*): longest prompt in training and evaluation, in tokens; bare items are cut to it.
+        truncation (`"middle"`, `"end"` or `"error"`, *optional*): how items were cut.
         training (`dict`): settings of the objective.
         versions (`dict`): of the libraries that wrote it.
         format_version (`int`): of this file.
@@ -50,6 +52,8 @@ class JudgeFile:
     dtype: str | None = None
     quantization: dict[str, Any] | None = None
     autocast: str | None = None
+    max_length: int | None = None
+    truncation: str | None = None
     training: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
@@ -93,6 +97,8 @@ class JudgeFile:
             file.make_label_space()
             if file.template is not None:
                 PromptTemplate(file.template)
+            if file.truncation not in (None, "middle", "end", "error") or not _is_length(file.max_length):
+                raise UserInputError(f"max_length {file.max_length!r}, truncation {file.truncation!r}")
         except (TypeError, AttributeError, KeyError, UserInputError) as error:
             raise UserInputError(
                 f"{path}: is damaged ({error}). Restore it from another checkpoint of the run."
@@ -102,3 +108,7 @@ class JudgeFile:
     def make_label_space(self) -> LabelSpace:
         """The label space, unbound."""
         return LabelSpace(**self.label_space)
+
+
+def _is_length(value: Any) -> bool:
+    return value is None or (isinstance(value, int) and not isinstance(value, bool) and value > 0)

@@ -8,12 +8,12 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
-from distjudge_trl.errors import UserInputError
+from distjudge_trl.errors import UserInputError, first_line
 
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from distjudge_trl.batching import PromptFitter
     from distjudge_trl.data.template import PromptTemplate
-    from distjudge_trl.tasks import JudgmentTask, TaskOptions
+    from distjudge_trl.tasks import Item, JudgmentTask, LoadReport, TaskOptions
     from distjudge_trl.trainer import DistributionSFTConfig, DistributionSFTTrainer
 
 
@@ -177,8 +177,10 @@ class Recipe:
         try:
             self.run(argv)
         except UserInputError as error:
-            if int(os.environ.get("RANK", "0")) == 0:
-                print(f"error: {error}", file=sys.stderr)
+            # Once a machine: a file may be missing on one of them.
+            if os.environ.get("LOCAL_RANK", "0") == "0":
+                rank = os.environ.get("RANK", "0")
+                print(f"error: {error}" if rank == "0" else f"error (rank {rank}): {error}", file=sys.stderr)
             raise SystemExit(2) from None
 
     def run(self, argv: Sequence[str] | None = None) -> dict[str, Any]:
@@ -381,7 +383,7 @@ def _explain(error: Exception, parser: HfArgumentParser) -> UserInputError:
 def _run(run: RecipeRun) -> dict[str, Any]:
     import numpy as np
 
-    from distjudge_trl.data import fingerprint, split_records, subsample
+    from distjudge_trl.data import fingerprint, subsample
     from distjudge_trl.data.template import PromptTemplate
     from distjudge_trl.evaluation import evaluate_judgments, write_results
     from distjudge_trl.provenance import provenance
@@ -408,27 +410,14 @@ def _run(run: RecipeRun) -> dict[str, Any]:
         template = PromptTemplate.from_file(recipe_args.prompt_template)
     model_path, fitter = _find_model(recipe_args, training_args, model_args)
     report = LoadReport()
-    whole = replace(options, max_annotators=None)
-    records = task.load(recipe_args.data_path, whole, template=template, fitter=fitter, report=report)
-    train, test = split_records(records, recipe_args.split, seed=recipe_args.split_seed)
-    if options.max_annotators is not None:
-        # A small budget is for training: what comes of it is measured against all votes that there are.
-        drawn = task.load(recipe_args.data_path, options, template=template, fitter=fitter)
-        for_training = set(train["id"])
-        train = drawn.select([i for i, name in enumerate(drawn["id"]) if name in for_training])
-        report.notes[f"training items with at most {options.max_annotators} annotators drawn"] = len(train)
-    validation = None
-    if training_args.eval_strategy != "no":
-        train, validation = split_records(
-            train, recipe_args.split, test_fraction=recipe_args.validation_fraction, seed=recipe_args.split_seed + 1
-        )
+    train, validation, test = _load(run, template, fitter, report)
     train = subsample(train, recipe_args.max_train_samples, seed=recipe_args.split_seed)
     test = subsample(test, recipe_args.max_eval_samples, seed=recipe_args.split_seed)
 
     ################
     # Training
     ################
-    trainer = _make_trainer(task, template, model_path, training_args, model_args, train, validation)
+    trainer = _make_trainer(task, template, model_path, fitter, training_args, model_args, train, validation)
     say = trainer.accelerator.print
     say(f"{task.name}: {'; '.join(report.lines())}")
     say(
@@ -527,6 +516,41 @@ def _resume_checkpoint(training_args: DistributionSFTConfig) -> str | None:
     return str(found[max(whole)])
 
 
+def _load(
+    run: RecipeRun, template: PromptTemplate, fitter: PromptFitter | None, report: LoadReport
+) -> tuple[Dataset, Dataset | None, Dataset]:
+    """Training, validation (with `--eval_strategy`) and test records.
+
+    `--max_annotators` draws for training items alone: what a small budget teaches is chosen and tested on all votes
+    that there are.
+    """
+    from distjudge_trl.data import split_records
+    from distjudge_trl.tasks import LoadReport
+    from distjudge_trl.tasks.mtbench import SWAPPED
+
+    task, recipe_args, options, training_args, _ = run
+    whole = replace(options, max_annotators=None)
+    items: Iterable[Item] = task.items(recipe_args.data_path, whole, report=report)
+    if options.max_annotators is not None:
+        items = list(items)  # they are needed twice
+    drawn = task.draw(items, whole, report=report)
+    records = task.records(drawn, whole, template=template, fitter=fitter, report=report)
+    seed = recipe_args.split_seed
+    train, test = split_records(records, recipe_args.split, seed=seed)
+    validation = None
+    if training_args.eval_strategy != "no":
+        fraction = recipe_args.validation_fraction
+        train, validation = split_records(train, recipe_args.split, test_fraction=fraction, seed=seed + 1)
+    if options.max_annotators is not None:
+        names = set(train["id"])
+        # A pair asked in both orders has two ids, of which a split of single records may take one.
+        chosen = [item for item in items if item.id in names or f"{item.id}{SWAPPED}" in names]
+        budget = task.draw(chosen, options, report=report)
+        train = task.records(budget, options, template=template, fitter=fitter, report=LoadReport())
+        train = train.select([i for i, name in enumerate(train["id"]) if name in names])
+    return train, validation, test
+
+
 def _find_model(
     recipe_args: RecipeArguments, training_args: DistributionSFTConfig, model_args: ModelConfig
 ) -> tuple[str, PromptFitter | None]:
@@ -556,6 +580,7 @@ def _make_trainer(
     task: JudgmentTask,
     template: PromptTemplate,
     model_path: str,
+    fitter: PromptFitter | None,
     training_args: DistributionSFTConfig,
     model_args: ModelConfig,
     train: Dataset,
@@ -586,6 +611,8 @@ def _make_trainer(
                 task=task.name,
                 base_model=name,
                 base_revision=model_args.model_revision,
+                max_length=fitter.max_length if fitter is not None else None,
+                truncation=fitter.truncation if fitter is not None else None,
                 trust_remote_code=training_args.trust_remote_code,
             ),
             quantization_config=get_quantization_config(model_args),
@@ -598,4 +625,4 @@ def _make_trainer(
 
 def _model_error(name: str | None, error: Exception) -> UserInputError:
     """transformers explains itself in several lines and a traceback; the first line is the cause."""
-    return UserInputError(f"The model {name!r} cannot be loaded: {str(error).strip().splitlines()[0]}")
+    return UserInputError(f"The model {name!r} cannot be loaded: {first_line(error)}")

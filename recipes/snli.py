@@ -1,8 +1,7 @@
 """SNLI: does the hypothesis follow from the premise? Five annotators an item.
 
 Official archive: https://nlp.stanford.edu/projects/snli/ (downloaded once, or --data_path snli_1.0.zip). The paper
-compares on 10,000 items:
---max_items 10000.
+compares on 10,000 items: --max_items 10000.
 
 QLoRA on a single GPU:
 

@@ -37,7 +37,7 @@ def votes(tmp_path):
 def run(model, data_path, output_dir, *options):
     recipe = Recipe(task="mtbench", model=model, training={"max_steps": 2, "per_device_train_batch_size": 4})
     argv = ["--data_path", data_path, "--output_dir", str(output_dir), "--bf16", "False", "--save_strategy", "no"]
-    return recipe.run([*argv, "--max_length", "256", *options])
+    return recipe.run([*argv, "--max_length", "200", *options])
 
 
 def template(folder):
@@ -52,15 +52,15 @@ def test_shortened_prompts_are_counted_and_the_judge_shortens_alike(model, votes
     results = read_results(tmp_path / "out")
     report = results["provenance"]["data_report"]
     assert report["read"] == 30 and report["records"] == 60
-    assert report["notes"] == {"prompts shortened to 256 tokens (middle)": 20}
-    assert "prompts shortened to 256 tokens (middle): 20" in capsys.readouterr().out
+    assert report["notes"] == {"prompts shortened to 200 tokens (middle)": 20}
+    assert "prompts shortened to 200 tokens (middle): 20" in capsys.readouterr().out
     assert results["provenance"]["task_options"]["swap"] == "both"
     judge = Judge.from_pretrained(str(tmp_path / "out"))
     assert judge.template.messages[0]["content"].startswith("{{ question_1 }} A:")
     item = {"question_1": "Name a river.", "answer_a_1": "a very long answer " * 200, "answer_b_1": "Elbe"}
-    with pytest.warns(UserWarning, match="1 of 2 items were too long for 256 tokens"):
+    with pytest.warns(UserWarning, match="1 of 2 items were too long for 200 tokens"):
         assert judge.judge([item, {**item, "answer_a_1": "Nile"}]).shape == (2, 3)
-    with pytest.raises(JudgmentDataError, match="more than the 256 allowed"):
+    with pytest.raises(JudgmentDataError, match="more than the 200 allowed"):
         Judge.from_pretrained(str(tmp_path / "out"), truncation="error").judge([item])
 
 
@@ -72,9 +72,21 @@ def test_annotators_are_drawn_for_training_and_not_for_testing(model, tmp_path):
     run(model, path, tmp_path / "out", "--prompt_template", template(tmp_path), "--max_annotators", "2")
     assert set(read_predictions(tmp_path / "out")["num_annotators"]) == {6}
     report = read_results(tmp_path / "out")["provenance"]["data_report"]
-    assert report["notes"]["training items with at most 2 annotators drawn"] == 48
+    assert report["notes"]["items of which 2 annotators were drawn"] == 24
     trained = Recipe(task="mtbench", model=model).parse(["--max_annotators", "2"])
     assert set(trained.task.load(path, trained.options)["num_annotators"]) == {2}
+
+
+def test_items_whose_drawn_votes_tie_are_reported(model, tmp_path):
+    rows = [vote("alpha", "beta", w, w, question=i) for i in range(30) for w in ("model_a", "tie", "model_a")]
+    for i, row in enumerate(rows):
+        row["judge"] = f"e{i}"
+    path = str(write(tmp_path / "human.jsonl", rows))
+    options = ("--prompt_template", template(tmp_path), "--max_annotators", "2", "--majority_ties", "exclude")
+    run(model, path, tmp_path / "out", *options)
+    results = read_results(tmp_path / "out")
+    tied = results["provenance"]["data_report"]["excluded"]["tied majority"]
+    assert 5 < tied < 24 and results["provenance"]["num_train_items"] == 48 - 2 * tied
 
 
 def test_truncate_error_names_file_row_and_field_before_training(model, votes, tmp_path):

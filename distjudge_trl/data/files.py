@@ -22,7 +22,7 @@ from typing import IO, Any
 from distjudge_trl.errors import JudgmentDataError, UserInputError
 
 
-# Longest text of a single field, in characters. A judge reads a few thousand; ten million are a broken export.
+# Longest text of a single value, in characters. A judge reads some thousands; a million is a broken export.
 MAX_FIELD_LENGTH = 1_000_000
 
 FORMATS = ("jsonl", "json", "csv", "tsv", "parquet")
@@ -36,67 +36,94 @@ Row = dict[str, Any]
 class DataFile:
     """One file of rows, on disk or inside an archive.
 
-    `name` is what errors call it, `open` gives its bytes (decompressed), `size` is its length in bytes as stored.
+    `name` is what errors call it (`archive!member` inside one), `base_name` its name without folders, `open` gives its
+    bytes (decompressed), `role` what a task takes it for.
     """
 
     name: str
+    base_name: str
     format: str
-    size: int
     open: Callable[[], Any]
+    role: str = ""
 
 
-def find_files(path: str | Path, patterns: Sequence[str]) -> list[DataFile]:
+def is_archive(path: Path) -> bool:
+    """Whether the name is that of an archive."""
+    return path.name.lower().endswith(_ARCHIVES)
+
+
+def find_files(path: str | Path, patterns: Sequence[str], *, none_is_fine: bool = False) -> list[DataFile]:
     """The files of rows at `path`, sorted by name.
 
     Args:
-        path (`str` or `Path`): a file of rows (taken as it is, whatever its name), an archive (.zip, .tar, .tar.gz) or
-            a folder, searched for names that match.
-        patterns (`Sequence[str]`): glob patterns of file names, without regard to case, such as `"snli_1.0_*.jsonl"`;
-            a `.gz` behind is understood. Files under `__MACOSX` never match.
+        path (`str` or `Path`): a file of rows (taken as it is, whatever its name); an archive (.zip, .tar, .tar.gz) or
+            a folder, searched for names that match; a folder without such a file is searched for archives that hold
+            them.
+        patterns (`Sequence[str]`): glob patterns of file names, without regard to case, such as `"snli_1.0_*"`; a
+            `.gz` behind file or pattern does not matter. Hidden files and folders and `__MACOSX` never match.
+        none_is_fine (`bool`): return an empty list instead of raising when nothing matches.
 
     Raises:
         [`UserInputError`]: no such path, nothing in it that matches, an unknown format, an unreadable or damaged
-            archive, or an archive with a member that climbs out of its folder.
+            archive, an archive with a member that climbs out of its folder or stands in it twice, or the same file
+            both compressed and not.
     """
     path = Path(path)
     try:
         if path.is_dir():
+            inside = [file for file in sorted(path.rglob("*")) if not _is_hidden(file.relative_to(path).parts)]
             files = [
                 _on_disk(file)
-                for file in sorted(path.rglob("*"))
+                for file in inside
                 if _matches(file.name, patterns) and _format_of(file.name) and file.is_file()
             ]
-            inside = sorted(p.name for p in path.iterdir())[:8]
+            if not files:
+                archives = [file for file in inside if is_archive(file) and file.is_file()]
+                files = [member for archive in archives for member in _members(archive, patterns)]
+            names = [file.name for file in inside]
         elif not path.exists():
             raise UserInputError(f"{path}: no such file or folder.")
-        elif path.name.lower().endswith(_ARCHIVES):
-            members = _members(path)
-            files = [file for file in members if _matches(_base_name(file.name), patterns)]
-            inside = [_base_name(file.name) for file in members][:8]
+        elif is_archive(path):
+            files = _members(path, patterns)
+            names = [file.base_name for file in _members(path, ("*",))] if not files else []
         else:
             return [_on_disk(path)]
     except OSError as error:
         raise UserInputError(f"{path}: cannot be read ({error.strerror or error}).") from None
-    if not files:
+    _refuse_copies(files)
+    if not files and not none_is_fine:
         raise UserInputError(
-            f"{path}: holds no file named like {' or '.join(patterns)} (.gz is fine, too); it holds"
-            f" {', '.join(inside) or 'nothing'}."
+            f"{path}: holds no file of rows named like {' or '.join(patterns)}; it holds"
+            f" {', '.join(names[:8]) or 'nothing'}."
         )
     return files
 
 
-def _base_name(name: str) -> str:
-    return PurePosixPath(name.replace("!", "/")).name
+def _is_hidden(parts: Sequence[str]) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in parts)
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
-    name = name.lower().removesuffix(".gz")
-    return not name.startswith(".") and any(fnmatch.fnmatchcase(name, pattern.lower()) for pattern in patterns)
+    plain = _plain_name(name).lower()
+    return any(fnmatch.fnmatchcase(plain, pattern.lower().removesuffix(".gz")) for pattern in patterns)
+
+
+def _plain_name(name: str) -> str:
+    return name[: -len(".gz")] if name.lower().endswith(".gz") else name
 
 
 def _format_of(name: str) -> str | None:
-    extension = name.lower().removesuffix(".gz").rpartition(".")[2]
+    extension = _plain_name(name).lower().rpartition(".")[2]
     return extension if extension in FORMATS else None
+
+
+def _refuse_copies(files: Sequence[DataFile]) -> None:
+    """Every row would be read twice."""
+    seen: dict[str, str] = {}
+    for file in files:
+        other = seen.setdefault(_plain_name(file.name), file.name)
+        if other != file.name:
+            raise UserInputError(f"{file.name}: is there without compression, too ({other}). Remove one of them.")
 
 
 def _on_disk(path: Path) -> DataFile:
@@ -112,7 +139,7 @@ def _on_disk(path: Path) -> DataFile:
         with path.open("rb") as raw:
             yield from _decompressed(raw, path.name)
 
-    return DataFile(str(path), format, path.stat().st_size, open_bytes)
+    return DataFile(str(path), path.name, format, open_bytes)
 
 
 def _decompressed(raw: IO[bytes], name: str) -> Iterator[IO[bytes]]:
@@ -123,45 +150,52 @@ def _decompressed(raw: IO[bytes], name: str) -> Iterator[IO[bytes]]:
         yield raw
 
 
-def _members(path: Path) -> list[DataFile]:
+def _members(path: Path, patterns: Sequence[str]) -> list[DataFile]:
     """Files of rows in an archive. Nothing is unpacked, so no member can be written anywhere; one that tries to climb
     out means that the archive is not what it says, and is refused.
     """
+    found: dict[str, zipfile.ZipInfo | tarfile.TarInfo] = {}
     try:
+        entries: list[tuple[str, Any]]
         if path.name.lower().endswith(".zip"):
             with zipfile.ZipFile(path) as archive:
-                found = [(info.filename, info.file_size) for info in archive.infolist() if not info.is_dir()]
+                entries = [(info.filename, info) for info in archive.infolist() if not info.is_dir()]
         else:
-            with tarfile.open(path) as archive:
-                found = [(info.name, info.size) for info in archive if info.isfile()]
+            with tarfile.open(path) as tar:
+                entries = [(info.name, info) for info in tar if info.isreg() or info.islnk()]
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UserInputError(f"{path}: is a damaged or incomplete archive ({error}). Fetch it again.") from None
-    for name, _ in found:
+    for name, info in entries:
         parts = PurePosixPath(name.replace("\\", "/"))
-        if parts.is_absolute() or ".." in parts.parts or ":" in parts.parts[0]:
+        if parts.is_absolute() or ".." in parts.parts or ":" in (parts.parts or ("",))[0]:
             raise UserInputError(
                 f"{path}: holds the member {name!r}, whose path leads out of the archive. It is refused: get the"
                 " archive from its official source."
             )
-    return [
-        DataFile(f"{path}!{name}", format, size, _member_opener(path, name))
-        for name, size in sorted(found)
-        if (format := _format_of(name)) and "__MACOSX" not in PurePosixPath(name).parts
-    ]
+        if name in found:
+            raise UserInputError(f"{path}: holds the member {name!r} twice. Pack it anew, with one of them.")
+        found[name] = info
+    files = []
+    for name, info in sorted(found.items(), key=lambda entry: entry[0]):
+        parts = PurePosixPath(name)
+        format = _format_of(parts.name)
+        if format is not None and not _is_hidden(parts.parts) and _matches(parts.name, patterns):
+            files.append(DataFile(f"{path}!{name}", parts.name, format, _member_opener(path, info)))
+    return files
 
 
-def _member_opener(path: Path, name: str) -> Callable[[], Any]:
+def _member_opener(path: Path, info: zipfile.ZipInfo | tarfile.TarInfo) -> Callable[[], Any]:
     @contextmanager
     def open_bytes() -> Iterator[IO[bytes]]:
-        if path.name.lower().endswith(".zip"):
-            with zipfile.ZipFile(path) as archive, archive.open(name) as raw:
-                yield from _decompressed(raw, name)
+        if isinstance(info, zipfile.ZipInfo):
+            with zipfile.ZipFile(path) as archive, archive.open(info) as raw:
+                yield from _decompressed(raw, info.filename)
         else:
             with tarfile.open(path) as tar:
-                raw_member = tar.extractfile(name)
-                assert raw_member is not None  # only regular files are listed
+                raw_member = tar.extractfile(info)
+                assert raw_member is not None  # only regular files and links to them are listed
                 with raw_member as raw:
-                    yield from _decompressed(raw, name)
+                    yield from _decompressed(raw, info.name)
 
     return open_bytes
 
@@ -193,7 +227,8 @@ def read_rows(file: DataFile, *, delimiter: str | None = None) -> Iterator[tuple
     try:
         with file.open() as stream:
             for number, row in readers[file.format](stream, file, delimiter):
-                _check_lengths(row, file.name, number)
+                for field, value in row.items():
+                    _check_text(value, file.name, number, str(field))
                 yield number, row
     except (EOFError, zlib.error, gzip.BadGzipFile, zipfile.BadZipFile, tarfile.TarError) as error:
         raise JudgmentDataError(
@@ -202,13 +237,17 @@ def read_rows(file: DataFile, *, delimiter: str | None = None) -> Iterator[tuple
             row=number + 1,
             fix="The file is incomplete: fetch or copy it again.",
         ) from None
+    except (RuntimeError, NotImplementedError) as error:
+        # zipfile's words for members that are encrypted or compressed in a way it does not know.
+        raise UserInputError(f"{file.name}: cannot be read ({error}). Unpack the archive yourself.") from None
     except OSError as error:
         raise UserInputError(f"{file.name}: cannot be read ({error.strerror or error}).") from None
 
 
-def _check_lengths(row: Row, source: str, number: int) -> None:
-    for field, value in row.items():
-        if isinstance(value, str) and len(value) > MAX_FIELD_LENGTH:
+def _check_text(value: Any, source: str, number: int, field: str) -> None:
+    """Refuse texts, however deep in a field, that are too long or that cannot be written as UTF-8."""
+    if isinstance(value, str):
+        if len(value) > MAX_FIELD_LENGTH:
             raise JudgmentDataError(
                 f"holds {len(value):,} characters; at most {MAX_FIELD_LENGTH:,} are read",
                 source=source,
@@ -216,6 +255,23 @@ def _check_lengths(row: Row, source: str, number: int) -> None:
                 field=field,
                 fix="Check the export: a quote that never closes, or a whole file in one cell.",
             )
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise JudgmentDataError(
+                f"holds half a character ({value[error.start : error.end]!r}), as a cut through an emoji leaves it",
+                source=source,
+                row=number,
+                field=field,
+                fix="Export it again, or remove it.",
+            ) from None
+    elif isinstance(value, dict):
+        for name, part in value.items():
+            _check_text(name, source, number, field)
+            _check_text(part, source, number, field)
+    elif isinstance(value, list):
+        for part in value:
+            _check_text(part, source, number, field)
 
 
 def _decode(line: bytes, source: str, number: int) -> str:
@@ -318,8 +374,9 @@ def _chain(first: str, rest: Iterator[str]) -> Iterator[str]:
 
 
 def _check_header(cells: list[str], source: str) -> list[str]:
-    header = [cell.strip() for cell in cells]
-    twice = next((name for i, name in enumerate(header) if name in header[:i] and name), None)
+    # Spreadsheets leave columns without a name at the end.
+    header = [cell.strip() or f"column {number}" for number, cell in enumerate(cells, start=1)]
+    twice = next((name for i, name in enumerate(header) if name in header[:i]), None)
     if twice is not None:
         raise JudgmentDataError(
             f"the column {twice!r} occurs twice", source=source, row=1, field=twice, fix="Rename one of them."

@@ -24,11 +24,23 @@ def _environment() -> ImmutableSandboxedEnvironment:
     )
 
 
+# What an expression in a template may end in, on an item that it does not expect.
+_TEMPLATE_FAILURES = (
+    jinja2.TemplateError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
+
 class PromptTemplate:
     """Messages whose contents are Jinja templates.
 
-    A field that a template tests with `{% if field %}` may be empty or missing; every other one that it uses must be
-    filled.
+    A field that a template tests with `{% if field %}`, or gives a `default`, may be empty or missing; every other one
+    that it uses must be filled.
 
     Args:
         messages (`Sequence[Mapping[str, str]]`): `{"role", "content"}`; the last one ends where the judge's answer
@@ -124,26 +136,26 @@ class PromptTemplate:
                 row=row,
                 fix=f"The item has: {', '.join(sorted(map(str, fields))) or 'no fields'}.",
             ) from None
-        except (ArithmeticError, TypeError, ValueError, RecursionError, jinja2.TemplateNotFound) as error:
-            raise JudgmentDataError(
-                f"the prompt template fails on the item ({error})", source=source, row=row
-            ) from None
         except jinja2.exceptions.SecurityError as error:
             raise JudgmentDataError(
                 f"the prompt template does something unsafe ({error})", source=source, row=row
+            ) from None
+        except _TEMPLATE_FAILURES as error:
+            raise JudgmentDataError(
+                f"the prompt template fails on the item ({type(error).__name__}: {error})", source=source, row=row
             ) from None
 
 
 def is_empty(value: Any) -> bool:
     """Whether a field holds nothing: None, an empty or blank text, NaN."""
     if isinstance(value, float):
-        return not math.isfinite(value)
+        return math.isnan(value)
     return value is None or (isinstance(value, str) and not value.strip())
 
 
 def _tested_names(tree: jinja2.nodes.Template) -> set[str]:
-    """Names whose presence is the condition of an `if` (`x`, `not x`, `x and y`, `x is defined`); a comparison of a
-    field's value is no such test.
+    """Names whose presence is the condition of an `if` (`x`, `not x`, `x and y`, `x is defined`) or that have a
+    default; a comparison of a field's value is no such test.
     """
 
     def names(node: jinja2.nodes.Node) -> set[str]:
@@ -155,6 +167,12 @@ def _tested_names(tree: jinja2.nodes.Template) -> set[str]:
             return names(node.left) | names(node.right)
         return set()
 
-    conditions = [node.test for node in tree.find_all(jinja2.nodes.If)]
-    conditions += [node.test for node in tree.find_all(jinja2.nodes.CondExpr)]
-    return {name for condition in conditions for name in names(condition)}
+    found: set[str] = set()
+    for choice in tree.find_all(jinja2.nodes.If):
+        found |= names(choice.test)
+    for expression in tree.find_all(jinja2.nodes.CondExpr):
+        found |= names(expression.test)
+    for filtered in tree.find_all(jinja2.nodes.Filter):
+        if filtered.name in ("default", "d") and filtered.node is not None:
+            found |= names(filtered.node)
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -11,6 +12,9 @@ from distjudge_trl.data.splits import stable_key
 from distjudge_trl.errors import JudgmentDataError
 from distjudge_trl.labels import LabelSpace
 
+
+# 3, 3.0, -1.00: the same whole number in the spellings of integers, floats and spreadsheets.
+_WHOLE_NUMBER = re.compile(r"([+-]?[0-9]+)(?:\.0*)?")
 
 MajorityRule = Literal["first", "random", "exclude"]
 
@@ -32,36 +36,32 @@ def votes_to_counts(
         source, row, field (*optional*): named in errors.
 
     Returns:
-        `list[int]`: K counts.
+        `list[int]`: K counts, all 0 without votes.
 
     Raises:
-        [`JudgmentDataError`]: no votes, an unknown label, a count that is negative, NaN or not whole.
+        [`JudgmentDataError`]: an unknown label, a count that is negative, NaN or not whole.
     """
     counts = [0] * len(label_space)
     items = votes.items() if isinstance(votes, Mapping) else ((vote, 1) for vote in votes)
     for answer, count in items:
         index = _index_of(answer, label_space, source, row, field)
         counts[index] += _whole_count(count, answer, source, row, field)
-    if not sum(counts):
-        raise JudgmentDataError(
-            "no votes",
-            source=source,
-            row=row,
-            field=field,
-            fix="Every item needs at least one annotator; --min_annotators 1 leaves such items out.",
-        )
     return counts
 
 
 def _index_of(answer: Any, label_space: LabelSpace, source: str | None, row: int | str | None, field: str) -> int:
+    if isinstance(answer, bool):
+        # Python takes true for 1; a label called 1 does not mean it.
+        answer = str(answer).lower()
     try:
         return label_space.index(answer)
     except KeyError as error:
-        try:
-            number = float(answer)
-            return label_space.index(str(int(number)) if number == int(number) else str(number))
-        except (KeyError, TypeError, ValueError, OverflowError):
-            pass
+        number = _WHOLE_NUMBER.fullmatch(str(answer).strip())
+        if number is not None:
+            try:
+                return label_space.index(str(int(number[1])))
+            except KeyError:
+                pass
         raise JudgmentDataError(
             str(error.args[0]),
             source=source,

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from distjudge_trl.data.files import find_files, read_rows
 from distjudge_trl.errors import JudgmentDataError, UserInputError
 from distjudge_trl.judges.base import Judge
 
@@ -16,38 +17,17 @@ OUTPUT_FIELD = "label_distribution"
 
 
 def read_items(path: str | Path) -> list[dict[str, Any]]:
-    """Objects of a JSONL file, one a line; blank lines are allowed at the end only.
+    """Rows of a file: JSON lines, or any other format of [`~distjudge_trl.data.files.find_files`].
 
     Raises:
         [`UserInputError`]: the file cannot be read or holds nothing.
-        [`JudgmentDataError`]: a line that is no UTF-8, no JSON, or no object; the message names the line.
+        [`JudgmentDataError`]: a broken row; the message names file, row and field.
     """
-    source = str(path)
-    try:
-        content = Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf")
-    except OSError as error:
-        raise UserInputError(f"{source}: cannot be read ({error.strerror}).") from None
-    items = []
-    lines = content.rstrip(b"\n\r \t").split(b"\n") if content.strip() else []
-    for number, line in enumerate(lines, start=1):
-        try:
-            item = json.loads(line.decode("utf-8"))
-        except UnicodeDecodeError:
-            raise JudgmentDataError("is not UTF-8", source=source, row=number, fix="Save the file as UTF-8.") from None
-        except json.JSONDecodeError as error:
-            raise JudgmentDataError(
-                f"is no valid JSON ({error.msg} at character {error.pos + 1})",
-                source=source,
-                row=number,
-                fix="Every line holds one JSON object.",
-            ) from None
-        except (RecursionError, ValueError) as error:
-            raise JudgmentDataError(f"cannot be read ({error})", source=source, row=number) from None
-        if not isinstance(item, dict):
-            raise JudgmentDataError(f"is a JSON {type(item).__name__}, not an object", source=source, row=number)
-        items.append(item)
+    if Path(path).is_dir():
+        raise UserInputError(f"{path}: is a folder; name the file to judge.")
+    items = [row for file in find_files(path, ("*",)) for _, row in read_rows(file)]
     if not items:
-        raise UserInputError(f"{source}: holds no items.")
+        raise UserInputError(f"{path}: holds no items.")
     return items
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ from distjudge_trl.batching import (
     render_prompt,
 )
 from distjudge_trl.data.template import PromptTemplate
-from distjudge_trl.errors import UserInputError
+from distjudge_trl.errors import UserInputError, first_line
 from distjudge_trl.judge_file import JUDGE_FILE_NAME, JudgeFile
 from distjudge_trl.judges.base import Judge, Judgments
 from distjudge_trl.labels import LabelSpace
@@ -53,10 +53,10 @@ class LocalJudge(Judge):
             reads as it was evaluated.
         top_k (`int`, *optional*): the paper's extraction from the k likeliest tokens; by default all label tokens
             count.
-        max_length (`int`, *optional*): longest prompt in tokens, by default the model's context. Longer finished
-            prompts are an error; see `truncation` for bare items.
-        truncation (`"middle"`, `"end"` or `"error"`, defaults to `"middle"`): what goes of the longest fields of a
-            bare item that is too long; a warning says how many were shortened.
+        max_length (`int`, *optional*): longest prompt in tokens. By default bare items are cut to what the judge was
+            trained with, and finished prompts may fill the model's context; longer ones are an error.
+        truncation (`"middle"`, `"end"` or `"error"`, *optional*): what goes of the longest fields of a bare item that
+            is too long; a warning says how many were shortened. By default as in training, else `"middle"`.
         share_prefixes (`bool`, defaults to `False`): compute common beginnings of a batch once.
         trust_remote_code (`bool`, defaults to `False`): allow the code of the model's repository. A judge that needs
             it says so in `judge.json`, but only the caller can allow it.
@@ -76,7 +76,7 @@ class LocalJudge(Judge):
         autocast: Literal["bfloat16", "float16", "none"] | None = None,
         top_k: int | None = None,
         max_length: int | None = None,
-        truncation: Truncation = "middle",
+        truncation: Truncation | None = None,
         share_prefixes: bool = False,
         trust_remote_code: bool = False,
     ) -> None:
@@ -105,9 +105,11 @@ class LocalJudge(Judge):
         self.autocast = self.judge_file.autocast if autocast is None else autocast
         self.top_k = top_k
         self.max_length = max_length if max_length is not None else context_length(self.model)
+        limits = [length for length in (max_length or self.judge_file.max_length, self.max_length) if length]
         self._fitter = None
-        if self.max_length is not None:
-            self._fitter = PromptFitter(self.tokenizer, self.max_length, truncation)
+        if limits:
+            cut = truncation or cast(Truncation, self.judge_file.truncation or "middle")
+            self._fitter = PromptFitter(self.tokenizer, min(limits), cut)
         self.label_space = label_space.copy() if label_space is not None else self.judge_file.make_label_space()
         self._bound = False
         pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id
@@ -181,8 +183,7 @@ def _load(
         tokenizer = AutoTokenizer.from_pretrained(source)
         model, info = AutoModelForCausalLM.from_pretrained(weights, output_loading_info=True, **kwargs)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        first_line = str(error).strip().splitlines()[0]
-        raise UserInputError(f"The model {weights!r} cannot be loaded: {first_line}") from error
+        raise UserInputError(f"The model {weights!r} cannot be loaded: {first_line(error)}") from error
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise UserInputError(f"The model {weights!r} lacks {len(missing)} weights, {missing[0]!r} among them.")

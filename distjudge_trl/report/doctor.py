@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +20,11 @@ from distjudge_trl.atomic import replacing
 from distjudge_trl.batching import encode_prompts, render_prompt
 from distjudge_trl.data import fingerprint, split_records
 from distjudge_trl.data.splits import stable_key
-from distjudge_trl.errors import UserInputError
+from distjudge_trl.errors import UserInputError, first_line
 from distjudge_trl.evaluation import noise_floor
 from distjudge_trl.evaluation.agreement import krippendorff_alpha, normalized_entropy, pairwise_agreement
 from distjudge_trl.provenance import library_versions
-from distjudge_trl.tasks import JudgmentTask, LoadReport
+from distjudge_trl.tasks import Item, JudgmentTask, LoadReport
 
 
 if TYPE_CHECKING:
@@ -41,14 +42,14 @@ def make_console() -> Console:
 
 
 @dataclass(frozen=True)
-class RecordStatistics:
-    """Figures of a set of records.
+class ItemStatistics:
+    """Figures of a set of items, each counted once, in whatever forms it is asked.
 
-    `label_votes` `(K,)` votes per label; `majority` `(K,)` records whose reference it is; `entropy` `(10,)` records
-    per tenth of the normalised entropy; `annotators` minimum, median and maximum per record; `noise_floor` in nats.
+    `label_votes` `(K,)` votes per label; `majority` `(K,)` items whose reference it is; `entropy` `(10,)` items per
+    tenth of the normalised entropy; `annotators` minimum, median and maximum per item; `noise_floor` in nats.
     """
 
-    num_records: int
+    num_items: int
     num_groups: int
     annotators: tuple[int, float, int]
     label_votes: np.ndarray
@@ -61,25 +62,23 @@ class RecordStatistics:
     noise_floor: float
 
 
-def record_statistics(records: Dataset, task: JudgmentTask) -> RecordStatistics:
-    """Statistics of validated records (a few seconds for 10,000)."""
-    p = np.asarray(records.with_format("numpy")["label_distribution"][:], dtype=float)
-    n = np.asarray(records.with_format("numpy")["num_annotators"][:])
-    counts = np.rint(p * n[:, None]).astype(int)
-    space = task.label_space()
-    references = Counter(space.index(completion[0]["content"]) for completion in records["completion"])
-    entropy = normalized_entropy(p)
-    return RecordStatistics(
-        num_records=len(records),
-        num_groups=len(set(records["group"])),
+def item_statistics(items: Sequence[Item], *, ordinal: bool) -> ItemStatistics:
+    """Statistics of drawn items (a few seconds for 10,000)."""
+    counts = np.array([item.counts for item in items])
+    n = counts.sum(-1)
+    entropy = normalized_entropy(counts / n[:, None])
+    references = Counter(item.reference for item in items)
+    return ItemStatistics(
+        num_items=len(items),
+        num_groups=len({item.group for item in items}),
         annotators=(int(n.min()), float(np.median(n)), int(n.max())),
         label_votes=counts.sum(0),
-        majority=np.array([references[k] for k in range(len(space))]),
+        majority=np.array([references[k] for k in range(counts.shape[-1])]),
         num_ties=int(((counts == counts.max(-1, keepdims=True)).sum(-1) > 1).sum()),
         entropy=np.histogram(entropy, bins=_ENTROPY_BINS, range=(0, 1))[0],
         mean_entropy=float(entropy.mean()),
         agreement=pairwise_agreement(counts),
-        alpha=krippendorff_alpha(counts, ordinal=task.ordinal),
+        alpha=krippendorff_alpha(counts, ordinal=ordinal),
         noise_floor=noise_floor(counts).value,
     )
 
@@ -94,12 +93,12 @@ def print_summary(console: Console, task: JudgmentTask, records: Dataset, report
     console.print(f"  fingerprint {fingerprint(records)}")
 
 
-def print_statistics(console: Console, task: JudgmentTask, records: Dataset) -> None:
-    """Labels, annotators, entropy, agreement, noise floor."""
-    stats = record_statistics(records, task)
+def print_statistics(console: Console, task: JudgmentTask, items: Sequence[Item]) -> None:
+    """Labels, annotators, entropy, agreement, noise floor; agreement for each part of a task by itself, too."""
+    stats = item_statistics(items, ordinal=task.ordinal)
     low, median, high = stats.annotators
     console.print(
-        f"\n{stats.num_records:,} records in {stats.num_groups:,} groups; annotators a record: {low} / {median:g} /"
+        f"\n{stats.num_items:,} items in {stats.num_groups:,} groups; annotators an item: {low} / {median:g} /"
         f" {high} (min / median / max)"
     )
     labels = _table(console, "label", "votes", "share of votes", "majority of", "")
@@ -107,8 +106,8 @@ def print_statistics(console: Console, task: JudgmentTask, records: Dataset) -> 
         share = votes / stats.label_votes.sum()
         labels.add_row(escape(label), f"{votes:,}", f"{100 * share:.1f} %", f"{majority:,}", _bar(console, share))
     console.print(labels)
-    console.print(f"Tied majorities: {stats.num_ties:,} ({100 * stats.num_ties / stats.num_records:.1f} %)")
-    entropy = _table(console, "entropy / log K", "records", "")
+    console.print(f"Tied majorities: {stats.num_ties:,} ({100 * stats.num_ties / stats.num_items:.1f} %)")
+    entropy = _table(console, "entropy / log K", "items", "")
     for i, count in enumerate(stats.entropy):
         entropy.add_row(
             f"{i / _ENTROPY_BINS:.1f} - {(i + 1) / _ENTROPY_BINS:.1f}",
@@ -118,16 +117,37 @@ def print_statistics(console: Console, task: JudgmentTask, records: Dataset) -> 
     console.print(entropy)
     kind = "ordinal" if task.ordinal else "nominal"
     console.print(f"Mean entropy / log K: {stats.mean_entropy:.3f}")
-    console.print(f"Two annotators of a record agree: {_number(stats.agreement)}")
+    console.print(f"Two annotators of an item agree: {_number(stats.agreement)}")
     console.print(f"Krippendorff's alpha ({kind}): {_number(stats.alpha)}")
     console.print(
         f"Noise floor: {stats.noise_floor:.3f} nats (the KL that the true distributions would score on these votes)"
     )
+    parts = sorted({item.part for item in items})
+    if len(parts) > 1:
+        table = _table(
+            console, "part", "items", "two agree", f"alpha ({kind})", "mean entropy / log K", "noise floor", ""
+        )
+        for part in parts:
+            own = item_statistics([item for item in items if item.part == part], ordinal=task.ordinal)
+            table.add_row(
+                escape(part),
+                f"{own.num_items:,}",
+                _number(own.agreement),
+                _number(own.alpha),
+                f"{own.mean_entropy:.3f}",
+                f"{own.noise_floor:.3f}",
+                "",
+            )
+        console.print(table)
 
 
 def print_splits(console: Console, records: Dataset, kind: Any, seed: int) -> None:
     """Sizes of the two sides, repeated prompts, groups that stand on both."""
-    train, test = split_records(records, kind, seed=seed)
+    try:
+        train, test = split_records(records, kind, seed=seed)
+    except UserInputError as error:
+        _finding(console, 1, f"\n{error}")
+        return
     prompts = {
         name: Counter(json.dumps(prompt) for prompt in side["prompt"])
         for name, side in (("train", train), ("test", test))
@@ -154,7 +174,7 @@ def print_model_view(
     tokenizer = load_tokenizer(model)
     prompts = records["prompt"][:]
     lengths = np.array([len(ids) for ids in encode_prompts(tokenizer, prompts)])
-    limit = max_length if max_length is not None else 1024
+    limit = max_length if max_length is not None else context_of(model)
     too_long = int((lengths > limit).sum())
     console.print(f"\nPrompts in tokens of {escape(model)}: ", end="")
     quantiles = np.quantile(lengths, [0, 0.5, 0.9, 0.99, 1]).round().astype(int)
@@ -162,7 +182,7 @@ def print_model_view(
     _finding(
         console,
         too_long,
-        f"Longer than --max_length {limit:,}, so they would be shortened: {too_long:,}"
+        f"Longer than {limit:,} tokens, so they would be shortened: {too_long:,}"
         f" ({100 * too_long / len(lengths):.1f} %)",
     )
     space = task.label_space().bind(tokenizer, render_prompt(tokenizer, prompts[0]))
@@ -207,6 +227,21 @@ def print_examples(console: Console, task: JudgmentTask, records: Dataset, count
         console.print(table)
 
 
+def check_output(path: str | Path, inputs: Sequence[str]) -> None:
+    """Raise [`UserInputError`] unless `path` is the name of a Parquet file that is none of the `inputs` (data files,
+    of which a part behind `!` is a member of an archive).
+    """
+    path = Path(path)
+    if path.suffix != ".parquet":
+        raise UserInputError(f"{path}: records are written as Parquet; name a file that ends in .parquet.")
+    if path.is_dir():
+        raise UserInputError(f"{path}: is a folder; name the file to write.")
+    for name in inputs:
+        source = Path(name if Path(name).exists() else name.split("!")[0])
+        if path.exists() and source.exists() and path.samefile(source):
+            raise UserInputError(f"{path}: is the input; name another file to write.")
+
+
 def write_records(path: str | Path, records: Dataset, task: JudgmentTask, report: LoadReport) -> None:
     """Write records as Parquet, whole or not at all. The file's metadata `distjudge_trl` holds task, labels,
     fingerprint, report and versions as JSON.
@@ -241,9 +276,20 @@ def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
     try:
         return AutoTokenizer.from_pretrained(resolve_model(model))
     except (OSError, ValueError) as error:
-        raise UserInputError(
-            f"The tokenizer of {model!r} cannot be loaded: {str(error).strip().splitlines()[0]}"
-        ) from error
+        raise UserInputError(f"The tokenizer of {model!r} cannot be loaded: {first_line(error)}") from error
+
+
+def context_of(model: str) -> int:
+    """How many tokens a model reads, if its config says so, else 1,024, the trainer's default `max_length`."""
+    from transformers import AutoConfig
+
+    from distjudge_trl.models import resolve_model
+
+    try:
+        config = AutoConfig.from_pretrained(resolve_model(model))
+    except (OSError, ValueError):
+        return 1024
+    return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 1024)
 
 
 def _table(console: Console, *columns: str) -> Table:
@@ -264,7 +310,7 @@ def _finding(console: Console, count: int, text: str) -> None:
 
 
 def _number(value: float | None) -> str:
-    return f"{value:.3f}" if value is not None else "undefined (no item has two annotators)"
+    return f"{value:.3f}" if value is not None else "undefined"
 
 
 def _short(text: str, length: int = 60) -> str:

@@ -70,16 +70,18 @@ class TaskOptions:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UserInputError(f"--{name} must be at least {least}, got {value}.")
-        if self.max_annotators is not None and self.max_annotators < self.min_annotators:
-            raise UserInputError(
-                f"--max_annotators {self.max_annotators} draws fewer than --min_annotators {self.min_annotators} asks"
-                " for."
-            )
 
 
 class Item(NamedTuple):
-    """One thing that people judged: `counts` `(K,)` are votes per label, `fields` what the prompt template may use,
-    `source` and `row` where it was read.
+    """One thing that people judged.
+
+    Args:
+        id, group (`str`): become the record's.
+        fields (`Mapping[str, Any]`): what the prompt template may use.
+        counts (`list[int]` of length K): votes per label.
+        source (`str`), row (`int` or `str`): where it was read, for errors.
+        part (`str`): which of several questions about the same thing (SummEval's dimension); statistics are per part.
+        reference (`int`, *optional*): index of the reference label, once it is chosen.
     """
 
     id: str
@@ -88,6 +90,21 @@ class Item(NamedTuple):
     counts: list[int]
     source: str
     row: int | str
+    part: str = ""
+    reference: int | None = None
+
+
+def text_of(row: Mapping[str, Any], field: str, source: str, number: int, *, blank: bool = False) -> str:
+    """A row's text field, stripped.
+
+    Raises:
+        [`JudgmentDataError`]: it is no text, or blank (unless `blank` allows that).
+    """
+    value = row.get(field)
+    if not isinstance(value, str) or not (blank or value.strip()):
+        what = "a text" if blank else "a non-empty text"
+        raise JudgmentDataError(f"must be {what}, got {value!r}", source=source, row=number, field=field)
+    return value.strip()
 
 
 @dataclass
@@ -118,12 +135,12 @@ class LoadReport:
 
 
 class Source(NamedTuple):
-    """What a task reads from: its files, the options, and the report to write remarks to."""
+    """What a task reads from: its files, the options, the report to write remarks to, and the path that was given."""
 
     files: list[DataFile]
     options: Any
     report: LoadReport
-    root: Path
+    path: Path | None
 
     def rows(
         self, required: Iterable[str] = (), *, delimiter: str | None = None
@@ -174,11 +191,12 @@ class JudgmentTask:
         find (`Callable[[Path | None], list[DataFile]]`, *optional*): replaces the search by pattern and the download.
         expand (`Callable[[Item, TaskOptions], Iterator[Item]]`, *optional*): the forms in which an item is asked,
             after
-            its votes were drawn (both orders of a pair).
+            its votes were drawn and its reference chosen (both orders of a pair).
         synonyms (`Mapping[str, Sequence[str]]`, *optional*): further spellings of labels.
         ordinal (`bool`): whether the labels' order means something.
         size (`str`): for `distjudge-trl tasks`.
         options (`type[TaskOptions]`): what can be chosen when records are built.
+        optional_fields (`frozenset[str]`): fields that a template may test although no item of a source has them.
     """
 
     name: str
@@ -194,6 +212,7 @@ class JudgmentTask:
     ordinal: bool = False
     size: str = ""
     options: type[TaskOptions] = TaskOptions
+    optional_fields: frozenset[str] = frozenset()
 
     def label_space(self) -> LabelSpace:
         """A fresh, unbound label space of this task."""
@@ -223,16 +242,77 @@ class JudgmentTask:
             [`UserInputError`]: no such file, no network, options out of range.
         """
         options = options if options is not None else self.options()
-        options.check()
         report = report if report is not None else LoadReport()
-        files = self._find(Path(data_path) if data_path is not None else None)
+        items = self.draw(self.items(data_path, options, report=report), options, report=report)
+        return self.records(items, options, template=template, fitter=fitter, report=report)
+
+    # The steps of `load`. Each is a stream; who needs items twice makes a list of them.
+
+    def items(self, data_path: str | Path | None, options: TaskOptions, *, report: LoadReport) -> Iterator[Item]:
+        """Items with all their votes: those with enough annotators, at most `max_items` of them."""
+        options.check()
+        path = Path(data_path) if data_path is not None else None
+        files = self._find(path)
         report.files = [file.name for file in files]
-        source = Source(files, options, report, Path(data_path) if data_path is not None else Path())
+        kept = self._checked(Source(files, options, report, path))
+        limit = options.max_items
+        if limit is None:
+            yield from kept
+            return
+        items = list(kept)
+        order = sorted(range(len(items)), key=lambda i: stable_key(options.draw_seed, items[i].id))
+        if len(items) > limit:
+            report.excluded[f"not among the {limit:,} drawn"] += len(items) - limit
+        for i in sorted(order[:limit]):
+            yield items[i]
+
+    def draw(self, items: Iterable[Item], options: TaskOptions, *, report: LoadReport) -> Iterator[Item]:
+        """Items with at most `max_annotators` of their votes and a reference label (eq. 3); those that the rule for
+        tied majorities leaves out are counted.
+        """
+        limit = options.max_annotators
+        for item in items:
+            counts = item.counts
+            if limit is not None and sum(counts) > limit:
+                counts = draw_votes(counts, limit, item_id=item.id, seed=options.draw_seed)
+                report.notes[f"items of which {limit} annotators were drawn"] += 1
+            reference = majority_label(counts, options.majority_ties, item_id=item.id, seed=options.draw_seed)
+            if reference is None:
+                report.excluded["tied majority"] += 1
+            else:
+                yield item._replace(counts=counts, reference=reference)
+
+    def records(
+        self,
+        items: Iterable[Item],
+        options: TaskOptions,
+        *,
+        template: PromptTemplate | None = None,
+        fitter: PromptFitter | None = None,
+        report: LoadReport,
+    ) -> Dataset:
+        """Validated records of drawn items, in every form in which they are asked."""
+        template = template or self.template
         already_shortened = fitter.num_shortened if fitter is not None else 0
-        records = self._records(source, template or self.template, fitter)
-        name = files[0].name if len(files) == 1 else str(data_path or self.name)
+        name = report.files[0] if len(report.files) == 1 else self.name
+        seen: set[str] = set()
+
+        def records() -> Iterator[dict[str, Any]]:
+            for item in items:
+                seen.update(name for name in template.optional_fields if name in item.fields)
+                for form in self.expand(item, options) if self.expand is not None else (item,):
+                    yield make_record(
+                        id=form.id,
+                        group=form.group,
+                        prompt=self._prompt(form, template, fitter),
+                        counts=form.counts,
+                        label_space=space,
+                        reference=form.reference,
+                    )
+
+        space = self.label_space()
         try:
-            dataset = build_dataset(records, self.label_space(), source=name)
+            dataset = build_dataset(records(), space, source=name)
         except NoRecordsError:
             if report.num_read:
                 raise UserInputError(
@@ -240,6 +320,12 @@ class JudgmentTask:
                     " options."
                 ) from None
             raise
+        unknown = template.optional_fields - seen - self.optional_fields
+        if unknown:
+            raise UserInputError(
+                f"{name}: the prompt template tests the field {min(unknown)!r}, which no item has. Correct the name,"
+                " or take it out."
+            )
         report.num_records = len(dataset)
         if fitter is not None and fitter.num_shortened > already_shortened:
             count = fitter.num_shortened - already_shortened
@@ -253,48 +339,23 @@ class JudgmentTask:
             return find_files(data_path, self.file_patterns)
         return [file for remote in self.remote_files for file in find_files(download(remote), self.file_patterns)]
 
-    def _records(
-        self, source: Source, template: PromptTemplate, fitter: PromptFitter | None
-    ) -> Iterator[dict[str, Any]]:
-        options, space = source.options, self.label_space()
-        for kept in self._kept_items(source):
-            for item in self.expand(kept, options) if self.expand is not None else (kept,):
-                reference = majority_label(item.counts, options.majority_ties, item_id=item.id, seed=options.draw_seed)
-                if reference is None:
-                    source.report.excluded["tied majority"] += 1
-                    continue
-                prompt = (
-                    fitter.fit(template, item.fields, source=item.source, row=item.row)
-                    if fitter is not None
-                    else template.render(item.fields, source=item.source, row=item.row)
-                )
-                yield make_record(
-                    id=item.id,
-                    group=item.group,
-                    prompt=prompt,
-                    counts=item.counts,
-                    label_space=space,
-                    reference=reference,
-                )
-
-    def _kept_items(self, source: Source) -> Iterator[Item]:
-        """Items with the votes that the options ask for, at most `max_items` of them."""
-        limit = source.options.max_items
-        if limit is None:
-            yield from self._checked_items(source)
-            return
-        items = list(self._checked_items(source))
-        order = sorted(range(len(items)), key=lambda i: stable_key(source.options.draw_seed, items[i].id))
-        if len(items) > limit:
-            source.report.excluded[f"not among the {limit:,} drawn"] += len(items) - limit
-        for i in sorted(order[:limit]):
-            yield items[i]
-
-    def _checked_items(self, source: Source) -> Iterator[Item]:
+    def _checked(self, source: Source) -> Iterator[Item]:
         options, report = source.options, source.report
         seen: set[str] = set()
         for item in self.read_items(source):
             report.num_read += 1
+            votes = sum(item.counts)
+            if votes < options.min_annotators:
+                report.excluded[f"fewer than {options.min_annotators} annotators"] += 1
+                continue
+            if not votes:
+                raise JudgmentDataError(
+                    "no votes",
+                    source=item.source,
+                    row=item.row,
+                    field="votes",
+                    fix="Every item needs at least one annotator; --min_annotators 1 leaves such items out.",
+                )
             if item.id in seen:
                 raise JudgmentDataError(
                     f"the id {item.id!r} occurs twice",
@@ -304,20 +365,10 @@ class JudgmentTask:
                     fix="Ids must be unique in a task: remove one of the rows, or number them.",
                 )
             seen.add(item.id)
-            votes = sum(item.counts)
-            if votes < options.min_annotators:
-                report.excluded[f"fewer than {options.min_annotators} annotators"] += 1
-            elif not votes:
-                raise JudgmentDataError(
-                    "no votes",
-                    source=item.source,
-                    row=item.row,
-                    field="votes",
-                    fix="Every item needs at least one annotator; --min_annotators 1 leaves such items out.",
-                )
-            elif options.max_annotators is not None and votes > options.max_annotators:
-                report.notes[f"items of which {options.max_annotators} annotators were drawn"] += 1
-                drawn = draw_votes(item.counts, options.max_annotators, item_id=item.id, seed=options.draw_seed)
-                yield item._replace(counts=drawn)
-            else:
-                yield item
+            yield item
+
+    @staticmethod
+    def _prompt(item: Item, template: PromptTemplate, fitter: PromptFitter | None) -> list[dict[str, str]]:
+        if fitter is not None:
+            return fitter.fit(template, item.fields, source=item.source, row=item.row)
+        return template.render(item.fields, source=item.source, row=item.row)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,7 @@ from pydantic import (
 from distjudge_trl.data.files import DataFile, find_files
 from distjudge_trl.data.template import PromptTemplate, is_empty
 from distjudge_trl.data.votes import votes_to_counts
-from distjudge_trl.errors import JudgmentDataError, UserInputError
+from distjudge_trl.errors import JudgmentDataError, UserInputError, first_line
 from distjudge_trl.labels import LabelSpace
 from distjudge_trl.tasks.base import Item, JudgmentTask, Source, TaskOptions
 
@@ -189,6 +190,11 @@ def load_task(path: Path) -> JudgmentTask:
         space = LabelSpace(file.labels, file.synonyms)
     except UserInputError as error:
         raise UserInputError(f"{path}: {error}") from None
+    shown = template.fields & file.votes.columns()
+    if shown:
+        raise UserInputError(
+            f"{path}: the prompt shows {min(shown)!r}, a column of votes: the judge must not see them."
+        )
     if file.votes.label_columns is not None:
         for label in file.votes.label_columns:
             try:
@@ -209,12 +215,23 @@ def load_task(path: Path) -> JudgmentTask:
     )
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """PyYAML takes the last of two equal keys without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for i, key in enumerate(keys):
+            if key in keys[:i]:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} occurs twice", node.start_mark)
+        return super().construct_mapping(node, deep=deep)
+
+
 def _read_yaml(path: Path) -> Any:
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        return yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_UniqueKeys)
     except OSError as error:
         raise UserInputError(f"{path}: cannot be read ({error.strerror}).") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, TypeError, RecursionError) as error:
         raise UserInputError(f"{path}: is no valid YAML ({' '.join(str(error).split())}).") from None
 
 
@@ -262,7 +279,7 @@ def _find(file: TaskFile, folder: Path, data_path: Path | None) -> list[DataFile
         return find_files(data_path, patterns)
     if isinstance(source, HubSource):
         # Rows come from the hub's own library; the "file" only carries the name.
-        return [DataFile(f"hub:{source.hub}", "hub", 0, lambda: None)]
+        return [DataFile(f"hub:{source.hub}", source.hub, "hub", lambda: None)]
     return find_files(folder / source.path, patterns)
 
 
@@ -274,10 +291,9 @@ def _hub_rows(source: HubSource) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
         dataset = load_dataset(source.hub, source.config, split=source.split, revision=source.revision)
     except (OSError, ValueError, DatasetsError, HfHubHTTPError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise UserInputError(
-            f"The data set {source.hub!r} cannot be loaded: {reason} Check name, config and split; without network"
-            " pass --data_path with a copy of its files."
+            f"The data set {source.hub!r} cannot be loaded: {first_line(error)} Check name, config and split; without"
+            " network pass --data_path with a copy of its files."
         ) from None
     yield from enumerate(dataset, start=1)
 
@@ -297,19 +313,10 @@ def _read_items(file: TaskFile, shown: frozenset[str], source: Source) -> Iterat
     if file.votes.rows is not None:
         yield from _grouped_rows(file, shown, source, space)
         return
-    several = len(source.files) > 1
+    prefix = os.path.commonprefix([data_file.name for data_file in source.files])
     for name, number, row in _rows(file, source):
-        votes = _votes_of_row(file, row, name, number)
-        counts = votes_to_counts(votes, space, source=name, row=number, field=_vote_field(file)) if votes else None
-        default_id = f"{Path(name).name}:{number}" if several else str(number)
-        yield _item(file, row, counts or [0] * len(space), name, number, default_id)
-
-
-def _vote_field(file: TaskFile) -> str:
-    votes = file.votes
-    return (
-        votes.list_column or votes.counts or ", ".join(votes.annotator_columns or (votes.label_columns or {}).values())
-    )
+        default_id = f"{name[len(prefix) :]}:{number}" if len(source.files) > 1 else str(number)
+        yield _item(file, row, _counts_of_row(file, space, row, name, number), name, number, default_id)
 
 
 def _item(
@@ -325,12 +332,13 @@ def _item(
 def _named(columns: tuple[str, ...], row: Mapping[str, Any], name: str, number: int) -> str:
     """Text of a column, or of several together, of which some may be empty."""
     cells = [_cell(column, row, name, number) for column in columns]
-    filled = [str(cell) for cell in cells if not is_empty(cell)]
-    if not filled:
+    texts = ["" if is_empty(cell) else str(cell) for cell in cells]
+    if not any(texts):
         raise JudgmentDataError(
             f"is {cells[0]!r}", source=name, row=number, field=", ".join(columns), fix="Fill it in."
         )
-    return filled[0] if len(columns) == 1 else " / ".join(filled)
+    # Empty parts stay, so that (x, nothing) and (nothing, x) are two names.
+    return " / ".join(texts)
 
 
 def _cell(column: str, row: Mapping[str, Any], name: str, number: int) -> Any:
@@ -345,36 +353,49 @@ def _is_missing(file: TaskFile, value: Any) -> bool:
     return is_empty(value) or (isinstance(value, str) and value.strip() in file.missing)
 
 
-def _votes_of_row(file: TaskFile, row: Mapping[str, Any], name: str, number: int) -> list[Any] | dict[Any, Any]:
-    """Answers, or answer to count, without the missing ones."""
+def _counts_of_row(file: TaskFile, space: LabelSpace, row: Mapping[str, Any], name: str, number: int) -> list[int]:
+    """Votes per label of a row that holds all of its item's votes; missing ones count nothing."""
     votes = file.votes
+
+    def count(answers: list[Any] | dict[Any, Any], column: str) -> list[int]:
+        return votes_to_counts(answers, space, source=name, row=number, field=column)
+
     if votes.annotator_columns is not None:
-        cells = [_cell(column, row, name, number) for column in votes.annotator_columns]
-        return [cell for cell in cells if not _is_missing(file, cell)]
-    if votes.label_columns is not None:
-        cells_by_label = {label: _cell(column, row, name, number) for label, column in votes.label_columns.items()}
-        return {
-            label: _number(cell, votes.label_columns[label], name, number)
-            for label, cell in cells_by_label.items()
-            if not _is_missing(file, cell)
-        }
-    if votes.counts is not None:
-        value = _structure(_cell(votes.counts, row, name, number))
-        if isinstance(value, Mapping):
-            # Parquet and the hub fill the labels that nobody chose with null.
-            return {label: count for label, count in value.items() if count is not None}
-        if _is_missing(file, value):
-            return {}
-        raise JudgmentDataError(
-            f"must be a mapping of labels to counts, got {value!r}", source=name, row=number, field=votes.counts
-        )
-    assert votes.list_column is not None
-    value = _structure(_cell(votes.list_column, row, name, number))
-    if isinstance(value, str):
-        value = [part.strip() for part in value.split(votes.separator)]
-    elif not isinstance(value, list):
-        value = [] if _is_missing(file, value) else [value]
-    return [vote for vote in value if not _is_missing(file, vote)]
+        parts = [
+            count([cell], column)
+            for column in votes.annotator_columns
+            if not _is_missing(file, cell := _cell(column, row, name, number))
+        ]
+    elif votes.label_columns is not None:
+        parts = [
+            count({label: _number(cell, column, name, number)}, column)
+            for label, column in votes.label_columns.items()
+            if not _is_missing(file, cell := _cell(column, row, name, number))
+        ]
+    elif votes.counts is not None:
+        parts = [
+            count(_mapping(file, _cell(votes.counts, row, name, number), votes.counts, name, number), votes.counts)
+        ]
+    else:
+        assert votes.list_column is not None
+        value = _structure(_cell(votes.list_column, row, name, number))
+        if isinstance(value, str):
+            value = [part.strip() for part in value.split(votes.separator)]
+        answers = value if isinstance(value, list) else [value]
+        parts = [count([answer for answer in answers if not _is_missing(file, answer)], votes.list_column)]
+    return [sum(column) for column in zip([0] * len(space), *parts, strict=True)]
+
+
+def _mapping(file: TaskFile, cell: Any, column: str, name: str, number: int) -> dict[Any, Any]:
+    value = _structure(cell)
+    if isinstance(value, Mapping):
+        # Parquet and the hub fill the labels that nobody chose with null.
+        return {label: count for label, count in value.items() if count is not None}
+    if _is_missing(file, value):
+        return {}
+    raise JudgmentDataError(
+        f"must be a mapping of labels to counts, got {value!r}", source=name, row=number, field=column
+    )
 
 
 def _structure(value: Any) -> Any:
@@ -383,7 +404,7 @@ def _structure(value: Any) -> Any:
         for parse in (json.loads, ast.literal_eval):
             try:
                 return parse(value)
-            except (ValueError, SyntaxError, RecursionError, MemoryError):
+            except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
                 continue
     return value
 
@@ -434,7 +455,8 @@ def _grouped_rows(file: TaskFile, shown: frozenset[str], source: Source, space: 
 def _check_same(item: Item, row: Mapping[str, Any], columns: Iterable[str], name: str, number: int) -> None:
     """Rows of one item must agree in what the prompt shows and in the group; annotators' own columns may differ."""
     for column in columns:
-        if column in item.fields and row.get(column) != item.fields[column]:
+        here, there = row.get(column), item.fields.get(column)
+        if here != there and not (is_empty(here) and is_empty(there)):
             raise JudgmentDataError(
                 f"differs from row {item.row} of the same item {item.id!r}",
                 source=name,

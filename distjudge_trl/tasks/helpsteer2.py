@@ -19,7 +19,7 @@ from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.data.votes import votes_to_counts
 from distjudge_trl.errors import JudgmentDataError
 from distjudge_trl.labels import LabelSpace
-from distjudge_trl.tasks.base import Item, JudgmentTask, Source, TaskOptions
+from distjudge_trl.tasks.base import Item, JudgmentTask, Source, TaskOptions, text_of
 from distjudge_trl.tasks.mtbench import EMPTY_ANSWER, SYNONYMS, PairOptions, orders
 from distjudge_trl.tasks.mtbench import LABELS as PAIR_LABELS
 
@@ -98,17 +98,23 @@ def _key(*texts: str) -> str:
     return hashlib.sha256("\x00".join(texts).encode()).hexdigest()[:16]
 
 
-def _text(row: dict[str, Any], name: str, source: str, number: int) -> str:
-    if not isinstance(row[name], str):
-        raise JudgmentDataError(f"must be a text, got {row[name]!r}", source=source, row=number, field=name)
-    return row[name].strip() or EMPTY_ANSWER
+def _shown(row: dict[str, Any], field_name: str, source: str, number: int) -> str:
+    return text_of(row, field_name, source, number, blank=True) or EMPTY_ANSWER
+
+
+def _numbered(key: str, seen: dict[str, int]) -> str:
+    """`key`, or `key#2` where the publishers list the same texts again: other people's votes on them, kept apart."""
+    seen[key] = seen.get(key, 0) + 1
+    return key if seen[key] == 1 else f"{key}#{seen[key]}"
 
 
 def read_ratings(source: Source) -> Iterator[Item]:
     """Five items a row, one an attribute."""
     space = LabelSpace(RATINGS, ordinal=True)
+    seen: dict[str, int] = {}
     for name, number, row in source.rows(("prompt", "response", *ATTRIBUTES)):
-        prompt, response = _text(row, "prompt", name, number), _text(row, "response", name, number)
+        prompt, response = (_shown(row, field, name, number) for field in ("prompt", "response"))
+        key = _numbered(_key(prompt, response), seen)
         for attribute in ATTRIBUTES:
             ratings = row[attribute]
             if not isinstance(ratings, list):
@@ -120,7 +126,7 @@ def read_ratings(source: Source) -> Iterator[Item]:
                     fix="That is disagreements.jsonl.gz; train.jsonl.gz and validation.jsonl.gz have means only.",
                 )
             yield Item(
-                id=f"{_key(prompt, response)}/{attribute}",
+                id=f"{key}/{attribute}",
                 group=_key(prompt),
                 fields={"attribute": attribute, "prompt_text": _readable(prompt), "response": response},
                 counts=(
@@ -138,9 +144,9 @@ def read_preferences(source: Source) -> Iterator[Item]:
     field_name = (
         "all_preferences_unprocessed" if source.options.preferences == "all" else "three_most_similar_preferences"
     )
+    seen: dict[str, int] = {}
     for name, number, row in source.rows(("prompt", "response_1", "response_2", field_name)):
-        prompt = _text(row, "prompt", name, number)
-        first, second = _text(row, "response_1", name, number), _text(row, "response_2", name, number)
+        prompt, first, second = (_shown(row, field, name, number) for field in ("prompt", "response_1", "response_2"))
         counts = [0, 0, 0]
         for entry in _preferences(row[field_name], field_name, name, number):
             strength = entry.get("strength")
@@ -158,7 +164,7 @@ def read_preferences(source: Source) -> Iterator[Item]:
                 continue
             counts[0 if strength < -1 else 1 if strength > 1 else 2] += 1
         yield Item(
-            id=_key(prompt, first, second),
+            id=_numbered(_key(prompt, first, second), seen),
             group=_key(prompt),
             fields={"prompt_text": _readable(prompt), "response_a": first, "response_b": second},
             counts=counts,
@@ -172,7 +178,7 @@ def _preferences(value: Any, field_name: str, source: str, row: int) -> list[dic
     if isinstance(value, str):
         try:
             value = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             pass
     if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
         raise JudgmentDataError("must be a list of objects with `strength`", source=source, row=row, field=field_name)
@@ -187,7 +193,7 @@ RATINGS_TASK = JudgmentTask(
     labels=RATINGS,
     template=RATING_TEMPLATE,
     read_items=read_ratings,
-    file_patterns=("*disagreements*.jsonl",),
+    file_patterns=("*disagreements*",),
     remote_files=(
         RemoteFile(
             "helpsteer2_disagreements.jsonl.gz",
@@ -209,7 +215,7 @@ PREFERENCE_TASK = JudgmentTask(
     template=PREFERENCE_TEMPLATE,
     read_items=read_preferences,
     expand=orders,
-    file_patterns=("*preference*.jsonl",),
+    file_patterns=("*preference*",),
     remote_files=(
         RemoteFile(
             "helpsteer2_preference.jsonl.gz",

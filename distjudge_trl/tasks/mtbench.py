@@ -19,6 +19,8 @@ from distjudge_trl.tasks.base import Item, JudgmentTask, Source, TaskOptions
 
 LABELS = ("A", "B", "tie")
 SYNONYMS = {"tie": ("draw", "equal")}
+# What the id of a pair in swapped order ends with.
+SWAPPED = "/swapped"
 # Stands for an answer without text, of which the data has a few: the other one is to be compared with something.
 EMPTY_ANSWER = "(no answer)"
 
@@ -77,7 +79,9 @@ def orders(item: Item, options: PairOptions) -> Iterator[Item]:
         if a in fields:
             fields[a], fields[b] = fields[b], fields[a]
     a_votes, b_votes, ties = item.counts
-    swapped = item._replace(id=f"{item.id}/swapped", fields=fields, counts=[b_votes, a_votes, ties])
+    # The reference follows its response, or a tied pair would be told to prefer whoever stands first.
+    reference = item.reference if item.reference is None else (1, 0, 2)[item.reference]
+    swapped = item._replace(id=item.id + SWAPPED, fields=fields, counts=[b_votes, a_votes, ties], reference=reference)
     if options.swap == "both":
         yield item
         yield swapped
@@ -96,23 +100,35 @@ def read_votes(source: Source) -> Iterator[Item]:
         first, second = sorted((str(row["model_a"]), str(row["model_b"])))
         if first == second:
             raise JudgmentDataError(f"is the same as model_b: {first!r}", source=name, row=number, field="model_a")
-        turn = row["turn"]
-        if turn not in (1, 2):
-            raise JudgmentDataError(f"must be 1 or 2, got {turn!r}", source=name, row=number, field="turn")
+        turn = _turn(row["turn"], name, number)
         item_id = f"{row['question_id']}/{first}/{second}/turn {turn}"
         is_reversed = str(row["model_a"]) != first
+        sides = ("conversation_b", "conversation_a") if is_reversed else ("conversation_a", "conversation_b")
+        fields = _fields(*(_turns(row[side], side, turn, name, number) for side in sides), turn=turn)
         if item_id not in items:
-            sides = ("conversation_b", "conversation_a") if is_reversed else ("conversation_a", "conversation_b")
-            conversations = [_turns(row[side], side, turn, name, number) for side in sides]
-            fields = _fields(conversations[0], conversations[1], turn)
             items[item_id] = Item(item_id, str(row["question_id"]), fields, [0, 0, 0], name, number)
+        elif items[item_id].fields != fields:
+            raise JudgmentDataError(
+                f"shows other texts than row {items[item_id].row} of the same question, models and turn",
+                source=name,
+                row=number,
+                field="conversation_a",
+                fix="Votes are collected per question, pair of models and turn, so each has one answer.",
+            )
         items[item_id].counts[_winner(row["winner"], is_reversed, name, number)] += 1
-        judge = row.get("judge")
-        if judge is not None:
+        if row.get("judge") is not None:
+            judge = str(row["judge"])
             if judge in judges.setdefault(item_id, set()):
                 source.report.notes["votes by someone who had voted on the item before (counted)"] += 1
             judges[item_id].add(judge)
     yield from items.values()
+
+
+def _turn(value: Any, source: str, row: int) -> int:
+    """1 or 2, in any spelling (pandas makes 1.0 of it, CSV "1")."""
+    if str(value) not in ("1", "2", "1.0", "2.0"):
+        raise JudgmentDataError(f"must be 1 or 2, got {value!r}", source=source, row=row, field="turn")
+    return int(float(value))
 
 
 def _winner(winner: Any, is_reversed: bool, source: str, row: int) -> int:
@@ -150,7 +166,7 @@ def _turns(conversation: Any, field_name: str, turn: int, source: str, row: int)
     return [message["content"].strip() or EMPTY_ANSWER for message in messages]
 
 
-def _fields(a: list[str], b: list[str], turn: int) -> dict[str, str]:
+def _fields(a: list[str], b: list[str], *, turn: int) -> dict[str, str]:
     fields = {"question_1": a[0], "answer_a_1": a[1], "answer_b_1": b[1]}
     if turn == 2:
         fields |= {"question_2": a[2], "answer_a_2": a[3], "answer_b_2": b[3]}
@@ -166,7 +182,7 @@ TASK = JudgmentTask(
     read_items=read_votes,
     expand=orders,
     # Not gpt4_pair: those verdicts are a model's.
-    file_patterns=("human*.parquet", "human*.jsonl", "mtbench_human*.parquet"),
+    file_patterns=("human*", "mtbench_human*"),
     remote_files=(
         RemoteFile(
             "mtbench_human.parquet",
@@ -178,4 +194,5 @@ TASK = JudgmentTask(
     ),
     size="3,355 votes on pairs of 6 models, 80 questions, 2 turns",
     options=PairOptions,
+    optional_fields=frozenset({"question_2"}),
 )

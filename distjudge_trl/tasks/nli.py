@@ -16,7 +16,7 @@ from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.data.votes import votes_to_counts
 from distjudge_trl.errors import JudgmentDataError
 from distjudge_trl.labels import LabelSpace
-from distjudge_trl.tasks.base import Item, JudgmentTask, Source, TaskOptions
+from distjudge_trl.tasks.base import Item, JudgmentTask, Source, TaskOptions, text_of
 
 
 LABELS = ("entailment", "neutral", "contradiction")
@@ -79,19 +79,15 @@ class ChaosNLIOptions(TaskOptions):
     )
 
 
-def _item(pair_id: Any, premise: Any, hypothesis: Any, counts: list[int], source: str, row: int) -> Item:
-    for name, value in (("pairID", pair_id), ("premise", premise), ("hypothesis", hypothesis)):
-        if not isinstance(value, str) or not value.strip():
-            raise JudgmentDataError(f"must be a non-empty text, got {value!r}", source=source, row=row, field=name)
+def _item(
+    row: dict[str, Any], names: tuple[str, str, str], pair: Any, counts: list[int], source: str, number: int
+) -> Item:
+    """An item of the id in `row` and the sentences in `pair`, under the given names."""
+    pair_id = text_of(row, names[0], source, number)
+    premise, hypothesis = (text_of(pair, name, source, number) for name in names[1:])
     # The premise, not its id: the same sentence heads pairs of several files and data sets.
-    return Item(
-        id=pair_id,
-        group=premise.strip(),
-        fields={"premise": premise.strip(), "hypothesis": hypothesis.strip()},
-        counts=counts,
-        source=source,
-        row=row,
-    )
+    fields = {"premise": premise, "hypothesis": hypothesis}
+    return Item(id=pair_id, group=premise, fields=fields, counts=counts, source=source, row=number)
 
 
 def read_pairs(source: Source) -> Iterator[Item]:
@@ -104,10 +100,8 @@ def read_pairs(source: Source) -> Iterator[Item]:
                 f"must be a list of labels, got {labels!r}", source=name, row=number, field="annotator_labels"
             )
         given = [label for label in labels if label]
-        counts = (
-            votes_to_counts(given, space, source=name, row=number, field="annotator_labels") if given else [0, 0, 0]
-        )
-        yield _item(row["pairID"], row["sentence1"], row["sentence2"], counts, name, number)
+        counts = votes_to_counts(given, space, source=name, row=number, field="annotator_labels")
+        yield _item(row, ("pairID", "sentence1", "sentence2"), row, counts, name, number)
 
 
 def read_chaos(source: Source) -> Iterator[Item]:
@@ -126,7 +120,7 @@ def read_chaos(source: Source) -> Iterator[Item]:
             # Parquet copies fill the letters that nobody chose with null.
             votes = {letter: count for letter, count in votes.items() if count is not None}
         counts = votes_to_counts(votes, space, source=name, row=number, field=field_name)
-        yield _item(row["uid"], example.get("premise"), example.get("hypothesis"), counts, name, number)
+        yield _item(row, ("uid", "premise", "hypothesis"), example, counts, name, number)
 
 
 SNLI = JudgmentTask(
@@ -136,7 +130,7 @@ SNLI = JudgmentTask(
     synonyms=SYNONYMS,
     template=TEMPLATE,
     read_items=read_pairs,
-    file_patterns=("snli_1.0_*.jsonl",),
+    file_patterns=("snli_1.0_*",),
     remote_files=(
         RemoteFile(
             "snli_1.0.zip",
@@ -156,7 +150,7 @@ MNLI = JudgmentTask(
     synonyms=SYNONYMS,
     template=TEMPLATE,
     read_items=read_pairs,
-    file_patterns=("multinli_1.0_*.jsonl",),
+    file_patterns=("multinli_1.0_*",),
     remote_files=(
         RemoteFile(
             "multinli_1.0.zip",
@@ -177,7 +171,7 @@ CHAOSNLI = JudgmentTask(
     synonyms=SYNONYMS,
     template=TEMPLATE,
     read_items=read_chaos,
-    file_patterns=("chaosnli_snli*.jsonl", "chaosnli_mnli*.jsonl"),
+    file_patterns=("chaosnli_snli*", "chaosnli_mnli*"),
     remote_files=(
         RemoteFile(
             "chaosNLI_snli.jsonl",

@@ -8,18 +8,18 @@ criterion of its own; the article is the group.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from distjudge_trl.data.download import RemoteFile, download
-from distjudge_trl.data.files import DataFile, find_files
+from distjudge_trl.data.files import DataFile, find_files, is_archive
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.data.votes import votes_to_counts
 from distjudge_trl.errors import JudgmentDataError
 from distjudge_trl.labels import LabelSpace
-from distjudge_trl.tasks.base import Item, JudgmentTask, Source, TaskOptions
+from distjudge_trl.tasks.base import Item, JudgmentTask, Source, TaskOptions, text_of
 
 
 LABELS = ("1", "2", "3", "4", "5")
@@ -70,8 +70,8 @@ ARTICLES = RemoteFile(
     "7ff6f3f4d044223bd6922c5434d27bf28473950346fcfc2a3b7352c19163690e",
     "the same articles' text, from the hub's mteb/summeval, MIT",
 )
-_ANNOTATION_PATTERNS = ("model_annotations*.jsonl",)
-_ARTICLE_PATTERNS = (*_ANNOTATION_PATTERNS, "*summeval*.parquet", "test-*.parquet", "articles*.jsonl")
+_ANNOTATION_PATTERNS = ("model_annotations*",)
+_ARTICLE_PATTERNS = ("*summeval*", "test-*", "articles*")
 
 
 @dataclass
@@ -85,20 +85,22 @@ class SummEvalOptions(TaskOptions):
 
 
 def find(data_path: Path | None) -> list[DataFile]:
-    """Annotation files, and behind them those that may hold the articles."""
+    """Annotation files, and behind them those that may hold the articles: in the same folder or archive, or beside the
+    file.
+    """
     if data_path is None:
-        return [*find_files(download(ANNOTATIONS), ()), *find_files(download(ARTICLES), ())]
-    files = find_files(data_path, _ARTICLE_PATTERNS)
-    annotations = [file for file in files if _is_annotation(file)]
-    if not annotations:
-        annotations = find_files(data_path, _ANNOTATION_PATTERNS)
+        return [*find_files(download(ANNOTATIONS), ()), *_as_articles(find_files(download(ARTICLES), ()))]
+    annotations = find_files(data_path, _ANNOTATION_PATTERNS)
+    own = {file.name for file in annotations}
     # With both forms of the file in a folder each rating would come twice.
-    paired = [file for file in annotations if "paired" in PurePosixPath(file.name).name]
-    return [*(paired or annotations), *(file for file in files if not _is_annotation(file))]
+    paired = [file for file in annotations if "paired" in file.base_name]
+    place = data_path.parent if data_path.is_file() and not is_archive(data_path) else data_path
+    articles = find_files(place, _ARTICLE_PATTERNS, none_is_fine=True)
+    return [*(paired or annotations), *_as_articles(file for file in articles if file.name not in own)]
 
 
-def _is_annotation(file: DataFile) -> bool:
-    return file.format != "parquet" and "articles" not in Path(file.name).name.lower()
+def _as_articles(files: Iterable[DataFile]) -> list[DataFile]:
+    return [replace(file, role="articles") for file in files]
 
 
 def read_summaries(source: Source) -> Iterator[Item]:
@@ -109,15 +111,20 @@ def read_summaries(source: Source) -> Iterator[Item]:
     `filepath` names, below the data folder.
     """
     space = LabelSpace(LABELS, ordinal=True)
-    annotations = source._replace(files=[file for file in source.files if _is_annotation(file)])
-    articles = _read_articles(source._replace(files=[file for file in source.files if not _is_annotation(file)]))
+    annotations = source._replace(files=[file for file in source.files if file.role != "articles"])
+    articles = _read_articles(source._replace(files=[file for file in source.files if file.role == "articles"]))
     groups = {"expert": ("expert",), "crowd": ("turker",), "all": ("expert", "turker")}[source.options.annotators]
     fields = tuple(f"{who}_annotations" for who in groups)
     for name, number, row in annotations.rows(("id", "model_id", "decoded", *fields)):
-        article = row.get("text") or articles.get(row["id"]) or _read_story(source.root, row.get("filepath"))
+        article_id, summary = text_of(row, "id", name, number), text_of(row, "decoded", name, number)
+        article = (
+            text_of(row, "text", name, number, blank=True)
+            if row.get("text") is not None
+            else articles.get(article_id) or _read_story(source.path, row.get("filepath"), name, number)
+        )
         if not article:
             raise JudgmentDataError(
-                f"the article {row['id']!r} is nowhere to be found",
+                f"the article {article_id!r} is nowhere to be found",
                 source=name,
                 row=number,
                 field="text",
@@ -126,13 +133,17 @@ def read_summaries(source: Source) -> Iterator[Item]:
                     " articles.jsonl with the same fields, or the CNN/DailyMail stories."
                 ),
             )
-        articles.setdefault(row["id"], article)
+        articles.setdefault(article_id, article)
         for dimension in DIMENSIONS:
-            ratings = [_rating(entry, dimension, name, number, who) for who in fields for entry in row[who]]
+            ratings = [
+                _rating(entry, dimension, name, number, who)
+                for who in fields
+                for entry in (row[who] if isinstance(row[who], list) else [row[who]])
+            ]
             yield Item(
-                id=f"{row['id']}/{row['model_id']}/{dimension}",
-                group=row["id"],
-                fields={"dimension": dimension, "article": article, "summary": row["decoded"]},
+                id=f"{article_id}/{row['model_id']}/{dimension}",
+                group=article_id,
+                fields={"dimension": dimension, "article": article, "summary": summary},
                 counts=(
                     votes_to_counts(ratings, space, source=name, row=number, field=dimension) if ratings else [0] * 5
                 ),
@@ -148,21 +159,28 @@ def _rating(entry: Any, dimension: str, source: str, row: int, field: str) -> An
 
 
 def _read_articles(source: Source) -> dict[str, str]:
-    return {row["id"]: row["text"] for _, _, row in source.rows(("id", "text"))}
+    return {
+        text_of(row, "id", name, number): text_of(row, "text", name, number)
+        for name, number, row in source.rows(("id", "text"))
+    }
 
 
-def _read_story(root: Path, filepath: Any) -> str | None:
-    """Text of a CNN/DailyMail story file, without its highlights; `None` if it is not below `root`."""
-    if not isinstance(filepath, str) or not root.is_dir():
+def _read_story(root: Path | None, filepath: Any, source: str, row: int) -> str | None:
+    """Text of a CNN/DailyMail story file, without its highlights; `None` if it is not below the folder `root`."""
+    if not isinstance(filepath, str) or root is None or not root.is_dir():
         return None
     parts = PurePosixPath(filepath).parts
-    if ".." in parts:
-        return None
     # cnndm/dailymail/stories/x.story, wherever in that path the folder stands.
     for start in range(len(parts)):
         path = root.joinpath(*parts[start:])
-        if path.is_file():
-            return path.read_text(encoding="utf-8", errors="replace").split("@highlight")[0].strip()
+        # A row may name any path: only what lies below the folder is read.
+        if path.resolve().is_relative_to(root.resolve()) and path.is_file():
+            try:
+                return path.read_text(encoding="utf-8").split("@highlight")[0].strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise JudgmentDataError(
+                    f"the story {path} cannot be read ({error})", source=source, row=row, field="filepath"
+                ) from None
     return None
 
 

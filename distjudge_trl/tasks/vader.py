@@ -1,9 +1,8 @@
 """VADER's lexicon: how positive or negative a word, emoticon or piece of slang feels, each rated by ten people.
 
 Source: `vader_lexicon.txt` of the PyPI package `vaderSentiment` (MIT; Hutto and Gilbert 2014). One line an expression:
-    the expression, the
-mean, the standard deviation and the ten ratings from -4 to 4, separated by tabs. We shift the ratings to 1..9, which
-are one token each in the usual vocabularies. The group is the word family (`families.py`).
+the expression, the mean, the standard deviation and the ten ratings from -4 to 4, separated by tabs. We shift the
+ratings to 1..9, which are one token each in the usual vocabularies. The group is the word family (`families.py`).
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ def find(data_path: Path | None) -> list[DataFile]:
         raise UserInputError(
             f"{path}: no such file. Pass --data_path with a copy of {LEXICON_NAME}, or the folder that holds it."
         )
-    return [DataFile(str(path), "txt", path.stat().st_size, lambda: path.open("rb"))]
+    return [DataFile(str(path), path.name, "txt", lambda: path.open("rb"))]
 
 
 def read_expressions(source: Source) -> Iterator[Item]:

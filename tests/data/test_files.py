@@ -145,7 +145,7 @@ def test_archives_that_climb_out_are_refused(tmp_path, name):
     ("make", "match"),
     [
         (lambda folder: folder / "nothing.jsonl", "no such file or folder"),
-        (lambda folder: folder, "holds no file named like want.*it holds other.jsonl"),
+        (lambda folder: folder, "holds no file of rows named like want.*it holds other.jsonl"),
         (lambda folder: folder / "text.docx", "none of the known formats"),
         (lambda folder: folder / "cut.zip", "damaged or incomplete archive"),
         (lambda folder: folder / "cut.tar.gz", "damaged or incomplete archive"),
@@ -164,7 +164,68 @@ def test_paths_that_give_no_rows(tmp_path, make, match):
         find_files(make(tmp_path / "sub"), ["want*.jsonl"])
 
 
-def test_a_file_that_vanishes_or_is_locked(tmp_path):
+def test_hidden_folders_and_copies(tmp_path):
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    (tmp_path / ".ipynb_checkpoints" / "f-checkpoint.jsonl").write_bytes(JSONL)
+    (tmp_path / "f.jsonl").write_bytes(JSONL)
+    assert rows_of(tmp_path) == ROWS
+    (tmp_path / "f.jsonl.gz").write_bytes(gzip.compress(JSONL))
+    with pytest.raises(UserInputError, match="is there without compression, too"):
+        rows_of(tmp_path)
+
+
+def test_a_member_that_stands_twice_in_an_archive(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for content in (b'{"old": 1}\n', JSONL):
+            info = tarfile.TarInfo("f.jsonl")
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    with pytest.raises(UserInputError, match="holds the member 'f.jsonl' twice"):
+        rows_of(tmp_path / "a.tar")
+
+
+def test_an_archive_in_a_folder_is_found(tmp_path):
+    with zipfile.ZipFile(tmp_path / "official_1.0.zip", "w") as archive:
+        archive.writestr("official_1.0/official_1.0_test.jsonl", JSONL)
+        archive.writestr("official_1.0/README.txt", "text")
+    assert rows_of(tmp_path, ["official_1.0_*"]) == ROWS
+    # A file beside it, in whatever format, comes first.
+    (tmp_path / "official_1.0_dev.csv").write_bytes(CSV)
+    assert len(find_files(tmp_path, ["official_1.0_*"])) == 1
+
+
+def test_an_encrypted_archive(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("f.jsonl", JSONL)
+    content = bytearray((tmp_path / "a.zip").read_bytes())
+    content[6] |= 1  # the flag of an encrypted member, in its header and in the directory
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    (tmp_path / "a.zip").write_bytes(content)
+    with pytest.raises(UserInputError, match="is encrypted.*Unpack the archive yourself"):
+        rows_of(tmp_path / "a.zip")
+
+
+@pytest.mark.parametrize("row", [b'{"a": "hi \\ud83d"}', b'{"a": [{"b": "\\udc00"}]}', b'{"a": {"\\ud800": 1}}'])
+def test_half_a_character_is_named(tmp_path, row):
+    (tmp_path / "f.jsonl").write_bytes(b'{"a": 1}\n' + row)
+    with pytest.raises(JudgmentDataError, match="half a character") as caught:
+        rows_of(tmp_path / "f.jsonl")
+    assert (caught.value.row, caught.value.field) == (2, "a")
+
+
+def test_length_is_checked_deep_inside(tmp_path):
+    (tmp_path / "f.jsonl").write_text(json.dumps({"turns": [{"content": "x" * 2_000_000}]}))
+    with pytest.raises(JudgmentDataError, match="holds 2,000,000 characters") as caught:
+        rows_of(tmp_path / "f.jsonl")
+    assert caught.value.field == "turns"
+
+
+def test_columns_without_a_name_are_numbered(tmp_path):
+    (tmp_path / "f.csv").write_text("id,,\na,b,c\n")
+    assert rows_of(tmp_path / "f.csv") == [{"id": "a", "column 2": "b", "column 3": "c"}]
+
+
+def test_a_file_that_vanishes(tmp_path):
     (tmp_path / "f.jsonl").write_bytes(JSONL)
     (file,) = find_files(tmp_path / "f.jsonl", ())
     (tmp_path / "f.jsonl").unlink()

@@ -102,8 +102,6 @@ def test_votes_are_counted_from_lists_and_mappings():
 @pytest.mark.parametrize(
     ("votes", "problem"),
     [
-        ([], "no votes"),
-        ({"A": 0}, "no votes"),
         (["A", "Bee"], "unknown label 'Bee'"),
         ({"A": -1}, "not a whole number"),
         ({"A": math.nan}, "not a whole number"),

@@ -13,7 +13,7 @@ from rich.console import Console
 from distjudge_trl.data import PromptTemplate, build_dataset, fingerprint, make_record
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.report import doctor
-from distjudge_trl.tasks import JudgmentTask, LoadReport
+from distjudge_trl.tasks import Item, JudgmentTask, LoadReport
 
 
 TASK = JudgmentTask(
@@ -44,14 +44,23 @@ def output(function, *args, terminal=False):
     return file.getvalue()
 
 
+def items(rows):
+    """Drawn items from (group, counts)."""
+    return [
+        Item(f"id {i}", g, {}, c, "f", i, reference=c.index(max(c)), part="ab"[i % 2]) for i, (g, c) in enumerate(rows)
+    ]
+
+
+COUNTS = [[5, 0, 0], [3, 2, 0], [1, 1, 1], [0, 0, 4]] * 5
+ITEMS = items([(f"g{i % 4}", c) for i, c in enumerate(COUNTS)])
 VARIED = records(
     [(f"g{i % 4}", f"text {i}", c) for i, c in enumerate([[5, 0, 0], [3, 2, 0], [1, 1, 1], [0, 0, 4]] * 5)]
 )
 
 
 def test_statistics_by_hand():
-    stats = doctor.record_statistics(VARIED, TASK)
-    assert (stats.num_records, stats.num_groups, stats.annotators) == (20, 4, (3, 4.5, 5))
+    stats = doctor.item_statistics(ITEMS, ordinal=True)
+    assert (stats.num_items, stats.num_groups, stats.annotators) == (20, 4, (3, 4.5, 5))
     assert stats.label_votes.tolist() == [45, 15, 25] and stats.majority.tolist() == [15, 0, 5]
     assert stats.num_ties == 5
     assert stats.entropy.tolist() == [10, 0, 0, 0, 0, 0, 5, 0, 0, 5]
@@ -60,14 +69,23 @@ def test_statistics_by_hand():
 
 
 def test_statistics_are_printed():
-    text = output(doctor.print_statistics, TASK, VARIED)
-    assert "20 records in 4 groups; annotators a record: 3 / 4.5 / 5" in text
+    text = output(doctor.print_statistics, TASK, ITEMS)
+    assert "20 items in 4 groups; annotators an item: 3 / 4.5 / 5" in text
     assert "Tied majorities: 5 (25.0 %)" in text and "Krippendorff's alpha (ordinal)" in text
     assert "Noise floor" in text and "##" in text
 
 
+def test_parts_of_a_task_have_an_agreement_of_their_own():
+    """Pooled, two questions about the same things seem to agree more than either does."""
+    text = output(doctor.print_statistics, TASK, ITEMS)
+    rows = {line.split()[0]: line.split() for line in text.splitlines() if line.startswith(("a ", "b "))}
+    for part, counts in (("a", COUNTS[::2]), ("b", COUNTS[1::2])):
+        own = doctor.item_statistics(items([("g", c) for c in counts]), ordinal=True)
+        assert rows[part][1:4] == [str(own.num_items), f"{own.agreement:.3f}", f"{own.alpha:.3f}"]
+
+
 def test_piped_output_is_plain_and_a_terminal_s_is_not():
-    plain, rich = (output(doctor.print_statistics, TASK, VARIED, terminal=terminal) for terminal in (False, True))
+    plain, rich = (output(doctor.print_statistics, TASK, ITEMS, terminal=terminal) for terminal in (False, True))
     assert plain.isascii() and "\x1b" not in plain
     assert "\x1b[" in rich or "\u2588" in rich
 
@@ -79,6 +97,11 @@ def test_repeated_prompts_and_leaking_groups_are_found():
     across = int(text.split("in train, too: ")[1].split()[0])
     within = sum(int(part.split()[0]) for part in text.split("Repeated prompts: ")[1].split(", ")[:2])
     assert across + within == 20 and across > 0
+
+
+def test_a_split_that_is_impossible_is_said_and_no_end():
+    text = output(doctor.print_splits, records([("g", "a", [1, 0, 0]), ("g", "b", [1, 0, 0])]), "group", 0)
+    assert "leaves one side empty" in text
 
 
 def test_a_clean_split_has_no_findings():
@@ -118,6 +141,17 @@ def test_records_are_written_with_their_fingerprint(tmp_path):
     back = Dataset.from_parquet(str(tmp_path / "new" / "r.parquet"), cache_dir=str(tmp_path / "cache"))
     assert back.features == VARIED.features and fingerprint(back) == fingerprint(VARIED)
     assert np.allclose(back["label_distribution"][:], VARIED["label_distribution"][:])
+
+
+@pytest.mark.parametrize("name", ["ratings.csv", "folder.parquet", "same.parquet"])
+def test_output_that_would_destroy_something_is_refused(tmp_path, name):
+    (tmp_path / "folder.parquet").mkdir()
+    for file in ("ratings.csv", "same.parquet"):
+        (tmp_path / file).write_text("ratings")
+    inputs = [f"{tmp_path / 'ratings.csv'}", f"{tmp_path / 'same.parquet'}!member.csv"]
+    with pytest.raises(UserInputError, match="is the input|is a folder|ends in .parquet"):
+        doctor.check_output(tmp_path / name, inputs)
+    doctor.check_output(tmp_path / "new.parquet", inputs)
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):

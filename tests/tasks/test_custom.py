@@ -2,10 +2,11 @@
 
 import gzip
 import json
+import shutil
 
 import pytest
 import yaml
-from conftest import SHARED
+from conftest import ROOT, SHARED
 
 from distjudge_trl.errors import JudgmentDataError, UserInputError
 from distjudge_trl.tasks import LoadReport, get_task
@@ -130,8 +131,17 @@ def test_the_prompt_sees_the_row_but_not_the_votes(tmp_path):
     source(tmp_path, "ratings.csv", CSV)
     rows, _ = load(write_task(tmp_path, missing=["NA"]))
     assert rows[0]["prompt"] == [{"role": "user", "content": "How clear is this?\nfirst\nbad, fair or good?"}]
-    with pytest.raises(JudgmentDataError, match="asks for a field the item lacks .'ann' is undefined"):
-        load(write_task(tmp_path, template="{{ text }} {{ ann }}", missing=["NA"]))
+    for template in ("{{ text }} {{ ann }}", "{{ text }}{% if ben %}!{% endif %}"):
+        with pytest.raises(UserInputError, match="the prompt shows '(ann|ben)', a column of votes"):
+            get_task(write_task(tmp_path, template=template))
+    with pytest.raises(JudgmentDataError, match="asks for a field the item lacks .'txt' is undefined"):
+        load(write_task(tmp_path, template="{{ txt }}", missing=["NA"]))
+
+
+def test_a_tested_field_that_no_item_has_is_a_misspelling(tmp_path):
+    source(tmp_path, "ratings.csv", CSV)
+    with pytest.raises(UserInputError, match="tests the field 'contxt', which no item has"):
+        load(write_task(tmp_path, template="{% if contxt %}{{ contxt }}{% endif %}{{ text }}", missing=["NA"]))
 
 
 def test_data_path_replaces_the_source(tmp_path):
@@ -153,7 +163,7 @@ def test_id_and_group_of_several_columns(tmp_path):
     assert [(row["id"], row["group"]) for row in load(path)[0]] == [
         ("1 / a", "t / 1"),
         ("1 / b", "t / 1"),
-        ("1", "t / 1"),
+        ("1 / ", "t / 1"),
     ]
 
 
@@ -171,6 +181,56 @@ def test_labels_may_be_numbers_and_synonyms_map_the_data_s_words(tmp_path):
     source(tmp_path, "ratings.csv", "item,text,ann,ben\n1,t,1.0,2\n2,t,lousy,1\n")
     path = write_task(tmp_path, labels=[1, 2], synonyms={1: ["lousy"]}, votes={"annotator_columns": ["ann", "ben"]})
     assert [counts(row) for row in load(path)[0]] == [[1, 1], [2, 0]]
+
+
+def test_empty_parts_of_an_id_keep_items_apart(tmp_path):
+    source(tmp_path, "ratings.csv", "a,b,text,v\nx,,same,bad\n,x,same,good\n")
+    rows, _ = load(write_task(tmp_path, id=["a", "b"], votes={"rows": "v"}))
+    assert [(row["id"], counts(row)) for row in rows] == [("x / ", [1, 0, 0]), (" / x", [0, 0, 1])]
+
+
+def test_default_ids_of_a_folder_are_relative_to_it(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        source(tmp_path / "in" / name, "r.csv", CSV.replace("NA", ""))
+    rows, _ = load(write_task(tmp_path, source="in", id=None))
+    assert len({row["id"] for row in rows}) == 6
+
+
+def test_a_field_with_a_default_may_be_missing(tmp_path):
+    source(tmp_path, "r.jsonl", '{"item": 1, "text": "t", "n": null, "v": ["bad"]}\n')
+    template = "{{ text }} {{ n | default('-', true) }}"
+    rows, _ = load(write_task(tmp_path, source="r.jsonl", votes={"list": "v"}, template=template))
+    assert rows[0]["prompt"][0]["content"] == "t -"
+
+
+@pytest.mark.parametrize(
+    "text", ["{{ text | map() | list }}", "{{ '%(a)s' | format(b=text) }}", "{{ text.x.y }}", "{{ 1 / 0 }}"]
+)
+def test_a_template_that_fails_on_an_item_names_the_row(tmp_path, text):
+    source(tmp_path, "ratings.csv", CSV)
+    with pytest.raises(JudgmentDataError, match="prompt template (fails on|asks for)") as caught:
+        load(write_task(tmp_path, template="{{ text }}" + text, missing=["NA"]))
+    assert caught.value.row == 2
+
+
+def test_the_examples_of_the_documentation_are_valid(tmp_path):
+    """Every YAML block of docs/data.md, on rows of the form that it describes."""
+    import re
+
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "data.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 2
+    shutil.copy(ROOT / "docs" / "examples" / "replies.csv", tmp_path)
+    assert len(load(write_task(tmp_path, blocks[0]), min_annotators=1)[0]) == 27
+    assert (
+        yaml.safe_load(blocks[0])["votes"]
+        == yaml.safe_load((ROOT / "docs/examples/replies.yaml").read_text())["votes"]
+    )
+    (tmp_path / "data" / "dices").mkdir(parents=True)
+    row = {"item_id": 7, "context": "USER: hi", "response": "hello", "Q_overall": ["No", "Yes", "No"]}
+    source(tmp_path / "data" / "dices", "dices_350.jsonl.gz", json.dumps(row))
+    rows, _ = load(write_task(tmp_path, blocks[1]))
+    assert counts(rows[0]) == [1, 2, 0]
 
 
 # Mistakes in the YAML
@@ -215,7 +275,14 @@ def test_a_mistake_in_the_yaml_names_key_and_expectation(tmp_path, changes, matc
 
 @pytest.mark.parametrize(
     ("content", "match"),
-    [("labels: [a, b", "is no valid YAML"), ("- a\n- b\n", "should be a valid dictionary"), ("", "dictionary")],
+    [
+        ("labels: [a, b", "is no valid YAML"),
+        ("name: a\nvotes: {list: a}\nvotes: {list: b}\n", "the key 'votes' occurs twice"),
+        ("? [a, b]\n: c\n", "YAML|dictionary"),
+        ("name: 2026-99-99\n", "YAML|missing"),
+        ("- a\n- b\n", "should be a valid dictionary"),
+        ("", "dictionary"),
+    ],
 )
 def test_what_is_no_task_file(tmp_path, content, match):
     with pytest.raises(UserInputError, match=match):
@@ -236,7 +303,7 @@ def test_a_task_file_that_is_missing_or_not_utf8(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "content", "row", "field", "problem"),
     [
-        ({}, CSV, 4, "ann, ben, cleo", "unknown label 'NA'"),
+        ({}, CSV, 4, "ann", "unknown label 'NA'"),
         ({}, "item,text,ann,ben\n1,t,good,good\n", 2, "cleo", "is missing. The row has: item, text, ann, ben"),
         ({}, CSV.replace("3,third", "1,third").replace("NA", "bad"), 4, "id", "'1' occurs twice"),
         ({}, CSV.replace("3,third", ",third").replace("NA", "bad"), 4, "item", "is ''"),
@@ -248,6 +315,7 @@ def test_a_task_file_that_is_missing_or_not_utf8(tmp_path):
         ({"votes": {"label_columns": {"good": "ann"}}}, "item,text,ann\n1,t,1.5\n", 2, "ann", "not a whole number"),
         ({"votes": {"rows": "v", "annotator": "who"}}, "item,text,who,v\n1,t,a,bad\n1,t,a,bad\n", 3, "who", "second"),
         ({"votes": {"rows": "v"}}, "item,text,v\n1,t,bad\n1,u,bad\n", 3, "text", "differs from row 2 of the"),
+        ({"votes": {"rows": "v"}}, "item,text,v\n1,,bad\n1,t,bad\n", 3, "text", "differs from row 2"),
         ({"votes": {"rows": "v"}}, "item,text,v\n1,t,bad\n1,t,worse\n", 3, "v", "unknown label 'worse'"),
     ],
 )  # fmt: skip
@@ -256,6 +324,21 @@ def test_a_mistake_in_the_data_names_file_row_and_column(tmp_path, changes, cont
     with pytest.raises(JudgmentDataError, match=problem) as caught:
         load(write_task(tmp_path, **changes))
     assert (caught.value.source, caught.value.row, caught.value.field) == (str(tmp_path / "ratings.csv"), row, field)
+
+
+@pytest.mark.parametrize("vote", ["true", "Infinity", '"1_0"', "1.5", "[1]"])
+def test_what_only_looks_like_a_label_is_no_vote(tmp_path, vote):
+    source(tmp_path, "r.jsonl", f'{{"item": 1, "text": "t", "v": [1, {vote}]}}\n')
+    with pytest.raises(JudgmentDataError, match="unknown label"):
+        load(write_task(tmp_path, source="r.jsonl", votes={"list": "v"}, labels=[1, 10, 15]))
+
+
+def test_items_whose_votes_are_all_zero_can_be_left_out(tmp_path):
+    source(tmp_path, "r.csv", "item,text,n\n1,t,0\n2,t,3\n")
+    path = write_task(tmp_path, source="r.csv", votes={"label_columns": {"bad": "n"}})
+    with pytest.raises(JudgmentDataError, match="no votes.*--min_annotators 1"):
+        load(path)
+    assert load(path, min_annotators=1)[1].excluded == {"fewer than 1 annotators": 1}
 
 
 def test_nan_in_the_data_is_a_missing_vote_and_no_count(tmp_path):

@@ -124,6 +124,11 @@ def test_chaosnli_has_a_hundred_new_labels_and_five_old_ones(tmp_path):
     assert snli == old["1.jpg#0r1n"]
 
 
+def test_fewer_annotators_can_be_drawn_than_an_item_must_have(tmp_path):
+    rows, _ = load("snli", write(tmp_path / "snli_1.0_dev.jsonl", SNLI), max_annotators=3)
+    assert len(rows) == 2 and {row["num_annotators"] for row in rows.values()} == {3}
+
+
 def test_max_annotators_draws_with_a_seed(tmp_path):
     path = write(tmp_path / "chaosNLI_snli.jsonl", CHAOSNLI)
     rows, report = load("chaosnli", path, max_annotators=5)
@@ -185,6 +190,30 @@ def test_summeval_joins_the_articles_from_where_they_are(tmp_path, where):
     assert "Article:\nThe article bb, in full.\n\nSummary:" in prompt and "Short" not in prompt
 
 
+@pytest.mark.parametrize("where", ["/{folder}/secret.txt", "../secret.txt", "cnn/../../secret.txt"])
+def test_summeval_reads_no_story_outside_its_folder(tmp_path, where):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (tmp_path / "secret.txt").write_text("a secret")
+    (folder / "link.story").symlink_to(tmp_path / "secret.txt")
+    for path in (where.format(folder=tmp_path), "link.story"):
+        row = {**without_text()[0], "filepath": path}
+        write(folder / "model_annotations.aligned.jsonl", [row])
+        with pytest.raises(JudgmentDataError, match="nowhere to be found"):
+            load("summeval", folder)
+
+
+def test_summeval_finds_articles_beside_the_file_and_in_an_archive_of_any_name(tmp_path):
+    path = write(tmp_path / "model_annotations.aligned.jsonl", without_text())
+    articles = [{"id": f"cnn-test-{a}", "text": f"The article {a}, in full."} for a in ("aa", "bb")]
+    write(tmp_path / "articles.jsonl", articles)
+    assert len(load("summeval", path)[0]) == 24
+    with zipfile.ZipFile(tmp_path / "summeval_articles.zip", "w") as archive:
+        for name in ("model_annotations.aligned.jsonl", "articles.jsonl"):
+            archive.write(tmp_path / name, name)
+    assert len(load("summeval", tmp_path / "summeval_articles.zip")[0]) == 24
+
+
 def test_summeval_does_not_count_the_two_forms_of_its_file_twice(tmp_path):
     write(tmp_path / "model_annotations.aligned.jsonl", without_text())
     write(tmp_path / "model_annotations.aligned.paired.jsonl", SUMMEVAL)
@@ -239,6 +268,31 @@ def test_mtbench_random_order_is_one_of_the_two(tmp_path):
     assert all(counts(row) == ([0, 1, 0] if name in swapped else [1, 0, 0]) for name, row in loaded.items())
 
 
+@pytest.mark.parametrize("rule", ["first", "random"])
+def test_a_tied_pair_has_one_reference_whoever_stands_first(tmp_path, rule):
+    """Or the single-point baseline is told to prefer the first, or the second, place."""
+    rows = [vote("alpha", "beta", w, w, question=i) for i in range(40) for w in ("model_a", "model_b")]
+    loaded, _ = load("mtbench", write(tmp_path / "human.jsonl", rows), majority_ties=rule)
+    mirror = {"A": "B", "B": "A"}
+    for name, row in loaded.items():
+        if not name.endswith("/swapped"):
+            assert answer(loaded[f"{name}/swapped"]) == mirror[answer(row)]
+
+
+def test_answers_that_differ_are_not_pooled(tmp_path):
+    other = vote("beta", "alpha", "model_a", "expert_9")
+    other["conversation_b"][1]["content"] = "alpha says the Rhine."
+    with pytest.raises(JudgmentDataError, match="shows other texts than row 1") as caught:
+        load("mtbench", write(tmp_path / "human.jsonl", [MTBENCH[0], other]))
+    assert caught.value.row == 2
+
+
+def test_turns_in_the_spelling_of_a_table(tmp_path):
+    rows = [{**MTBENCH[0], "turn": turn, "judge": str(turn)} for turn in (1, 1.0, "1")]
+    loaded, _ = load("mtbench", write(tmp_path / "human.jsonl", rows), swap="none")
+    assert counts(loaded["81/alpha/beta/turn 1"]) == [3, 0, 0]
+
+
 def test_drawn_annotators_are_the_same_in_both_orders(tmp_path):
     votes = [vote("alpha", "beta", w, f"e{i}") for i, w in enumerate(["model_a", "model_b", "tie"] * 3)]
     for seed in range(6):
@@ -272,6 +326,11 @@ def test_helpsteer2_rates_five_attributes(tmp_path):
     assert len({row["group"] for row in rows.values()}) == 2
     joke = list(rows.values())[5]["prompt"][-1]["content"]
     assert "extra_id" not in joke and "User:\nA joke, please." in joke
+
+
+def test_helpsteer2_keeps_repeated_responses_apart(tmp_path):
+    rows, _ = load("helpsteer2", write(tmp_path / "disagreements.jsonl", [HELPSTEER2[0]] * 2))
+    assert len(rows) == 10 and sum("#2" in name for name in rows) == 5
 
 
 def test_helpsteer2_refuses_the_means(tmp_path):
@@ -322,10 +381,14 @@ SIXES = dict.fromkeys(("coherence", "consistency", "fluency", "relevance"), 6)
         ("snli", {**SNLI[0], "annotator_labels": ["maybe"] * 5}, "annotator_labels", "unknown label"),
         ("snli", {**SNLI[0], "annotator_labels": "neutral"}, "annotator_labels", "must be a list"),
         ("snli", {"pairID": "1", "sentence1": "a", "sentence2": "b"}, "annotator_labels", "missing"),
-        ("snli", {**SNLI[0], "sentence2": " "}, "hypothesis", "non-empty"),
+        ("snli", {**SNLI[0], "sentence2": " "}, "sentence2", "non-empty"),
         ("chaosnli", {**CHAOSNLI[0], "label_counter": {"n": -1, "e": 3}}, "label_counter", "count of 'n'"),
         ("chaosnli", {**CHAOSNLI[0], "label_counter": {"n": float("nan")}}, "label_counter", "nan"),
-        ("chaosnli", {**CHAOSNLI[0], "label_counter": {}}, "label_counter", "no votes"),
+        ("chaosnli", {**CHAOSNLI[0], "label_counter": {}}, "votes", "no votes"),
+        ("summeval", {**SUMMEVAL[0], "expert_annotations": 3}, "expert_annotations", "no coherence"),
+        ("summeval", {**SUMMEVAL[0], "decoded": ["a"]}, "decoded", "non-empty text"),
+        ("summeval", {**SUMMEVAL[0], "id": ["a"]}, "id", "non-empty text"),
+        ("mtbench", {**MTBENCH[0], "turn": True}, "turn", "must be 1 or 2"),
         ("chaosnli", {**CHAOSNLI[0], "example": "x"}, "example", "premise"),
         ("summeval", {**SUMMEVAL[0], "expert_annotations": [{"coherence": 3}]}, "expert_annotations", "no consist"),
         ("summeval", {**SUMMEVAL[0], "expert_annotations": [SIXES]}, "coherence", "unknown label"),
@@ -381,7 +444,6 @@ def test_an_empty_file(tmp_path):
         ({"min_annotators": -1}, "--min_annotators must be at least 0"),
         ({"max_annotators": 0}, "--max_annotators must be at least 1"),
         ({"max_items": 0}, "--max_items must be at least 1"),
-        ({"max_annotators": 3}, "draws fewer than --min_annotators 5"),
     ],
 )
 def test_options_out_of_range(options, match):
