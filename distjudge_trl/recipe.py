@@ -446,6 +446,8 @@ def _run(run: RecipeRun) -> dict[str, Any]:
             log_q.astype(float),
             test.with_format("numpy")["num_annotators"][:],
             test["group"][:],
+            ids=test["id"][:],
+            ordinal=task.ordinal,
             mass=prediction.metrics["test_label_mass"],
         )
         results = {

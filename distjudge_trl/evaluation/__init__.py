@@ -1,6 +1,7 @@
 """Evaluation on held-out items: metrics, the noise floor, intervals, result files."""
 
-from distjudge_trl.evaluation.metrics import evaluate_judgments, item_accuracy, item_kl
+from distjudge_trl.evaluation.distances import item_accuracy, item_kl
+from distjudge_trl.evaluation.metrics import evaluate_judgments
 from distjudge_trl.evaluation.noise_floor import NoiseFloor, noise_floor
 from distjudge_trl.evaluation.results import read_predictions, read_results, write_results
 from distjudge_trl.evaluation.statistics import Estimate, bootstrap_mean, paired_difference

@@ -1,68 +1,102 @@
-"""Metrics of a judge on held-out items. numpy in, floats out; natural logarithms."""
+"""All that a result file says about a judge on held-out items. numpy or torch in, floats out; natural logarithms."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-from scipy.special import rel_entr
 
+from distjudge_trl.evaluation import distances
+from distjudge_trl.evaluation.association import (
+    cohen_kappa,
+    distance_correlation,
+    entropy_correlation,
+    macro_f1,
+    position_metrics,
+)
+from distjudge_trl.evaluation.calibration import reliability
+from distjudge_trl.evaluation.distances import as_array
 from distjudge_trl.evaluation.noise_floor import noise_floor
 from distjudge_trl.evaluation.statistics import Estimate, bootstrap_mean
+from distjudge_trl.evaluation.yardsticks import human_ceiling
 
 
-def item_kl(p: np.ndarray, log_q: np.ndarray) -> np.ndarray:
-    """KL(p ‖ q) per item (eq. 10 before the mean): human `(N, K)` and judge log-probabilities `(N, K)` to `(N,)`;
-    nats, at least 0.
-    """
-    return np.where(p > 0, rel_entr(p, 1.0) - p * np.where(p > 0, log_q, 0.0), 0.0).sum(-1)
-
-
-def item_accuracy(p: np.ndarray, log_q: np.ndarray) -> np.ndarray:
-    """1 where the judge's likeliest label is the annotators' most frequent one, else 0 (eq. 11), `(N,)`. Ties go to
-    the first label.
-    """
-    return (p.argmax(-1) == log_q.argmax(-1)).astype(float)
+# Means over items, with intervals. The second group is for ordinal labels.
+ITEM_METRICS: dict[str, Callable[[Any, Any], np.ndarray]] = {
+    "kl": distances.item_kl,
+    "jensen_shannon": distances.item_jensen_shannon,
+    "total_variation": distances.item_total_variation,
+    "hellinger": distances.item_hellinger,
+    "brier": distances.item_brier,
+    "accuracy": distances.item_accuracy,
+}
+ORDINAL_METRICS: dict[str, Callable[[Any, Any], np.ndarray]] = {
+    "wasserstein": distances.item_wasserstein,
+    "mean_error": distances.item_mean_error,
+}
 
 
 def evaluate_judgments(
-    p: np.ndarray,
-    log_q: np.ndarray,
-    num_annotators: np.ndarray,
+    p: Any,
+    log_q: Any,
+    num_annotators: Any,
     groups: Sequence[str],
     *,
+    ids: Sequence[str] | None = None,
+    ordinal: bool = False,
     mass: float | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """What a result file says about a judge.
 
     Args:
-        p (`np.ndarray` of shape `(N, K)`): human distributions.
-        log_q (`np.ndarray` of shape `(N, K)`): the judge's label log-probabilities, normalised over the labels.
-        num_annotators (`np.ndarray` of shape `(N,)`): votes behind each row of p.
+        p (array `(N, K)`): human distributions.
+        log_q (array `(N, K)`): the judge's label log-probabilities, normalised over the labels.
+        num_annotators (array `(N,)`): votes behind each row of p.
         groups (`Sequence[str]` of length N): clusters of the bootstrap.
+        ids (`Sequence[str]` of length N, *optional*): of the records; needed for the metrics of swapped pairs.
+        ordinal (`bool`, defaults to `False`): whether the labels' order means something.
         mass (`float`, *optional*): mean label mass.
-        seed (`int`, defaults to 0): of the bootstrap and the floor's simulation.
+        seed (`int`, defaults to 0): of the bootstrap, the floor's simulation and the ceiling's halves.
 
     Returns:
-        `dict`: `kl` and `accuracy` with `value`, `low`, `high` (95 %); `noise_floor` (see `noise_floor.py`; `None`
-            where the rows of p are no shares of whole votes) and `excess_kl` = kl - floor, nats;
-        `majority_ties` (share of items whose majority label is tied), `num_items`, `num_groups`, and `label_mass` if
-        given.
+        `dict`, ready for JSON (`None` where a figure is not defined):
+
+        - with `value`, `low` and `high` (95 %): `kl`, `jensen_shannon`, `total_variation`, `hellinger`, `brier`,
+          `accuracy`; of ordinal labels `wasserstein` and `mean_error` (see `distances.py`);
+        - `entropy_correlation`, `distance_correlation`, `macro_f1`, `kappa` (see `association.py`), `ece` (see
+          `calibration.py`);
+        - `noise_floor` (see `noise_floor.py`; `None` where the rows of p are no shares of whole votes) and
+          `excess_kl` = kl - floor, nats; `human_ceiling` (see `yardsticks.py`);
+        - `majority_ties`: share of items whose majority label is tied; of tied labels the first counts in `accuracy`,
+          `macro_f1`, `kappa` and `ece`. `floor_items`: share of items whose KL rests on a probability of at most 1e-6;
+        - `positions` (see `association.py`) of pairs asked in both orders; `label_mass` if given; `num_items`,
+          `num_groups`.
     """
+    p, log_q, num_annotators = as_array(p), as_array(log_q), as_array(num_annotators)
     counts = np.rint(p * num_annotators[:, None])
     whole = np.allclose(counts, p * num_annotators[:, None], atol=1e-3)
     floor = noise_floor(counts, seed=seed).value if whole else None
-    kl = bootstrap_mean(item_kl(p, log_q), groups, seed=seed)
-    accuracy = bootstrap_mean(item_accuracy(p, log_q), groups, seed=seed)
-    ties = (np.isclose(p, p.max(-1, keepdims=True)).sum(-1) > 1).mean()
+    ceiling = human_ceiling(counts, log_q, seed=seed) if whole else None
+    positions = position_metrics(log_q, ids) if ids is not None else None
+    functions = {**ITEM_METRICS, **(ORDINAL_METRICS if ordinal else {})}
     metrics: dict[str, Any] = {
-        "kl": _to_dict(kl),
-        "accuracy": _to_dict(accuracy),
+        name: to_dict(bootstrap_mean(function(p, log_q), groups, seed=seed)) for name, function in functions.items()
+    }
+    metrics |= {
         "noise_floor": floor,
-        "excess_kl": kl.value - floor if floor is not None else None,
-        "majority_ties": float(ties),
+        "excess_kl": metrics["kl"]["value"] - floor if floor is not None else None,
+        "human_ceiling": asdict(ceiling) if ceiling is not None else None,
+        "entropy_correlation": entropy_correlation(p, log_q),
+        "distance_correlation": distance_correlation(p, log_q),
+        "macro_f1": macro_f1(p, log_q),
+        "kappa": cohen_kappa(p, log_q),
+        "ece": reliability(p, log_q).ece,
+        "majority_ties": float((np.isclose(p, p.max(-1, keepdims=True)).sum(-1) > 1).mean()),
+        "floor_items": float(distances.needs_floor(p, log_q).mean()),
+        "positions": asdict(positions) if positions is not None else None,
         "num_items": len(p),
         "num_groups": len(set(groups)),
     }
@@ -71,7 +105,6 @@ def evaluate_judgments(
     return metrics
 
 
-def _to_dict(estimate: Estimate) -> dict[str, float | None]:
+def to_dict(estimate: Estimate) -> dict[str, float | None]:
     """JSON has no infinity: an interval without an end is `null`."""
-    finite = {name: value if np.isfinite(value) else None for name, value in vars(estimate).items()}
-    return finite
+    return {name: value if np.isfinite(value) else None for name, value in vars(estimate).items()}

@@ -17,7 +17,7 @@ from distjudge_trl.errors import UserInputError
 
 RESULTS_NAME = "results.json"
 PREDICTIONS_NAME = "predictions.parquet"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _REQUIRED = ("schema_version", "task", "method", "model", "labels", "metrics", "provenance")
 
@@ -55,9 +55,16 @@ def read_results(folder: str | Path) -> dict[str, Any]:
         raise UserInputError(f"{path}: no such file; the run has not finished or is somewhere else.") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserInputError(f"{path}: is damaged ({error}). Run the evaluation again.") from None
-    if not isinstance(results, dict) or results.get("schema_version") != SCHEMA_VERSION:
-        version = results.get("schema_version") if isinstance(results, dict) else None
-        raise UserInputError(f"{path}: has schema version {version!r}, this distjudge-trl reads {SCHEMA_VERSION}.")
+    version = results.get("schema_version") if isinstance(results, dict) else None
+    if not isinstance(version, int):
+        raise UserInputError(f"{path}: is no result file (it has no schema_version).")
+    if version != SCHEMA_VERSION:
+        age, fix = (
+            ("older", "Run the evaluation again") if version < SCHEMA_VERSION else ("newer", "Update distjudge-trl")
+        )
+        raise UserInputError(
+            f"{path}: has schema version {version}, {age} than {SCHEMA_VERSION}, which is read. {fix}."
+        )
     missing = [name for name in _REQUIRED if name not in results]
     if missing:
         raise UserInputError(f"{path}: lacks {', '.join(missing)}. Run the evaluation again.")

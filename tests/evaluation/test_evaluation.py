@@ -134,7 +134,7 @@ def test_result_files_round_trip(tmp_path):
     records = make_records(4)
     log_q = np.log(np.full((4, 5), 0.2))
     write_results(tmp_path / "run", results(), records, log_q)
-    assert read_results(tmp_path / "run") == {"schema_version": 1, **results()}
+    assert read_results(tmp_path / "run") == {"schema_version": 2, **results()}
     table = read_predictions(tmp_path / "run")
     assert table["id"][:] == records["id"][:]
     np.testing.assert_allclose(table["judge_distribution"][:], np.exp(log_q))
@@ -152,9 +152,10 @@ def test_nan_is_not_written_into_a_result_file(tmp_path):
     [
         (None, "no such file"),
         ('{"schema_version": 1', "is damaged"),
-        ("[]", "schema version None"),
-        (json.dumps({"schema_version": 99}), "schema version 99"),
-        (json.dumps({"schema_version": 1, "task": "t"}), "lacks method, model, labels, metrics, provenance"),
+        ("[]", "no schema_version"),
+        (json.dumps({"schema_version": 99}), "schema version 99, newer than 2.*Update distjudge-trl"),
+        (json.dumps({"schema_version": 1}), "schema version 1, older than 2.*Run the evaluation again"),
+        (json.dumps({"schema_version": 2, "task": "t"}), "lacks method, model, labels, metrics, provenance"),
     ],
 )
 def test_bad_result_files(tmp_path, content, match):

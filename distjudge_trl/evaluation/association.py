@@ -1,0 +1,112 @@
+"""What a judge knows over all items together: agreement with the majority, a sense of where people disagree, and
+fairness to positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import spearmanr
+from sklearn.metrics import cohen_kappa_score, f1_score
+
+from distjudge_trl.evaluation.distances import as_array, item_entropy
+from distjudge_trl.tasks.mtbench import SWAPPED
+
+
+# Rows of the distance matrices that are in memory at once.
+_CHUNK = 512
+
+
+def macro_f1(p: Any, log_q: Any) -> float:
+    """F1 of each label against the majority label, averaged over the labels that occur on either side; in [0, 1]
+    (scikit-learn's `f1_score`). Of tied labels the first counts.
+    """
+    return float(f1_score(as_array(p).argmax(-1), as_array(log_q).argmax(-1), average="macro", zero_division=0))
+
+
+def cohen_kappa(p: Any, log_q: Any) -> float | None:
+    """Cohen's kappa between the likeliest and the majority label; at most 1, 0 is chance (scikit-learn). `None` where
+    both always say the same one label and kappa is undefined.
+    """
+    majority, judged = as_array(p).argmax(-1), as_array(log_q).argmax(-1)
+    if len(np.union1d(majority, judged)) < 2:
+        return None
+    return float(cohen_kappa_score(majority, judged))
+
+
+def entropy_correlation(p: Any, log_q: Any) -> float | None:
+    """Spearman's rank correlation of the annotators' and the judge's entropy over items: does the judge know where
+    people disagree? In [-1, 1]; `None` if either is the same for all items.
+    """
+    with np.errstate(divide="ignore"):
+        human = item_entropy(np.log(as_array(p)))
+    judge = item_entropy(log_q)
+    if np.ptp(human) < 1e-9 or np.ptp(judge) < 1e-9:
+        return None
+    return float(spearmanr(human, judge).statistic)
+
+
+def distance_correlation(p: Any, log_q: Any) -> float | None:
+    """Distance correlation (Székely, Rizzo and Bakirov 2007) of the two distributions over items: 0 only for
+    independence, 1 if one is a rotated, scaled copy of the other. In [0, 1]; `None` if either is constant.
+    """
+    a, b = as_array(p), np.exp(as_array(log_q))
+    count = len(a)
+
+    def distances(x: np.ndarray, start: int) -> np.ndarray:
+        return np.sqrt(((x[start : start + _CHUNK, None] - x[None]) ** 2).sum(-1))
+
+    starts = range(0, count, _CHUNK)
+    a_means = np.concatenate([distances(a, start).mean(-1) for start in starts])
+    b_means = np.concatenate([distances(b, start).mean(-1) for start in starts])
+    products = np.zeros(3)
+    for start in starts:
+        rows = slice(start, start + _CHUNK)
+        a_centered = distances(a, start) - a_means[rows, None] - a_means[None] + a_means.mean()
+        b_centered = distances(b, start) - b_means[rows, None] - b_means[None] + b_means.mean()
+        products += [(a_centered * b_centered).sum(), (a_centered**2).sum(), (b_centered**2).sum()]
+    covariance, a_variance, b_variance = products / count**2
+    if min(a_variance, b_variance) < 1e-18:
+        return None
+    return float(np.sqrt(max(covariance, 0.0) / np.sqrt(a_variance * b_variance)))
+
+
+@dataclass(frozen=True)
+class PositionMetrics:
+    """How a judge of pairs treats the two orders of the same pair.
+
+    `swap_consistency`: share of pairs whose likeliest answer names the same response (or a tie) in both orders, in
+    [0, 1]; `position_bias`: probability that a response gains on average by standing first, in [-1, 1], 0 is fair;
+    `num_pairs` with both orders.
+    """
+
+    swap_consistency: float
+    position_bias: float
+    num_pairs: int
+
+
+def position_metrics(log_q: Any, ids: Sequence[str]) -> PositionMetrics | None:
+    """Position metrics of preferences with labels A, B and perhaps further ones that have no side (tie).
+
+    Args:
+        log_q (array `(N, K)`): the judge's label log-probabilities; column 0 is A, column 1 is B.
+        ids (`Sequence[str]` of length N): a pair's swapped order has the id of the canonical one and `/swapped`.
+
+    Returns:
+        [`PositionMetrics`], or `None` if no pair is there in both orders.
+    """
+    q = np.exp(as_array(log_q))
+    row_of = {name: row for row, name in enumerate(ids)}
+    both = [(row, row_of[name + SWAPPED]) for name, row in row_of.items() if name + SWAPPED in row_of]
+    if not both:
+        return None
+    first, second = q[[row for row, _ in both]], q[[row for _, row in both]]
+    mirror = np.arange(q.shape[-1])
+    mirror[:2] = [1, 0]
+    consistent = first.argmax(-1) == mirror[second.argmax(-1)]
+    # The response that is A in the canonical order is B in the swapped one.
+    gain = (first[:, 0] - second[:, 1] + second[:, 0] - first[:, 1]) / 2
+    return PositionMetrics(float(consistent.mean()), float(gain.mean()), len(both))

@@ -1,0 +1,97 @@
+"""What a KL is to be measured by, besides the noise floor: other annotators, and judges that read nothing.
+
+The *human ceiling* sets half of an item's annotators against the other half. The constants are judges that give every
+item the same distribution; whoever does not beat the training prior has learned nothing about items.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from distjudge_trl.evaluation.distances import as_array, item_accuracy, item_kl, item_total_variation
+
+
+# The other half of the annotators speaks with this many more votes, spread as all votes of the data set are: without
+# them a label that none of a few people chose would have probability 0, and the KL would be infinite.
+PRIOR_VOTES = 1.0
+
+
+@dataclass(frozen=True)
+class HumanCeiling:
+    """Means over items and random halves: half of the annotators (as p) against the other half (as q).
+
+    `kl` in nats, `total_variation` and `accuracy` in [0, 1]; `judge_kl` is the judge's KL on the same halves, which is
+    what `kl` compares with; `num_items` have two or more annotators.
+    """
+
+    kl: float
+    total_variation: float
+    accuracy: float
+    judge_kl: float | None
+    num_items: int
+
+
+def human_ceiling(counts: Any, log_q: Any = None, *, num_splits: int = 20, seed: int = 0) -> HumanCeiling | None:
+    """How well half of the annotators predict the other half.
+
+    Args:
+        counts (array `(N, K)`, whole numbers): votes per item and label; items with one vote are left out.
+        log_q (array `(N, K)`, *optional*): the judge's label log-probabilities, to be scored on the same halves.
+        num_splits (`int`, defaults to 20): random halves per item.
+        seed (`int`, defaults to 0): of the halves.
+
+    Returns:
+        [`HumanCeiling`], or `None` if no item has two annotators. With n annotators the predicted half has n // 2.
+    """
+    counts = as_array(counts).astype(int)
+    several = counts.sum(-1) > 1
+    if not several.any():
+        return None
+    rows = counts[several]
+    judge = as_array(log_q)[several] if log_q is not None else None
+    shares = counts.sum(0) / counts.sum()
+    rng = np.random.default_rng(seed)
+    sums = np.zeros(4)
+    for _ in range(num_splits):
+        half = np.stack([rng.multivariate_hypergeometric(row, row.sum() // 2) for row in rows])
+        p = half / half.sum(-1, keepdims=True)
+        other = rows - half + PRIOR_VOTES * shares
+        log_other = np.log(np.maximum(other / other.sum(-1, keepdims=True), 1e-300))
+        sums += [
+            item_kl(p, log_other).mean(),
+            item_total_variation(p, log_other).mean(),
+            item_accuracy(p, log_other).mean(),
+            item_kl(p, judge).mean() if judge is not None else 0.0,
+        ]
+    kl, total_variation, accuracy, judge_kl = (sums / num_splits).tolist()
+    return HumanCeiling(kl, total_variation, accuracy, judge_kl if judge is not None else None, len(rows))
+
+
+def uniform(num_labels: int) -> np.ndarray:
+    """The same probability for every label, `(K,)` log-probabilities."""
+    return np.full(num_labels, -np.log(num_labels))
+
+
+def training_prior(train_p: Any) -> np.ndarray:
+    """Mean human distribution of the training items `(N, K)`, as `(K,)` log-probabilities: of all constants the one
+    with the least KL on them. Labels that nobody chose there get one vote in a hundred thousand.
+    """
+    mean = np.maximum(as_array(train_p).mean(0), 1e-5)
+    return np.log(mean / mean.sum())
+
+
+def training_majority(train_p: Any) -> np.ndarray:
+    """The label that is most often the training items' majority, smoothed by the share of items whose majority it is
+    not, which the others split evenly: `(K,)` log-probabilities.
+    """
+    train_p = as_array(train_p)
+    num_labels = train_p.shape[-1]
+    shares = np.bincount(train_p.argmax(-1), minlength=num_labels) / len(train_p)
+    best = int(shares.argmax())
+    rest = np.clip(1 - shares[best], 1e-5, 1 - 1e-5)
+    q = np.full(num_labels, rest / (num_labels - 1))
+    q[best] = 1 - rest
+    return np.log(q)
