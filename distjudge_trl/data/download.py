@@ -64,6 +64,7 @@ def download(file: RemoteFile, folder: Path | None = None) -> Path:
     import requests
     from filelock import FileLock
 
+    pooch.get_logger().setLevel("WARNING")  # the progress bar says the same
     folder = folder if folder is not None else cache_dir() / "data"
     target = folder / file.name
     try:

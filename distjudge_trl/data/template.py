@@ -24,6 +24,9 @@ def _environment() -> ImmutableSandboxedEnvironment:
     )
 
 
+# Longest message that a template may make, in characters: several fields of the largest size that is read.
+MAX_PROMPT_LENGTH = 5_000_000
+
 # What an expression in a template may end in, on an item that it does not expect.
 _TEMPLATE_FAILURES = (
     jinja2.TemplateError,
@@ -126,7 +129,7 @@ class PromptTemplate:
         absent = {name: "" for name in self.optional_fields if is_empty(fields.get(name))}
         try:
             return [
-                {"role": message["role"], "content": template.render({**fields, **absent})}
+                {"role": message["role"], "content": _bounded(template, {**fields, **absent})}
                 for message, template in zip(self.messages, self._templates, strict=True)
             ]
         except jinja2.UndefinedError as error:
@@ -144,6 +147,17 @@ class PromptTemplate:
             raise JudgmentDataError(
                 f"the prompt template fails on the item ({type(error).__name__}: {error})", source=source, row=row
             ) from None
+
+
+def _bounded(template: jinja2.Template, fields: Mapping[str, Any]) -> str:
+    """The rendered text, given up where it grows beyond all use: a loop in a template can fill the memory."""
+    parts, length = [], 0
+    for part in template.generate(fields):
+        parts.append(part)
+        length += len(part)
+        if length > MAX_PROMPT_LENGTH:
+            raise ValueError(f"it makes more than {MAX_PROMPT_LENGTH:,} characters")
+    return "".join(parts)
 
 
 def is_empty(value: Any) -> bool:

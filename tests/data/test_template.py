@@ -38,3 +38,12 @@ def test_a_malicious_template_is_stopped():
 def test_malformed_templates(messages):
     with pytest.raises(UserInputError):
         PromptTemplate(messages)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{% for i in range(9999) %}{% for j in range(9999) %}{{ x }}{% endfor %}{% endfor %}", "{{ x * 90000000 }}"],
+)
+def test_a_template_that_never_ends_is_given_up(text):
+    with pytest.raises(JudgmentDataError, match="makes more than 5,000,000 characters"):
+        PromptTemplate([{"role": "user", "content": text}]).render({"x": "word"}, row=1)
