@@ -38,6 +38,8 @@ class JudgeFile:
             judging does, too.
         max_length (`int`, *optional*): longest prompt in training and evaluation, in tokens; bare items are cut to it.
         truncation (`"middle"`, `"end"` or `"error"`, *optional*): how items were cut.
+        data (`dict`): how a recipe came to its training items (method, task options, split, seeds), so that an
+            evaluation finds the test items again.
         training (`dict`): settings of the objective.
         versions (`dict`): of the libraries that wrote it.
         format_version (`int`): of this file.
@@ -54,6 +56,7 @@ class JudgeFile:
     autocast: str | None = None
     max_length: int | None = None
     truncation: str | None = None
+    data: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION

@@ -13,9 +13,10 @@ FLOOR = {
     "tasks": 2,
     **dict.fromkeys(("trainer", "judges"), 3),
     "evaluation": 4,
-    **dict.fromkeys(("recipe", "report"), 5),
-    "cli": 7,
-    "__main__": 8,
+    "report": 5,
+    **dict.fromkeys(("recipe", "recipe_run"), 6),
+    "cli": 8,
+    "__main__": 9,
 }
 # What the two sides of a floor may not know of each other.
 STRANGERS = {"trainer": "judges", "judges": "trainer"}

@@ -147,7 +147,7 @@ def test_an_unknown_task_is_refused():
 
 
 def test_a_half_written_checkpoint_is_passed_over(tmp_path):
-    from distjudge_trl.recipe import _resume_checkpoint
+    from distjudge_trl.recipe_run import _resume_checkpoint
 
     for step, whole in ((2, True), (10, True), (12, False)):
         (tmp_path / f"checkpoint-{step}").mkdir()

@@ -86,7 +86,7 @@ def test_items_whose_drawn_votes_tie_are_reported(model, tmp_path):
     run(model, path, tmp_path / "out", *options)
     results = read_results(tmp_path / "out")
     tied = results["provenance"]["data_report"]["excluded"]["tied majority"]
-    assert 5 < tied < 24 and results["provenance"]["num_train_items"] == 48 - 2 * tied
+    assert 5 < tied < 24 and results["settings"]["num_train_items"] == 48 - 2 * tied
 
 
 def test_truncate_error_names_file_row_and_field_before_training(model, votes, tmp_path):

@@ -7,21 +7,27 @@ from distjudge_trl.data.records import (
     make_record,
     validate_records,
 )
-from distjudge_trl.data.splits import split_records, subsample
+from distjudge_trl.data.seen import SeenItems
+from distjudge_trl.data.splits import Partition, partition, split_records, subsample, within_budget
 from distjudge_trl.data.template import PromptTemplate
-from distjudge_trl.data.votes import draw_votes, majority_label, votes_to_counts
+from distjudge_trl.data.votes import choose_pseudo_count, draw_votes, majority_label, votes_to_counts
 
 
 __all__ = [
     "RECORD_FEATURES",
+    "Partition",
     "PromptTemplate",
+    "SeenItems",
     "build_dataset",
+    "choose_pseudo_count",
     "draw_votes",
     "fingerprint",
     "majority_label",
     "make_record",
+    "partition",
     "split_records",
     "subsample",
     "validate_records",
     "votes_to_counts",
+    "within_budget",
 ]

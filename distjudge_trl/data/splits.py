@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from datasets import Dataset
 
@@ -60,6 +60,41 @@ def split_records(
             f"{'groups' if kind == 'group' else 'records'}. Use more data or --split paper."
         )
     return dataset.select(train), dataset.select(sorted(test))
+
+
+class Partition(NamedTuple):
+    """Records to train on, to choose and calibrate on (a part of the training side), and to test on."""
+
+    train: Dataset
+    validation: Dataset
+    test: Dataset
+
+
+def partition(
+    dataset: Dataset, kind: SplitKind = "group", *, validation_fraction: float = 0.1, seed: int = 0
+) -> Partition:
+    """[`split_records`] 8:2, and the training side once more: the same three parts wherever they are asked for."""
+    train, test = split_records(dataset, kind, seed=seed)
+    train, validation = split_records(train, kind, test_fraction=validation_fraction, seed=seed + 1)
+    return Partition(train, validation, test)
+
+
+def within_budget(dataset: Dataset, budget: int, *, seed: int = 0) -> Dataset:
+    """As many records as `budget` votes pay for, in the order in which [`subsample`] draws them.
+
+    Raises:
+        [`UserInputError`]: not enough for one record.
+    """
+    ids, votes = dataset["id"], dataset["num_annotators"]
+    chosen, spent = [], 0
+    for i in sorted(range(len(dataset)), key=lambda i: stable_key(seed, ids[i])):
+        if spent + votes[i] > budget:
+            break
+        spent += votes[i]
+        chosen.append(i)
+    if not chosen:
+        raise UserInputError(f"A budget of {budget} votes does not pay for one record.")
+    return dataset.select(sorted(chosen))
 
 
 def subsample(dataset: Dataset, max_samples: int | None, *, seed: int = 0) -> Dataset:

@@ -8,6 +8,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
+from scipy.optimize import minimize_scalar
+
 from distjudge_trl.data.splits import stable_key
 from distjudge_trl.errors import JudgmentDataError
 from distjudge_trl.labels import LabelSpace
@@ -115,3 +118,27 @@ def majority_label(
     if rule == "exclude":
         return None
     return min(tied, key=lambda label: stable_key(seed, f"tie {label} of {item_id}"))
+
+
+def choose_pseudo_count(counts: Sequence[Sequence[int]]) -> float | None:
+    """λ of add-λ smoothing that best predicts an annotator who is left out: it maximises the mean over votes of
+    log((c_k - 1 + λ) / (n - 1 + K λ)), in [0.001, 100].
+
+    Args:
+        counts (`Sequence` of K counts each): votes of items that are not trained on.
+
+    Returns:
+        `float`, or `None` if no item has two votes, from which nothing follows.
+    """
+    votes = np.asarray(counts, dtype=float)
+    votes = votes[votes.sum(-1) > 1]
+    if not len(votes):
+        return None
+    n, num_labels = votes.sum(-1, keepdims=True), votes.shape[-1]
+
+    def loss(log_pseudo_count: float) -> float:
+        pseudo_count = math.exp(log_pseudo_count)
+        rest = np.maximum(votes - 1, 0) + pseudo_count
+        return float(-(votes * (np.log(rest) - np.log(n - 1 + num_labels * pseudo_count))).sum())
+
+    return float(math.exp(minimize_scalar(loss, bounds=(math.log(1e-3), math.log(100)), method="bounded").x))

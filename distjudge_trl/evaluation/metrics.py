@@ -18,7 +18,7 @@ from distjudge_trl.evaluation.association import (
 )
 from distjudge_trl.evaluation.calibration import reliability
 from distjudge_trl.evaluation.distances import as_array
-from distjudge_trl.evaluation.noise_floor import noise_floor
+from distjudge_trl.evaluation.noise_floor import NoiseFloor, noise_floor
 from distjudge_trl.evaluation.statistics import Estimate, bootstrap_mean
 from distjudge_trl.evaluation.yardsticks import human_ceiling
 
@@ -47,6 +47,7 @@ def evaluate_judgments(
     ids: Sequence[str] | None = None,
     ordinal: bool = False,
     mass: float | None = None,
+    floor: NoiseFloor | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """What a result file says about a judge.
@@ -59,6 +60,8 @@ def evaluate_judgments(
         ids (`Sequence[str]` of length N, *optional*): of the records; needed for the metrics of swapped pairs.
         ordinal (`bool`, defaults to `False`): whether the labels' order means something.
         mass (`float`, *optional*): mean label mass.
+        floor ([`NoiseFloor`], *optional*): of these items, if it has been estimated before: it is the slow part and
+            knows no judge.
         seed (`int`, defaults to 0): of the bootstrap, the floor's simulation and the ceiling's halves.
 
     Returns:
@@ -76,18 +79,18 @@ def evaluate_judgments(
           `num_groups`.
     """
     p, log_q, num_annotators = as_array(p), as_array(log_q), as_array(num_annotators)
-    counts = np.rint(p * num_annotators[:, None])
-    whole = np.allclose(counts, p * num_annotators[:, None], atol=1e-3)
-    floor = noise_floor(counts, seed=seed).value if whole else None
-    ceiling = human_ceiling(counts, log_q, seed=seed) if whole else None
+    counts = whole_counts(p, num_annotators)
+    if floor is None and counts is not None:
+        floor = noise_floor(counts, seed=seed)
+    ceiling = human_ceiling(counts, log_q, seed=seed) if counts is not None else None
     positions = position_metrics(log_q, ids) if ids is not None else None
     functions = {**ITEM_METRICS, **(ORDINAL_METRICS if ordinal else {})}
     metrics: dict[str, Any] = {
         name: to_dict(bootstrap_mean(function(p, log_q), groups, seed=seed)) for name, function in functions.items()
     }
     metrics |= {
-        "noise_floor": floor,
-        "excess_kl": metrics["kl"]["value"] - floor if floor is not None else None,
+        "noise_floor": floor.value if floor is not None else None,
+        "excess_kl": metrics["kl"]["value"] - floor.value if floor is not None else None,
         "human_ceiling": asdict(ceiling) if ceiling is not None else None,
         "entropy_correlation": entropy_correlation(p, log_q),
         "distance_correlation": distance_correlation(p, log_q),
@@ -103,6 +106,15 @@ def evaluate_judgments(
     if mass is not None:
         metrics["label_mass"] = mass
     return metrics
+
+
+def whole_counts(p: Any, num_annotators: Any) -> np.ndarray | None:
+    """Votes `(N, K)` behind shares `p` `(N, K)` of `num_annotators` `(N,)` annotators each; `None` where the shares
+    are none of whole votes.
+    """
+    p, num_annotators = as_array(p), as_array(num_annotators)
+    counts = np.rint(p * num_annotators[:, None])
+    return counts if np.allclose(counts, p * num_annotators[:, None], atol=1e-3) else None
 
 
 def to_dict(estimate: Estimate) -> dict[str, float | None]:

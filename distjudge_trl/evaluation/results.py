@@ -9,55 +9,93 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from datasets import Dataset
 
 from distjudge_trl.atomic import replacing, write_json
-from distjudge_trl.errors import UserInputError
+from distjudge_trl.errors import UserInputError, first_line
 
 
 RESULTS_NAME = "results.json"
 PREDICTIONS_NAME = "predictions.parquet"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
-_REQUIRED = ("schema_version", "task", "method", "model", "labels", "metrics", "provenance")
+# What every result file has. `trained_on` is a task's name (None for an untrained model); `settings` the objective's
+# and the data's options that tables and figures sort by; `variants` more rows on the same items (calibrated,
+# constants), each with a `method`, `metrics` and `robustness` of its own.
+_REQUIRED: dict[str, type | tuple[type, ...]] = {
+    "task": str,
+    "trained_on": (str, type(None)),
+    "method": str,
+    "model": str,
+    "labels": list,
+    "ordinal": bool,
+    "seed": (int, type(None)),
+    "settings": dict,
+    "extraction": dict,
+    "metrics": dict,
+    "robustness": list,
+    "variants": list,
+    "test_fingerprint": str,
+    "provenance": dict,
+}
 
 
-def write_results(folder: str | Path, results: dict[str, Any], records: Dataset, log_q: np.ndarray) -> None:
-    """Write both files, each whole or not at all; `results.json` last, so that a folder with one is complete.
+def results_file(path: str | Path) -> Path:
+    """The JSON file that a user means: a file of that name, or the `results.json` of a folder."""
+    path = Path(path)
+    return path if path.suffix == ".json" else path / RESULTS_NAME
+
+
+def predictions_file(path: str | Path) -> Path:
+    """The Parquet file that belongs to the result file of this path: `predictions.parquet` beside `results.json`,
+    `NAME.predictions.parquet` beside `NAME.json`.
+    """
+    file = results_file(path)
+    return file.with_name(PREDICTIONS_NAME if file.name == RESULTS_NAME else f"{file.stem}.{PREDICTIONS_NAME}")
+
+
+def write_results(path: str | Path, results: dict[str, Any], records: Dataset, log_q: np.ndarray) -> None:
+    """Write both files, each whole or not at all; the results last, so that a folder with them is complete.
 
     Args:
-        folder (`str` or `Path`): created if missing.
-        results (`dict`): the keys `task`, `method`, `model`, `labels`, `metrics`, `provenance`; the schema version is
-            added.
+        path (`str` or `Path`): a folder, created if missing, or the name of the JSON file.
+        results (`dict`): the keys of the schema; its version is added.
         records (`Dataset`): the test records, N rows.
         log_q (`np.ndarray` of shape `(N, K)`): the judge's label log-probabilities for them, in the same order.
     """
-    folder = Path(folder)
-    table = records.select_columns(["id", "group", "label_distribution", "num_annotators"]).add_column(
+    missing = [name for name in _REQUIRED if name not in results]
+    if missing:
+        raise ValueError(f"Results lack {', '.join(missing)}.")
+    table = records.select_columns(["id", "group", "prompt", "label_distribution", "num_annotators"]).add_column(
         "judge_distribution", [row.tolist() for row in np.exp(log_q)]
     )
-    with replacing(folder / PREDICTIONS_NAME) as temporary:
+    with replacing(predictions_file(path)) as temporary:
         table.to_parquet(str(temporary))
-    write_json(folder / RESULTS_NAME, {"schema_version": SCHEMA_VERSION, **results})
+    write_json(results_file(path), {"schema_version": SCHEMA_VERSION, **results})
 
 
-def read_results(folder: str | Path) -> dict[str, Any]:
-    """Read `results.json` of a run's folder.
+def read_results(path: str | Path) -> dict[str, Any]:
+    """Read a result file, by its name or its folder's.
 
     Raises:
         [`UserInputError`]: missing, damaged, of another schema version, or without a required key; the message names
             the file.
     """
-    path = Path(folder) / RESULTS_NAME
+    path = results_file(path)
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserInputError(f"{path}: no such file; the run has not finished or is somewhere else.") from None
+    except OSError as error:
+        raise UserInputError(f"{path}: cannot be read ({error.strerror}).") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserInputError(f"{path}: is damaged ({error}). Run the evaluation again.") from None
     version = results.get("schema_version") if isinstance(results, dict) else None
     if not isinstance(version, int):
         raise UserInputError(f"{path}: is no result file (it has no schema_version).")
+    assert isinstance(results, dict)
     if version != SCHEMA_VERSION:
         age, fix = (
             ("older", "Run the evaluation again") if version < SCHEMA_VERSION else ("newer", "Update distjudge-trl")
@@ -68,16 +106,31 @@ def read_results(folder: str | Path) -> dict[str, Any]:
     missing = [name for name in _REQUIRED if name not in results]
     if missing:
         raise UserInputError(f"{path}: lacks {', '.join(missing)}. Run the evaluation again.")
+    wrong = [name for name, kind in _REQUIRED.items() if not isinstance(results[name], kind)]
+    if wrong:
+        raise UserInputError(f"{path}: is damaged ({wrong[0]!r} is {results[wrong[0]]!r}). Run the evaluation again.")
     return results
 
 
-def read_predictions(folder: str | Path) -> Dataset:
-    """Per-item rows of a run: `id`, `group`, `label_distribution`, `num_annotators`, `judge_distribution` (lists of K
-    floats).
+_COLUMNS = ("id", "group", "prompt", "label_distribution", "num_annotators", "judge_distribution")
+
+
+def read_predictions(path: str | Path) -> Dataset:
+    """Per-item rows of a run: `id`, `group`, `prompt` (list of messages), `label_distribution`, `num_annotators`,
+    `judge_distribution` (lists of K floats).
+
+    Raises:
+        [`UserInputError`]: missing, damaged, or without these columns; the message names the file.
     """
-    path = Path(folder) / PREDICTIONS_NAME
+    path = predictions_file(path)
     if not path.is_file():
         raise UserInputError(f"{path}: no such file; the run has not finished or is somewhere else.")
-    dataset = Dataset.from_parquet(str(path))
-    assert isinstance(dataset, Dataset)
+    try:
+        # Not through the library's cache: a file of the same name and time may hold another run.
+        dataset = Dataset(pq.read_table(path))
+    except (pa.ArrowException, OSError) as error:
+        raise UserInputError(f"{path}: is damaged ({first_line(error)}). Run the evaluation again.") from None
+    missing = [name for name in _COLUMNS if name not in dataset.column_names]
+    if missing:
+        raise UserInputError(f"{path}: lacks the columns {', '.join(missing)}. Run the evaluation again.")
     return dataset

@@ -1,13 +1,14 @@
 """The mathematics of distribution alignment, on plain tensors: torch only, no transformers, no files."""
 
 from distjudge_trl.objective.adversary import PGDAdversary, WorstCaseAdversary
-from distjudge_trl.objective.losses import hybrid_loss, kl_divergence, reference_nll
+from distjudge_trl.objective.losses import dirichlet_smoothing, hybrid_loss, kl_divergence, reference_nll
 from distjudge_trl.objective.projection import project_simplex, project_simplex_ball, project_simplex_ball_cvxpy
 
 
 __all__ = [
     "PGDAdversary",
     "WorstCaseAdversary",
+    "dirichlet_smoothing",
     "hybrid_loss",
     "kl_divergence",
     "project_simplex",

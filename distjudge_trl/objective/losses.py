@@ -30,7 +30,9 @@ def kl_divergence(p: Tensor, log_q: Tensor) -> Tensor:
     return (torch.special.xlogy(p, p) - p * safe_log_q).sum(-1)
 
 
-def hybrid_loss(log_q: Tensor, target: Tensor, reference: Tensor, alpha: float) -> Tensor:
+def hybrid_loss(
+    log_q: Tensor, target: Tensor, reference: Tensor, alpha: float, *, label_smoothing: float = 0.0
+) -> Tensor:
     """α KL(target ‖ q) + (1 - α) (-log q_reference), in nats (eq. 6).
 
     Args:
@@ -38,25 +40,53 @@ def hybrid_loss(log_q: Tensor, target: Tensor, reference: Tensor, alpha: float) 
         target (`Tensor` of shape `(..., K)`): the human distribution, or the adversary's perturbation of it.
         reference (`Tensor` of shape `(...,)`, int64): index of the reference label (eq. 3).
         alpha (`float`): weight of the KL term, in [0, 1]. 0 is the single-point objective (eq. 5), 1 pure alignment.
+        label_smoothing (`float`, defaults to 0): of the cross-entropy, in [0, 1); see [`reference_nll`].
 
     Returns:
         `Tensor` of shape `(...,)`: one loss an item; no reduction.
 
     Raises:
-        `ValueError`: `alpha` outside [0, 1].
+        `ValueError`: `alpha` or `label_smoothing` outside its range.
     """
     if not 0.0 <= alpha <= 1.0:
         raise ValueError(f"`alpha` must be between 0 and 1, got {alpha}.")
     # A term of weight 0 is left out, not multiplied by 0: an infinite KL must not turn the single-point loss into NaN.
     if alpha == 0.0:
-        return reference_nll(log_q, reference)
+        return reference_nll(log_q, reference, label_smoothing)
     if alpha == 1.0:
         return kl_divergence(target, log_q)
-    return alpha * kl_divergence(target, log_q) + (1.0 - alpha) * reference_nll(log_q, reference)
+    return alpha * kl_divergence(target, log_q) + (1.0 - alpha) * reference_nll(log_q, reference, label_smoothing)
 
 
-def reference_nll(log_q: Tensor, reference: Tensor) -> Tensor:
-    """-log q_r, the cross-entropy on the reference label (eq. 5): `(..., K)` and int64 `(...,)` to `(...,)`, in
-    nats.
+def reference_nll(log_q: Tensor, reference: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """-log q_r, the cross-entropy on the reference label (eq. 5): `(..., K)` and int64 `(...,)` to `(...,)`, in nats.
+
+    With `label_smoothing` s in [0, 1) the target is (1 - s) on the reference label and s / K on every label, as in
+    `torch.nn.functional.cross_entropy`.
     """
-    return -log_q.gather(-1, reference.unsqueeze(-1)).squeeze(-1)
+    if not 0.0 <= label_smoothing < 1.0:
+        raise ValueError(f"`label_smoothing` must be at least 0 and less than 1, got {label_smoothing}.")
+    nll = -log_q.gather(-1, reference.unsqueeze(-1)).squeeze(-1)
+    if label_smoothing == 0.0:
+        return nll
+    return (1.0 - label_smoothing) * nll - label_smoothing * log_q.mean(-1)
+
+
+def dirichlet_smoothing(p: Tensor, num_annotators: Tensor, pseudo_count: float) -> Tensor:
+    """(n p + λ) / (n + K λ): the mean of the posterior over an item's true distribution after n votes with shares p,
+    under a symmetric Dirichlet prior with `pseudo_count` λ per label (add-λ smoothing).
+
+    Args:
+        p (`Tensor` of shape `(..., K)`): shares of the votes.
+        num_annotators (`Tensor` of shape `(...,)`): n, at least 1.
+        pseudo_count (`float`): λ, at least 0; 0 leaves p as it is.
+
+    Returns:
+        `Tensor` of shape `(..., K)`; rows sum to 1. The largest entry stays where it was.
+    """
+    if pseudo_count < 0.0:
+        raise ValueError(f"`pseudo_count` must be at least 0, got {pseudo_count}.")
+    if pseudo_count == 0.0:
+        return p
+    n = num_annotators.to(p.dtype).unsqueeze(-1)
+    return (n * p + pseudo_count) / (n + p.shape[-1] * pseudo_count)

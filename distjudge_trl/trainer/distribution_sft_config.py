@@ -48,6 +48,13 @@ class DistributionSFTConfig(SFTConfig):
             How `"pgd"` projects (eq. 9): `"torch"` is exact and batched, `"cvxpy"` the paper's solver, hundreds of
             times slower.
 
+        label_smoothing (`float`, *optional*, defaults to `0.0`):
+            Smoothing of the cross-entropy's hard label over the labels, in [0, 1). For the baseline that knows no
+            distributions; it takes the place of `label_smoothing_factor`, which smooths over the vocabulary.
+        target_smoothing (`float`, *optional*, defaults to `0.0`):
+            λ added to every label's votes before they become the target distribution: the posterior mean under a
+            symmetric Dirichlet prior. Metrics keep the annotators' own distribution.
+
         > Parameters that control the reading of judgments
 
         label_normalization (`str`, *optional*, defaults to `"labels"`):
@@ -59,9 +66,8 @@ class DistributionSFTConfig(SFTConfig):
 
     > [!NOTE]
     > Defaults that differ from [`~trl.SFTConfig`]: `pad_to_multiple_of` is 16; `metric_for_best_model` is `"eval_kl"`
-    when
-    > `load_best_model_at_end` is set. Packing, padding-free batches, label smoothing, other losses and MoE router
-    losses do not apply and are refused.
+    > when `load_best_model_at_end` is set. Packing, padding-free batches, smoothing over the vocabulary, other losses
+    > and MoE router losses do not apply and are refused.
     """
 
     alpha: float = field(
@@ -94,6 +100,15 @@ class DistributionSFTConfig(SFTConfig):
         default="torch",
         metadata={
             "help": "Projection of 'pgd': 'torch' (exact, batched) or 'cvxpy' (the paper's, hundreds of times slower)."
+        },
+    )
+    label_smoothing: float = field(
+        default=0.0, metadata={"help": "Smoothing of the cross-entropy's hard label over the labels, in [0, 1)."}
+    )
+    target_smoothing: float = field(
+        default=0.0,
+        metadata={
+            "help": "Votes added to every label before they become the target distribution (Dirichlet, add-lambda)."
         },
     )
     label_normalization: Literal["labels", "vocab"] = field(
@@ -145,6 +160,10 @@ class DistributionSFTConfig(SFTConfig):
             raise UserInputError(f"`perturbation_step_size` must be positive, got {self.perturbation_step_size}.")
         if self.perturbation_steps < 0:
             raise UserInputError(f"`perturbation_steps` must be at least 0, got {self.perturbation_steps}.")
+        if not 0.0 <= self.label_smoothing < 1.0:
+            raise UserInputError(f"`label_smoothing` must be at least 0 and less than 1, got {self.label_smoothing}.")
+        if not 0.0 <= self.target_smoothing < math.inf:
+            raise UserInputError(f"`target_smoothing` must be at least 0 and finite, got {self.target_smoothing}.")
         choices = {
             "adversary": ("pgd", "worst_case", "none"),
             "radius_scaling": ("constant", "annotators"),
@@ -190,7 +209,7 @@ class DistributionSFTConfig(SFTConfig):
             )
         if self.label_smoothing_factor:
             raise UserInputError(
-                "`label_smoothing_factor` does not apply: the targets are the annotators' distributions."
+                "`label_smoothing_factor` does not apply: it smooths over the vocabulary. Use `label_smoothing`."
             )
         if isinstance(self.pad_to_multiple_of, int) and self.pad_to_multiple_of < 1:
             raise UserInputError(f"`pad_to_multiple_of` must be at least 1, got {self.pad_to_multiple_of}.")

@@ -26,7 +26,14 @@ from distjudge_trl.errors import UserInputError
 from distjudge_trl.judge_file import JudgeFile
 from distjudge_trl.labels import LabelSpace
 from distjudge_trl.models import keep_training_layout, resolve_model
-from distjudge_trl.objective import PGDAdversary, WorstCaseAdversary, hybrid_loss, kl_divergence, reference_nll
+from distjudge_trl.objective import (
+    PGDAdversary,
+    WorstCaseAdversary,
+    dirichlet_smoothing,
+    hybrid_loss,
+    kl_divergence,
+    reference_nll,
+)
 from distjudge_trl.provenance import library_versions
 from distjudge_trl.trainer.distribution_sft_config import DistributionSFTConfig
 from distjudge_trl.trainer.model_card import PAPER, write_model_card
@@ -244,10 +251,13 @@ class DistributionSFTTrainer(SFTTrainer):
 
         logits = judgment_logits(model, inputs)
         log_q = self.label_space.log_probs(logits, normalization=self.args.label_normalization)
-        perturbed = self._perturb(target, log_q, inputs["num_annotators"])
+        aim = dirichlet_smoothing(target, inputs["num_annotators"], self.args.target_smoothing)
+        perturbed = self._perturb(aim, log_q, inputs["num_annotators"])
         # Without KL the target only enters through its majority label: the adversary acts by changing that label.
         hard_label = perturbed.argmax(-1) if self.args.alpha == 0.0 and self.adversary is not None else reference
-        row_losses = hybrid_loss(log_q, perturbed, hard_label, self.args.alpha)[:num_real]
+        row_losses = hybrid_loss(
+            log_q, perturbed, hard_label, self.args.alpha, label_smoothing=self.args.label_smoothing
+        )[:num_real]
         if num_items_in_batch is None:
             loss = row_losses.sum() / max(num_real, 1)
         else:
@@ -261,7 +271,7 @@ class DistributionSFTTrainer(SFTTrainer):
                 [
                     kl,
                     reference_nll(label_log_q, reference),
-                    kl_divergence(perturbed, label_log_q) - kl,
+                    kl_divergence(perturbed, label_log_q) - kl_divergence(aim, label_log_q),
                     self.label_space.mass(logits),
                     (label_log_q.argmax(-1) == reference).float(),
                     torch.ones_like(kl),
@@ -306,11 +316,17 @@ class DistributionSFTTrainer(SFTTrainer):
         super().log(logs, start_time)
 
     def predict(self, test_dataset: Dataset, ignore_keys=None, metric_key_prefix: str = "test"):
-        """Like `evaluate`, takes judgment records as they are; `predictions` are label log-probabilities `(N, K)`."""
+        """Like `evaluate`, takes judgment records as they are; `predictions` are label log-probabilities `(N, K)`.
+
+        Longest prompts first, so that neighbours pad each other least; returned in the order of the dataset.
+        """
         test_dataset = self._prepare_dataset(
             test_dataset, self.processing_class, self.args, False, None, metric_key_prefix
         )
-        return super().predict(test_dataset, ignore_keys, metric_key_prefix)
+        order = np.argsort([-len(ids) for ids in test_dataset["input_ids"]], kind="stable")
+        output = super().predict(test_dataset.select(order), ignore_keys, metric_key_prefix)
+        back = np.argsort(order, kind="stable")
+        return output._replace(predictions=output.predictions[back], label_ids=output.label_ids[back])
 
     def evaluation_loop(self, *args, **kwargs):
         """Adds `label_mass` and `adversarial_gain`, which `compute_metrics` cannot see, to the metrics."""
@@ -352,6 +368,8 @@ class DistributionSFTTrainer(SFTTrainer):
                 "perturbation_step_size",
                 "perturbation_steps",
                 "radius_scaling",
+                "label_smoothing",
+                "target_smoothing",
                 "label_normalization",
                 "learning_rate",
                 "num_train_epochs",

@@ -126,19 +126,33 @@ def test_rows_that_are_no_shares_of_votes_have_no_floor():
 
 
 def results(**changes):
-    base = {"task": "t", "method": "m", "model": "x", "labels": ["A", "B"], "metrics": {}, "provenance": {}}
-    return {**base, **changes}
+    base = {"task": "t", "trained_on": None, "method": "m", "model": "x", "labels": ["A", "B"], "ordinal": False}
+    base |= {"seed": 0, "settings": {}, "extraction": {}, "metrics": {}, "robustness": [], "variants": []}
+    return {**base, "test_fingerprint": "f", "provenance": {}, **changes}
 
 
 def test_result_files_round_trip(tmp_path):
     records = make_records(4)
     log_q = np.log(np.full((4, 5), 0.2))
     write_results(tmp_path / "run", results(), records, log_q)
-    assert read_results(tmp_path / "run") == {"schema_version": 2, **results()}
+    assert read_results(tmp_path / "run") == {"schema_version": 3, **results()}
     table = read_predictions(tmp_path / "run")
     assert table["id"][:] == records["id"][:]
     np.testing.assert_allclose(table["judge_distribution"][:], np.exp(log_q))
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["predictions.parquet", "results.json"]
+
+
+def test_a_result_file_may_have_a_name_of_its_own(tmp_path):
+    write_results(tmp_path / "snli.json", results(), make_records(2), np.log(np.full((2, 5), 0.2)))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["snli.json", "snli.predictions.parquet"]
+    assert read_results(tmp_path / "snli.json")["task"] == "t"
+    assert len(read_predictions(tmp_path / "snli.json")["prompt"][0]) == 1
+
+
+def test_damaged_predictions_are_named(tmp_path):
+    (tmp_path / "predictions.parquet").write_bytes(b"PAR1 and then nothing")
+    with pytest.raises(UserInputError, match=r"predictions.parquet: is damaged .* Run the evaluation again"):
+        read_predictions(tmp_path)
 
 
 def test_nan_is_not_written_into_a_result_file(tmp_path):
@@ -153,9 +167,10 @@ def test_nan_is_not_written_into_a_result_file(tmp_path):
         (None, "no such file"),
         ('{"schema_version": 1', "is damaged"),
         ("[]", "no schema_version"),
-        (json.dumps({"schema_version": 99}), "schema version 99, newer than 2.*Update distjudge-trl"),
-        (json.dumps({"schema_version": 1}), "schema version 1, older than 2.*Run the evaluation again"),
-        (json.dumps({"schema_version": 2, "task": "t"}), "lacks method, model, labels, metrics, provenance"),
+        (json.dumps({"schema_version": 99}), "schema version 99, newer than 3.*Update distjudge-trl"),
+        (json.dumps({"schema_version": 2}), "schema version 2, older than 3.*Run the evaluation again"),
+        (json.dumps({"schema_version": 3, "task": "t"}), "lacks trained_on, method, model, labels"),
+        (json.dumps({"schema_version": 3, **results(metrics=[1])}), r"is damaged \('metrics' is \[1\]\)"),
     ],
 )
 def test_bad_result_files(tmp_path, content, match):

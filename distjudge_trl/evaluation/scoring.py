@@ -1,0 +1,146 @@
+"""All rows of a result file: a judge, the same judge calibrated, and the constants that read nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from distjudge_trl.errors import UserInputError
+from distjudge_trl.evaluation.calibration import Scaling, fit_temperature, fit_vector
+from distjudge_trl.evaluation.distances import as_array
+from distjudge_trl.evaluation.metrics import evaluate_judgments, whole_counts
+from distjudge_trl.evaluation.noise_floor import NoiseFloor, noise_floor
+from distjudge_trl.evaluation.protocols import robustness
+from distjudge_trl.evaluation.yardsticks import training_majority, training_prior, uniform
+
+
+# Fewer items than this do not say which temperature is right.
+MIN_CALIBRATION_ITEMS = 10
+
+
+@dataclass(frozen=True)
+class TestItems:
+    """What judges are scored on.
+
+    Args:
+        p (array `(N, K)`): human distributions.
+        num_annotators (array `(N,)`).
+        ids, groups (`Sequence[str]` of length N).
+        ordinal (`bool`): whether the labels' order means something.
+        seed (`int`, defaults to 0): of bootstrap, floor, ceiling and perturbations.
+    """
+
+    __test__ = False  # no test case, whatever pytest thinks of the name
+
+    p: np.ndarray
+    num_annotators: np.ndarray
+    ids: Sequence[str]
+    groups: Sequence[str]
+    ordinal: bool = False
+    seed: int = field(default=0, kw_only=True)
+
+    @classmethod
+    def of(cls, records: Dataset, *, ordinal: bool, seed: int = 0) -> TestItems:
+        """Of judgment records."""
+        return cls(*human_side(records), records["id"][:], records["group"][:], ordinal, seed=seed)
+
+    @cached_property
+    def floor(self) -> NoiseFloor | None:
+        """Noise floor; `None` where the rows of p are no shares of whole votes."""
+        counts = whole_counts(self.p, self.num_annotators)
+        return noise_floor(counts, seed=self.seed) if counts is not None else None
+
+    def score(self, log_q: Any, *, mass: float | None = None) -> dict[str, Any]:
+        """`metrics` (see [`evaluate_judgments`]) and `robustness` (a list, see [`RobustnessPoint`]) of the label
+        log-probabilities `(N, K)`, ready for JSON.
+        """
+        log_q = as_array(log_q)
+        metrics = evaluate_judgments(
+            self.p,
+            log_q,
+            self.num_annotators,
+            self.groups,
+            ids=self.ids,
+            ordinal=self.ordinal,
+            mass=mass,
+            floor=self.floor,
+            seed=self.seed,
+        )
+        points = robustness(self.p, log_q, seed=self.seed)
+        return {"metrics": metrics, "robustness": [asdict(point) for point in points]}
+
+    def score_constants(self, train_p: Any) -> list[dict[str, Any]]:
+        """The judges that give every item the same distribution (see yardsticks.py), from the training items'
+        distributions `(M, K)`.
+        """
+        constants = {
+            "uniform": uniform(self.p.shape[-1]),
+            "training-prior": training_prior(train_p),
+            "training-majority": training_majority(train_p),
+        }
+        return [
+            {
+                "method": name,
+                "constant": np.exp(log_q).tolist(),
+                **self.score(np.broadcast_to(log_q, self.p.shape)),
+            }
+            for name, log_q in constants.items()
+        ]
+
+    def score_calibrated(self, method: str, log_q: Any, held_out_p: Any, held_out_log_q: Any) -> list[dict[str, Any]]:
+        """A judge after temperature and after vector scaling, fitted on items that neither training nor test has.
+
+        Args:
+            method (`str`): the judge's name; the rows are called `NAME + temperature` and `NAME + vector`.
+            log_q (array `(N, K)`): its label log-probabilities for the test items.
+            held_out_p, held_out_log_q (arrays `(M, K)`): human distributions and its log-probabilities for the others.
+
+        Raises:
+            [`UserInputError`]: too few held-out items.
+        """
+        if len(held_out_p) < MIN_CALIBRATION_ITEMS:
+            raise UserInputError(
+                f"Calibration needs at least {MIN_CALIBRATION_ITEMS} items that the judge was not trained on, and"
+                f" there are {len(held_out_p)}."
+            )
+        fits = {
+            "temperature": fit_temperature(held_out_p, held_out_log_q),
+            "vector": fit_vector(held_out_p, held_out_log_q),
+        }
+        return [
+            {
+                "method": f"{method} + {kind}",
+                "scaling": {
+                    "kind": kind,
+                    "temperature": scaling.temperature,
+                    "weight": scaling.weight.tolist(),
+                    "bias": scaling.bias.tolist(),
+                    "num_items": len(held_out_p),
+                },
+                **self.score(scaling(log_q)),
+            }
+            for kind, scaling in fits.items()
+        ]
+
+
+def human_side(records: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Human distributions `(N, K)` and numbers of annotators `(N,)` of judgment records."""
+    rows = records.with_format("numpy")
+    return as_array(rows["label_distribution"][:]), as_array(rows["num_annotators"][:])
+
+
+def row_log_q(row: dict[str, Any], log_q: Any) -> np.ndarray:
+    """Label log-probabilities `(N, K)` of a result file's row, from those of its judge: as they are, scaled, or a
+    constant.
+    """
+    log_q = as_array(log_q)
+    if "constant" in row:
+        return np.broadcast_to(np.log(as_array(row["constant"])), log_q.shape)
+    if "scaling" in row:
+        return Scaling(as_array(row["scaling"]["weight"]), as_array(row["scaling"]["bias"]))(log_q)
+    return log_q

@@ -1,0 +1,130 @@
+"""The paper's tables on your own model: every run of them, one after the other, and the report.
+
+    python scripts/reproduce.py snli summeval --parts methods budget --seeds 0 1 2 3 4 --out runs/paper \
+        -- --model_name_or_path Qwen/Qwen2.5-7B-Instruct --max_items 10000
+
+Parts: `methods` trains every baseline and ablation (Tables 1, 2, 3 and 5), `budget` spends one number of annotations
+on many items or on many annotators (Table 4), `transfer` tests the SNLI judges on ChaosNLI (Table 6), `grid` is alpha
+times epsilon (Figure 3). What stands behind `--` goes to every recipe. A run that has finished is not repeated, so a
+stopped script goes on where it was. `--launcher` takes the place of `python`, such as
+"accelerate launch --config_file accelerate_configs/zero2.yaml".
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from distjudge_trl.errors import UserInputError
+from distjudge_trl.recipe import METHODS, PAPER_GRID
+from distjudge_trl.shipped import find_shipped
+
+
+PARTS = ("methods", "budget", "transfer", "grid")
+# The methods of the paper's Table 1; of the others one seed says enough.
+MAIN_METHODS = ("single-point", "no-adversary", "distribution")
+BUDGET_ANNOTATORS = (1, 3, 5)
+
+Run = tuple[str, list[str]]
+
+
+def main() -> None:
+    own, rest = sys.argv[1:], []
+    if "--" in own:
+        own, rest = own[: own.index("--")], own[own.index("--") + 1 :]
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("tasks", nargs="+", metavar="TASK", help="tasks with a recipe")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=["methods"], help="default: methods")
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS), help="default: all")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="of the methods in Table 1; default: 0")
+    parser.add_argument("--budget", type=int, default=8000, help="annotations in Table 4; default: 8000, the paper's")
+    parser.add_argument(
+        "--grid-alpha", nargs="+", type=float, default=PAPER_GRID["alpha"], help="default: the paper's"
+    )
+    parser.add_argument(
+        "--grid-radius", nargs="+", type=float, default=PAPER_GRID["perturbation_radius"], help="default: the paper's"
+    )
+    parser.add_argument(
+        "--data-path", nargs="+", default=[], metavar="TASK=PATH", help="official files that are here already"
+    )
+    parser.add_argument("--launcher", default=sys.executable, help="what starts a recipe; default: this Python")
+    parser.add_argument("--out", type=Path, default=Path("runs/paper"), help="default: runs/paper")
+    args = parser.parse_args(own)
+    for path in args.data_path:
+        if "=" not in path:
+            parser.error(f"--data-path takes TASK=PATH, got {path!r}")
+    data = dict(path.split("=", 1) for path in args.data_path)
+    unknown = [task for task in data if task not in (*args.tasks, "chaosnli")]
+    if unknown:
+        parser.error(f"--data-path names {unknown[0]!r}, which is not among the tasks: {', '.join(args.tasks)}")
+
+    failed = []
+    for task in args.tasks:
+        recipe = [*shlex.split(args.launcher), str(find_shipped(task, "recipes", ".py", "recipe"))]
+        where = ["--data_path", data[task]] if task in data else []
+        for name, options in runs_of(args, task):
+            folder = args.out / task / name
+            if (folder / "results.json").is_file():
+                print(f"{folder}: done before", flush=True)
+                continue
+            failed += execute([*recipe, *where, *rest, *options, "--output_dir", str(folder)], folder)
+        if "transfer" in args.parts and task == "snli":
+            for folder in sorted((args.out / task).glob("*-seed*/judge.json")):
+                failed += transfer(args, folder.parent, data.get("chaosnli"))
+    report = [sys.executable, "-m", "distjudge_trl", "report", str(args.out), "--out", str(args.out / "report")]
+    failed += execute(report, args.out / "report")
+    if failed:
+        print(f"error: {len(failed)} of the runs failed: {', '.join(map(str, failed))}", file=sys.stderr)
+        raise SystemExit(1)
+
+
+def runs_of(args: argparse.Namespace, task: str) -> Iterator[Run]:
+    """Name and recipe options of every run on a task."""
+    if "methods" in args.parts:
+        # The Table 1 methods first, and seed by seed, so that a stopped script leaves whole comparisons.
+        ordered = sorted(args.methods, key=lambda method: method not in ("raw", *MAIN_METHODS))
+        for seed in args.seeds:
+            for method in ordered:
+                if seed != args.seeds[0] and method not in MAIN_METHODS:
+                    continue
+                yield f"{method}-seed{seed}", ["--method", method, "--seed", str(seed), "--calibrate", "True"]
+    if "budget" in args.parts:
+        for n in BUDGET_ANNOTATORS:
+            options = ["--annotation_budget", str(args.budget), "--max_annotators", str(n)]
+            yield f"budget-{n}-seed{args.seeds[0]}", [*options, "--seed", str(args.seeds[0])]
+    if "grid" in args.parts:
+        for alpha in args.grid_alpha:
+            for radius in args.grid_radius:
+                options = ["--alpha", str(alpha), "--perturbation_radius", str(radius)]
+                yield f"grid-{alpha}-{radius}", [*options, "--seed", str(args.seeds[0])]
+
+
+def transfer(args: argparse.Namespace, judge: Path, data_path: str | None) -> list[Path]:
+    """A judge of SNLI on ChaosNLI."""
+    folder = args.out / "chaosnli-from-snli" / judge.name
+    if (folder / "results.json").is_file():
+        print(f"{folder}: done before", flush=True)
+        return []
+    command = [sys.executable, "-m", "distjudge_trl", "evaluate", "--model", str(judge), "--task", "chaosnli"]
+    command += ["--data_path", data_path] if data_path is not None else []
+    return execute([*command, "--out", str(folder)], folder)
+
+
+def execute(command: list[str], folder: Path) -> list[Path]:
+    """Run and say what; the folder if it fails, so that the others go on."""
+    print(f"\n$ {shlex.join(command)}", flush=True)
+    return [folder] if subprocess.run(command, check=False).returncode else []
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserInputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
