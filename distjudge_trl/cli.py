@@ -255,6 +255,131 @@ def judge(
     click.echo(f"{count} items judged: {output_path}")
 
 
+@main.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})
+@click.option("--model", help="Folder or hub id of a judge; or an untrained model: its name, hub id or path.")
+@click.option("--task", "task_name", help="Name of a task, or a .yaml file that defines your own.")
+@click.option("--data-path", "--data_path", help="Official file, archive or folder. Default: downloaded once.")
+@click.option("--out", metavar="PATH", help="Folder (or NAME.json) for the results and the items' distributions.")
+@click.option(
+    "--split",
+    type=click.Choice(["group", "paper", "all"]),
+    help="Test side of which split, or all items. Default: as in training; all items of another task; group.",
+)
+@click.option("--split-seed", "--split_seed", type=int, help="Default: as in training, else 0.")
+@click.option(
+    "--max-eval-samples", "--max_eval_samples", type=click.IntRange(min=1), help="Test on at most this many items."
+)
+@click.option(
+    "--extraction",
+    type=click.Choice(["full", "top5"]),
+    default="full",
+    show_default=True,
+    help="All label tokens, or those among the five likeliest tokens (the paper; floor 1e-6).",
+)
+@click.option(
+    "--calibrated",
+    is_flag=True,
+    help="Score temperature and vector scaling, too, fitted on held-out training items. Untrained models: always.",
+)
+@click.option("--robustness", is_flag=True, help="Print the KL against randomly moved targets, too (Table 3).")
+@click.option("--prompt-template", "--prompt_template", help="Jinja file that replaces the prompt.")
+@click.option(
+    "--max-length", "--max_length", type=click.IntRange(min=1), help="Longest prompt in tokens. Default: as trained."
+)
+@click.option(
+    "--truncate", type=click.Choice(["middle", "end", "error"]), help="What goes of an item that is too long."
+)
+@click.option(
+    "--autocast", type=click.Choice(["none", "bfloat16", "float16"]), help="Default: as in training, else none."
+)
+@click.option("--batch-size", default=32, show_default=True, type=click.IntRange(min=1), help="Prompts per forward.")
+@click.option("--seed", default=0, show_default=True, help="Of bootstrap, noise floor and perturbations.")
+@click.option("--trust-remote-code", is_flag=True, help="Allow the code of the model's repository.")
+@click.option("-h", "--help", "help_", is_flag=True, help="This text, and the options of TASK.")
+@click.pass_context
+def evaluate(
+    ctx: click.Context,
+    model: str | None,
+    task_name: str | None,
+    out: str | None,
+    truncate: Literal["middle", "end", "error"] | None,
+    robustness: bool,
+    help_: bool,
+    **options: Any,
+) -> None:
+    """Score a judge on items that it has not seen, beside baselines, noise floor and human ceiling.
+
+    \b
+    A trained judge on its own test items, and on another task with the same labels:
+        distjudge-trl evaluate --model runs/snli-distribution --task snli --out runs/snli-again
+        distjudge-trl evaluate --model runs/snli-distribution --task chaosnli --out runs/snli-to-chaosnli
+    The untrained baselines alone (raw, raw with temperature and vector scaling, uniform, training prior, majority):
+        distjudge-trl evaluate --model smollm2-135m --task vader --out runs/vader-raw
+    """
+    from distjudge_trl.tasks import get_task
+
+    if help_:
+        click.echo(ctx.get_help())
+        if task_name is not None:
+            from distjudge_trl.recipe import make_option_parser
+
+            click.echo(f"\nOptions of {task_name}:\n")
+            click.echo(make_option_parser(get_task(task_name)).format_help().partition("\n\n")[2])
+        return
+    if model is None or task_name is None:
+        raise UserInputError("Which judge and which items? Give --model and --task; see --help.")
+    task = get_task(task_name)
+    from distjudge_trl.evaluation.results import check_results_path, write_results
+    from distjudge_trl.evaluation.run import EvaluationOptions, evaluate_judge
+    from distjudge_trl.judges.local import find_judge
+    from distjudge_trl.recipe import parse_task_options
+    from distjudge_trl.report.tables import results_table, robustness_table
+
+    if out is not None:
+        check_results_path(out, judge=model)
+    found = find_judge(model)
+    defaults = found.file.data.get("options") if found.file is not None and found.file.task == task.name else None
+    task_options = parse_task_options(task, ctx.args, defaults)
+    results, records, log_q, report = evaluate_judge(
+        found, task, task_options, EvaluationOptions(truncation=truncate, **options), progress=True
+    )
+    if out is not None:
+        write_results(out, results, records, log_q)
+    click.echo(f"{task.name}: {'; '.join(report.lines())}\n")
+    click.echo(results_table([results], variants=True))
+    if robustness:
+        click.echo("\nKL against targets moved at random by delta (mean over draws):\n")
+        click.echo(robustness_table([results], variants=True))
+    if out is not None:
+        click.echo(f"\nResults: {out}")
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True)
+@click.option("--out", required=True, metavar="DIR", help="Folder for the page, tables and figures.")
+@click.option(
+    "--max-items",
+    default=2000,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Test items a task in the page's browser, drawn by a hash of their ids.",
+)
+@click.option("--title", default="distjudge-trl report", show_default=True, help="Of the page.")
+def report(runs: tuple[str, ...], out: str, max_items: int, title: str) -> None:
+    """The paper's tables and figures from result files, and a page to look through the items.
+
+    RUNS are folders with results.json, or folders of such, or result files. Writes index.html (one file, no network),
+    report.md, and every table as Markdown and CSV and every figure as PNG.
+
+    \b
+        distjudge-trl report runs --out report
+    """
+    from distjudge_trl.report.build import build_report
+
+    for line in build_report(runs, out, max_items=max_items, title=title):
+        click.echo(line)
+
+
 @main.command()
 def env() -> None:
     """Versions, devices and what is missing for which feature; paste it into bug reports."""

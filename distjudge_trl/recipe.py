@@ -317,13 +317,17 @@ def make_option_parser(task: JudgmentTask) -> HfArgumentParser:
     return parser
 
 
-def parse_task_options(task: JudgmentTask, args: Sequence[str]) -> TaskOptions:
-    """A task's options from command line arguments.
+def parse_task_options(
+    task: JudgmentTask, args: Sequence[str], defaults: Mapping[str, Any] | None = None
+) -> TaskOptions:
+    """A task's options from command line arguments, over `defaults` in place of the task's own.
 
     Raises:
         [`UserInputError`]: an unknown option (the nearest known one is named) or a value out of range.
     """
     parser = make_option_parser(task)
+    known = {action.dest for action in parser._actions}
+    parser.set_defaults(**{name: value for name, value in (defaults or {}).items() if name in known})
     options, rest = parser.parse_args_into_dataclasses(
         list(args), look_for_args_file=False, return_remaining_strings=True
     )

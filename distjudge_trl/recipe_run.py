@@ -165,7 +165,7 @@ def run_recipe(run: RecipeRun) -> dict[str, Any]:
     if results:
         # Last of all: a folder with results is a finished run.
         write_results(training_args.output_dir, results, test, log_q)
-        say(results_table([results]))
+        say(results_table([results], variants=True))
         say(f"Results and judge: {training_args.output_dir}")
     trainer.end()
     return results

@@ -5,6 +5,7 @@ distributions.
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,28 @@ def predictions_file(path: str | Path) -> Path:
     """
     file = results_file(path)
     return file.with_name(PREDICTIONS_NAME if file.name == RESULTS_NAME else f"{file.stem}.{PREDICTIONS_NAME}")
+
+
+def check_results_path(path: str | Path, *, judge: str | None = None) -> None:
+    """Fail before the work, not after it, if results cannot be written there.
+
+    Raises:
+        [`UserInputError`]: no such place, no permission, or the folder of the judge itself, whose own results would be
+            replaced.
+    """
+    file = results_file(path)
+    if judge is not None and Path(judge).is_dir() and file.parent.resolve() == Path(judge).resolve():
+        raise UserInputError(f"{path}: holds the judge and its training run's own results. Choose another --out.")
+    if Path(path).is_file() and Path(path).suffix != ".json":
+        raise UserInputError(f"{path}: is a file; name a folder or a .json file.")
+    if file.is_dir():
+        raise UserInputError(f"{file}: is a folder; name a file to write.")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=file.parent):
+            pass
+    except OSError as error:
+        raise UserInputError(f"{file}: cannot be written ({error.strerror}). Choose another --out.") from None
 
 
 def write_results(path: str | Path, results: dict[str, Any], records: Dataset, log_q: np.ndarray) -> None:

@@ -74,15 +74,13 @@ class TestItems:
         points = robustness(self.p, log_q, seed=self.seed)
         return {"metrics": metrics, "robustness": [asdict(point) for point in points]}
 
-    def score_constants(self, train_p: Any) -> list[dict[str, Any]]:
+    def score_constants(self, train_p: Any = None) -> list[dict[str, Any]]:
         """The judges that give every item the same distribution (see yardsticks.py), from the training items'
-        distributions `(M, K)`.
+        distributions `(M, K)`; without them the uniform one alone.
         """
-        constants = {
-            "uniform": uniform(self.p.shape[-1]),
-            "training-prior": training_prior(train_p),
-            "training-majority": training_majority(train_p),
-        }
+        constants = {"uniform": uniform(self.p.shape[-1])}
+        if train_p is not None:
+            constants |= {"training-prior": training_prior(train_p), "training-majority": training_majority(train_p)}
         return [
             {
                 "method": name,
@@ -113,19 +111,24 @@ class TestItems:
             "vector": fit_vector(held_out_p, held_out_log_q),
         }
         return [
-            {
-                "method": f"{method} + {kind}",
-                "scaling": {
+            self.score_scaled(
+                method,
+                log_q,
+                {
                     "kind": kind,
                     "temperature": scaling.temperature,
                     "weight": scaling.weight.tolist(),
                     "bias": scaling.bias.tolist(),
                     "num_items": len(held_out_p),
                 },
-                **self.score(scaling(log_q)),
-            }
+            )
             for kind, scaling in fits.items()
         ]
+
+    def score_scaled(self, method: str, log_q: Any, scaling: dict[str, Any]) -> dict[str, Any]:
+        """A judge after a scaling that was fitted before: the `scaling` of a result file's row."""
+        row = {"method": f"{method} + {scaling['kind']}", "scaling": scaling}
+        return {**row, **self.score(row_log_q(row, log_q))}
 
 
 def human_side(records: Dataset) -> tuple[np.ndarray, np.ndarray]:

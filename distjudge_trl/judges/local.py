@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -38,6 +38,27 @@ from distjudge_trl.labels import LabelSpace
 from distjudge_trl.models import keep_training_layout, resolve_model
 
 
+class FoundJudge(NamedTuple):
+    """A judge that is not loaded yet: its `name` as given, its local `folder` (a name or path for an untrained model),
+    and what it says of itself (`None` for an untrained model).
+    """
+
+    name: str
+    folder: str
+    file: JudgeFile | None
+
+
+def find_judge(name: str) -> FoundJudge:
+    """Look a judge up by folder, hub id or model name.
+
+    Raises:
+        [`UserInputError`]: a damaged `judge.json`.
+    """
+    folder = _fetch(resolve_model(name))
+    is_trained = (Path(folder) / JUDGE_FILE_NAME).is_file()
+    return FoundJudge(name, folder, JudgeFile.read(folder) if is_trained else None)
+
+
 class LocalJudge(Judge):
     """A Hugging Face causal language model read at the judgment token. One forward pass a prompt; nothing is decoded.
 
@@ -61,6 +82,8 @@ class LocalJudge(Judge):
         trust_remote_code (`bool`, defaults to `False`): allow the code of the model's repository. A judge that needs
             it says so in `judge.json`, but only the caller can allow it.
 
+    `fitter` is what shortens bare items (`None` where nothing limits their length).
+
     Raises:
         [`UserInputError`]: no such folder or model, no `judge.json` and no `label_space`, a damaged `judge.json`.
     """
@@ -80,11 +103,10 @@ class LocalJudge(Judge):
         share_prefixes: bool = False,
         trust_remote_code: bool = False,
     ) -> None:
-        source = _fetch(resolve_model(str(path)))
-        is_trained = (Path(source) / JUDGE_FILE_NAME).is_file()
-        if not is_trained and label_space is None:
+        _, source, found = find_judge(str(path))
+        if found is None and label_space is None:
             JudgeFile.read(source)  # raises the error that says what is missing
-        self.judge_file = JudgeFile.read(source) if is_trained else JudgeFile(label_space={}, base_model=str(path))
+        self.judge_file = found or JudgeFile(label_space={}, base_model=str(path))
         if self.judge_file.trust_remote_code and not trust_remote_code:
             raise UserInputError(
                 f"{source}: its model needs code from the repository of {self.judge_file.base_model!r}. Pass"
@@ -106,10 +128,10 @@ class LocalJudge(Judge):
         self.top_k = top_k
         self.max_length = max_length if max_length is not None else context_length(self.model)
         limits = [length for length in (max_length or self.judge_file.max_length, self.max_length) if length]
-        self._fitter = None
+        self.fitter: PromptFitter | None = None
         if limits:
             cut = truncation or cast(Truncation, self.judge_file.truncation or "middle")
-            self._fitter = PromptFitter(self.tokenizer, min(limits), cut)
+            self.fitter = PromptFitter(self.tokenizer, min(limits), cut)
         self.label_space = label_space.copy() if label_space is not None else self.judge_file.make_label_space()
         self._bound = False
         pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id
@@ -117,20 +139,20 @@ class LocalJudge(Judge):
 
     def read(self, records: Iterable[Mapping[str, Any]], batch_size: int = 32, *, progress: bool = False) -> Judgments:
         """See [`Judge.read`]; warns of bare items that were shortened."""
-        before = self._fitter.num_shortened if self._fitter is not None else 0
+        before = self.fitter.num_shortened if self.fitter is not None else 0
         judgments = super().read(records, batch_size, progress=progress)
-        if self._fitter is not None and self._fitter.num_shortened > before:
+        if self.fitter is not None and self.fitter.num_shortened > before:
             warnings.warn(
-                f"{self._fitter.num_shortened - before} of {len(judgments.mass)} items were too long for"
-                f" {self._fitter.max_length} tokens; their longest fields were shortened ({self._fitter.truncation}).",
+                f"{self.fitter.num_shortened - before} of {len(judgments.mass)} items were too long for"
+                f" {self.fitter.max_length} tokens; their longest fields were shortened ({self.fitter.truncation}).",
                 stacklevel=2,
             )
         return judgments
 
     def _render(self, item: Mapping[str, Any], row: int) -> list[dict[str, str]]:
-        if self._fitter is None or self.template is None:
+        if self.fitter is None or self.template is None:
             return super()._render(item, row)
-        return self._fitter.fit(self.template, item, row=row)
+        return self.fitter.fit(self.template, item, row=row)
 
     def _read_prompts(self, prompts: list[list[dict[str, str]]], batch_size: int, progress: bool) -> Judgments:
         if not prompts:

@@ -9,12 +9,34 @@ from typing import Any
 _HEADER = ("method", "KL (95 %)", "excess KL", "accuracy (95 %)", "label mass")
 
 
-def result_row(results: dict[str, Any]) -> tuple[str, ...]:
-    """Cells of one run, in the order of the table's header. KL in nats, accuracy in per cent."""
-    metrics = results["metrics"]
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, readable as plain text. Cells are text: bars, backslashes and line ends are escaped."""
+    cells = [[_cell(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells
+    ]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    """As Markdown shows it: neither the end of a cell, nor markup."""
+    text = " ".join(str(text).split())
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+
+
+def rows_of(results: dict[str, Any], *, variants: bool = True) -> list[dict[str, Any]]:
+    """The judge of a result file and, with `variants`, its calibrated forms and the constants."""
+    return [results, *(results["variants"] if variants else [])]
+
+
+def result_row(row: dict[str, Any]) -> tuple[str, ...]:
+    """Cells of one row, in the order of the table's header. KL in nats, accuracy in per cent."""
+    metrics = row["metrics"]
     kl, accuracy, mass = metrics["kl"], metrics["accuracy"], metrics.get("label_mass")
     return (
-        results["method"],
+        row["method"],
         f"{kl['value']:.3f} {_interval(kl, '.3f')}",
         f"{metrics['excess_kl']:.3f}" if metrics["excess_kl"] is not None else "-",
         f"{100 * accuracy['value']:.1f} % {_interval(accuracy, '.1f', 100)}",
@@ -22,20 +44,22 @@ def result_row(results: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def results_table(runs: Sequence[dict[str, Any]]) -> str:
-    """A Markdown table of runs on the same test items, readable as plain text, with the noise floor as its last
-    row.
-    """
-    rows = [_HEADER, *(result_row(run) for run in runs)]
+def results_table(runs: Sequence[dict[str, Any]], *, variants: bool = False) -> str:
+    """A Markdown table of runs on the same test items, with the noise floor as its last row."""
+    rows = [result_row(row) for run in runs for row in rows_of(run, variants=variants)]
     metrics = runs[0]["metrics"]
     if metrics["noise_floor"] is not None:
         rows.append(("noise floor", f"{metrics['noise_floor']:.3f}", "0.000", "-", "-"))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(_HEADER))]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
-    ]
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(lines)
+    return markdown_table(_HEADER, rows)
+
+
+def robustness_table(runs: Sequence[dict[str, Any]], *, variants: bool = False) -> str:
+    """A Markdown table of the KL at every length of the perturbation (the paper's Table 3)."""
+    rows = [row for run in runs for row in rows_of(run, variants=variants)]
+    header = ("method", *(f"{point['radius']:g}" for point in rows[0]["robustness"]))
+    return markdown_table(
+        header, [(row["method"], *(f"{point['kl']:.3f}" for point in row["robustness"])) for row in rows]
+    )
 
 
 def _interval(estimate: dict[str, float | None], spec: str, factor: float = 1.0) -> str:

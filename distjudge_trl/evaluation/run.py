@@ -1,0 +1,257 @@
+"""Evaluating a judge, trained or not, on a task: what `distjudge-trl evaluate` does."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from datasets import Dataset
+
+from distjudge_trl.batching import Truncation
+from distjudge_trl.data import SeenItems, fingerprint, partition, subsample
+from distjudge_trl.data.template import PromptTemplate
+from distjudge_trl.errors import JudgmentDataError, UserInputError
+from distjudge_trl.evaluation.results import read_results
+from distjudge_trl.evaluation.scoring import MIN_CALIBRATION_ITEMS, TestItems, human_side
+from distjudge_trl.judges.local import FoundJudge, LocalJudge
+from distjudge_trl.labels import TOP_K_FLOOR
+from distjudge_trl.provenance import provenance
+from distjudge_trl.tasks import Item, JudgmentTask, LoadReport, TaskOptions
+
+
+# The paper reads five tokens, all that closed APIs return.
+TOP_K = 5
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """How to evaluate.
+
+    Args:
+        data_path (`str`, *optional*): the task's official file, archive or folder.
+        split (`"group"`, `"paper"` or `"all"`, *optional*): the test side of which split, or all items. By default the
+            judge's own split on the task that it was trained on, all items of any other task, and `"group"` for an
+            untrained model.
+        split_seed (`int`, *optional*): by default the judge's own, else 0.
+        max_eval_samples (`int`, *optional*): test on at most this many items.
+        prompt_template (`str`, *optional*): file that replaces the prompt. By default the judge's own, if it can
+            render the task's items.
+        max_length (`int`, *optional*), truncation (*optional*): of prompts; by default as in training.
+        extraction (`"full"` or `"top5"`): all label tokens count, or those among the five likeliest tokens.
+        calibrated (`bool`): also score temperature and vector scaling of a trained judge; an untrained one's always
+            are, where the split leaves items to fit them on.
+        autocast (`"none"`, `"bfloat16"` or `"float16"`, *optional*): by default as in training.
+        batch_size (`int`): prompts in one forward pass.
+        seed (`int`): of bootstrap, floor, ceiling and perturbations.
+        trust_remote_code (`bool`): allow the code of the model's repository.
+    """
+
+    data_path: str | None = None
+    split: Literal["group", "paper", "all"] | None = None
+    split_seed: int | None = None
+    max_eval_samples: int | None = None
+    prompt_template: str | None = None
+    max_length: int | None = None
+    truncation: Truncation | None = None
+    extraction: Literal["full", "top5"] = "full"
+    calibrated: bool = False
+    autocast: Literal["none", "bfloat16", "float16"] | None = None
+    batch_size: int = 32
+    seed: int = 0
+    trust_remote_code: bool = False
+
+
+class Evaluation(NamedTuple):
+    """What [`write_results`] takes, and what was read and left out."""
+
+    results: dict[str, Any]
+    records: Dataset
+    log_q: np.ndarray
+    report: LoadReport
+
+
+class _Parts(NamedTuple):
+    train: Dataset | None
+    validation: Dataset | None
+    test: Dataset
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """What a judge says of how it came to be."""
+
+    judge: FoundJudge
+    seen: SeenItems | None
+    same_task: bool
+    data: dict[str, Any]
+
+    @property
+    def method(self) -> str:
+        return str(self.data.get("method", "trained")) if self.judge.file is not None else "raw"
+
+
+def evaluate_judge(
+    found: FoundJudge,
+    task: JudgmentTask,
+    task_options: TaskOptions,
+    options: EvaluationOptions | None = None,
+    *,
+    progress: bool = False,
+) -> Evaluation:
+    """Score a judge on the items of a task that it has not seen, beside its calibrated forms and the constants.
+
+    Args:
+        found ([`FoundJudge`]): of `find_judge`.
+        task ([`JudgmentTask`]), task_options ([`TaskOptions`]): what to test on.
+        options ([`EvaluationOptions`], *optional*).
+        progress (`bool`): show a progress bar.
+
+    Raises:
+        [`UserInputError`]: data, model or options that do not go together; nothing to test on.
+    """
+    options = options if options is not None else EvaluationOptions()
+    origin, judge_file = _origin(found, task), found.file
+    report = LoadReport()
+    # Mistakes in the data show before a model is loaded.
+    items = list(task.draw(task.items(options.data_path, task_options, report=report), task_options, report=report))
+    template = _template(origin, task, items, options)
+    judge = LocalJudge(
+        found.name,
+        label_space=task.label_space() if judge_file is None else None,
+        template=template,
+        autocast=options.autocast,
+        top_k=TOP_K if options.extraction == "top5" else None,
+        max_length=options.max_length,
+        truncation=options.truncation,
+        trust_remote_code=options.trust_remote_code,
+    )
+    records = task.records(items, task_options, template=template, fitter=judge.fitter, report=report)
+    train, validation, test = _parts(records, origin, options, report)
+    test = subsample(test, options.max_eval_samples, seed=options.split_seed or 0)
+    judgments = judge.read(test, options.batch_size, progress=progress)
+    scorer = TestItems.of(test, ordinal=task.ordinal, seed=options.seed)
+    scores = scorer.score(judgments.log_probs, mass=float(judgments.mass.mean()))
+    variants: list[dict[str, Any]] = []
+    if validation is not None and (options.calibrated or judge_file is None):
+        held_out = judge.read(validation, options.batch_size, progress=progress).log_probs
+        held_out_p, _ = human_side(validation)
+        variants += scorer.score_calibrated(origin.method, judgments.log_probs, held_out_p, held_out)
+    elif options.calibrated:
+        scalings = _own_scalings(found)
+        variants += [scorer.score_scaled(origin.method, judgments.log_probs, scaling) for scaling in scalings]
+    variants += scorer.score_constants(human_side(train)[0] if train is not None else None)
+    top5 = options.extraction == "top5"
+    results = {
+        "task": task.name,
+        "trained_on": (judge_file.task or "unknown") if judge_file is not None else None,
+        "method": origin.method,
+        "model": (judge_file.base_model or found.name) if judge_file is not None else found.name,
+        "labels": list(task.labels),
+        "ordinal": task.ordinal,
+        "seed": judge_file.training.get("seed") if judge_file is not None else None,
+        "settings": {
+            **(judge_file.training if judge_file is not None else {}),
+            "split": _split(origin, options),
+            "split_seed": _split_seed(origin, options),
+            **origin.data.get("settings", {}),
+        },
+        "extraction": {"kind": options.extraction, "floor": TOP_K_FLOOR if top5 else None},
+        **scores,
+        "variants": variants,
+        "test_fingerprint": fingerprint(test),
+        "provenance": provenance(
+            judge=found.name,
+            evaluation=asdict(options),
+            task_options=asdict(task_options),
+            data_report=report.to_dict(),
+            judge_versions=judge_file.versions if judge_file is not None else None,
+        ),
+    }
+    return Evaluation(results, test, judgments.log_probs, report)
+
+
+def _origin(judge: FoundJudge, task: JudgmentTask) -> _Origin:
+    file = judge.file
+    if file is None:
+        return _Origin(judge, None, False, {})
+    labels = tuple(file.make_label_space().labels)
+    if labels != task.labels:
+        raise UserInputError(
+            f"{judge.name}: answers with {', '.join(labels)}, the task {task.name!r} with {', '.join(task.labels)}."
+        )
+    return _Origin(judge, SeenItems.read(judge.folder), file.task == task.name, file.data)
+
+
+def _split(origin: _Origin, options: EvaluationOptions) -> Literal["group", "paper", "all"]:
+    if options.split is not None:
+        return options.split
+    if origin.same_task:
+        return "paper" if origin.data.get("split") == "paper" else "group"
+    return "all" if origin.judge.file is not None else "group"
+
+
+def _split_seed(origin: _Origin, options: EvaluationOptions) -> int:
+    if options.split_seed is not None:
+        return options.split_seed
+    return int(origin.data.get("split_seed", 0)) if origin.same_task else 0
+
+
+def _template(origin: _Origin, task: JudgmentTask, items: list[Item], options: EvaluationOptions) -> PromptTemplate:
+    """The user's; else the judge's own, if the items have its fields; else the task's."""
+    if options.prompt_template is not None:
+        return PromptTemplate.from_file(options.prompt_template)
+    if origin.judge.file is not None and origin.judge.file.template is not None and items:
+        template = PromptTemplate(origin.judge.file.template)
+        form = next(task.expand(items[0], task.options()), items[0]) if task.expand is not None else items[0]
+        try:
+            template.render(form.fields)
+        except JudgmentDataError:
+            if origin.same_task:
+                raise
+        else:
+            return template
+    return task.template
+
+
+def _parts(records: Dataset, origin: _Origin, options: EvaluationOptions, report: LoadReport) -> _Parts:
+    """The three parts of the split, without what the judge was trained on."""
+    split, seed = _split(origin, options), _split_seed(origin, options)
+    train: Dataset | None = None
+    validation: Dataset | None = None
+    if split == "all":
+        test = records
+    else:
+        fraction = float(origin.data.get("validation_fraction", 0.1))
+        train, validation, test = partition(records, split, validation_fraction=fraction, seed=seed)
+    if origin.judge.file is None:
+        return _Parts(train, validation, test)
+    if origin.seen is None:
+        report.notes["the judge keeps no list of its training items: that the test items are new is not checked"] += 1
+        return _Parts(train, None, test)
+    by: Literal["group", "id"] = "id" if split == "paper" else "group"
+    new = origin.seen.unseen(test, by)
+    if len(new) < len(test):
+        report.excluded["seen in training"] += len(test) - len(new)
+    if not len(new):
+        raise UserInputError(f"{origin.judge.name}: has seen all {len(test)} test items in training.")
+    if validation is not None:
+        validation = origin.seen.unseen(validation, by)
+        if options.calibrated and len(validation) < MIN_CALIBRATION_ITEMS:
+            raise UserInputError(
+                f"{origin.judge.name}: was trained on all items but the test items; none are left to calibrate on."
+                " Train it with --calibrate True, which holds some out."
+            )
+    return _Parts(train, validation, new)
+
+
+def _own_scalings(judge: FoundJudge) -> list[dict[str, Any]]:
+    """What was fitted when the judge was trained: for items of another task there is nothing to fit on."""
+    fix = "Train it with --calibrate True, or evaluate on a split of its own task."
+    if not (Path(judge.folder) / "results.json").is_file():
+        raise UserInputError(f"{judge.name}: keeps no results, and so no scaling to take over. {fix}")
+    scalings = [row["scaling"] for row in read_results(judge.folder)["variants"] if "scaling" in row]
+    if not scalings:
+        raise UserInputError(f"{judge.name}: was not calibrated in training. {fix}")
+    return scalings

@@ -1,0 +1,170 @@
+"""`distjudge-trl report`: result files to tables, figures and a page."""
+
+from __future__ import annotations
+
+import csv
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distjudge_trl.atomic import replacing
+from distjudge_trl.errors import UserInputError
+from distjudge_trl.report.page import write_page
+from distjudge_trl.report.paper_tables import METRIC_NAMES, Table, all_tables, compare
+from distjudge_trl.report.plots import Plot, all_plots, save_png
+from distjudge_trl.report.runs import TestSet, load_test_sets, value_of
+
+
+_SETTINGS = (
+    "alpha",
+    "adversary",
+    "perturbation_radius",
+    "radius_scaling",
+    "label_smoothing",
+    "target_smoothing",
+    "max_annotators",
+    "num_train_items",
+    "num_train_votes",
+    "num_train_epochs",
+    "learning_rate",
+)
+
+
+def build_report(
+    paths: Iterable[str | Path], out: str | Path, *, max_items: int = 2000, title: str = "distjudge-trl report"
+) -> Iterator[str]:
+    """Write a report and say what was written, line by line.
+
+    Args:
+        paths: result files, run folders, or folders of such.
+        out (`str` or `Path`): folder; index.html, report.md, tables/*.md and *.csv, all_runs.csv, figures/*.png.
+        max_items (`int`): test items a test set in the page's browser; 0 for none.
+        title (`str`): of the page.
+
+    Raises:
+        [`UserInputError`]: no results, damaged or older ones, a folder that cannot be written, a missing package.
+    """
+    folder = Path(out)
+    test_sets = load_test_sets(paths)
+    _check_folder(folder)
+    num_runs = len({run.path for test_set in test_sets for run in test_set.runs})
+    summary = f"{num_runs} runs on {len(test_sets)} test sets: {', '.join(test_set.name for test_set in test_sets)}."
+    yield summary
+    comparisons = compare(test_sets)
+    tables = all_tables(test_sets, comparisons)
+    for table in tables:
+        _write_text(folder / "tables" / f"{table.name}.md", table.markdown())
+        _write_csv(folder / "tables" / f"{table.name}.csv", table.header, table.rows)
+    header, rows = _all_runs(test_sets)
+    _write_csv(folder / "all_runs.csv", header, rows)
+    yield f"{folder / 'tables'}: {len(tables)} tables; {folder / 'all_runs.csv'}: every run, unrounded"
+    plots = all_plots(test_sets)
+    for plot in plots:
+        save_png(plot, folder / "figures" / f"{plot.name}.png")
+    yield f"{folder / 'figures'}: {', '.join(plot.name for plot in plots)}"
+    _write_text(folder / "report.md", _markdown(title, summary, tables, plots))
+    write_page(
+        folder / "index.html",
+        title=title,
+        summary=summary,
+        tables=tables,
+        plots=plots,
+        test_sets=test_sets,
+        runs=_runs_table(test_sets),
+        max_items=max_items,
+    )
+    yield f"{folder / 'report.md'}"
+    yield f"{folder / 'index.html'}"
+
+
+def _check_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserInputError(f"{folder}: cannot be written ({error.strerror}). Choose another --out.") from None
+
+
+def _markdown(title: str, summary: str, tables: Sequence[Table], plots: Sequence[Plot]) -> str:
+    parts = [f"# {title}\n\n{summary} Rows whose source is `paper` quote the paper; all else was measured."]
+    parts += [f"## {plot.title}\n\n![{plot.title}](figures/{plot.name}.png)\n\n{plot.caption}\n" for plot in plots]
+    parts += [table.markdown() for table in tables]
+    return "\n\n".join(parts)
+
+
+def _write_text(path: Path, text: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text.rstrip() + "\n", encoding="utf-8")
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows([[_harmless(cell) for cell in row] for row in rows])
+
+
+def _harmless(cell: Any) -> Any:
+    """A text that a spreadsheet would run as a formula gets an apostrophe in front; signed figures stay."""
+    if isinstance(cell, str) and cell[:1] in ("=", "@", "\t", "\r"):
+        return f"'{cell}"
+    if isinstance(cell, str) and cell[:1] in ("+", "-") and not cell[1:2].isdigit() and cell != "-":
+        return f"'{cell}"
+    return cell
+
+
+def _all_runs(test_sets: Sequence[TestSet]) -> tuple[list[str], list[list[Any]]]:
+    """Every row of every run: nothing that the tables pass over is lost."""
+    metrics = (*METRIC_NAMES, "noise_floor")
+    header = ["test_set", "trained_on", "model", "method", "seed", *_SETTINGS, *metrics, "kl_low", "kl_high", "file"]
+    rows = []
+    for test_set in test_sets:
+        for row in test_set.rows:
+            kl = row.metrics["kl"]
+            figures = [value_of(row.metrics, name) for name in metrics]
+            rows.append(
+                [
+                    test_set.name,
+                    row.run.results["trained_on"] if not row.is_constant else None,
+                    row.model,
+                    row.method,
+                    row.seed,
+                    *(row.settings.get(name) for name in _SETTINGS),
+                    *(None if np.isnan(figure) else figure for figure in figures),
+                    kl["low"],
+                    kl["high"],
+                    str(row.run.path),
+                ]
+            )
+    return header, rows
+
+
+def _runs_table(test_sets: Sequence[TestSet]) -> Table:
+    header = ["test set", "model", "method", "seed", "trained on", "items", "α", "ε", "adversary", "git", "file"]
+    rows = {}
+    for test_set in test_sets:
+        for run in test_set.runs:
+            own, content = run.results["settings"], run.results
+            rows[str(run.path)] = [
+                test_set.name,
+                Path(content["model"]).name,
+                content["method"],
+                *(
+                    "-" if value is None else str(value)
+                    for value in (
+                        content["seed"],
+                        content["trained_on"],
+                        own.get("num_train_items"),
+                        own.get("alpha"),
+                        own.get("perturbation_radius") if own.get("adversary") != "none" else None,
+                        own.get("adversary"),
+                        content["provenance"].get("git_revision"),
+                    )
+                ),
+                str(run.path),
+            ]
+    return Table("runs", "Runs", header, list(rows.values()))
