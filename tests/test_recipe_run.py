@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT, make_tiny_model
 
 from distjudge_trl import Judge
-from distjudge_trl.errors import JudgmentDataError, LabelSpaceError
+from distjudge_trl.errors import JudgmentDataError, LabelSpaceError, UserInputError
 from distjudge_trl.evaluation import read_predictions, read_results
 from distjudge_trl.recipe import Recipe
 
@@ -117,3 +117,64 @@ def test_data_that_is_broken_leaves_an_empty_folder_and_exit_code_2(model, votes
     assert caught.value.code == 2 and not list((tmp_path / "out").iterdir())
     error = capsys.readouterr().err.strip()
     assert error.startswith(f"error: {votes}, row 31: is no valid JSON") and "\n" not in error
+
+
+def ratings(folder, votes=5):
+    """A task of 100 texts."""
+    rows = [{"text": f"text {i}", "votes": ["1", "2", "3", "1", str(i % 3 + 1)][:votes]} for i in range(100)]
+    write(folder / "r.jsonl", rows)
+    path = folder / "task.yaml"
+    path.write_text(
+        "name: t\nlabels: ['1', '2', '3']\ntemplate: 'rate {{ text }}'\nsource: r.jsonl\nvotes: {list: votes}\n"
+    )
+    return str(path)
+
+
+def run_ratings(model, tmp_path, *options, votes=5):
+    recipe = Recipe(task=None, model=model, training={"max_steps": 1})
+    argv = ["--task", ratings(tmp_path, votes), "--output_dir", str(tmp_path / "out"), "--bf16", "False"]
+    return recipe.run([*argv, "--save_strategy", "no", *options])
+
+
+def test_results_hold_the_constants_and_on_request_the_calibrated_judge(model, tmp_path):
+    plain = run_ratings(model, tmp_path)
+    assert [row["method"] for row in plain["variants"]] == ["uniform", "training-prior", "training-majority"]
+    assert plain["settings"]["num_train_items"] == 80 and plain["settings"]["num_train_votes"] == 400
+    assert len(plain["robustness"]) == 6 and plain["trained_on"] == "t" and plain["seed"] == 42
+    calibrated = run_ratings(model, tmp_path, "--calibrate", "True", "--validation_fraction", "0.25")
+    assert [row["method"] for row in calibrated["variants"]][:2] == [
+        "distribution + temperature",
+        "distribution + vector",
+    ]
+    assert calibrated["settings"]["num_train_items"] == 60
+    assert calibrated["test_fingerprint"] == plain["test_fingerprint"]
+    raw = run_ratings(model, tmp_path, "--method", "raw", "--output_dir", str(tmp_path / "raw"))
+    assert [row["method"] for row in raw["variants"]][:2] == ["raw + temperature", "raw + vector"]
+    assert raw["trained_on"] is None and not (tmp_path / "raw" / "training_items.json").exists()
+
+
+def test_a_budget_of_votes_buys_items(model, tmp_path):
+    for labels, items in ((1, 30), (3, 10), (5, 6)):
+        done = run_ratings(model, tmp_path, "--annotation_budget", "30", "--max_annotators", str(labels))
+        assert (done["settings"]["num_train_items"], done["settings"]["num_train_votes"]) == (items, 30)
+        assert done["settings"]["max_annotators"] == labels
+        assert set(read_predictions(tmp_path / "out")["num_annotators"]) == {5}
+    with pytest.raises(UserInputError, match="`annotation_budget` must be at least 1"):
+        run_ratings(model, tmp_path, "--annotation_budget", "0")
+
+
+def test_the_dirichlet_method_chooses_its_smoothing_on_held_out_items(model, tmp_path, capsys):
+    done = run_ratings(model, tmp_path, "--method", "dirichlet")
+    chosen = done["settings"]["target_smoothing"]
+    assert 0.1 < chosen <= 100 and f"{chosen:.3g} votes are added" in capsys.readouterr().out
+    assert done["settings"]["num_train_items"] == 72
+    given = run_ratings(model, tmp_path, "--method", "dirichlet", "--target_smoothing", "0.7")
+    assert given["settings"]["target_smoothing"] == 0.7 and given["settings"]["num_train_items"] == 80
+    with pytest.raises(UserInputError, match="Give --target_smoothing"):
+        run_ratings(model, tmp_path, "--method", "dirichlet", votes=1)
+
+
+def test_label_smoothing_has_a_default_that_can_be_changed(model, tmp_path):
+    assert run_ratings(model, tmp_path, "--method", "label-smoothing")["settings"]["label_smoothing"] == 0.1
+    done = run_ratings(model, tmp_path, "--method", "label-smoothing", "--label_smoothing", "0.2")
+    assert done["settings"]["label_smoothing"] == 0.2 and done["settings"]["alpha"] == 0.0

@@ -30,10 +30,13 @@ def item_kl(p: Any, log_q: Any) -> np.ndarray:
     return np.where(p > 0, rel_entr(p, 1.0) - p * np.where(p > 0, log_q, 0.0), 0.0).sum(-1)
 
 
-def needs_floor(p: Any, log_q: Any, floor: float = KL_FLOOR) -> np.ndarray:
-    """1 where some label that annotators chose has a probability of at most `floor`, else 0."""
+def needs_floor(p: Any, log_q: Any, floored: Any = None, *, floor: float = KL_FLOOR) -> np.ndarray:
+    """1 where some label that annotators chose has a probability of at most `floor`, or of which `floored` `(N, K)`
+    says that the judge did not return it, else 0.
+    """
     p, log_q = as_array(p), as_array(log_q)
-    return ((p > 0) & (log_q <= np.log(floor) + 1e-9)).any(-1).astype(float)
+    low = log_q <= np.log(floor) + 1e-9
+    return ((p > 0) & (low if floored is None else low | np.asarray(floored, dtype=bool))).any(-1).astype(float)
 
 
 def item_jensen_shannon(p: Any, log_q: Any) -> np.ndarray:

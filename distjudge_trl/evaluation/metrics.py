@@ -47,6 +47,7 @@ def evaluate_judgments(
     ids: Sequence[str] | None = None,
     ordinal: bool = False,
     mass: float | None = None,
+    floored: Any = None,
     floor: NoiseFloor | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -60,6 +61,8 @@ def evaluate_judgments(
         ids (`Sequence[str]` of length N, *optional*): of the records; needed for the metrics of swapped pairs.
         ordinal (`bool`, defaults to `False`): whether the labels' order means something.
         mass (`float`, *optional*): mean label mass.
+        floored (bool array `(N, K)`, *optional*): labels that the extraction did not see and gave its floor, which
+            normalisation then raised.
         floor ([`NoiseFloor`], *optional*): of these items, if it has been estimated before: it is the slow part and
             knows no judge.
         seed (`int`, defaults to 0): of the bootstrap, the floor's simulation and the ceiling's halves.
@@ -74,7 +77,8 @@ def evaluate_judgments(
         - `noise_floor` (see `noise_floor.py`; `None` where the rows of p are no shares of whole votes) and
           `excess_kl` = kl - floor, nats; `human_ceiling` (see `yardsticks.py`);
         - `majority_ties`: share of items whose majority label is tied; of tied labels the first counts in `accuracy`,
-          `macro_f1`, `kappa` and `ece`. `floor_items`: share of items whose KL rests on a probability of at most 1e-6;
+          `macro_f1`, `kappa` and `ece`. `floor_items`: share of items whose KL rests on a probability of at most
+          1e-6 or on the extraction's floor;
         - `positions` (see `association.py`) of pairs asked in both orders; `label_mass` if given; `num_items`,
           `num_groups`.
     """
@@ -98,7 +102,7 @@ def evaluate_judgments(
         "kappa": cohen_kappa(p, log_q),
         "ece": reliability(p, log_q).ece,
         "majority_ties": float((np.isclose(p, p.max(-1, keepdims=True)).sum(-1) > 1).mean()),
-        "floor_items": float(distances.needs_floor(p, log_q).mean()),
+        "floor_items": float(distances.needs_floor(p, log_q, floored).mean()),
         "positions": asdict(positions) if positions is not None else None,
         "num_items": len(p),
         "num_groups": len(set(groups)),

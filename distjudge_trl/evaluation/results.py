@@ -43,6 +43,9 @@ _REQUIRED: dict[str, type | tuple[type, ...]] = {
 }
 
 
+_COLUMNS = ("id", "group", "prompt", "label_distribution", "num_annotators", "judge_distribution")
+
+
 def results_file(path: str | Path) -> Path:
     """The JSON file that a user means: a file of that name, or the `results.json` of a folder."""
     path = Path(path)
@@ -91,11 +94,10 @@ def write_results(path: str | Path, results: dict[str, Any], records: Dataset, l
     missing = [name for name in _REQUIRED if name not in results]
     if missing:
         raise ValueError(f"Results lack {', '.join(missing)}.")
-    table = records.select_columns(["id", "group", "prompt", "label_distribution", "num_annotators"]).add_column(
-        "judge_distribution", [row.tolist() for row in np.exp(log_q)]
-    )
+    table = records.select_columns(list(_COLUMNS[:-1])).with_format("arrow")[:]
+    table = table.append_column(_COLUMNS[-1], pa.array(np.exp(log_q).tolist(), pa.list_(pa.float64())))
     with replacing(predictions_file(path)) as temporary:
-        table.to_parquet(str(temporary))
+        pq.write_table(table, temporary)
     write_json(results_file(path), {"schema_version": SCHEMA_VERSION, **results})
 
 
@@ -133,9 +135,6 @@ def read_results(path: str | Path) -> dict[str, Any]:
     if wrong:
         raise UserInputError(f"{path}: is damaged ({wrong[0]!r} is {results[wrong[0]]!r}). Run the evaluation again.")
     return results
-
-
-_COLUMNS = ("id", "group", "prompt", "label_distribution", "num_annotators", "judge_distribution")
 
 
 def read_predictions(path: str | Path) -> Dataset:

@@ -132,7 +132,7 @@ def evaluate_judge(
     test = subsample(test, options.max_eval_samples, seed=options.split_seed or 0)
     judgments = judge.read(test, options.batch_size, progress=progress)
     scorer = TestItems.of(test, ordinal=task.ordinal, seed=options.seed)
-    scores = scorer.score(judgments.log_probs, mass=float(judgments.mass.mean()))
+    scores = scorer.score(judgments.log_probs, mass=float(judgments.mass.mean()), floored=judgments.floored)
     variants: list[dict[str, Any]] = []
     if validation is not None and (options.calibrated or judge_file is None):
         held_out = judge.read(validation, options.batch_size, progress=progress).log_probs

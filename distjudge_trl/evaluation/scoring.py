@@ -55,7 +55,7 @@ class TestItems:
         counts = whole_counts(self.p, self.num_annotators)
         return noise_floor(counts, seed=self.seed) if counts is not None else None
 
-    def score(self, log_q: Any, *, mass: float | None = None) -> dict[str, Any]:
+    def score(self, log_q: Any, *, mass: float | None = None, floored: Any = None) -> dict[str, Any]:
         """`metrics` (see [`evaluate_judgments`]) and `robustness` (a list, see [`RobustnessPoint`]) of the label
         log-probabilities `(N, K)`, ready for JSON.
         """
@@ -68,6 +68,7 @@ class TestItems:
             ids=self.ids,
             ordinal=self.ordinal,
             mass=mass,
+            floored=floored,
             floor=self.floor,
             seed=self.seed,
         )

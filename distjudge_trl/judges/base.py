@@ -17,12 +17,13 @@ from distjudge_trl.labels import LabelSpace
 
 @dataclass(frozen=True)
 class Judgments:
-    """What a judge said about N items: `log_probs` `(N, K)`, normalised over the labels, in nats, and the label `mass`
-    `(N,)` in [0, 1].
+    """What a judge said about N items: `log_probs` `(N, K)`, normalised over the labels, in nats; the label `mass`
+    `(N,)` in [0, 1]; and `floored` `(N, K)`, bool, the labels that top-k extraction did not see.
     """
 
     log_probs: np.ndarray
     mass: np.ndarray
+    floored: np.ndarray
 
     @property
     def probabilities(self) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -34,7 +35,7 @@ from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import UserInputError, first_line
 from distjudge_trl.judge_file import JUDGE_FILE_NAME, JudgeFile
 from distjudge_trl.judges.base import Judge, Judgments
-from distjudge_trl.labels import LabelSpace
+from distjudge_trl.labels import TOP_K_FLOOR, LabelSpace
 from distjudge_trl.models import keep_training_layout, resolve_model
 
 
@@ -156,7 +157,9 @@ class LocalJudge(Judge):
 
     def _read_prompts(self, prompts: list[list[dict[str, str]]], batch_size: int, progress: bool) -> Judgments:
         if not prompts:
-            return Judgments(np.zeros((0, len(self.label_space))), np.zeros(0))
+            return Judgments(
+                np.zeros((0, len(self.label_space))), np.zeros(0), np.zeros((0, len(self.label_space)), bool)
+            )
         if not self._bound:
             # As the labels follow this template's prompts; the trainer binds on its first prompt, too.
             self.label_space.bind(self.tokenizer, render_prompt(self.tokenizer, prompts[0]))
@@ -164,6 +167,7 @@ class LocalJudge(Judge):
         input_ids = encode_prompts(self.tokenizer, prompts, max_length=self.max_length)
         log_probs = np.empty((len(prompts), len(self.label_space)))
         mass = np.empty(len(prompts))
+        floored = np.zeros(log_probs.shape, dtype=bool)
         # Longest first: neighbours pad each other least, and running out of memory shows at once. Equal lengths sort
         # by content, so that shared beginnings meet.
         order = sorted(range(len(prompts)), key=lambda i: (-len(input_ids[i]), input_ids[i]))
@@ -177,9 +181,12 @@ class LocalJudge(Judge):
                     self.label_space.log_probs(logits, top_k=self.top_k).double().log_softmax(-1).cpu().numpy()
                 )
                 mass[rows] = self.label_space.mass(logits).double().cpu().numpy()
+                if self.top_k is not None:
+                    seen = self.label_space.log_probs(logits, top_k=self.top_k, normalization="vocab")
+                    floored[rows] = (seen <= math.log(TOP_K_FLOOR) + 1e-6).cpu().numpy()
         if not np.isfinite(log_probs).all():
             raise UserInputError("The model returns NaN: its weights are damaged, or its precision is too low.")
-        return Judgments(log_probs, mass)
+        return Judgments(log_probs, mass, floored)
 
     def _autocast_context(self, device: torch.device) -> torch.autocast:
         enabled = self.autocast in ("bfloat16", "float16")

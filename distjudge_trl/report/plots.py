@@ -160,7 +160,7 @@ def reliability_plot(test_sets: Sequence[TestSet]) -> Plot:
         "reliability",
         "Reliability",
         "How often the judge's likeliest label is the majority's, in bins of equal counts of its confidence. On the"
-        " diagonal, confidence is accuracy; a judge that matches people's disagreement is under-confident here, because"
+        " diagonal, confidence is accuracy; a judge that matches people's disagreement is under-confident here:"
         " the majority is right more often than any one person. First seed of each method.",
         "confidence",
         "accuracy",

@@ -3,7 +3,7 @@
 import pytest
 from conftest import make_records
 
-from distjudge_trl.data import split_records, subsample
+from distjudge_trl.data import partition, split_records, subsample, within_budget
 from distjudge_trl.errors import UserInputError
 
 
@@ -51,3 +51,30 @@ def test_bad_splits_are_refused():
         split_records(dataset.select([0, 1]), "group")
     with pytest.raises(UserInputError, match="at least one record"):
         subsample(dataset, 0)
+
+
+def test_a_partition_is_two_splits_without_overlap():
+    records = make_records(200)
+    parts = partition(records, "group", validation_fraction=0.25, seed=3)
+    train, test = split_records(records, "group", seed=3)
+    assert parts.test["id"][:] == test["id"][:]
+    ids = [set(part["id"]) for part in parts]
+    assert not ids[0] & ids[1] and ids[0] | ids[1] == set(train["id"])
+    assert not set(parts.train["group"]) & set(parts.validation["group"])
+    assert 38 <= len(parts.validation) <= 42
+
+
+def test_a_budget_buys_records_in_the_order_of_the_hash():
+    records = make_records(100)
+    spent = {}
+    for budget in (10, 50, 150):
+        bought = within_budget(records, budget)
+        votes = sum(bought["num_annotators"])
+        assert budget - 7 < votes <= budget
+        spent[budget] = set(bought["id"])
+        # The same records as a sample of that size.
+        assert spent[budget] == set(subsample(records, len(bought))["id"])
+    assert spent[10] < spent[50] < spent[150]
+    assert len(within_budget(records, 10_000)) == 100
+    with pytest.raises(UserInputError, match="budget of 1 votes"):
+        within_budget(records.filter(lambda row: row["num_annotators"] > 1), 1)

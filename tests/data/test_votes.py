@@ -3,9 +3,10 @@
 from collections import Counter
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
-from distjudge_trl.data import draw_votes, majority_label, votes_to_counts
+from distjudge_trl.data import choose_pseudo_count, draw_votes, majority_label, votes_to_counts
 from distjudge_trl.errors import JudgmentDataError
 from distjudge_trl.labels import LabelSpace
 
@@ -65,3 +66,15 @@ def test_majority_ties():
     assert majority_label([1, 3, 2], "exclude") == 1
     drawn = Counter(majority_label([2, 0, 2], "random", item_id=f"{i}", seed=0) for i in range(2000))
     assert set(drawn) == {0, 2} and 900 < drawn[0] < 1100
+
+
+@pytest.mark.parametrize("pseudo_count", [0.1, 0.5, 2.0])
+def test_the_pseudo_count_of_simulated_votes_is_found(pseudo_count):
+    rng = np.random.default_rng(0)
+    counts = rng.multinomial(6, rng.dirichlet(np.full(4, pseudo_count), 4000))
+    assert choose_pseudo_count(counts.tolist()) == pytest.approx(pseudo_count, rel=0.1)
+
+
+def test_single_votes_say_nothing_about_a_pseudo_count():
+    assert choose_pseudo_count([[1, 0], [0, 1]]) is None
+    assert choose_pseudo_count([[1, 0], [5, 0], [0, 5]]) == pytest.approx(1e-3, rel=0.1)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from distjudge_trl.objective import hybrid_loss, kl_divergence
+from distjudge_trl.objective import dirichlet_smoothing, hybrid_loss, kl_divergence, reference_nll
 
 
 def naive_kl(p, q):
@@ -61,3 +61,28 @@ def test_hybrid_loss_at_alpha_zero_ignores_an_infinite_kl():
 def test_hybrid_loss_refuses_alpha_outside_the_unit_interval(alpha):
     with pytest.raises(ValueError, match="between 0 and 1"):
         hybrid_loss(torch.zeros(1, 2), torch.full((1, 2), 0.5), torch.tensor([0]), alpha)
+
+
+def test_label_smoothing_is_torch_s():
+    torch.manual_seed(0)
+    logits = torch.randn(6, 5, dtype=torch.float64)
+    reference = torch.tensor([0, 1, 2, 3, 4, 0])
+    expected = torch.nn.functional.cross_entropy(logits, reference, reduction="none", label_smoothing=0.2)
+    log_q = logits.log_softmax(-1)
+    torch.testing.assert_close(reference_nll(log_q, reference, 0.2), expected)
+    target = torch.softmax(torch.randn(6, 5, dtype=torch.float64), -1)
+    mixed = hybrid_loss(log_q, target, reference, 0.3, label_smoothing=0.2)
+    torch.testing.assert_close(mixed, 0.3 * kl_divergence(target, log_q) + 0.7 * expected)
+    with pytest.raises(ValueError, match="label_smoothing"):
+        reference_nll(log_q, reference, 1.0)
+
+
+def test_dirichlet_smoothing_is_the_posterior_mean():
+    p = torch.tensor([[0.6, 0.4, 0.0], [0.0, 0.0, 1.0]])
+    smoothed = dirichlet_smoothing(p, torch.tensor([5, 1]), 0.5)
+    torch.testing.assert_close(
+        smoothed, torch.tensor([[3.5, 2.5, 0.5], [0.5, 0.5, 1.5]]) / torch.tensor([[6.5], [2.5]])
+    )
+    torch.testing.assert_close(dirichlet_smoothing(p, torch.tensor([5, 1]), 0.0), p)
+    with pytest.raises(ValueError, match="pseudo_count"):
+        dirichlet_smoothing(p, torch.tensor([5, 1]), -0.1)

@@ -53,6 +53,43 @@ def weights(trainer):
     return torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
 
 
+def first_loss(tokenizer, tmp_path, **settings):
+    """The loss of one batch of 24 records, and what it is computed from."""
+    records = make_records(24)
+    trainer = make_trainer(tokenizer, tmp_path, records, **settings)
+    batch = trainer._prepare_inputs(trainer.data_collator([trainer.train_dataset[i] for i in range(24)]))
+    loss, outputs = trainer.compute_loss(trainer.model.eval(), dict(batch), return_outputs=True)
+    return loss, outputs["label_log_probs"].double(), batch
+
+
+def test_label_smoothing_reaches_the_loss(tokenizer, tmp_path):
+    loss, log_q, batch = first_loss(tokenizer, tmp_path, alpha=0.0, adversary="none", label_smoothing=0.2)
+    expected = torch.nn.functional.nll_loss(log_q, batch["reference"]) * 0.8 - 0.2 * log_q.mean()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_target_smoothing_changes_the_target_and_not_the_metric(tokenizer, tmp_path):
+    loss, log_q, batch = first_loss(tokenizer, tmp_path, alpha=1.0, adversary="none", target_smoothing=0.5)
+    n, p = batch["num_annotators"].double().unsqueeze(-1), batch["label_distribution"].double()
+    target = (n * p + 0.5) / (n + 2.5)
+    assert loss.item() == pytest.approx(kl_divergence(target, log_q).mean().item(), rel=1e-5)
+    trainer = make_trainer(tokenizer, tmp_path, alpha=1.0, adversary="none", target_smoothing=0.5)
+    metrics = trainer.predict(make_records(24)).metrics
+    assert metrics["test_kl"] == pytest.approx(kl_divergence(p, log_q).mean().item(), rel=1e-4)
+    assert metrics["test_adversarial_gain"] == 0
+
+
+def test_predictions_come_in_the_order_of_the_records(tokenizer, tmp_path):
+    """They are made longest first."""
+    records = make_records(20)
+    trainer = make_trainer(tokenizer, tmp_path)
+    whole = trainer.predict(records)
+    for i in (0, 7, 19):
+        alone = trainer.predict(records.select([i]))
+        np.testing.assert_allclose(whole.predictions[i], alone.predictions[0], atol=1e-5)
+        np.testing.assert_allclose(whole.label_ids[i], records[i]["label_distribution"], atol=1e-6)
+
+
 # How a batch is cut
 
 
@@ -387,7 +424,10 @@ def test_a_saved_judge_says_what_it_is(tokenizer, tmp_path):
         ({"packing": True}, "`packing` does not apply"),
         ({"padding_free": True}, "`padding_free` does not apply"),
         ({"assistant_only_loss": True}, "`assistant_only_loss` does not apply"),
-        ({"label_smoothing_factor": 0.1}, "`label_smoothing_factor` does not apply"),
+        ({"label_smoothing_factor": 0.1}, "`label_smoothing_factor` does not apply.*Use `label_smoothing`"),
+        ({"label_smoothing": 1.0}, "`label_smoothing` must be at least 0 and less than 1"),
+        ({"target_smoothing": -1.0}, "`target_smoothing` must be at least 0"),
+        ({"target_smoothing": float("nan")}, "`target_smoothing` must be at least 0"),
         ({"completion_only_loss": False}, "`completion_only_loss=False` does not apply"),
         ({"dataset_kwargs": {"skip_prepare_dataset": True}}, "`skip_prepare_dataset` does not apply"),
         ({"router_aux_loss_coef": 0.1}, "`router_aux_loss_coef` does not apply"),

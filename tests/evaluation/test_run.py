@@ -1,0 +1,206 @@
+"""`distjudge-trl evaluate` on a tiny model: which items are tested, what is calibrated on what, what is refused."""
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from conftest import make_tiny_model
+
+from distjudge_trl.cli import main
+from distjudge_trl.data import SeenItems
+from distjudge_trl.errors import UserInputError
+from distjudge_trl.evaluation import read_predictions, read_results
+from distjudge_trl.evaluation.run import EvaluationOptions, evaluate_judge
+from distjudge_trl.judges.local import find_judge
+from distjudge_trl.recipe import Recipe
+from distjudge_trl.tasks import get_task
+
+
+TASK = "name: {name}\nlabels: ['1', '2', '3']\ntemplate: 'rate the text: {{{{ text }}}}'\nvotes: {{list: votes}}\n"
+
+
+def write_task(folder, name="ratings", rows=range(120), labels=("1", "2", "3")):
+    """A task of texts with five votes each; its YAML path."""
+    rng = np.random.default_rng(0)
+    lines = []
+    for i in range(200):
+        p = rng.dirichlet(np.ones(3))
+        votes = [str(vote) for vote in rng.choice(["1", "2", "3"], size=5, p=p)]
+        if i in rows:
+            lines.append(json.dumps({"id": f"row-{i}", "text": f"the text {i}", "votes": votes}))
+    (folder / f"{name}.jsonl").write_text("\n".join(lines))
+    path = folder / f"{name}.yaml"
+    text = TASK.format(name=name) + f"id: id\nsource: {name}.jsonl\n"
+    path.write_text(text.replace("['1', '2', '3']", str(list(labels))))
+    return path
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory, tokenizer):
+    """A tiny model, a task, a judge trained on all its training items and one that held some out."""
+    folder = tmp_path_factory.mktemp("world")
+    make_tiny_model(len(tokenizer)).save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    task = write_task(folder)
+    recipe = Recipe(task=None, model=str(folder / "model"), training={"max_steps": 2, "save_strategy": "no"})
+    common = ["--task", str(task), "--bf16", "False", "--learning_rate", "1e-3"]
+    recipe.run([*common, "--output_dir", str(folder / "judge")])
+    recipe.run([*common, "--output_dir", str(folder / "calibrated"), "--calibrate", "True"])
+    return folder
+
+
+def evaluate(world, judge, task=None, **options):
+    task = get_task(str(task or world / "ratings.yaml"))
+    return evaluate_judge(find_judge(str(world / judge)), task, task.options(), EvaluationOptions(**options))
+
+
+def test_a_judge_is_tested_on_the_items_of_its_own_run(world):
+    done = evaluate(world, "judge")
+    trained = read_results(world / "judge")
+    assert done.results["test_fingerprint"] == trained["test_fingerprint"]
+    assert done.results["metrics"]["kl"] == pytest.approx(trained["metrics"]["kl"], rel=1e-5)
+    assert done.results["method"] == "distribution" and done.results["trained_on"] == "ratings"
+    assert done.results["settings"]["alpha"] == 0.8 and done.results["settings"]["num_train_items"] == 96
+    assert not done.report.excluded
+    assert [row["method"] for row in done.results["variants"]] == ["uniform", "training-prior", "training-majority"]
+
+
+def test_training_items_are_left_out_whatever_the_split(world):
+    done = evaluate(world, "judge", split="all")
+    assert done.report.excluded["seen in training"] == 96 and len(done.records) == 24
+    other = evaluate(world, "judge", split_seed=5)
+    assert other.report.excluded["seen in training"] > 0
+    assert not {*other.records["id"]} & ({*get_task(str(world / "ratings.yaml")).load()["id"]} - {*done.records["id"]})
+    with pytest.raises(UserInputError, match="has seen all 8 test items"):
+        few = write_task(world, "few", rows=[int(name.split("-")[1]) for name in seen_ids(world)[:8]])
+        evaluate(world, "judge", few, split="all")
+
+
+def seen_ids(world):
+    records = get_task(str(world / "ratings.yaml")).load()
+    new = {*SeenItems.read(world / "judge").unseen(records)["id"]}
+    return [name for name in records["id"] if name not in new]
+
+
+def test_calibration_needs_items_that_training_held_out(world):
+    with pytest.raises(UserInputError, match="--calibrate True"):
+        evaluate(world, "judge", calibrated=True)
+    done = evaluate(world, "calibrated", calibrated=True)
+    trained = read_results(world / "calibrated")
+    scalings = [
+        [row["scaling"] for row in results["variants"] if "scaling" in row] for results in (done.results, trained)
+    ]
+    assert [s["kind"] for s in scalings[0]] == ["temperature", "vector"] and scalings[0][0]["num_items"] == 10
+    for ours, theirs in zip(*scalings, strict=True):
+        np.testing.assert_allclose(ours["weight"], theirs["weight"], rtol=1e-3)
+    assert trained["settings"]["num_train_items"] == 86
+
+
+def test_another_task_is_tested_whole_with_the_scaling_of_training(world):
+    other = write_task(world, "other", rows=range(130, 160))
+    done = evaluate(world, "calibrated", other, calibrated=True)
+    assert len(done.records) == 30 and done.results["trained_on"] == "ratings"
+    taken = [row["scaling"] for row in done.results["variants"] if "scaling" in row]
+    assert taken == [row["scaling"] for row in read_results(world / "calibrated")["variants"] if "scaling" in row]
+    # Without training items of this task there is no prior.
+    assert [row["method"] for row in done.results["variants"]][2:] == ["uniform"]
+    with pytest.raises(UserInputError, match="was not calibrated in training"):
+        evaluate(world, "judge", other, calibrated=True)
+
+
+def test_overlap_with_another_task_is_left_out(world):
+    overlapping = write_task(world, "overlapping", rows=range(100, 140))
+    done = evaluate(world, "judge", overlapping)
+    assert done.report.excluded["seen in training"] + len(done.records) == 40
+    assert done.report.excluded["seen in training"] == len([i for i in seen_ids(world) if int(i[4:]) >= 100])
+
+
+def test_an_untrained_model_comes_with_all_free_baselines(world):
+    done = evaluate(world, "model")
+    methods = [done.results["method"], *(row["method"] for row in done.results["variants"])]
+    constants = ["uniform", "training-prior", "training-majority"]
+    assert methods == ["raw", "raw + temperature", "raw + vector", *constants]
+    assert done.results["trained_on"] is None and done.results["seed"] is None
+    kl = {row["method"]: row["metrics"]["kl"]["value"] for row in done.results["variants"]}
+    assert kl["raw + temperature"] < done.results["metrics"]["kl"]["value"]
+    assert [row["method"] for row in evaluate(world, "model", split="all").results["variants"]] == ["uniform"]
+
+
+def test_five_tokens_state_their_floor(world):
+    done = evaluate(world, "model", extraction="top5")
+    assert done.results["extraction"] == {"kind": "top5", "floor": 1e-6}
+    assert done.results["metrics"]["floor_items"] > 0
+    assert evaluate(world, "model").results["extraction"] == {"kind": "full", "floor": None}
+
+
+def test_other_labels_are_refused(world):
+    task = write_task(world, "letters", labels=("3", "2", "1"))
+    with pytest.raises(UserInputError, match="answers with 1, 2, 3, the task 'letters' with 3, 2, 1"):
+        evaluate(world, "judge", task)
+
+
+def test_a_judge_without_its_list_of_items_says_so(world, tmp_path):
+    import shutil
+
+    shutil.copytree(world / "judge", tmp_path / "judge")
+    (tmp_path / "judge" / "training_items.json").unlink()
+    done = evaluate(tmp_path, "judge", world / "ratings.yaml")
+    assert any("keeps no list of its training items" in note for note in done.report.notes)
+    (tmp_path / "judge" / "training_items.json").write_text("{}")
+    with pytest.raises(UserInputError, match=r"training_items.json: is damaged"):
+        evaluate(tmp_path, "judge", world / "ratings.yaml")
+
+
+# The command
+
+
+def invoke(*args):
+    return CliRunner().invoke(main, ["evaluate", *map(str, args)])
+
+
+def test_the_command_writes_results_that_a_report_reads(world, tmp_path):
+    out = tmp_path / "results" / "mine.json"
+    done = invoke(
+        "--model", world / "model", "--task", world / "ratings.yaml", "--out", out, "--robustness", "--batch-size", 7
+    )
+    assert done.exit_code == 0, done.output
+    assert "| raw + vector" in done.output and "| 0.25 " in done.output
+    results = read_results(out)
+    assert len(read_predictions(out)) == results["metrics"]["num_items"] == 24
+    assert results["provenance"]["evaluation"]["batch_size"] == 7
+    assert asdict(EvaluationOptions()).keys() == results["provenance"]["evaluation"].keys()
+    made = CliRunner().invoke(main, ["report", str(out), "--out", str(tmp_path / "report")])
+    assert made.exit_code == 0 and (tmp_path / "report" / "index.html").is_file()
+
+
+def test_batches_do_not_change_the_result(world):
+    one, many = (evaluate(world, "model", batch_size=size).log_q for size in (1, 16))
+    np.testing.assert_allclose(one, many, atol=1e-5)
+
+
+def test_the_judge_s_task_options_are_the_defaults(world):
+    done = invoke("--model", world / "judge", "--task", world / "ratings.yaml", "--max_items", 0)
+    assert done.exit_code == 2 and "--max_items must be at least 1" in done.output
+    assert "Options of" in invoke("--task", world / "ratings.yaml", "--help").output
+
+
+@pytest.mark.parametrize(
+    ("args", "match"),
+    [
+        (("--model", "MODEL"), "Give --model and --task"),
+        (("--model", "MODEL", "--task", "snly"), "There is no task 'snly'. Did you mean 'snli'"),
+        (("--model", "MODEL", "--task", "TASK", "--outt", "x"), "Unknown option --outt"),
+        (("--model", "MODEL", "--task", "TASK", "--data_path", "none.jsonl"), "none.jsonl"),
+        (("--model", "nothing-here", "--task", "TASK"), "nothing-here"),
+        (("--model", "JUDGE", "--task", "TASK", "--out", "JUDGE"), "holds the judge"),
+        (("--model", "MODEL", "--task", "TASK", "--out", "/proc/x"), "cannot be written"),
+        (("--model", "JUDGE", "--task", "TASK", "--split", "maybe"), "'maybe' is not one of"),
+    ],
+)
+def test_mistakes_are_one_line(world, args, match):
+    names = {"MODEL": world / "model", "JUDGE": world / "judge", "TASK": world / "ratings.yaml"}
+    done = invoke(*(names.get(arg, arg) for arg in args))
+    assert done.exit_code == 2 and match in done.output, done.output
+    assert "Traceback" not in done.output

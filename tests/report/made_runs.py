@@ -1,0 +1,80 @@
+"""Result folders as runs leave them, from judges that are made up: the numbers are scored by the real code."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from distjudge_trl.data import build_dataset, fingerprint, make_record
+from distjudge_trl.evaluation import TestItems, human_side, write_results
+from distjudge_trl.labels import LabelSpace
+
+
+LABELS = ("entailment", "neutral", "contradiction")
+
+
+def make_items(count=60, labels=LABELS, *, name="item", text="a text", group="group", seed=0):
+    """Judgment records with five annotators each."""
+    rng = np.random.default_rng(seed)
+    space = LabelSpace(list(labels))
+    records = [
+        make_record(
+            id=f"{name}-{i}",
+            group=f"{group}-{i // 2}",
+            prompt=[{"role": "user", "content": f"{text} {i}"}],
+            counts=rng.multinomial(5, rng.dirichlet(np.ones(len(labels)))).tolist(),
+            label_space=space,
+        )
+        for i in range(count)
+    ]
+    return build_dataset(records, space)
+
+
+def make_judge(records, sharpness, seed=0):
+    """Label log-probabilities near the annotators' own; the larger `sharpness`, the nearer."""
+    p, _ = human_side(records)
+    rng = np.random.default_rng(seed)
+    logits = sharpness * p + 0.3 * rng.standard_normal(p.shape)
+    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+
+
+def make_run(folder, records, log_q, *, task="snli", method="distribution", seed=0, calibrate=False, **changes):
+    """Write a run; `settings` among the changes are laid over a trained run's."""
+    settings = {
+        "alpha": 0.8,
+        "adversary": "pgd",
+        "perturbation_radius": 0.25,
+        "radius_scaling": "constant",
+        "label_smoothing": 0.0,
+        "target_smoothing": 0.0,
+        "learning_rate": 5e-5,
+        "num_train_epochs": 1.0,
+        "max_annotators": None,
+        "num_train_items": 100,
+        "num_train_votes": 500,
+    }
+    if method in ("single-point", "no-adversary"):
+        settings["adversary"] = "none"
+    settings |= changes.pop("settings", {})
+    items = TestItems.of(records, ordinal=False)
+    p, _ = human_side(records)
+    variants = items.score_constants(p)
+    if calibrate:
+        variants += items.score_calibrated(method, log_q, p, log_q)
+    results = {
+        "task": task,
+        "trained_on": None if method == "raw" else task,
+        "method": method,
+        "model": "org/small-model",
+        "labels": list(LABELS),
+        "ordinal": False,
+        "seed": seed,
+        "settings": {} if method == "raw" else settings,
+        "extraction": {"kind": "full", "floor": None},
+        **items.score(log_q, mass=0.9),
+        "variants": variants,
+        "test_fingerprint": fingerprint(records),
+        "provenance": {"git_revision": "abc"},
+        **changes,
+    }
+    write_results(folder, results, records, log_q)
+    return results

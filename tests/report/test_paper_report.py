@@ -1,0 +1,251 @@
+"""A report from result files: what stands in which table, what is averaged, what is refused."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from made_runs import make_items, make_judge, make_run
+
+from distjudge_trl.errors import UserInputError
+from distjudge_trl.evaluation import item_kl
+from distjudge_trl.evaluation.statistics import holm, paired_test
+from distjudge_trl.report.build import build_report
+from distjudge_trl.report.paper_tables import (
+    ablation_table,
+    all_tables,
+    budget_table,
+    compare,
+    main_table,
+    metrics_table,
+    robustness_by_task,
+    transfer_table,
+)
+from distjudge_trl.report.plots import all_plots, figure_3
+from distjudge_trl.report.runs import load_test_sets
+
+
+RECORDS = make_items()
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    make_run(folder / "raw", RECORDS, make_judge(RECORDS, 0.2), method="raw", calibrate=True)
+    for seed in (0, 1):
+        sp = make_judge(RECORDS, 1.0, seed)
+        make_run(folder / f"sp{seed}", RECORDS, sp, method="single-point", seed=seed, settings={"alpha": 0.0})
+        make_run(folder / f"d{seed}", RECORDS, make_judge(RECORDS, 3.0, seed), seed=seed, calibrate=True)
+    make_run(folder / "no-adversary", RECORDS, make_judge(RECORDS, 2.5), method="no-adversary")
+    for alpha in (0.0, 0.4, 1.0):
+        for radius in (0.0, 0.1):
+            own = {"alpha": alpha, "perturbation_radius": radius, "num_train_items": 40}
+            log_q = make_judge(RECORDS, 1 + alpha + radius, 7)
+            make_run(folder / f"grid-{alpha}-{radius}", RECORDS, log_q, settings=own)
+    for n in (1, 5):
+        own = {"max_annotators": n, "num_train_items": 100 // n, "num_train_votes": 100}
+        make_run(folder / f"budget-{n}", RECORDS, make_judge(RECORDS, 2.0, n), settings=own)
+    other = make_items(name="chaos", seed=5)
+    make_run(folder / "transfer", other, make_judge(other, 2.0), task="chaosnli", trained_on="snli")
+    return folder
+
+
+def row_of(table, *start):
+    found = [row for row in table.rows if tuple(row[: len(start)]) == start]
+    assert len(found) == 1, (start, table.rows)
+    return dict(zip(table.header, found[0], strict=True))
+
+
+def mean_kl(runs, *names):
+    return [json.loads((runs / name / "results.json").read_text())["metrics"]["kl"]["value"] for name in names]
+
+
+def test_table_1_has_ours_with_seeds_and_the_paper_s_marked(runs):
+    sets = load_test_sets([runs])
+    table = main_table(sets, compare(sets))
+    ours = row_of(table, "small-model", "distribution")
+    kls = mean_kl(runs, "d0", "d1")
+    assert ours["source"] == "ours, 2 seeds"
+    assert ours["SNLI KL"].startswith(f"{np.mean(kls):.3f} ± {np.std(kls, ddof=1):.3f}")
+    raw = row_of(table, "small-model", "raw")["SNLI KL"]
+    assert raw.startswith(f"{mean_kl(runs, 'raw')[0]:.3f} [")
+    theirs = row_of(table, "Qwen2.5-7B", "distribution", "paper")
+    assert (theirs["SNLI KL"], theirs["SNLI acc. %"], theirs["MT-Bench KL"]) == ("0.23", "93.3", "0.68")
+    assert {table.rows[i][2] for i in table.paper_rows} == {"paper"} and len(table.paper_rows) == 8
+    assert all(row[2] != "paper" for i, row in enumerate(table.rows) if i not in table.paper_rows)
+    floor = row_of(table, "-", "noise floor")["SNLI KL"]
+    assert float(floor) == pytest.approx(sets[-1].noise_floor, abs=1e-3)
+    assert row_of(table, "-", "uniform")["MNLI KL"] == "-"
+
+
+def test_a_grid_run_is_no_seed_of_the_default_setting(runs):
+    (snli,) = [t for t in load_test_sets([runs]) if t.name == "snli"]
+    chosen = [cell for cell in snli.main_cells() if cell.method == "distribution"]
+    assert len(chosen) == 1 and [row.seed for row in chosen[0].rows] == [0, 1]
+    assert {row.settings["num_train_items"] for row in chosen[0].rows} == {100}
+    assert "8 further configurations" in "".join(metrics_table(snli).notes)
+
+
+def test_comparisons_use_seeds_where_there_are_and_items_where_not(runs):
+    sets = load_test_sets([runs])
+    found = {c.a.method: c for c in compare(sets) if c.test_set.name == "snli"}
+    assert found["distribution"].test == "t-test, 2 seeds"
+    assert found["no-adversary"].test == "permutation of items"
+    ours, base = (
+        next(run for run in sets[-1].runs if run.path.parent.name == name) for name in ("no-adversary", "sp0")
+    )
+    kls = [item_kl(run.p, run.log_q) for run in (ours, base)]
+    assert found["no-adversary"].difference == pytest.approx((kls[0] - kls[1]).mean())
+    assert found["no-adversary"].raw_p == pytest.approx(paired_test(*kls, ours.items["group"][:]))
+    raw_ps = [c.raw_p for c in compare(sets)]
+    assert [c.p for c in compare(sets)] == pytest.approx(holm(raw_ps))
+
+
+def test_a_judge_evaluated_twice_counts_once(runs, tmp_path):
+    make_run(tmp_path / "again", RECORDS, make_judge(RECORDS, 3.0, 0), seed=0)
+    sets = load_test_sets([runs, tmp_path])
+    (cell,) = [c for c in sets[-1].main_cells() if c.method == "distribution"]
+    assert len(cell.rows) == 2
+
+
+def test_five_tokens_are_another_judge(tmp_path):
+    log_q = make_judge(RECORDS, 1.0)
+    make_run(tmp_path / "full", RECORDS, log_q, method="raw")
+    make_run(tmp_path / "top5", RECORDS, log_q, method="raw", extraction={"kind": "top5", "floor": 1e-6})
+    (test_set,) = load_test_sets([tmp_path])
+    assert {"raw", "raw (top5)"} <= {cell.method for cell in test_set.main_cells()}
+
+
+def test_other_test_items_are_another_test_set(tmp_path):
+    for name, records in (("a", RECORDS), ("b", make_items(40, seed=9))):
+        make_run(tmp_path / name, records, make_judge(records, 1.0))
+    sets = load_test_sets([tmp_path])
+    assert [t.name.split(" (")[0] for t in sets] == ["snli", "snli"] and len({t.name for t in sets}) == 2
+    assert not compare(sets)
+
+
+def test_tables_2_to_6(runs):
+    sets = load_test_sets([runs])
+    ablation = row_of(ablation_table(sets), "small-model", "snli")
+    assert (
+        ablation["w/o Adv KL"].startswith(f"{mean_kl(runs, 'no-adversary')[0]:.3f}") and ablation["w/o KL KL"] == "-"
+    )
+    robust = row_of(robustness_by_task(sets), "snli", "small-model", "no-adversary")
+    points = json.loads((runs / "no-adversary" / "results.json").read_text())["robustness"]
+    assert robust["δ = 0.25"] == f"{points[-1]['kl']:.3f} ± {points[-1]['std']:.3f}"
+    assert row_of(robustness_by_task(sets), "SNLI", "Qwen2.5-7B", "single-point")["δ = 0.25"] == "0.709"
+    budget = budget_table(sets)
+    assert [row[2:5] for row in budget.rows[:2]] == [["100", "1", "100"], ["20", "5", "100"]]
+    assert budget.rows[2][2:4] == ["8,000", "1"] and budget.paper_rows == {2, 3, 4}
+    moved = transfer_table(sets, compare(sets))
+    assert "snli to chaosnli KL" in moved.header
+    assert row_of(moved, "small-model", "distribution")["snli to chaosnli KL"].startswith(
+        f"{mean_kl(runs, 'transfer')[0]:.3f}"
+    )
+    assert row_of(moved, "Qwen2.5-7B", "distribution")["snli to chaosnli acc. %"] == "67.8"
+
+
+def test_figure_3_has_a_line_an_epsilon(runs):
+    plot = figure_3(load_test_sets([runs]))
+    (panel,) = [p for p in plot.panels if "40 items" in p.title]
+    assert [line.name for line in panel.lines] == ["ε = 0", "ε = 0.1"]
+    for line in panel.lines:
+        assert line.x == [0.0, 0.4, 1.0]
+        radius = line.name.split(" = ")[1]
+        names = [f"grid-{alpha}-{float(radius)}" for alpha in line.x]
+        assert line.y == pytest.approx(mean_kl(runs, *names))
+
+
+def test_a_report_is_markdown_csv_png_and_a_page(runs, tmp_path):
+    lines = list(build_report([runs], tmp_path / "out"))
+    assert lines[0].startswith("15 runs on 2 test sets")
+    tables = sorted(p.name for p in (tmp_path / "out" / "tables").glob("*.csv"))
+    assert tables == sorted(
+        [
+            "comparisons.csv",
+            "metrics_snli-to-chaosnli.csv",
+            "metrics_snli.csv",
+            *(f"table{i}.csv" for i in range(1, 7)),
+        ]
+    )
+    figures = {p.name for p in (tmp_path / "out" / "figures").iterdir()}
+    assert figures == {"kl.png", "figure3.png", "reliability.png", "entropy.png"}
+    with (tmp_path / "out" / "all_runs.csv").open() as file:
+        everything = list(csv.DictReader(file))
+    grid = [row for row in everything if "grid-0.4-0.1" in row["file"] and row["method"] == "distribution"]
+    assert float(grid[0]["kl"]) == mean_kl(runs, "grid-0.4-0.1")[0] and grid[0]["alpha"] == "0.4"
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "## Table 1" in text and "figures/figure3.png" in text
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "Plotly" in page and 'http-equiv="Content-Security-Policy"' in page
+    # All tables of the page are those of the files.
+    for table in all_tables(load_test_sets([runs]), compare(load_test_sets([runs]))):
+        assert (tmp_path / "out" / "tables" / f"{table.name}.md").read_text().startswith(f"## {table.title}")
+
+
+def test_plots_without_a_grid_leave_figure_3_out(tmp_path):
+    make_run(tmp_path / "a", RECORDS, make_judge(RECORDS, 1.0))
+    assert [plot.name for plot in all_plots(load_test_sets([tmp_path]))] == ["kl", "reliability", "entropy"]
+
+
+def damage_json(folder):
+    (folder / "results.json").write_text("{")
+
+
+def damage_parquet(folder):
+    (folder / "predictions.parquet").write_bytes(b"")
+
+
+def other_items(folder):
+    few = RECORDS.select(range(10))
+    make_run(folder / "other", few, make_judge(few, 1.0))
+    (folder / "other" / "predictions.parquet").rename(folder / "predictions.parquet")
+    (folder / "other" / "results.json").unlink()
+
+
+def without_kl(folder):
+    content = json.loads((folder / "results.json").read_text())
+    del content["variants"][0]["metrics"]["kl"]
+    (folder / "results.json").write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("damage", "match"),
+    [
+        (damage_json, "results.json: is damaged"),
+        (damage_parquet, "predictions.parquet: is damaged"),
+        (other_items, "is about 60 items, its Parquet file holds 10"),
+        (without_kl, "results.json: lacks 'kl'"),
+    ],
+)
+def test_damaged_runs_are_named(tmp_path, damage, match):
+    make_run(tmp_path / "runs" / "good", RECORDS, make_judge(RECORDS, 1.0), method="single-point")
+    make_run(tmp_path / "runs" / "bad", RECORDS, make_judge(RECORDS, 1.0))
+    damage(tmp_path / "runs" / "bad")
+    with pytest.raises(UserInputError, match=match):
+        list(build_report([tmp_path / "runs"], tmp_path / "out"))
+    assert not (tmp_path / "out" / "index.html").exists()
+
+
+def test_paths_without_results_are_named(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for path, match in (("empty", "holds no results.json"), ("none", "neither a folder nor a result file")):
+        with pytest.raises(UserInputError, match=match):
+            load_test_sets([tmp_path / path])
+
+
+def test_an_output_folder_that_cannot_be_written(tmp_path):
+    make_run(tmp_path / "run", RECORDS, make_judge(RECORDS, 1.0))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserInputError, match="Choose another --out"):
+        list(build_report([tmp_path / "run"], tmp_path / "file" / "out"))
+
+
+def test_markdown_and_csv_take_hostile_names(tmp_path):
+    make_run(tmp_path / "run", RECORDS, make_judge(RECORDS, 1.0), method="=cmd|' /C calc'!A0", model="a|b<script>")
+    list(build_report([tmp_path / "run"], tmp_path / "out"))
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "<script>" not in text and "a\\|b&lt;script>" in text
+    for path in (tmp_path / "out").rglob("*.csv"):
+        with path.open() as file:
+            assert not [cell for row in csv.reader(file) for cell in row if cell.startswith("=")]
