@@ -26,6 +26,7 @@ from distjudge_trl.data import (
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import UserInputError, first_line
 from distjudge_trl.evaluation import TestItems, human_side, whole_counts, write_results
+from distjudge_trl.evaluation.scoring import MIN_CALIBRATION_ITEMS
 from distjudge_trl.judge_file import JudgeFile
 from distjudge_trl.models import resolve_model
 from distjudge_trl.provenance import provenance
@@ -115,7 +116,8 @@ def run_recipe(run: RecipeRun) -> dict[str, Any]:
     trainer.log(prediction.metrics)
     log_q = _finite(prediction.predictions)
     held_out = None
-    if recipe_args.calibrate or not trained:
+    # Of an untrained model calibration is free, but a small data set may leave nothing to fit it on.
+    if recipe_args.calibrate or (not trained and validation and len(validation) >= MIN_CALIBRATION_ITEMS):
         assert validation is not None
         held_out = _finite(trainer.predict(validation, metric_key_prefix="held_out").predictions)
     results: dict[str, Any] = {}

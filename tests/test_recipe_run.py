@@ -148,7 +148,9 @@ def test_results_hold_the_constants_and_on_request_the_calibrated_judge(model, t
     ]
     assert calibrated["settings"]["num_train_items"] == 60
     assert calibrated["test_fingerprint"] == plain["test_fingerprint"]
-    raw = run_ratings(model, tmp_path, "--method", "raw", "--output_dir", str(tmp_path / "raw"))
+    where = ("--method", "raw", "--output_dir", str(tmp_path / "raw"))
+    assert [row["method"] for row in run_ratings(model, tmp_path, *where)["variants"]][0] == "uniform"  # 8 items left
+    raw = run_ratings(model, tmp_path, *where, "--validation_fraction", "0.25")
     assert [row["method"] for row in raw["variants"]][:2] == ["raw + temperature", "raw + vector"]
     assert raw["trained_on"] is None and not (tmp_path / "raw" / "training_items.json").exists()
 

@@ -134,7 +134,8 @@ def evaluate_judge(
     scorer = TestItems.of(test, ordinal=task.ordinal, seed=options.seed)
     scores = scorer.score(judgments.log_probs, mass=float(judgments.mass.mean()), floored=judgments.floored)
     variants: list[dict[str, Any]] = []
-    if validation is not None and (options.calibrated or judge_file is None):
+    enough = validation is not None and len(validation) >= MIN_CALIBRATION_ITEMS
+    if validation is not None and (options.calibrated or (judge_file is None and enough)):
         held_out = judge.read(validation, options.batch_size, progress=progress).log_probs
         held_out_p, _ = human_side(validation)
         variants += scorer.score_calibrated(origin.method, judgments.log_probs, held_out_p, held_out)
