@@ -149,7 +149,8 @@ def test_results_hold_the_constants_and_on_request_the_calibrated_judge(model, t
     assert calibrated["settings"]["num_train_items"] == 60
     assert calibrated["test_fingerprint"] == plain["test_fingerprint"]
     where = ("--method", "raw", "--output_dir", str(tmp_path / "raw"))
-    assert [row["method"] for row in run_ratings(model, tmp_path, *where)["variants"]][0] == "uniform"  # 8 items left
+    few = run_ratings(model, tmp_path, *where)["variants"]
+    assert len(few) == 3  # 8 held-out items are too few to calibrate on
     raw = run_ratings(model, tmp_path, *where, "--validation_fraction", "0.25")
     assert [row["method"] for row in raw["variants"]][:2] == ["raw + temperature", "raw + vector"]
     assert raw["trained_on"] is None and not (tmp_path / "raw" / "training_items.json").exists()
