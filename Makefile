@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help env quickstart test test-fast test-e2e lint format benchmark
+.PHONY: help env browser quickstart test test-fast test-e2e lint format benchmark
 
 help:  ## Show this help
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -27,7 +27,14 @@ quickstart: env  ## Train and evaluate real judges on the CPU (about ten minutes
 
 test: test-fast test-e2e  ## Run all tests
 
-test-fast: env  ## Run the unit tests (a minute or two)
+# The page of a report is tested in a real browser, where one can be had; elsewhere those tests are skipped.
+browser:
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
+		{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; } || \
+		echo "No Chromium: the tests of the report's page are skipped."
+
+test-fast: env browser  ## Run the unit tests (a minute or two)
 	$(BIN)/python -m pytest -m "not e2e"
 
 test-e2e: env  ## Run the end-to-end tests: real model, several processes
@@ -45,3 +52,5 @@ format: env  ## Format the code
 benchmark: env  ## Print the benchmarks' tables
 	$(BIN)/python scripts/benchmarks/adversary.py
 	$(BIN)/python scripts/benchmarks/reading.py
+	$(BIN)/pip install --quiet --constraint constraints.txt lm_eval
+	$(BIN)/python scripts/benchmarks/evaluation.py vader

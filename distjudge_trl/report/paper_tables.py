@@ -4,7 +4,7 @@ every judge, and tests of the differences.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -46,7 +46,7 @@ class Table:
 @dataclass(frozen=True)
 class Comparison:
     """A judge against another on the same items: KL of `a` minus KL of `b`, with its 95 % interval; `p` is adjusted
-    for all comparisons of the report (Holm); `test` says which one it is.
+    for all comparisons on the test set (Holm); `test` says which one it is.
     """
 
     test_set: TestSet
@@ -64,7 +64,7 @@ def compare(test_sets: Sequence[TestSet]) -> list[Comparison]:
     """Every trained judge of a model against its single-point judge.
 
     With two or more common seeds the paired t-test over seeds, as the paper has five; with one the paired permutation
-    test over items. Holm's correction runs over all comparisons of the report.
+    test over items. Holm's correction runs over all comparisons on a test set.
     """
     found: list[tuple[TestSet, Cell, Cell, float, float, float, float, str]] = []
     for test_set in test_sets:
@@ -74,7 +74,10 @@ def compare(test_sets: Sequence[TestSet]) -> list[Comparison]:
                 if cell.model != base.model or cell.method == base.method or cell.method in CONSTANTS:
                     continue
                 found.append((test_set, cell, base, *_difference(cell, base)))
-    adjusted = holm([entry[6] for entry in found]) if found else []
+    adjusted: list[float] = []
+    for test_set in test_sets:
+        raw = [entry[6] for entry in found if entry[0] is test_set]
+        adjusted += holm(raw) if raw else []
     return [Comparison(*entry[:7], p=p, test=entry[7]) for entry, p in zip(found, adjusted, strict=True)]
 
 
@@ -83,7 +86,7 @@ def _difference(cell: Cell, base: Cell) -> tuple[float, float, float, float, str
     ours = {row.seed: row for row in cell.rows}
     theirs = {row.seed: row for row in base.rows}
     common = [seed for seed in ours if seed in theirs]
-    if len(common) > 1:
+    if common:
         pairs = [(ours[seed], theirs[seed]) for seed in common]
     else:
         pairs = [(cell.rows[0], base.rows[0])]
@@ -122,8 +125,12 @@ def _accuracy(cell: Cell) -> str:
     return number(cell.values("accuracy"), ".1f", 100)
 
 
-def _source(cell: Cell) -> str:
-    return OURS if len(cell.rows) == 1 else f"{OURS}, {len(cell.rows)} seeds"
+def _source(cells: Iterable[Cell]) -> str:
+    """Ours, and with how many seeds."""
+    counts = sorted({len(cell.rows) for cell in cells})
+    if counts == [1]:
+        return OURS
+    return f"{OURS}, {counts[0]} seeds" if len(counts) == 1 else f"{OURS}, {counts[0]} to {counts[-1]} seeds"
 
 
 def _columns(tasks: Sequence[str], test_sets: Sequence[TestSet]) -> list[tuple[str, TestSet | None]]:
@@ -169,7 +176,7 @@ def _results(
             cells.setdefault((cell.model, cell.method), {})[i] = cell
     rows = []
     for (model, method), found in cells.items():
-        row = [model or "-", method, ", ".join(sorted({_source(cell) for cell in found.values()}))]
+        row = [model or "-", method, _source(found.values())]
         for i, (_, test_set) in enumerate(columns):
             here = found.get(i)
             if here is None or test_set is None:
@@ -266,7 +273,7 @@ def ablation_table(test_sets: Sequence[TestSet]) -> Table:
         for model, cells in models.items():
             if len(cells) < 2:
                 continue
-            row = [model, test_set.name, ", ".join(sorted({_source(cell) for cell in cells.values()}))]
+            row = [model, test_set.name, _source(cells.values())]
             for method in paper.ABLATION_NAMES:
                 row += [kl_text(cells[method]), _accuracy(cells[method])] if method in cells else ["-", "-"]
             rows.append(row)
@@ -291,7 +298,7 @@ def robustness_by_task(test_sets: Sequence[TestSet]) -> Table:
         for cell in test_set.main_cells():
             if cell.method not in methods:
                 continue
-            row = [test_set.name, cell.model, cell.method, _source(cell)]
+            row = [test_set.name, cell.model, cell.method, _source([cell])]
             for radius in radii:
                 points = [point for r in cell.rows for point in r.content["robustness"] if point["radius"] == radius]
                 if not points:
@@ -332,7 +339,7 @@ def budget_table(test_sets: Sequence[TestSet]) -> Table:
                 f"{own[name]:,}" if own.get(name) else "-" for name in ("num_train_items", "num_train_votes")
             )
             spent = [cell.model, test_set.name, items, str(own["max_annotators"]), votes]
-            rows.append([*spent, _source(cell), kl_text(cell), _accuracy(cell)])
+            rows.append([*spent, _source([cell]), kl_text(cell), _accuracy(cell)])
     first = len(rows)
     for (items_, labels), (kl, accuracy) in paper.BUDGET.items():
         figures = [f"{items_:,}", str(labels), "about 8,000", PAPER, f"{kl:.2f}", f"{accuracy:.1f}"]
@@ -411,8 +418,8 @@ def comparisons_table(comparisons: Sequence[Comparison]) -> Table | None:
         for c in comparisons
     ]
     note = (
-        f"Holm's correction over {len(rows)} comparisons. One seed: paired permutation test over items, which says"
-        " whether these two judges differ, not whether two trainings would."
+        "Holm's correction over the comparisons on a test set. One common seed: paired permutation test over items,"
+        " which says whether these two judges differ, not whether two trainings would."
     )
     return Table("comparisons", "Comparisons with single-point", header, rows, [note])
 

@@ -248,6 +248,13 @@ def load_test_sets(paths: Iterable[str | Path]) -> list[TestSet]:
     for (task, transfer, fingerprint), members in groups.items():
         if transfer:
             members += [run for run in groups.get((task, False, fingerprint), []) if not run.results["trained_on"]]
+    # It is shown there, and needs no test set of its own if nobody trained on these items' task.
+    transfers = {(task, fingerprint) for task, transfer, fingerprint in groups if transfer}
+    groups = {
+        (task, transfer, fingerprint): members
+        for (task, transfer, fingerprint), members in groups.items()
+        if transfer or (task, fingerprint) not in transfers or any(run.results["trained_on"] for run in members)
+    }
     tasks = [(task, transfer) for task, transfer, _ in groups]
     sets = []
     for (task, transfer, fingerprint), members in sorted(groups.items()):
