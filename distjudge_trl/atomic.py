@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from distjudge_trl.errors import UserInputError
+
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
@@ -32,6 +34,22 @@ def replacing(path: str | Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def check_folder(folder: str | Path, option: str, *, shown: str | Path | None = None) -> None:
+    """Fail before the work, not after it, if nothing can be written into `folder`, which is created if missing.
+
+    Raises:
+        [`UserInputError`]: names `shown` (by default the folder), and the command line `option` that chooses it.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserInputError(
+            f"{shown or folder}: cannot be written ({error.strerror}). Choose another {option}."
+        ) from None
 
 
 def write_json(path: str | Path, content: Any) -> None:

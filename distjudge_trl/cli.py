@@ -7,11 +7,15 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from distjudge_trl.errors import UserInputError
+
+
+if TYPE_CHECKING:
+    from distjudge_trl.tasks import JudgmentTask
 
 
 class _Group(click.Group):
@@ -23,6 +27,22 @@ class _Group(click.Group):
         except UserInputError as error:
             click.echo(f"error: {error}", err=True)
             raise SystemExit(2) from None
+
+
+_BATCH_SIZE = click.option(
+    "--batch-size", default=32, show_default=True, type=click.IntRange(min=1), help="Prompts per forward."
+)
+_DATA_PATH = click.option(
+    "--data-path", "--data_path", help="Official file, archive or folder. Default: downloaded once."
+)
+
+
+def _echo_options(task: JudgmentTask, note: str = "") -> None:
+    """What a task can be asked for when its records are built."""
+    from distjudge_trl.recipe import make_option_parser
+
+    click.echo(f"\nOptions of {task.name}{note}:\n")
+    click.echo(make_option_parser(task).format_help().partition("\n\n")[2])
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -50,7 +70,7 @@ def tasks() -> None:
 
 @main.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})
 @click.argument("task_name", metavar="TASK", required=False)
-@click.option("--data-path", "--data_path", help="Official file, archive or folder. Default: downloaded once.")
+@_DATA_PATH
 @click.option("--stats", is_flag=True, help="Labels, annotators, entropy, agreement, noise floor, splits, lengths.")
 @click.option("--show", type=click.IntRange(min=1), metavar="N", help="Print N rendered prompts with their votes.")
 @click.option("--out", metavar="FILE", help="Write the records as Parquet.")
@@ -94,7 +114,7 @@ def data(
         distjudge-trl data task.yaml --data_path ratings.csv --show 3
         distjudge-trl data summeval --annotators expert --out records.parquet
     """
-    from distjudge_trl.recipe import make_option_parser, parse_task_options
+    from distjudge_trl.recipe import parse_task_options
 
     if task_name is None:
         click.echo(ctx.get_help())
@@ -108,8 +128,7 @@ def data(
     task = get_task(task_name)
     if help_:
         click.echo(ctx.get_help())
-        click.echo(f"\nOptions of {task.name}, which its recipe takes, too:\n")
-        click.echo(make_option_parser(task).format_help().partition("\n\n")[2])
+        _echo_options(task, ", which its recipe takes, too")
         return
     options = parse_task_options(task, ctx.args)
     from distjudge_trl.data.template import PromptTemplate
@@ -224,7 +243,7 @@ def train(
 @click.option(
     "--out", "output_path", required=True, help="JSONL to write: the input's lines plus `label_distribution`."
 )
-@click.option("--batch-size", default=32, show_default=True, type=click.IntRange(min=1), help="Prompts per forward.")
+@_BATCH_SIZE
 @click.option(
     "--max-length",
     "--max_length",
@@ -258,7 +277,7 @@ def judge(
 @main.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})
 @click.option("--model", help="Folder or hub id of a judge; or an untrained model: its name, hub id or path.")
 @click.option("--task", "task_name", help="Name of a task, or a .yaml file that defines your own.")
-@click.option("--data-path", "--data_path", help="Official file, archive or folder. Default: downloaded once.")
+@_DATA_PATH
 @click.option("--out", metavar="PATH", help="Folder (or NAME.json) for the results and the items' distributions.")
 @click.option(
     "--split",
@@ -292,7 +311,7 @@ def judge(
 @click.option(
     "--autocast", type=click.Choice(["none", "bfloat16", "float16"]), help="Default: as in training, else none."
 )
-@click.option("--batch-size", default=32, show_default=True, type=click.IntRange(min=1), help="Prompts per forward.")
+@_BATCH_SIZE
 @click.option("--seed", default=0, show_default=True, help="Of bootstrap, noise floor and perturbations.")
 @click.option("--trust-remote-code", is_flag=True, help="Allow the code of the model's repository.")
 @click.option("-h", "--help", "help_", is_flag=True, help="This text, and the options of TASK.")
@@ -321,10 +340,7 @@ def evaluate(
     if help_:
         click.echo(ctx.get_help())
         if task_name is not None:
-            from distjudge_trl.recipe import make_option_parser
-
-            click.echo(f"\nOptions of {task_name}:\n")
-            click.echo(make_option_parser(get_task(task_name)).format_help().partition("\n\n")[2])
+            _echo_options(get_task(task_name))
         return
     if model is None or task_name is None:
         raise UserInputError("Which judge and which items? Give --model and --task; see --help.")

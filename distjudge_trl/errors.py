@@ -4,6 +4,9 @@ our bug.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+
 
 class UserInputError(ValueError):
     """The input (a file, a flag, a template, a label) is wrong; the message says what and how to mend it."""
@@ -59,3 +62,12 @@ def first_line(error: BaseException) -> str:
     """What a library's exception says, in one line; its type where it says nothing."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def run_script(main: Callable[[], None]) -> None:
+    """Call a script's `main`; a user's mistake is one line on stderr and exit code 2."""
+    try:
+        main()
+    except UserInputError as error:
+        sys.stderr.write(f"error: {error}\n")
+        raise SystemExit(2) from None

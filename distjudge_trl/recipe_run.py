@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from datasets import Dataset
 from transformers import AutoConfig, AutoTokenizer
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
+from distjudge_trl.atomic import check_folder
 from distjudge_trl.batching import PromptFitter
 from distjudge_trl.data import (
     SeenItems,
@@ -26,6 +26,7 @@ from distjudge_trl.data import (
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import UserInputError, first_line
 from distjudge_trl.evaluation import TestItems, human_side, whole_counts, write_results
+from distjudge_trl.evaluation.results import OBJECTIVE_SETTINGS
 from distjudge_trl.evaluation.scoring import MIN_CALIBRATION_ITEMS
 from distjudge_trl.judge_file import JudgeFile
 from distjudge_trl.models import resolve_model
@@ -38,19 +39,6 @@ from distjudge_trl.trainer import DistributionSFTConfig, DistributionSFTTrainer
 
 if TYPE_CHECKING:
     from distjudge_trl.recipe import RecipeArguments, RecipeRun
-
-
-# What tables and figures sort runs by, besides task, model, method and seed.
-_SETTINGS = (
-    "alpha",
-    "adversary",
-    "perturbation_radius",
-    "radius_scaling",
-    "label_smoothing",
-    "target_smoothing",
-    "learning_rate",
-    "num_train_epochs",
-)
 
 
 class _Parts(NamedTuple):
@@ -138,7 +126,7 @@ def run_recipe(run: RecipeRun) -> dict[str, Any]:
             "ordinal": task.ordinal,
             "seed": training_args.seed,
             "settings": {
-                **({name: getattr(training_args, name) for name in _SETTINGS} if trained else {}),
+                **({name: getattr(training_args, name) for name in OBJECTIVE_SETTINGS} if trained else {}),
                 "split": recipe_args.split,
                 "split_seed": seed,
                 "max_annotators": options.max_annotators,
@@ -191,7 +179,7 @@ def _choose_target_smoothing(validation: Dataset) -> float:
 
 
 def _check(recipe_args: RecipeArguments, training_args: DistributionSFTConfig) -> None:
-    _check_output_folder(training_args.output_dir)
+    check_folder(training_args.output_dir, "--output_dir")
     if recipe_args.method == "raw" and (Path(training_args.output_dir) / "judge.json").exists():
         raise UserInputError(
             f"{training_args.output_dir}: holds a trained judge, whose results --method raw would replace. Choose"
@@ -207,16 +195,6 @@ def _holds_out(recipe_args: RecipeArguments, training_args: DistributionSFTConfi
     """Whether a part of the training side is kept from training."""
     chooses = recipe_args.method == "dirichlet" and not training_args.target_smoothing
     return training_args.eval_strategy != "no" or recipe_args.calibrate or recipe_args.method == "raw" or chooses
-
-
-def _check_output_folder(path: str) -> None:
-    """Fail before training, not after it, if nothing can be written there."""
-    try:
-        Path(path).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):
-            pass
-    except OSError as error:
-        raise UserInputError(f"{path}: cannot be written ({error.strerror}). Choose another --output_dir.") from None
 
 
 def _resume_checkpoint(training_args: DistributionSFTConfig) -> str | None:

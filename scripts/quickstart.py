@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from distjudge_trl.data.splits import stable_key
-from distjudge_trl.errors import UserInputError
+from distjudge_trl.errors import run_script
 from distjudge_trl.evaluation import item_kl, paired_difference, read_predictions, read_results
 from distjudge_trl.provenance import git_revision, library_versions
 from distjudge_trl.report import plot_distributions, results_table
@@ -138,8 +138,4 @@ def draw(folders: dict[str, Path], labels: list[str], picture: Path) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserInputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    run_script(main)

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from distjudge_trl.errors import UserInputError
+from distjudge_trl.errors import run_script
 from distjudge_trl.recipe import METHODS, PAPER_GRID
 from distjudge_trl.shipped import find_shipped
 
@@ -123,8 +123,4 @@ def execute(command: list[str], folder: Path) -> list[Path]:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserInputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    run_script(main)

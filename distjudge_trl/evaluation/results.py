@@ -5,7 +5,6 @@ distributions.
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
 
-from distjudge_trl.atomic import replacing, write_json
+from distjudge_trl.atomic import check_folder, replacing, write_json
 from distjudge_trl.errors import UserInputError, first_line
 
 
@@ -42,6 +41,19 @@ _REQUIRED: dict[str, type | tuple[type, ...]] = {
     "provenance": dict,
 }
 
+
+# Of the objective, in `settings` of a trained judge; and all that tables and figures sort runs by.
+OBJECTIVE_SETTINGS = (
+    "alpha",
+    "adversary",
+    "perturbation_radius",
+    "radius_scaling",
+    "label_smoothing",
+    "target_smoothing",
+    "num_train_epochs",
+    "learning_rate",
+)
+SETTINGS = (*OBJECTIVE_SETTINGS, "max_annotators", "num_train_items", "num_train_votes")
 
 _COLUMNS = ("id", "group", "prompt", "label_distribution", "num_annotators", "judge_distribution")
 
@@ -74,12 +86,7 @@ def check_results_path(path: str | Path, *, judge: str | None = None) -> None:
         raise UserInputError(f"{path}: is a file; name a folder or a .json file.")
     if file.is_dir():
         raise UserInputError(f"{file}: is a folder; name a file to write.")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=file.parent):
-            pass
-    except OSError as error:
-        raise UserInputError(f"{file}: cannot be written ({error.strerror}). Choose another --out.") from None
+    check_folder(file.parent, "--out", shown=file)
 
 
 def write_results(path: str | Path, results: dict[str, Any], records: Dataset, log_q: np.ndarray) -> None:

@@ -177,13 +177,13 @@ class LocalJudge(Judge):
             batch = {k: v.to(device) for k, v in self._collate([{"input_ids": input_ids[i]} for i in rows]).items()}
             with torch.inference_mode(), self._autocast_context(device):
                 logits = judgment_logits(self.model, batch).float()
-                log_probs[rows] = (
-                    self.label_space.log_probs(logits, top_k=self.top_k).double().log_softmax(-1).cpu().numpy()
-                )
+                # The floor of top-k extraction shows under the full vocabulary; normalised over labels it is raised.
+                space: Literal["labels", "vocab"] = "labels" if self.top_k is None else "vocab"
+                scores = self.label_space.log_probs(logits, top_k=self.top_k, normalization=space).double()
+                log_probs[rows] = scores.log_softmax(-1).cpu().numpy()
                 mass[rows] = self.label_space.mass(logits).double().cpu().numpy()
                 if self.top_k is not None:
-                    seen = self.label_space.log_probs(logits, top_k=self.top_k, normalization="vocab")
-                    floored[rows] = (seen <= math.log(TOP_K_FLOOR) + 1e-6).cpu().numpy()
+                    floored[rows] = (scores <= math.log(TOP_K_FLOOR) + 1e-6).cpu().numpy()
         if not np.isfinite(log_probs).all():
             raise UserInputError("The model returns NaN: its weights are damaged, or its precision is too low.")
         return Judgments(log_probs, mass, floored)

@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 import csv
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from distjudge_trl.atomic import replacing
-from distjudge_trl.errors import UserInputError
+from distjudge_trl.atomic import check_folder, replacing
+from distjudge_trl.evaluation.results import SETTINGS
 from distjudge_trl.report.page import write_page
 from distjudge_trl.report.paper_tables import METRIC_NAMES, Table, all_tables, compare
 from distjudge_trl.report.plots import Plot, all_plots, save_png
 from distjudge_trl.report.runs import TestSet, load_test_sets, value_of
-
-
-_SETTINGS = (
-    "alpha",
-    "adversary",
-    "perturbation_radius",
-    "radius_scaling",
-    "label_smoothing",
-    "target_smoothing",
-    "max_annotators",
-    "num_train_items",
-    "num_train_votes",
-    "num_train_epochs",
-    "learning_rate",
-)
 
 
 def build_report(
@@ -49,7 +33,7 @@ def build_report(
     """
     folder = Path(out)
     test_sets = load_test_sets(paths)
-    _check_folder(folder)
+    check_folder(folder, "--out")
     num_runs = len({run.path for test_set in test_sets for run in test_set.runs})
     summary = f"{num_runs} runs on {len(test_sets)} test sets: {', '.join(test_set.name for test_set in test_sets)}."
     yield summary
@@ -78,15 +62,6 @@ def build_report(
     )
     yield f"{folder / 'report.md'}"
     yield f"{folder / 'index.html'}"
-
-
-def _check_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise UserInputError(f"{folder}: cannot be written ({error.strerror}). Choose another --out.") from None
 
 
 def _markdown(title: str, summary: str, tables: Sequence[Table], plots: Sequence[Plot]) -> str:
@@ -120,7 +95,7 @@ def _harmless(cell: Any) -> Any:
 def _all_runs(test_sets: Sequence[TestSet]) -> tuple[list[str], list[list[Any]]]:
     """Every row of every run: nothing that the tables pass over is lost."""
     metrics = (*METRIC_NAMES, "noise_floor")
-    header = ["test_set", "trained_on", "model", "method", "seed", *_SETTINGS, *metrics, "kl_low", "kl_high", "file"]
+    header = ["test_set", "trained_on", "model", "method", "seed", *SETTINGS, *metrics, "kl_low", "kl_high", "file"]
     rows = []
     for test_set in test_sets:
         for row in test_set.rows:
@@ -133,7 +108,7 @@ def _all_runs(test_sets: Sequence[TestSet]) -> tuple[list[str], list[list[Any]]]
                     row.model,
                     row.method,
                     row.seed,
-                    *(row.settings.get(name) for name in _SETTINGS),
+                    *(row.settings.get(name) for name in SETTINGS),
                     *(None if np.isnan(figure) else figure for figure in figures),
                     kl["low"],
                     kl["high"],

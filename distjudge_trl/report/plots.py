@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,16 +14,16 @@ from distjudge_trl.atomic import replacing
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.evaluation.distances import item_accuracy, item_entropy
 from distjudge_trl.report import paper
-from distjudge_trl.report.runs import CONSTANTS, Cell, TestSet
+from distjudge_trl.report.runs import CONSTANTS, Cell, Row, TestSet
 
 
 # Okabe and Ito's colours, which colour-blind people tell apart.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#8c6d31", "#5e4fa2", "#1b9e77")
 # Of judges in the overview.
-_KINDS = {
-    "as trained": lambda cell: "constant" not in cell.rows[0].content and "scaling" not in cell.rows[0].content,
-    "calibrated afterwards": lambda cell: "scaling" in cell.rows[0].content,
-    "constant, reads nothing": lambda cell: "constant" in cell.rows[0].content,
+_KINDS: dict[str, Callable[[Row], bool]] = {
+    "as trained": lambda row: not row.is_constant and not row.is_calibrated,
+    "calibrated afterwards": lambda row: row.is_calibrated,
+    "constant, reads nothing": lambda row: row.is_constant,
 }
 # Shown in the reliability and entropy plots; the others are in the tables.
 _PLOTTED = ("raw", "raw + temperature", "single-point", "no-adversary", "dirichlet", "distribution")
@@ -82,7 +82,7 @@ def overview(test_sets: Sequence[TestSet]) -> Plot:
         names = _names(cells)
         lines = []
         for key, (kind, belongs) in enumerate(_KINDS.items()):
-            places = [i for i, cell in enumerate(cells) if belongs(cell)]
+            places = [i for i, cell in enumerate(cells) if belongs(cell.rows[0])]
             if not places:
                 continue
             middle = [float(np.mean(cells[i].values("kl"))) for i in places]
@@ -141,22 +141,48 @@ def figure_3(test_sets: Sequence[TestSet]) -> Plot:
     )
 
 
-def reliability_plot(test_sets: Sequence[TestSet]) -> Plot:
-    """Accuracy in bins of confidence."""
+def _curves(
+    test_sets: Sequence[TestSet],
+    values: Callable[[Row], tuple[np.ndarray, np.ndarray]],
+    bins: Callable[[np.ndarray], list[np.ndarray]],
+    end: Callable[[TestSet], float],
+) -> list[Panel]:
+    """Means of two values an item, in bins of the first (lists of indices), a line a judge, and the diagonal."""
     panels = []
     for test_set in test_sets:
         lines = []
         for key, cell in _plotted(test_set):
-            row = cell.rows[0]
-            confidence, correct = np.exp(row.log_q).max(-1), item_accuracy(row.run.p, row.log_q)
-            # Bins of equal counts: those of equal width hold a single item here and there.
-            order = np.argsort(confidence, kind="stable")
-            bins = np.array_split(order, min(_NUM_BINS, max(1, len(order) // 20)))
-            x, y = ([float(values[b].mean()) for b in bins] for values in (confidence, correct))
-            hover = [f"{cell.method}: {len(b)} items" for b in bins]
+            pair = values(cell.rows[0])
+            members = bins(pair[0])
+            x, y = ([float(side[member].mean()) for member in members] for side in pair)
+            hover = [f"{cell.method}: {len(member)} items" for member in members]
             lines.append(Line(cell.method, x, y, key, hover=hover))
         if lines:
-            panels.append(Panel(_title(test_set), lines, diagonal=1.0))
+            panels.append(Panel(_title(test_set), lines, diagonal=end(test_set)))
+    return panels
+
+
+def _equal_counts(values: np.ndarray) -> list[np.ndarray]:
+    """Bins of equal width would hold a single item here and there."""
+    order = np.argsort(values, kind="stable")
+    return np.array_split(order, min(_NUM_BINS, max(1, len(order) // 20)))
+
+
+def _between_quantiles(values: np.ndarray) -> list[np.ndarray]:
+    """Few annotators have few different entropies: each bin once, and equal values in one."""
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, _NUM_BINS + 1)))
+    member = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, max(len(edges) - 2, 0))
+    return [np.flatnonzero(member == b) for b in np.unique(member)]
+
+
+def reliability_plot(test_sets: Sequence[TestSet]) -> Plot:
+    """Accuracy in bins of confidence."""
+    panels = _curves(
+        test_sets,
+        lambda row: (np.exp(row.log_q).max(-1), item_accuracy(row.run.p, row.log_q)),
+        _equal_counts,
+        lambda test_set: 1.0,
+    )
     return Plot(
         "reliability",
         "Reliability",
@@ -171,24 +197,12 @@ def reliability_plot(test_sets: Sequence[TestSet]) -> Plot:
 
 def entropy_plot(test_sets: Sequence[TestSet]) -> Plot:
     """Judge's mean entropy in bins of the annotators'."""
-    panels = []
-    for test_set in test_sets:
-        lines = []
-        largest = float(np.log(len(test_set.labels)))
-        for key, cell in _plotted(test_set):
-            row = cell.rows[0]
-            human = item_entropy(np.log(np.maximum(row.run.p, 1e-300)))
-            judged = item_entropy(row.log_q)
-            # Few annotators have few different entropies: bins between quantiles, each once.
-            edges = np.unique(np.quantile(human, np.linspace(0, 1, _NUM_BINS + 1)))
-            member = np.clip(np.searchsorted(edges, human, side="right") - 1, 0, max(len(edges) - 2, 0))
-            bins = np.unique(member)
-            x = [float(human[member == b].mean()) for b in bins]
-            y = [float(judged[member == b].mean()) for b in bins]
-            hover = [f"{cell.method}: {int((member == b).sum())} items" for b in bins]
-            lines.append(Line(cell.method, x, y, key, hover=hover))
-        if lines:
-            panels.append(Panel(_title(test_set), lines, diagonal=largest))
+    panels = _curves(
+        test_sets,
+        lambda row: (item_entropy(np.log(np.maximum(row.run.p, 1e-300))), item_entropy(row.log_q)),
+        _between_quantiles,
+        lambda test_set: float(np.log(len(test_set.labels))),
+    )
     return Plot(
         "entropy",
         "Does the judge know where people disagree?",

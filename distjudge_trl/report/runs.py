@@ -14,7 +14,7 @@ from datasets import Dataset
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.evaluation import read_predictions, read_results, row_log_q
 from distjudge_trl.evaluation.distances import as_array
-from distjudge_trl.evaluation.results import RESULTS_NAME
+from distjudge_trl.evaluation.results import RESULTS_NAME, SETTINGS
 from distjudge_trl.report.tables import rows_of
 
 
@@ -47,15 +47,8 @@ _DEFAULTS: dict[str, Any] = {
     "max_annotators": None,
     "radius_scaling": "constant",
 }
-_CONFIGURATION = (
-    *_DEFAULTS,
-    "adversary",
-    "label_smoothing",
-    "target_smoothing",
-    "learning_rate",
-    "num_train_epochs",
-    "num_train_items",
-)
+# How many votes they were follows from the items.
+_CONFIGURATION = tuple(name for name in SETTINGS if name != "num_train_votes")
 
 
 class Run:
@@ -109,6 +102,10 @@ class Row:
     @property
     def is_constant(self) -> bool:
         return "constant" in self.content
+
+    @property
+    def is_calibrated(self) -> bool:
+        return "scaling" in self.content
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -293,7 +290,7 @@ def _rows(runs: Sequence[Run]) -> tuple[Row, ...]:
     """Rows of all runs; the constants of one of them: they hardly depend on how many items a run trained on."""
     rows: list[Row] = []
     seen: set[str] = set()
-    # A run with all three constants first, then the one that trained on most items.
+    # Those of the run that trained on most items.
     for run in sorted(runs, key=lambda run: -(run.results["settings"].get("num_train_items") or 0)):
         for content in rows_of(run.results):
             row = Row(run, content)

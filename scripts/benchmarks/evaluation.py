@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 import time
 from collections.abc import Callable
 
@@ -19,7 +18,7 @@ import torch
 
 from distjudge_trl.batching import encode_prompts, render_prompt
 from distjudge_trl.data import subsample
-from distjudge_trl.errors import UserInputError
+from distjudge_trl.errors import UserInputError, run_script
 from distjudge_trl.judges.local import LocalJudge
 from distjudge_trl.tasks import get_task
 
@@ -99,8 +98,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserInputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    run_script(main)
