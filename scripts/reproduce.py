@@ -77,8 +77,9 @@ def main() -> None:
         if "transfer" in args.parts and task == "snli":
             for folder in sorted((args.out / task).glob("*-seed*/judge.json")):
                 failed += transfer(args, folder.parent, data.get("chaosnli"))
-    report = [sys.executable, "-m", "distjudge_trl", "report", str(args.out), "--out", str(args.out / "report")]
-    failed += execute(report, args.out / "report")
+    if any(args.out.glob("*/*/results.json")):
+        report = [sys.executable, "-m", "distjudge_trl", "report", str(args.out), "--out", str(args.out / "report")]
+        failed += execute(report, args.out / "report")
     if failed:
         print(f"error: {len(failed)} of the runs failed: {', '.join(map(str, failed))}", file=sys.stderr)
         raise SystemExit(1)

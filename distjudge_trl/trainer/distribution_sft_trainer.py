@@ -341,6 +341,17 @@ class DistributionSFTTrainer(SFTTrainer):
 
     # Saving
 
+    def end(self) -> None:
+        """Finish the trackers and leave the process group, all processes at once.
+
+        A process that exits while a thread of Gloo still frees the tensors of the last collective aborts: the thread
+        asks for an interpreter that is going down (https://github.com/pytorch/pytorch/pull/179291). Destroying the
+        group does not stop that thread, for DistributedDataParallel keeps the group; waiting for the others, who may
+        be writing files, lets it finish.
+        """
+        self.accelerator.wait_for_everyone()
+        super().end()
+
     def _save(self, output_dir: str | None = None, state_dict=None) -> None:
         super()._save(output_dir, state_dict)
         if self.args.should_save:

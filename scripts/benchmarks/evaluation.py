@@ -44,7 +44,7 @@ def main() -> None:
     judge = LocalJudge(args.model, label_space=task.label_space(), template=task.template)
     harness = HFLM(pretrained=judge.model, tokenizer=judge.tokenizer, batch_size=args.batch_size)
     texts = [render_prompt(judge.tokenizer, prompt) for prompt in records["prompt"]]
-    ids = encode_prompts(judge.tokenizer, records["prompt"][:])
+    lengths = [len(ids) for ids in encode_prompts(judge.tokenizer, records["prompt"][:])]
     longest = max(len(judge.tokenizer(label, add_special_tokens=False)["input_ids"]) for label in task.labels)
     found: dict[str, torch.Tensor] = {}
 
@@ -59,6 +59,8 @@ def main() -> None:
         found["harness"] = scores.view(len(texts), -1).log_softmax(-1)
 
     def generate() -> None:
+        # From messages to tokens is in everyone's time.
+        ids = encode_prompts(judge.tokenizer, records["prompt"][:])
         pad = judge.tokenizer.pad_token_id or 0
         order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
         for start in range(0, len(order), args.batch_size):
@@ -84,7 +86,7 @@ def main() -> None:
         "generate": f"generate, {longest} tokens",
     }
     print(
-        f"\n{args.task}: {len(texts)} prompts of {min(map(len, ids))} to {max(map(len, ids))} tokens, batch"
+        f"\n{args.task}: {len(texts)} prompts of {min(lengths)} to {max(lengths)} tokens, batch"
         f" {args.batch_size}, {args.model}, {judge.model.device}, minimum of {args.rounds} rounds\n"
     )
     print("| way | prompts/s | time / ours |\n|---|---|---|")

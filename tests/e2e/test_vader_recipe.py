@@ -67,7 +67,7 @@ def test_a_run_leaves_a_judge_its_logs_and_its_results(uninterrupted):
     assert len(steps_of(folder)) == 6
     results = read_results(folder)
     assert results["metrics"]["num_items"] == 24 and results["settings"]["num_train_items"] == 48
-    assert "| distribution |" in done.stdout and "| noise floor  |" in done.stdout
+    assert "\n| distribution  " in done.stdout and "\n| noise floor  " in done.stdout
     kl = item_kl(
         np.array(read_predictions(folder)["label_distribution"][:]),
         np.log(np.array(read_predictions(folder)["judge_distribution"][:])),

@@ -1,0 +1,92 @@
+"""Training, evaluating again and reporting, as a researcher does: the real bundled model, by the shipped commands."""
+
+import csv
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from distjudge_trl.evaluation import read_results
+
+
+pytestmark = pytest.mark.usefixtures("bundled_model")
+
+# Of 7,500 words; calibration reads a tenth of the training side.
+WORDS = 500
+SMALL = ("--max_train_samples", "40", "--max_eval_samples", "24", "--per_device_train_batch_size", "8")
+
+
+def run(*command):
+    return subprocess.run(
+        [sys.executable, *map(str, command)], check=False, capture_output=True, text=True, cwd=ROOT, timeout=900
+    )
+
+
+@pytest.fixture(scope="module")
+def lexicon(tmp_path_factory):
+    lines = (Path(find_spec("vaderSentiment").origin).parent / "vader_lexicon.txt").read_text("utf-8").splitlines(True)
+    path = tmp_path_factory.mktemp("lexicon") / "vader_lexicon.txt"
+    path.write_text("".join(lines[:: len(lines) // WORDS]), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def reproduce(lexicon):
+    def reproduce(out, *options):
+        script = ("scripts/reproduce.py", "vader", "--methods", "raw", "distribution", "--out", out)
+        data = ("--data-path", f"vader={lexicon}")
+        return run(*script, *data, "--", *SMALL, "--num_train_epochs", "1", *options)
+
+    return reproduce
+
+
+@pytest.fixture(scope="module")
+def reproduced(reproduce, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs")
+    # A mistake in one run: the others go on, and the script says which failed.
+    failed = reproduce(out, "--learning_rate", "nonsense")
+    assert failed.returncode == 1 and "2 of the runs failed" in failed.stderr.splitlines()[-1], failed.stderr
+    done = reproduce(out)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return out
+
+
+def test_reproduce_trains_reports_and_repeats_nothing(reproduce, reproduced):
+    page = (reproduced / "report" / "index.html").read_text()
+    assert "raw + temperature" in page and "distribution + vector" in page
+    with (reproduced / "report" / "all_runs.csv").open(newline="") as file:
+        rows = {row["method"]: row for row in csv.DictReader(file)}
+    for method in ("raw", "distribution"):
+        results = read_results(reproduced / "vader" / f"{method}-seed0")
+        assert float(rows[method]["kl"]) == results["metrics"]["kl"]["value"]
+    stamp = (reproduced / "vader" / "distribution-seed0" / "results.json").stat().st_mtime_ns
+    again = reproduce(reproduced)
+    assert again.returncode == 0 and again.stdout.count("done before") == 2
+    assert (reproduced / "vader" / "distribution-seed0" / "results.json").stat().st_mtime_ns == stamp
+
+
+def test_evaluate_finds_the_recipe_s_numbers_again(reproduced, lexicon, tmp_path):
+    judge = reproduced / "vader" / "distribution-seed0"
+    options = ("--data-path", lexicon, "--max-eval-samples", 24, "--calibrated", "--robustness")
+    done = run("-m", "distjudge_trl", "evaluate", "--model", judge, "--task", "vader", "--out", tmp_path, *options)
+    assert done.returncode == 0, done.stderr[-3000:]
+    trained, found = read_results(judge), read_results(tmp_path)
+    assert found["test_fingerprint"] == trained["test_fingerprint"]
+    # Other batches round otherwise in bfloat16.
+    assert found["metrics"]["kl"]["value"] == pytest.approx(trained["metrics"]["kl"]["value"], abs=5e-3)
+    assert found["metrics"]["noise_floor"] == trained["metrics"]["noise_floor"]
+    methods = [row["method"] for row in found["variants"]]
+    assert methods == [row["method"] for row in trained["variants"]]
+    assert len(found["robustness"]) == 6 and "| 0.25" in done.stdout
+
+
+def test_an_untrained_model_is_scored_by_the_five_likeliest_tokens(bundled_model, lexicon, tmp_path):
+    options = ("--data-path", lexicon, "--max-eval-samples", 16, "--extraction", "top5", "--out", tmp_path)
+    done = run("-m", "distjudge_trl", "evaluate", "--model", bundled_model, "--task", "vader", *options)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = read_results(tmp_path)
+    # Nine ratings do not fit into five tokens: some item rests on the floor.
+    assert found["method"] == "raw" and found["metrics"]["floor_items"] > 0
