@@ -311,6 +311,11 @@ def judge(
 @click.option(
     "--autocast", type=click.Choice(["none", "bfloat16", "float16"]), help="Default: as in training, else none."
 )
+@click.option(
+    "--share-prefixes/--no-share-prefixes",
+    default=None,
+    help="Compute common beginnings of a batch's prompts once. Default: where the model can and it halves the work.",
+)
 @_BATCH_SIZE
 @click.option("--seed", default=0, show_default=True, help="Of bootstrap, noise floor and perturbations.")
 @click.option("--trust-remote-code", is_flag=True, help="Allow the code of the model's repository.")

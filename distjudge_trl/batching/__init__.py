@@ -6,6 +6,7 @@ from distjudge_trl.batching.collator import (
     context_length,
     judgment_logits,
     read_head_in_float32,
+    sharing_pays,
 )
 from distjudge_trl.batching.fitting import PromptFitter, Truncation
 from distjudge_trl.batching.prompts import count_tokens, encode_prompts, render_prompt
@@ -22,4 +23,5 @@ __all__ = [
     "judgment_logits",
     "read_head_in_float32",
     "render_prompt",
+    "sharing_pays",
 ]

@@ -43,6 +43,7 @@ class EvaluationOptions:
         calibrated (`bool`): also score temperature and vector scaling of a trained judge; an untrained one's always
             are, where the split leaves items to fit them on.
         autocast (`"none"`, `"bfloat16"` or `"float16"`, *optional*): by default as in training.
+        share_prefixes (`bool`, *optional*): compute common beginnings of a batch once. By default where it pays.
         batch_size (`int`): prompts in one forward pass.
         seed (`int`): of bootstrap, floor, ceiling and perturbations.
         trust_remote_code (`bool`): allow the code of the model's repository.
@@ -58,6 +59,7 @@ class EvaluationOptions:
     extraction: Literal["full", "top5"] = "full"
     calibrated: bool = False
     autocast: Literal["none", "bfloat16", "float16"] | None = None
+    share_prefixes: bool | None = None
     batch_size: int = 32
     seed: int = 0
     trust_remote_code: bool = False
@@ -125,6 +127,7 @@ def evaluate_judge(
         top_k=TOP_K if options.extraction == "top5" else None,
         max_length=options.max_length,
         truncation=options.truncation,
+        share_prefixes=options.share_prefixes,
         trust_remote_code=options.trust_remote_code,
     )
     records = task.records(items, task_options, template=template, fitter=judge.fitter, report=report)

@@ -2,7 +2,8 @@
 
     python scripts/benchmarks/evaluation.py snli --data-path snli_1.0_test.jsonl.gz --model smollm2-135m
 
-One process, one model in memory, the same prompts: `LocalJudge.read` (one forward a prompt), lm-evaluation-harness's
+One process, one model in memory, the same prompts: `LocalJudge.read` as `distjudge-trl evaluate` uses it
+(one forward a prompt, common beginnings once where that pays), lm-evaluation-harness's
 log-likelihood of each of the K answers (its own batching, `pip install lm_eval`), and greedy `generate` of the
 answer's tokens. Minimum of several rounds, taken in turn; ratios, not times, are what carries over to another machine.
 """
@@ -41,7 +42,7 @@ def main() -> None:
 
     task = get_task(args.task)
     records = subsample(task.load(args.data_path), args.num_items)
-    judge = LocalJudge(args.model, label_space=task.label_space(), template=task.template)
+    judge = LocalJudge(args.model, label_space=task.label_space(), template=task.template, share_prefixes=None)
     harness = HFLM(pretrained=judge.model, tokenizer=judge.tokenizer, batch_size=args.batch_size)
     texts = [render_prompt(judge.tokenizer, prompt) for prompt in records["prompt"]]
     lengths = [len(ids) for ids in encode_prompts(judge.tokenizer, records["prompt"][:])]

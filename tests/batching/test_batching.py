@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from distjudge_trl.batching import JudgmentCollator, encode_prompts, judgment_logits, render_prompt
+from distjudge_trl.batching import JudgmentCollator, encode_prompts, judgment_logits, render_prompt, sharing_pays
 from distjudge_trl.errors import JudgmentDataError, UserInputError
 
 
@@ -44,6 +44,16 @@ def test_padded_and_packed_logits_equal_the_unpadded_ones(tiny_model, multiple):
         logits = judgment_logits(tiny_model, batch)
         assert logits.shape == (len(ROWS), tiny_model.config.vocab_size)
         torch.testing.assert_close(logits, torch.stack(single), atol=2e-5, rtol=1e-5)
+
+
+def test_sharing_pays_where_it_halves_the_work():
+    prefix = list(range(100))
+    assert sharing_pays([[*prefix, i] for i in range(16)], hidden_size=576)
+    assert not sharing_pays([[*prefix, i] for i in range(2)], hidden_size=0)
+    assert not sharing_pays([list(range(i, i + 100)) for i in range(16)], hidden_size=576)
+    # A third of the tokens, but 10,000 of them attend to each other.
+    long = [list(range(800)) + [1000 + i] * 400 for i in range(25)]
+    assert not sharing_pays(long, hidden_size=64) and sharing_pays(long, hidden_size=4096)
 
 
 def test_packed_gradients_equal_the_padded_ones(tiny_model):

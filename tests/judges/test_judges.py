@@ -33,7 +33,7 @@ def test_an_untrained_model_judges_with_a_label_space(folder):
 def test_order_and_values_do_not_depend_on_the_batch_size_or_sharing(folder):
     records = make_records(11)
     expected = np.concatenate([untrained(folder).judge([row]) for row in records])
-    for batch_size, share in ((1, False), (4, False), (32, False), (4, True), (32, True)):
+    for batch_size, share in ((1, False), (4, False), (32, False), (4, True), (32, True), (32, None)):
         judged = untrained(folder, share_prefixes=share).judge(records, batch_size)
         np.testing.assert_allclose(judged, expected, atol=1e-5)
 
