@@ -286,6 +286,12 @@ def judge(
 )
 @click.option("--split-seed", "--split_seed", type=int, help="Default: as in training, else 0.")
 @click.option(
+    "--leave-out",
+    multiple=True,
+    metavar="JUDGE",
+    help="Leave out what this judge has seen, too: several judges on the same items. May be given again.",
+)
+@click.option(
     "--max-eval-samples", "--max_eval_samples", type=click.IntRange(min=1), help="Test on at most this many items."
 )
 @click.option(

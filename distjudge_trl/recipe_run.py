@@ -95,7 +95,7 @@ def run_recipe(run: RecipeRun) -> dict[str, Any]:
         # Before anything else can go wrong.
         trainer.save_model(training_args.output_dir)
         if trainer.is_world_process_zero():
-            SeenItems.of(train).write(training_args.output_dir)
+            SeenItems.of(train, validation).write(training_args.output_dir)
 
     ################
     # Evaluation

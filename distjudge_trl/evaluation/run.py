@@ -35,6 +35,8 @@ class EvaluationOptions:
             judge's own split on the task that it was trained on, all items of any other task, and `"group"` for an
             untrained model.
         split_seed (`int`, *optional*): by default the judge's own, else 0.
+        leave_out (`tuple[str, ...]`): folders of judges whose training and held-out items are no test items, either,
+            so that several judges are tested on the same ones.
         max_eval_samples (`int`, *optional*): test on at most this many items.
         prompt_template (`str`, *optional*): file that replaces the prompt. By default the judge's own, if it can
             render the task's items.
@@ -52,6 +54,7 @@ class EvaluationOptions:
     data_path: str | None = None
     split: Literal["group", "paper", "all"] | None = None
     split_seed: int | None = None
+    leave_out: tuple[str, ...] = ()
     max_eval_samples: int | None = None
     prompt_template: str | None = None
     max_length: int | None = None
@@ -132,6 +135,7 @@ def evaluate_judge(
     )
     records = task.records(items, task_options, template=template, fitter=judge.fitter, report=report)
     train, validation, test = _parts(records, origin, options, report)
+    test = _left(test, options, _by(origin, options), report)
     test = subsample(test, options.max_eval_samples, seed=options.split_seed or 0)
     judgments = judge.read(test, options.batch_size, progress=progress)
     scorer = TestItems.of(test, ordinal=task.ordinal, seed=options.seed)
@@ -234,20 +238,43 @@ def _parts(records: Dataset, origin: _Origin, options: EvaluationOptions, report
     if origin.seen is None:
         report.notes["the judge keeps no list of its training items: that the test items are new is not checked"] += 1
         return _Parts(train, None, test)
-    by: Literal["group", "id"] = "id" if split == "paper" else "group"
+    by = _by(origin, options)
     new = origin.seen.unseen(test, by)
     if len(new) < len(test):
-        report.excluded["seen in training"] += len(test) - len(new)
+        report.excluded["seen in training or held out of it"] += len(test) - len(new)
     if not len(new):
-        raise UserInputError(f"{origin.judge.name}: has seen all {len(test)} test items in training.")
+        raise UserInputError(
+            f"{origin.judge.name}: has seen all {len(test)} test items in training, or they were held out of it to"
+            " choose or calibrate by."
+        )
     if validation is not None:
-        validation = origin.seen.unseen(validation, by)
+        validation = origin.seen.unseen(validation, by, held_out_too=False)
         if options.calibrated and len(validation) < MIN_CALIBRATION_ITEMS:
             raise UserInputError(
                 f"{origin.judge.name}: was trained on all items but the test items; none are left to calibrate on."
                 " Train it with --calibrate True, which holds some out."
             )
     return _Parts(train, validation, new)
+
+
+def _by(origin: _Origin, options: EvaluationOptions) -> Literal["group", "id"]:
+    """What makes an item known: one of its group, or under the paper's split itself alone."""
+    return "id" if _split(origin, options) == "paper" else "group"
+
+
+def _left(test: Dataset, options: EvaluationOptions, by: Literal["group", "id"], report: LoadReport) -> Dataset:
+    """The test items that none of the judges of `leave_out` knows."""
+    for path in options.leave_out:
+        seen = SeenItems.read(path)
+        if seen is None:
+            raise UserInputError(f"{path}: keeps no list of training items to leave out; name a judge's folder.")
+        new = seen.unseen(test, by)
+        if not len(new):
+            raise UserInputError(f"{path}: has seen all {len(test)} test items in training, or they were held out.")
+        if len(new) < len(test):
+            report.excluded[f"known to {path}"] += len(test) - len(new)
+        test = new
+    return test
 
 
 def _own_scalings(judge: FoundJudge) -> list[dict[str, Any]]:

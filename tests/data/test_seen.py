@@ -19,6 +19,15 @@ def test_what_was_seen_is_left_out_by_group_or_id(tmp_path):
     assert seen.unseen(make_records(3, seed=1).map(lambda row: {"id": row["id"] + "x", "group": "new"})).num_rows == 3
 
 
+def test_what_was_held_out_is_no_test_item_either(tmp_path):
+    SeenItems.of(RECORDS.select([0]), RECORDS.select([4])).write(tmp_path)
+    seen = SeenItems.read(tmp_path)
+    assert seen.unseen(RECORDS, "id")["id"] == [f"item-{i}" for i in range(20) if i not in (0, 4)]
+    assert seen.unseen(RECORDS)["id"] == [f"item-{i}" for i in range(20) if i not in (0, 1, 4, 5)]
+    to_calibrate = seen.unseen(RECORDS, "id", held_out_too=False)
+    assert to_calibrate["id"] == [f"item-{i}" for i in range(20) if i != 0]
+
+
 def test_no_text_of_the_data_is_kept(tmp_path):
     SeenItems.of(RECORDS).write(tmp_path)
     assert "item" not in (tmp_path / "training_items.json").read_text()

@@ -18,6 +18,7 @@ from distjudge_trl.recipe import Recipe
 from distjudge_trl.tasks import get_task
 
 
+SEEN = "seen in training or held out of it"
 TASK = "name: {name}\nlabels: ['1', '2', '3']\ntemplate: 'rate the text: {{{{ text }}}}'\nvotes: {{list: votes}}\n"
 
 
@@ -69,9 +70,9 @@ def test_a_judge_is_tested_on_the_items_of_its_own_run(world):
 
 def test_training_items_are_left_out_whatever_the_split(world):
     done = evaluate(world, "judge", split="all")
-    assert done.report.excluded["seen in training"] == 96 and len(done.records) == 24
+    assert done.report.excluded[SEEN] == 96 and len(done.records) == 24
     other = evaluate(world, "judge", split_seed=5)
-    assert other.report.excluded["seen in training"] > 0
+    assert other.report.excluded[SEEN] > 0
     assert not {*other.records["id"]} & ({*get_task(str(world / "ratings.yaml")).load()["id"]} - {*done.records["id"]})
     with pytest.raises(UserInputError, match="has seen all 8 test items"):
         few = write_task(world, "few", rows=[int(name.split("-")[1]) for name in seen_ids(world)[:8]])
@@ -98,6 +99,26 @@ def test_calibration_needs_items_that_training_held_out(world):
     assert trained["settings"]["num_train_items"] == 86
 
 
+@pytest.mark.parametrize("options", [{"split": "all"}, {"split_seed": 1}, {"split": "paper", "split_seed": 1}])
+def test_what_a_scaling_was_fitted_on_is_never_tested(world, options):
+    """Whatever the split: the scaling of training knows its held-out items."""
+    seen = SeenItems.read(world / "calibrated")
+    assert len(seen.held_out_ids) == 10
+    done = evaluate(world, "calibrated", calibrated="all" in options.values(), **options)
+    trained_on = seen.unseen(get_task(str(world / "ratings.yaml")).load(), "id")["id"]
+    assert {*done.records["id"]} <= {*trained_on}
+    if options == {"split": "all"}:
+        assert len(done.records) == 24 and done.results["variants"][0]["method"] == "distribution + temperature"
+
+
+def test_several_judges_are_tested_on_the_same_items(world):
+    done = evaluate(world, "model", split="all", leave_out=(str(world / "judge"),))
+    assert done.results["test_fingerprint"] == evaluate(world, "judge", split="all").results["test_fingerprint"]
+    assert done.report.excluded[f"known to {world / 'judge'}"] == 96
+    with pytest.raises(UserInputError, match="keeps no list of training items"):
+        evaluate(world, "judge", leave_out=(str(world / "model"),))
+
+
 def test_another_task_is_tested_whole_with_the_scaling_of_training(world):
     other = write_task(world, "other", rows=range(130, 160))
     done = evaluate(world, "calibrated", other, calibrated=True)
@@ -113,8 +134,8 @@ def test_another_task_is_tested_whole_with_the_scaling_of_training(world):
 def test_overlap_with_another_task_is_left_out(world):
     overlapping = write_task(world, "overlapping", rows=range(100, 140))
     done = evaluate(world, "judge", overlapping)
-    assert done.report.excluded["seen in training"] + len(done.records) == 40
-    assert done.report.excluded["seen in training"] == len([i for i in seen_ids(world) if int(i[4:]) >= 100])
+    assert done.report.excluded[SEEN] + len(done.records) == 40
+    assert done.report.excluded[SEEN] == len([i for i in seen_ids(world) if int(i[4:]) >= 100])
 
 
 def test_an_untrained_model_comes_with_all_free_baselines(world):
