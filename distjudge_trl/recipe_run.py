@@ -18,22 +18,22 @@ from distjudge_trl.data import (
     SeenItems,
     choose_pseudo_count,
     fingerprint,
+    num_votes,
     partition,
     split_records,
     subsample,
     within_budget,
 )
+from distjudge_trl.data.splits import SWAPPED
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import UserInputError, first_line
 from distjudge_trl.evaluation import TestItems, human_side, whole_counts, write_results
-from distjudge_trl.evaluation.results import OBJECTIVE_SETTINGS
 from distjudge_trl.evaluation.scoring import MIN_CALIBRATION_ITEMS
 from distjudge_trl.judge_file import JudgeFile
 from distjudge_trl.models import resolve_model
 from distjudge_trl.provenance import provenance
 from distjudge_trl.report.tables import results_table
 from distjudge_trl.tasks import Item, LoadReport
-from distjudge_trl.tasks.mtbench import SWAPPED
 from distjudge_trl.trainer import DistributionSFTConfig, DistributionSFTTrainer
 
 
@@ -126,12 +126,10 @@ def run_recipe(run: RecipeRun) -> dict[str, Any]:
             "ordinal": task.ordinal,
             "seed": training_args.seed,
             "settings": {
-                **({name: getattr(training_args, name) for name in OBJECTIVE_SETTINGS} if trained else {}),
+                **trainer.judge_file.training,
                 "split": recipe_args.split,
                 "split_seed": seed,
-                "max_annotators": options.max_annotators,
-                "num_train_items": len(train) if trained else 0,
-                "num_train_votes": sum(train["num_annotators"]) if trained else 0,
+                **(trainer.judge_file.data["settings"] if trained else {}),
             },
             "extraction": {"kind": "full", "floor": None},
             **scores,
@@ -303,7 +301,11 @@ def _make_trainer(
                     "split_seed": recipe_args.split_seed,
                     "validation_fraction": recipe_args.validation_fraction,
                     "method": recipe_args.method,
-                    "settings": {"max_annotators": options.max_annotators, "num_train_items": len(train)},
+                    "settings": {
+                        "max_annotators": options.max_annotators,
+                        "num_train_items": len(train),
+                        "num_train_votes": num_votes(train),
+                    },
                 },
                 base_model=name,
                 base_revision=model_args.model_revision,

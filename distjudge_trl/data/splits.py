@@ -10,6 +10,9 @@ from datasets import Dataset
 from distjudge_trl.errors import UserInputError
 
 
+# Ends the id of a pair that is asked in the other order: the same votes, read the other way round.
+SWAPPED = "/swapped"
+
 SplitKind = Literal["group", "paper"]
 
 
@@ -80,21 +83,33 @@ def partition(
 
 
 def within_budget(dataset: Dataset, budget: int, *, seed: int = 0) -> Dataset:
-    """As many records as `budget` votes pay for, in the order in which [`subsample`] draws them.
+    """As many items as `budget` votes pay for, in the order in which [`subsample`] draws them. A pair that is asked in
+    both orders is two records of one item, whose votes are paid once.
 
     Raises:
-        [`UserInputError`]: not enough for one record.
+        [`UserInputError`]: not enough for one item.
     """
-    ids, votes = dataset["id"], dataset["num_annotators"]
-    chosen, spent = [], 0
-    for i in sorted(range(len(dataset)), key=lambda i: stable_key(seed, ids[i])):
-        if spent + votes[i] > budget:
+    price = _votes_of_items(dataset)
+    chosen, spent = set(), 0
+    for name in sorted(price, key=lambda name: stable_key(seed, name)):
+        if spent + price[name] > budget:
             break
-        spent += votes[i]
-        chosen.append(i)
+        spent += price[name]
+        chosen.add(name)
     if not chosen:
-        raise UserInputError(f"A budget of {budget} votes does not pay for one record.")
-    return dataset.select(sorted(chosen))
+        raise UserInputError(f"A budget of {budget} votes does not pay for one item.")
+    return dataset.select([i for i, name in enumerate(dataset["id"]) if name.removesuffix(SWAPPED) in chosen])
+
+
+def num_votes(dataset: Dataset) -> int:
+    """Votes that the records rest on; those of a pair that is asked in both orders count once."""
+    return sum(_votes_of_items(dataset).values())
+
+
+def _votes_of_items(dataset: Dataset) -> dict[str, int]:
+    return {
+        name.removesuffix(SWAPPED): votes for name, votes in zip(dataset["id"], dataset["num_annotators"], strict=True)
+    }
 
 
 def subsample(dataset: Dataset, max_samples: int | None, *, seed: int = 0) -> Dataset:

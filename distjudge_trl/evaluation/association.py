@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
+from scipy.stats import rankdata, spearmanr
 from sklearn.metrics import cohen_kappa_score, f1_score
 
+from distjudge_trl.data.splits import SWAPPED
 from distjudge_trl.evaluation.distances import as_array, item_entropy
-from distjudge_trl.tasks.mtbench import SWAPPED
+from distjudge_trl.evaluation.statistics import bootstrap_interval
 
 
 # Rows of the distance matrices that are in memory at once.
@@ -37,13 +38,56 @@ def cohen_kappa(p: Any, log_q: Any) -> float | None:
     return float(cohen_kappa_score(majority, judged))
 
 
+def agreement_interval(
+    p: Any, log_q: Any, groups: Sequence[str], *, seed: int = 0
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """95 % bootstrap intervals, clustered by `groups` `(N,)`, of [`macro_f1`] and [`cohen_kappa`]."""
+    p, log_q = as_array(p), as_array(log_q)
+    num_labels = p.shape[-1]
+    # Every item adds one to its place of the confusion matrix.
+    parts = np.eye(num_labels**2)[num_labels * p.argmax(-1) + log_q.argmax(-1)]
+
+    def f1(sums: np.ndarray) -> np.ndarray:
+        table = sums.reshape(-1, num_labels, num_labels)
+        occurs = table.sum(1) + table.sum(2)
+        scores = 2 * np.diagonal(table, axis1=1, axis2=2) / np.maximum(occurs, 1)
+        return scores.sum(-1) / (occurs > 0).sum(-1)
+
+    def kappa(sums: np.ndarray) -> np.ndarray:
+        table = sums.reshape(-1, num_labels, num_labels) / sums.sum(-1)[:, None, None]
+        observed = np.trace(table, axis1=1, axis2=2)
+        chance = (table.sum(1) * table.sum(2)).sum(-1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(chance < 1, (observed - chance) / (1 - chance), np.nan)
+
+    return bootstrap_interval(parts, groups, f1, seed=seed), bootstrap_interval(parts, groups, kappa, seed=seed)
+
+
+def entropy_correlation_interval(p: Any, log_q: Any, groups: Sequence[str], *, seed: int = 0) -> tuple[float, float]:
+    """95 % bootstrap interval of [`entropy_correlation`], clustered by `groups` `(N,)`; ranks are those among all
+    items.
+    """
+    x, y = (rankdata(values) - (len(values) + 1) / 2 for values in _entropies(p, log_q))
+
+    def correlation(sums: np.ndarray) -> np.ndarray:
+        count, sx, sy, sxx, syy, sxy = sums.T
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return (sxy - sx * sy / count) / np.sqrt((sxx - sx**2 / count) * (syy - sy**2 / count))
+
+    parts = np.stack([np.ones(len(x)), x, y, x * x, y * y, x * y], axis=-1)
+    return bootstrap_interval(parts, groups, correlation, seed=seed)
+
+
+def _entropies(p: Any, log_q: Any) -> tuple[np.ndarray, np.ndarray]:
+    with np.errstate(divide="ignore"):
+        return item_entropy(np.log(as_array(p))), item_entropy(log_q)
+
+
 def entropy_correlation(p: Any, log_q: Any) -> float | None:
     """Spearman's rank correlation of the annotators' and the judge's entropy over items: does the judge know where
     people disagree? In [-1, 1]; `None` if either is the same for all items.
     """
-    with np.errstate(divide="ignore"):
-        human = item_entropy(np.log(as_array(p)))
-    judge = item_entropy(log_q)
+    human, judge = _entropies(p, log_q)
     if np.ptp(human) < 1e-9 or np.ptp(judge) < 1e-9:
         return None
     return float(spearmanr(human, judge).statistic)
@@ -79,8 +123,8 @@ class PositionMetrics:
     """How a judge of pairs treats the two orders of the same pair.
 
     `swap_consistency`: share of pairs whose likeliest answer names the same response (or a tie) in both orders, in
-    [0, 1]; `position_bias`: probability that a response gains on average by standing first, in [-1, 1], 0 is fair;
-    `num_pairs` with both orders.
+    [0, 1], where any of equally likely answers may be meant; `position_bias`: probability that a response gains on
+    average by standing first, in [-1, 1], 0 is fair; `num_pairs` with both orders.
     """
 
     swap_consistency: float
@@ -106,7 +150,8 @@ def position_metrics(log_q: Any, ids: Sequence[str]) -> PositionMetrics | None:
     first, second = q[[row for row, _ in both]], q[[row for _, row in both]]
     mirror = np.arange(q.shape[-1])
     mirror[:2] = [1, 0]
-    consistent = first.argmax(-1) == mirror[second.argmax(-1)]
+    likeliest, mirrored = (np.isclose(side, side.max(-1, keepdims=True)) for side in (first, second[:, mirror]))
+    consistent = (likeliest & mirrored).any(-1)
     # The response that is A in the canonical order is B in the swapped one.
     gain = (first[:, 0] - second[:, 1] + second[:, 0] - first[:, 1]) / 2
     return PositionMetrics(float(consistent.mean()), float(gain.mean()), len(both))

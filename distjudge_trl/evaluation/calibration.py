@@ -7,6 +7,7 @@ alone.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 from distjudge_trl.evaluation.distances import as_array
+from distjudge_trl.evaluation.statistics import bootstrap_interval
 
 
 # Temperatures beyond this range say that a judge's ranking is worthless or perfect; bounding them keeps the fit
@@ -115,8 +117,7 @@ def reliability(p: Any, log_q: Any, *, num_bins: int = 15) -> Reliability:
     """
     p, q = as_array(p), np.exp(as_array(log_q))
     confidence, correct = q.max(-1), (p.argmax(-1) == q.argmax(-1)).astype(float)
-    edges = np.linspace(0, 1, num_bins + 1)
-    member = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, num_bins - 1)
+    member = _bins(confidence, num_bins)
     counts = np.bincount(member, minlength=num_bins)
     with np.errstate(invalid="ignore"):
         mean_confidence = np.bincount(member, weights=confidence, minlength=num_bins) / counts
@@ -124,3 +125,22 @@ def reliability(p: Any, log_q: Any, *, num_bins: int = 15) -> Reliability:
     filled = counts > 0
     gaps = np.abs(mean_confidence - mean_accuracy)[filled]
     return Reliability(mean_confidence, mean_accuracy, counts, float((gaps * counts[filled]).sum() / len(p)))
+
+
+def ece_interval(
+    p: Any, log_q: Any, groups: Sequence[str], *, num_bins: int = 15, seed: int = 0
+) -> tuple[float, float]:
+    """95 % bootstrap interval of the expected calibration error, clustered by `groups` `(N,)`. The error is biased
+    upwards by chance, in a resample even more than in the sample.
+    """
+    p, q = as_array(p), np.exp(as_array(log_q))
+    gap = q.max(-1) - (p.argmax(-1) == q.argmax(-1))
+    in_bin = np.eye(num_bins)[_bins(q.max(-1), num_bins)]
+    parts = np.concatenate([in_bin * gap[:, None], np.ones((len(p), 1))], axis=-1)
+    return bootstrap_interval(parts, groups, lambda sums: np.abs(sums[:, :-1]).sum(-1) / sums[:, -1], seed=seed)
+
+
+def _bins(confidence: np.ndarray, num_bins: int) -> np.ndarray:
+    """Index of each confidence's bin of equal width."""
+    edges = np.linspace(0, 1, num_bins + 1)
+    return np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, num_bins - 1)

@@ -10,13 +10,15 @@ import numpy as np
 
 from distjudge_trl.evaluation import distances
 from distjudge_trl.evaluation.association import (
+    agreement_interval,
     cohen_kappa,
     distance_correlation,
     entropy_correlation,
+    entropy_correlation_interval,
     macro_f1,
     position_metrics,
 )
-from distjudge_trl.evaluation.calibration import reliability
+from distjudge_trl.evaluation.calibration import ece_interval, reliability
 from distjudge_trl.evaluation.distances import as_array
 from distjudge_trl.evaluation.noise_floor import NoiseFloor, noise_floor
 from distjudge_trl.evaluation.statistics import Estimate, bootstrap_mean
@@ -71,11 +73,12 @@ def evaluate_judgments(
         `dict`, ready for JSON (`None` where a figure is not defined):
 
         - with `value`, `low` and `high` (95 %): `kl`, `jensen_shannon`, `total_variation`, `hellinger`, `brier`,
-          `accuracy`; of ordinal labels `wasserstein` and `mean_error` (see `distances.py`);
-        - `entropy_correlation`, `distance_correlation`, `macro_f1`, `kappa` (see `association.py`), `ece` (see
-          `calibration.py`);
-        - `noise_floor` (see `noise_floor.py`; `None` where the rows of p are no shares of whole votes) and
-          `excess_kl` = kl - floor, nats; `human_ceiling` (see `yardsticks.py`);
+          `accuracy`; of ordinal labels `wasserstein` and `mean_error` (see `distances.py`); `entropy_correlation`,
+          `macro_f1`, `kappa` (see `association.py`), `ece` (see `calibration.py`);
+        - `distance_correlation` (see `association.py`), without an interval;
+        - `noise_floor` (see `noise_floor.py`; `None` where the rows of p are no shares of whole votes, or of one vote
+          each) and `excess_kl` = kl - floor, nats, with the interval of the KL (the floor's own error is not in it);
+          `human_ceiling` (see `yardsticks.py`);
         - `majority_ties`: share of items whose majority label is tied; of tied labels the first counts in `accuracy`,
           `macro_f1`, `kappa` and `ece`. `floor_items`: share of items whose KL rests on a probability of at most
           1e-6 or on the extraction's floor;
@@ -89,18 +92,27 @@ def evaluate_judgments(
     ceiling = human_ceiling(counts, log_q, seed=seed) if counts is not None else None
     positions = position_metrics(log_q, ids) if ids is not None else None
     functions = {**ITEM_METRICS, **(ORDINAL_METRICS if ordinal else {})}
-    metrics: dict[str, Any] = {
-        name: to_dict(bootstrap_mean(function(p, log_q), groups, seed=seed)) for name, function in functions.items()
-    }
+    estimates = {name: bootstrap_mean(function(p, log_q), groups, seed=seed) for name, function in functions.items()}
+    kl, shifted = estimates["kl"], None
+    if floor is not None:
+        shifted = Estimate(*(figure - floor.value for figure in (kl.value, kl.low, kl.high)))
+    f1_interval, kappa_interval = agreement_interval(p, log_q, groups, seed=seed)
+
+    def with_interval(value: float | None, ends: tuple[float, float]) -> dict[str, float | None] | None:
+        return to_dict(Estimate(value, *ends)) if value is not None else None
+
+    metrics: dict[str, Any] = {name: to_dict(estimate) for name, estimate in estimates.items()}
     metrics |= {
         "noise_floor": floor.value if floor is not None else None,
-        "excess_kl": metrics["kl"]["value"] - floor.value if floor is not None else None,
+        "excess_kl": to_dict(shifted) if shifted is not None else None,
         "human_ceiling": asdict(ceiling) if ceiling is not None else None,
-        "entropy_correlation": entropy_correlation(p, log_q),
+        "entropy_correlation": with_interval(
+            entropy_correlation(p, log_q), entropy_correlation_interval(p, log_q, groups, seed=seed)
+        ),
         "distance_correlation": distance_correlation(p, log_q),
-        "macro_f1": macro_f1(p, log_q),
-        "kappa": cohen_kappa(p, log_q),
-        "ece": reliability(p, log_q).ece,
+        "macro_f1": with_interval(macro_f1(p, log_q), f1_interval),
+        "kappa": with_interval(cohen_kappa(p, log_q), kappa_interval),
+        "ece": with_interval(reliability(p, log_q).ece, ece_interval(p, log_q, groups, seed=seed)),
         "majority_ties": float((np.isclose(p, p.max(-1, keepdims=True)).sum(-1) > 1).mean()),
         "floor_items": float(distances.needs_floor(p, log_q, floored).mean()),
         "positions": asdict(positions) if positions is not None else None,

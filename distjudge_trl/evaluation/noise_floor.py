@@ -31,7 +31,9 @@ class NoiseFloor:
     num_components: int
 
 
-def noise_floor(counts: np.ndarray, *, num_draws: int = 200, max_components: int = 32, seed: int = 0) -> NoiseFloor:
+def noise_floor(
+    counts: np.ndarray, *, num_draws: int = 200, max_components: int = 32, seed: int = 0
+) -> NoiseFloor | None:
     """Estimate the noise floor of a data set.
 
     Args:
@@ -42,7 +44,8 @@ def noise_floor(counts: np.ndarray, *, num_draws: int = 200, max_components: int
         seed (`int`, defaults to 0): of the simulation and of EM's start.
 
     Returns:
-        [`NoiseFloor`], in nats. 0 where the fit says that everybody always agrees.
+        [`NoiseFloor`], in nats. 0 where the fit says that everybody always agrees. `None` where no item has two votes:
+        whether people agree cannot be seen.
 
     Raises:
         `ValueError`: wrong shape, negative or fractional counts, an item without votes.
@@ -52,6 +55,8 @@ def noise_floor(counts: np.ndarray, *, num_draws: int = 200, max_components: int
         raise ValueError(f"`counts` must have shape (N, K) with N >= 1 and K >= 2, got {counts.shape}.")
     if (counts < 0).any() or (counts != np.round(counts)).any() or (counts.sum(-1) < 1).any():
         raise ValueError("`counts` must be whole numbers of at least 0, with at least one vote an item.")
+    if counts.sum(-1).max() < 2:
+        return None
     rng = np.random.default_rng(seed)
     weights, alphas = fit_dirichlet_mixture(counts, max_components=max_components, seed=seed)
     responsibilities = np.exp(_log_joint(counts, weights, alphas))

@@ -4,6 +4,7 @@ distributions.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,10 @@ from distjudge_trl.errors import UserInputError, first_line
 
 RESULTS_NAME = "results.json"
 PREDICTIONS_NAME = "predictions.parquet"
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
-# What every result file has. `trained_on` is a task's name (None for an untrained model); `settings` the objective's
-# and the data's options that tables and figures sort by; `variants` more rows on the same items (calibrated,
+# What every result file has. `trained_on` is a task's name (None for an untrained model); `settings` those
+# of the training and its data, by which runs are told apart; `variants` more rows on the same items (calibrated,
 # constants), each with a `method`, `metrics` and `robustness` of its own.
 _REQUIRED: dict[str, type | tuple[type, ...]] = {
     "task": str,
@@ -39,21 +40,8 @@ _REQUIRED: dict[str, type | tuple[type, ...]] = {
     "variants": list,
     "test_fingerprint": str,
     "provenance": dict,
+    "predictions_sha256": str,
 }
-
-
-# Of the objective, in `settings` of a trained judge; and all that tables and figures sort runs by.
-OBJECTIVE_SETTINGS = (
-    "alpha",
-    "adversary",
-    "perturbation_radius",
-    "radius_scaling",
-    "label_smoothing",
-    "target_smoothing",
-    "num_train_epochs",
-    "learning_rate",
-)
-SETTINGS = (*OBJECTIVE_SETTINGS, "max_annotators", "num_train_items", "num_train_votes")
 
 _COLUMNS = ("id", "group", "prompt", "label_distribution", "num_annotators", "judge_distribution")
 
@@ -94,18 +82,24 @@ def write_results(path: str | Path, results: dict[str, Any], records: Dataset, l
 
     Args:
         path (`str` or `Path`): a folder, created if missing, or the name of the JSON file.
-        results (`dict`): the keys of the schema; its version is added.
+        results (`dict`): the keys of the schema; its version is added, and the digest of the Parquet file.
         records (`Dataset`): the test records, N rows.
         log_q (`np.ndarray` of shape `(N, K)`): the judge's label log-probabilities for them, in the same order.
     """
-    missing = [name for name in _REQUIRED if name not in results]
+    missing = [name for name in _REQUIRED if name not in results and name != "predictions_sha256"]
     if missing:
         raise ValueError(f"Results lack {', '.join(missing)}.")
     table = records.select_columns(list(_COLUMNS[:-1])).with_format("arrow")[:]
     table = table.append_column(_COLUMNS[-1], pa.array(np.exp(log_q).tolist(), pa.list_(pa.float64())))
     with replacing(predictions_file(path)) as temporary:
         pq.write_table(table, temporary)
-    write_json(results_file(path), {"schema_version": SCHEMA_VERSION, **results})
+        digest = _digest(temporary)
+    write_json(results_file(path), {"schema_version": SCHEMA_VERSION, **results, "predictions_sha256": digest})
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_results(path: str | Path) -> dict[str, Any]:
@@ -149,9 +143,10 @@ def read_predictions(path: str | Path) -> Dataset:
     `judge_distribution` (lists of K floats).
 
     Raises:
-        [`UserInputError`]: missing, damaged, or without these columns; the message names the file.
+        [`UserInputError`]: missing, damaged, without these columns, or not those of the result file beside it; the
+            message names the file.
     """
-    path = predictions_file(path)
+    results_path, path = path, predictions_file(path)
     if not path.is_file():
         raise UserInputError(f"{path}: no such file; the run has not finished or is somewhere else.")
     try:
@@ -162,4 +157,9 @@ def read_predictions(path: str | Path) -> Dataset:
     missing = [name for name in _COLUMNS if name not in dataset.column_names]
     if missing:
         raise UserInputError(f"{path}: lacks the columns {', '.join(missing)}. Run the evaluation again.")
+    if read_results(results_path)["predictions_sha256"] != _digest(path):
+        raise UserInputError(
+            f"{path}: is not the one that {results_file(results_path).name} was computed from. Run the evaluation"
+            " again."
+        )
     return dataset

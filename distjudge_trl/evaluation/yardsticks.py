@@ -23,14 +23,17 @@ PRIOR_VOTES = 1.0
 class HumanCeiling:
     """Means over items and random halves: half of the annotators (as p) against the other half (as q).
 
-    `kl` in nats, `total_variation` and `accuracy` in [0, 1]; `judge_kl` is the judge's KL on the same halves, which is
-    what `kl` compares with; `num_items` have two or more annotators.
+    `kl` in nats, `total_variation` and `accuracy` in [0, 1]; `judge_kl`, `judge_total_variation` and `judge_accuracy`
+    are the judge's on the same halves: what the others compare with, since half of the annotators is a harder target
+    than all of them. `num_items` have two or more annotators.
     """
 
     kl: float
     total_variation: float
     accuracy: float
     judge_kl: float | None
+    judge_total_variation: float | None
+    judge_accuracy: float | None
     num_items: int
 
 
@@ -52,22 +55,23 @@ def human_ceiling(counts: Any, log_q: Any = None, *, num_splits: int = 20, seed:
         return None
     rows = counts[several]
     judge = as_array(log_q)[several] if log_q is not None else None
-    shares = counts.sum(0) / counts.sum()
+    # The votes of all other items: an item's own would give away the half that is to be predicted.
+    others = counts.sum(0) - rows
+    shares = (others + 1 / counts.shape[1]) / (others.sum(-1, keepdims=True) + 1)
     rng = np.random.default_rng(seed)
-    sums = np.zeros(4)
+    metrics = (item_kl, item_total_variation, item_accuracy)
+    sums = np.zeros((2, len(metrics)))
     for _ in range(num_splits):
         half = np.stack([rng.multivariate_hypergeometric(row, row.sum() // 2) for row in rows])
         p = half / half.sum(-1, keepdims=True)
         other = rows - half + PRIOR_VOTES * shares
         log_other = np.log(np.maximum(other / other.sum(-1, keepdims=True), 1e-300))
-        sums += [
-            item_kl(p, log_other).mean(),
-            item_total_variation(p, log_other).mean(),
-            item_accuracy(p, log_other).mean(),
-            item_kl(p, judge).mean() if judge is not None else 0.0,
-        ]
-    kl, total_variation, accuracy, judge_kl = (sums / num_splits).tolist()
-    return HumanCeiling(kl, total_variation, accuracy, judge_kl if judge is not None else None, len(rows))
+        sums[0] += [metric(p, log_other).mean() for metric in metrics]
+        if judge is not None:
+            sums[1] += [metric(p, judge).mean() for metric in metrics]
+    (kl, total_variation, accuracy), judged = (sums / num_splits).tolist()
+    judge_kl, judge_tv, judge_accuracy = judged if judge is not None else (None, None, None)
+    return HumanCeiling(kl, total_variation, accuracy, judge_kl, judge_tv, judge_accuracy, len(rows))
 
 
 def uniform(num_labels: int) -> np.ndarray:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from distjudge_trl.atomic import check_folder, replacing
-from distjudge_trl.evaluation.results import SETTINGS
+from distjudge_trl.report.comparisons import compare
 from distjudge_trl.report.page import write_page
-from distjudge_trl.report.paper_tables import METRIC_NAMES, Table, all_tables, compare
+from distjudge_trl.report.paper_tables import Table, all_tables
 from distjudge_trl.report.plots import Plot, all_plots, save_png
-from distjudge_trl.report.runs import TestSet, load_test_sets, value_of
+from distjudge_trl.report.runs import TestSet, load_test_sets
+from distjudge_trl.report.tables import markdown_text
 
 
 def build_report(
@@ -65,7 +65,8 @@ def build_report(
 
 
 def _markdown(title: str, summary: str, tables: Sequence[Table], plots: Sequence[Plot]) -> str:
-    parts = [f"# {title}\n\n{summary} Rows whose source is `paper` quote the paper; all else was measured."]
+    about = f"{markdown_text(summary)} Rows whose source is `paper` quote the paper; all else was measured."
+    parts = [f"# {markdown_text(title)}\n\n{about}"]
     parts += [f"## {plot.title}\n\n![{plot.title}](figures/{plot.name}.png)\n\n{plot.caption}\n" for plot in plots]
     parts += [table.markdown() for table in tables]
     return "\n\n".join(parts)
@@ -85,37 +86,40 @@ def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]])
 
 def _harmless(cell: Any) -> Any:
     """A text that a spreadsheet would run as a formula gets an apostrophe in front; signed figures stay."""
-    if isinstance(cell, str) and cell[:1] in ("=", "@", "\t", "\r"):
-        return f"'{cell}"
-    if isinstance(cell, str) and cell[:1] in ("+", "-") and not cell[1:2].isdigit() and cell != "-":
-        return f"'{cell}"
-    return cell
+    if not isinstance(cell, str):
+        return cell
+    is_figure = cell == "-" or re.fullmatch(r"[+-]\d+(\.\d+)?( ± \d+(\.\d+)?)?", cell)
+    return f"'{cell}" if cell.strip()[:1] in ("=", "@", "+", "-") and not is_figure else cell
 
 
 def _all_runs(test_sets: Sequence[TestSet]) -> tuple[list[str], list[list[Any]]]:
-    """Every row of every run: nothing that the tables pass over is lost."""
-    metrics = (*METRIC_NAMES, "noise_floor")
-    header = ["test_set", "trained_on", "model", "method", "seed", *SETTINGS, *metrics, "kl_low", "kl_high", "file"]
+    """Every figure and setting of every row of every run: nothing that the tables pass over is lost."""
     rows = []
     for test_set in test_sets:
         for row in test_set.rows:
-            kl = row.metrics["kl"]
-            figures = [value_of(row.metrics, name) for name in metrics]
-            rows.append(
-                [
-                    test_set.name,
-                    row.run.results["trained_on"] if not row.is_constant else None,
-                    row.model,
-                    row.method,
-                    row.seed,
-                    *(row.settings.get(name) for name in SETTINGS),
-                    *(None if np.isnan(figure) else figure for figure in figures),
-                    kl["low"],
-                    kl["high"],
-                    str(row.run.path),
-                ]
-            )
-    return header, rows
+            what = {
+                "test_set": test_set.name,
+                "trained_on": row.run.results["trained_on"] if not row.is_constant else None,
+                "model": row.model,
+                "method": row.method,
+                "seed": row.seed,
+            }
+            settings = {name: value for name, value in row.settings.items() if name != "seed"}
+            rows.append({**what, **settings, **_flat(row.metrics), "file": str(row.run.path)})
+    # The figures of one run may be fewer than those of another.
+    header = list(dict.fromkeys(name for row in rows for name in row if name != "file"))
+    return [*header, "file"], [[row.get(name) for name in (*header, "file")] for row in rows]
+
+
+def _flat(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """`kl`, `kl_low` and `kl_high` for an estimate, `positions_num_pairs` for what is within `positions`."""
+    flat: dict[str, Any] = {}
+    for name, value in metrics.items():
+        if not isinstance(value, dict):
+            flat[name] = value
+            continue
+        flat |= {name if key == "value" else f"{name}_{key}": inner for key, inner in value.items()}
+    return flat
 
 
 def _runs_table(test_sets: Sequence[TestSet]) -> Table:

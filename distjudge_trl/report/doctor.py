@@ -46,7 +46,8 @@ class ItemStatistics:
     """Figures of a set of items, each counted once, in whatever forms it is asked.
 
     `label_votes` `(K,)` votes per label; `majority` `(K,)` items whose reference it is; `entropy` `(10,)` items per
-    tenth of the normalised entropy; `annotators` minimum, median and maximum per item; `noise_floor` in nats.
+    tenth of the normalised entropy; `annotators` minimum, median and maximum per item; `noise_floor` in nats
+    (`None` where every item has a single vote).
     """
 
     num_items: int
@@ -59,7 +60,7 @@ class ItemStatistics:
     mean_entropy: float
     agreement: float | None
     alpha: float | None
-    noise_floor: float
+    noise_floor: float | None
 
 
 def item_statistics(items: Sequence[Item], *, ordinal: bool) -> ItemStatistics:
@@ -67,6 +68,7 @@ def item_statistics(items: Sequence[Item], *, ordinal: bool) -> ItemStatistics:
     counts = np.array([item.counts for item in items])
     n = counts.sum(-1)
     entropy = normalized_entropy(counts / n[:, None])
+    floor = noise_floor(counts)
     references = Counter(item.reference for item in items)
     return ItemStatistics(
         num_items=len(items),
@@ -79,7 +81,7 @@ def item_statistics(items: Sequence[Item], *, ordinal: bool) -> ItemStatistics:
         mean_entropy=float(entropy.mean()),
         agreement=pairwise_agreement(counts),
         alpha=krippendorff_alpha(counts, ordinal=ordinal),
-        noise_floor=noise_floor(counts).value,
+        noise_floor=floor.value if floor is not None else None,
     )
 
 
@@ -120,7 +122,8 @@ def print_statistics(console: Console, task: JudgmentTask, items: Sequence[Item]
     console.print(f"Two annotators of an item agree: {_number(stats.agreement)}")
     console.print(f"Krippendorff's alpha ({kind}): {_number(stats.alpha)}")
     console.print(
-        f"Noise floor: {stats.noise_floor:.3f} nats (the KL that the true distributions would score on these votes)"
+        f"Noise floor: {_number(stats.noise_floor)} nats (the KL that the true distributions would score on these"
+        " votes)"
     )
     parts = sorted({item.part for item in items})
     if len(parts) > 1:
@@ -135,7 +138,7 @@ def print_statistics(console: Console, task: JudgmentTask, items: Sequence[Item]
                 _number(own.agreement),
                 _number(own.alpha),
                 f"{own.mean_entropy:.3f}",
-                f"{own.noise_floor:.3f}",
+                _number(own.noise_floor),
                 "",
             )
         console.print(table)

@@ -46,7 +46,7 @@ function chooseSet() {
   fill($("judged"), [["", "any"], ...labels]);
   const counts = new Map();
   for (const item of set.items) counts.set(item.group, (counts.get(item.group) || 0) + 1);
-  const groups = [...counts].sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1)).slice(0, 500);
+  const groups = [...counts].sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1));
   fill($("group"), [["", "any"], ...groups.map(([name, n], i) => [String(i), `${name.slice(0, 60)} (${n})`])]);
   $("group").names = groups.map(([name]) => name);
   $("low").value = $("high").value = "";

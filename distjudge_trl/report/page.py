@@ -114,7 +114,7 @@ def _plain(value: Any) -> Any:
 
 def _items(test_set: TestSet, max_items: int) -> dict[str, Any]:
     """What the browser shows of a test set."""
-    cells = [cell for cell in test_set.main_cells() if cell.method not in CONSTANTS] or test_set.main_cells()
+    cells = [cell for cell in test_set.main_cells if cell.method not in CONSTANTS] or test_set.main_cells
     several = len({cell.model for cell in cells}) > 1
     judges = [f"{cell.method} ({cell.model})" if several else cell.method for cell in cells]
     preferred = [i for i, cell in enumerate(cells) if cell.method == "distribution"]
@@ -135,7 +135,7 @@ def _items(test_set: TestSet, max_items: int) -> dict[str, Any]:
                 "group": str(row["group"]),
                 "n": row["num_annotators"],
                 "prompt": [{"role": str(m["role"]), "content": _cut(str(m["content"]))} for m in row["prompt"]],
-                "p": [round(x, 4) for x in row["label_distribution"]],
+                "p": [round(x, 6) for x in row["label_distribution"]],
                 # Five significant digits: the page computes the KL from them.
                 "q": [[float(f"{x:.5g}") for x in judge[i]] for judge in q],
             }

@@ -78,7 +78,7 @@ def overview(test_sets: Sequence[TestSet]) -> Plot:
     """KL of every judge with its interval, and the noise floor."""
     panels = []
     for test_set in test_sets:
-        cells = sorted(test_set.main_cells(), key=lambda cell: -np.mean(cell.values("kl")))
+        cells = sorted(test_set.main_cells, key=lambda cell: -np.mean(cell.values("kl")))
         names = _names(cells)
         lines = []
         for key, (kind, belongs) in enumerate(_KINDS.items()):
@@ -109,24 +109,24 @@ def figure_3(test_sets: Sequence[TestSet]) -> Plot:
     panels = []
     for test_set in test_sets:
         grids: dict[tuple[Any, ...], dict[float, dict[float, float]]] = {}
-        for cell in test_set.cells():
-            own = cell.rows[0].settings
-            is_grid = cell.method in ("distribution", "no-adversary") and own.get("max_annotators") is None
-            if not is_grid or not isinstance(own.get("alpha"), (int, float)):
+        for cell in test_set.cells:
+            own = cell.rows[0].objective
+            if cell.method not in ("distribution", "no-adversary") or own["max_annotators"] is not None:
                 continue
-            radius = own["perturbation_radius"] if own.get("adversary") != "none" else 0.0
-            rest = (cell.model, *(own.get(k) for k in ("num_train_items", "num_train_epochs", "learning_rate")))
-            grids.setdefault(rest, {}).setdefault(float(radius), {})[float(own["alpha"])] = float(
+            radius = own["perturbation_radius"] if own["adversary"] != "none" else 0.0
+            same = {k: v for k, v in own.items() if k not in ("alpha", "adversary", "perturbation_radius")}
+            key = (cell.model, cell.rows[0].settings.get("num_train_items"), cell.rows[0].setup, str(same))
+            grids.setdefault(key, {}).setdefault(float(radius), {})[float(own["alpha"])] = float(
                 np.mean(cell.values("kl"))
             )
-        for (model, *same), grid in grids.items():
+        for (model, num_items, *_), grid in grids.items():
             if max(len(points) for points in grid.values()) < 2:
                 continue
             lines = [
                 Line(f"ε = {radius:g}", sorted(points), [points[alpha] for alpha in sorted(points)], key)
                 for key, (radius, points) in enumerate(sorted(grid.items()))
             ]
-            count = f", {same[0]:,} items" if same[0] else ""
+            count = f", {num_items:,} items" if num_items else ""
             # The floor is named, not drawn: far below, it would flatten the lines.
             floor = f"; noise floor {test_set.noise_floor:.3f}" if test_set.noise_floor is not None else ""
             panels.append(Panel(f"{_title(test_set)} ({model}{count}{floor})", lines))
@@ -186,7 +186,8 @@ def reliability_plot(test_sets: Sequence[TestSet]) -> Plot:
     return Plot(
         "reliability",
         "Reliability",
-        "How often the judge's likeliest label is the majority's, in bins of equal counts of its confidence. On the"
+        "How often the judge's likeliest label is the majority's, in bins of equal counts of its confidence (the ECE"
+        " of the tables has 15 bins of equal width). On the"
         " diagonal, confidence is accuracy; a judge that matches people's disagreement is under-confident here:"
         " the majority is right more often than any one person. First seed of each method.",
         "confidence",
@@ -216,7 +217,7 @@ def entropy_plot(test_sets: Sequence[TestSet]) -> Plot:
 
 def _plotted(test_set: TestSet) -> list[tuple[int, Cell]]:
     """Colour and cell; with several models, those of the one with most judges."""
-    cells = [cell for cell in test_set.main_cells() if cell.method not in CONSTANTS]
+    cells = [cell for cell in test_set.main_cells if cell.method not in CONSTANTS]
     known = [cell for cell in cells if cell.method in _PLOTTED]
     chosen = known or cells[: len(COLORS)]
     models = [cell.model for cell in chosen]

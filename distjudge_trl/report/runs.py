@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,7 @@ from datasets import Dataset
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.evaluation import read_predictions, read_results, row_log_q
 from distjudge_trl.evaluation.distances import as_array
-from distjudge_trl.evaluation.results import RESULTS_NAME, SETTINGS
+from distjudge_trl.evaluation.results import RESULTS_NAME
 from distjudge_trl.report.tables import rows_of
 
 
@@ -40,15 +41,32 @@ METHOD_ORDER = (
 )
 CONSTANTS = METHOD_ORDER[:3]
 
-# Settings that make two runs of one method something else than two seeds, with their default.
-_DEFAULTS: dict[str, Any] = {
+# What a run is for, with the defaults; all other settings say how it was trained.
+_OBJECTIVE: dict[str, Any] = {
     "alpha": 0.8,
+    "adversary": "pgd",
     "perturbation_radius": 0.25,
-    "max_annotators": None,
+    "perturbation_step_size": 0.05,
+    "perturbation_steps": 5,
     "radius_scaling": "constant",
+    "label_normalization": "labels",
+    "label_smoothing": 0.0,
+    "target_smoothing": 0.0,
+    "max_annotators": None,
 }
-# How many votes they were follows from the items.
-_CONFIGURATION = tuple(name for name in SETTINGS if name != "num_train_votes")
+# What a method may change and still be itself: its own part of the objective.
+_OWN: dict[str, tuple[str, ...]] = {
+    "single-point": ("alpha", "adversary"),
+    "label-smoothing": ("alpha", "adversary", "label_smoothing"),
+    "kl-only": ("alpha", "adversary"),
+    "no-adversary": ("adversary",),
+    "dirichlet": ("adversary", "target_smoothing"),
+    "no-kl": ("alpha",),
+    "no-ce": ("alpha",),
+    "worst-case": ("adversary",),
+}
+# Not a matter of how a run was trained: seeds are averaged over, and votes follow from items and annotators.
+_NO_SETUP = ("seed", "num_train_votes")
 
 
 class Run:
@@ -82,22 +100,17 @@ class Run:
 
 @dataclass(frozen=True)
 class Row:
-    """A judge, a calibrated judge or a constant on one test set: `content` is a result file's row."""
+    """A judge, a calibrated judge or a constant on one test set: `content` is a result file's row; `model` is what to
+    call its model, empty for a constant.
+    """
 
     run: Run
     content: dict[str, Any]
+    model: str
 
     @property
     def method(self) -> str:
-        """Name of the method; what was read off five tokens is another judge than what was read off all."""
-        name = str(self.content["method"])
-        kind = self.run.results["extraction"].get("kind", "full")
-        return name if kind == "full" or self.is_constant else f"{name} ({kind})"
-
-    @property
-    def model(self) -> str:
-        """Last part of the model's name; the constants have none."""
-        return "" if self.is_constant else Path(self.run.results["model"]).name
+        return str(self.content["method"])
 
     @property
     def is_constant(self) -> bool:
@@ -120,25 +133,35 @@ class Row:
         return None if self.is_constant else self.run.results["seed"]
 
     @property
-    def configuration(self) -> tuple[Any, ...]:
+    def is_trained(self) -> bool:
+        return not self.is_constant and self.run.results["trained_on"] is not None
+
+    @property
+    def objective(self) -> dict[str, Any]:
+        """What the run is for: settings of the objective, as far as they have an effect, and how many annotators."""
+        own = {name: self.settings.get(name, default) for name, default in _OBJECTIVE.items()}
+        if own["adversary"] == "none":
+            own |= {name: _OBJECTIVE[name] for name in own if name.startswith(("perturbation_", "radius_"))}
+        return own
+
+    @property
+    def setup(self) -> str:
+        """How the judge was trained, whatever for: data, split, schedule, batch, adapter. Empty if it was not."""
+        if not self.is_trained:
+            return ""
+        rest = {name: v for name, v in self.settings.items() if name not in _OBJECTIVE and name not in _NO_SETUP}
+        return json.dumps(rest, sort_keys=True)
+
+    @property
+    def configuration(self) -> str:
         """What must be equal for two runs to be two seeds of the same thing."""
-        own = self.settings
-        used = [own.get(name) for name in _CONFIGURATION]
-        if own.get("adversary") == "none":
-            used[_CONFIGURATION.index("perturbation_radius")] = None
-        return (*used, self.run.results["trained_on"] if not self.is_constant else None)
+        return json.dumps(self.objective, sort_keys=True) + self.setup
 
     @property
     def is_default(self) -> bool:
-        """Whether the objective has its method's own settings, all annotators, and no other radius or weight."""
-        own, method = self.settings, str(self.content["method"]).split(" + ")[0]
-        fixed_alpha = method in ("single-point", "label-smoothing", "kl-only", "no-kl", "no-ce")
-        return all(
-            own.get(name, default) == default
-            or (name == "alpha" and fixed_alpha)
-            or (name == "perturbation_radius" and own.get("adversary") == "none")
-            for name, default in _DEFAULTS.items()
-        )
+        """Whether the objective has the defaults but for what the method itself sets, and all annotators."""
+        own = _OWN.get(self.method.split(" + ")[0], ())
+        return all(value == _OBJECTIVE[name] or name in own for name, value in self.objective.items())
 
     @property
     def log_q(self) -> np.ndarray:
@@ -167,13 +190,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class TestSet:
-    """Runs on the same items of a task. `is_transfer`: the judges were trained on another task."""
+    """Runs on the same items of a task; `source` is the other task that the judges were trained on, if it was one."""
 
     __test__ = False
 
     name: str
     task: str
-    is_transfer: bool
+    source: str | None
     runs: tuple[Run, ...]
     rows: tuple[Row, ...]
 
@@ -189,41 +212,63 @@ class TestSet:
     def human_ceiling(self) -> dict[str, Any] | None:
         return self.rows[0].metrics["human_ceiling"]
 
-    def main_cells(self) -> list[Cell]:
-        """One cell a model and method: of several configurations the default one, else the one with most training
-        items, then most seeds. The table of all runs has the others.
-        """
-        chosen: dict[tuple[str, str], list[Cell]] = {}
-        for cell in self.cells():
-            chosen.setdefault((cell.model, cell.method), []).append(cell)
-        best = [
-            max(
-                cells,
-                key=lambda cell: (
-                    cell.rows[0].is_default,
-                    cell.rows[0].settings.get("num_train_items") or 0,
-                    len(cell.rows),
-                ),
-            )
-            for cells in chosen.values()
-        ]
-        # A judge that saw fewer annotators belongs to the budget table alone.
-        return [cell for cell in best if cell.rows[0].settings.get("max_annotators") is None]
+    @cached_property
+    def main_cells(self) -> tuple[Cell, ...]:
+        """One cell a model and method, in the order of models and methods; the table of all runs has the others.
 
-    def cells(self) -> list[Cell]:
+        Judges that saw fewer annotators belong to the budget table alone. Of several configurations of a method the
+        default objective comes first; then the training setup that most methods of the model share, so that a table
+        compares what is comparable; then most seeds, then most training items.
+        """
+        cells = [cell for cell in self.cells if cell.rows[0].objective["max_annotators"] is None]
+        methods: dict[tuple[str, str], set[str]] = {}
+        for cell in cells:
+            if cell.rows[0].is_trained and cell.rows[0].is_default:
+                methods.setdefault((cell.model, cell.rows[0].setup), set()).add(cell.method)
+
+        def rank(cell: Cell) -> tuple[Any, ...]:
+            row = cell.rows[0]
+            shared = len(methods.get((cell.model, row.setup), ()))
+            return row.is_default, shared, len(cell.rows), row.settings.get("num_train_items") or 0
+
+        best: dict[tuple[str, str], Cell] = {}
+        for cell in cells:
+            key = (cell.model, cell.method)
+            if key not in best or rank(cell) > rank(best[key]):
+                best[key] = cell
+        return tuple(best.values())
+
+    @cached_property
+    def cells(self) -> tuple[Cell, ...]:
         """Every configuration, its seeds together, in the order of models and methods."""
-        groups: dict[tuple[Any, ...], dict[int | None, Row]] = {}
+        cells = [Cell(tuple(seeds[seed] for seed in sorted(seeds, key=str))) for seeds in self._seeds.values()]
+        return tuple(sorted(cells, key=lambda cell: (cell.model, _order(cell.method), cell.method)))
+
+    @cached_property
+    def _seeds(self) -> dict[tuple[str, str, str], dict[int | None, Row]]:
+        groups: dict[tuple[str, str, str], dict[int | None, Row]] = {}
         for row in self.rows:
-            key = (row.model, row.method, row.configuration)
-            # A judge that was evaluated twice counts once.
-            groups.setdefault(key, {}).setdefault(row.seed, row)
-        cells = [Cell(tuple(seeds[seed] for seed in sorted(seeds, key=str))) for seeds in groups.values()]
-        return sorted(cells, key=lambda cell: (cell.model, _order(cell.method), cell.method))
+            groups.setdefault((row.model, row.method, row.configuration), {}).setdefault(row.seed, row)
+        return groups
+
+    @cached_property
+    def repeated(self) -> tuple[tuple[Row, Row], ...]:
+        """Pairs of judges that equal each other in all settings and in the seed, such as one that was evaluated twice;
+        the first of a pair is in the tables.
+        """
+        pairs = []
+        for row in self.rows:
+            first = self._seeds[row.model, row.method, row.configuration][row.seed]
+            if first is not row and not row.is_calibrated:
+                pairs.append((first, row))
+        return tuple(pairs)
 
 
 def value_of(metrics: dict[str, Any], name: str) -> float:
-    """A metric's figure, with an interval or without; NaN where it is not defined."""
-    value = metrics.get(name)
+    """A metric's figure, with an interval or without; a dot stands for "of which". NaN where it is not defined."""
+    value: Any = metrics
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
     if isinstance(value, dict):
         value = value.get("value")
     return float(value) if value is not None else float("nan")
@@ -236,30 +281,46 @@ def load_test_sets(paths: Iterable[str | Path]) -> list[TestSet]:
         [`UserInputError`]: no result file, or one that is damaged, older or without the parts that a report needs.
     """
     runs = [_checked(Run(path)) for path in find_results(paths)]
-    groups: dict[tuple[str, bool, str], list[Run]] = {}
+    names = _model_names(runs)
+    groups: dict[tuple[str, str, str], list[Run]] = {}
     for run in runs:
         results = run.results
-        transfer = results["trained_on"] not in (None, results["task"])
-        groups.setdefault((results["task"], transfer, results["test_fingerprint"]), []).append(run)
+        source = results["trained_on"] if results["trained_on"] not in (None, results["task"]) else ""
+        groups.setdefault((results["task"], source, results["test_fingerprint"]), []).append(run)
     # An untrained model on the items of a transfer is its baseline.
-    for (task, transfer, fingerprint), members in groups.items():
-        if transfer:
-            members += [run for run in groups.get((task, False, fingerprint), []) if not run.results["trained_on"]]
+    for (task, source, fingerprint), members in groups.items():
+        if source:
+            members += [run for run in groups.get((task, "", fingerprint), []) if not run.results["trained_on"]]
     # It is shown there, and needs no test set of its own if nobody trained on these items' task.
-    transfers = {(task, fingerprint) for task, transfer, fingerprint in groups if transfer}
+    transfers = {(task, fingerprint) for task, source, fingerprint in groups if source}
     groups = {
-        (task, transfer, fingerprint): members
-        for (task, transfer, fingerprint), members in groups.items()
-        if transfer or (task, fingerprint) not in transfers or any(run.results["trained_on"] for run in members)
+        (task, source, fingerprint): members
+        for (task, source, fingerprint), members in groups.items()
+        if source or (task, fingerprint) not in transfers or any(run.results["trained_on"] for run in members)
     }
-    tasks = [(task, transfer) for task, transfer, _ in groups]
+    tasks = [(task, source) for task, source, _ in groups]
     sets = []
-    for (task, transfer, fingerprint), members in sorted(groups.items()):
-        name = f"{_sources(members)} to {task}" if transfer else task
-        if tasks.count((task, transfer)) > 1:
+    for (task, source, fingerprint), members in sorted(groups.items()):
+        name = f"{source} to {task}" if source else task
+        if tasks.count((task, source)) > 1:
             name += f" ({members[0].results['metrics']['num_items']:,} items, {fingerprint[:6]})"
-        sets.append(TestSet(name, task, transfer, tuple(members), _rows(members)))
+        sets.append(TestSet(name, task, source or None, tuple(members), _rows(members, names)))
     return sets
+
+
+def _model_names(runs: Sequence[Run]) -> dict[tuple[str, str], str]:
+    """What to call a model and how its answers were read, by both: the last part of its name where that is clear; what
+    was read off five tokens is another judge than what was read off all.
+    """
+    full = {run.results["model"] for run in runs}
+    last = [Path(name).name for name in full]
+    shown = {name: Path(name).name if last.count(Path(name).name) == 1 else name for name in full}
+    kinds = {(run.results["model"], _extraction(run)) for run in runs}
+    return {(model, kind): shown[model] + (f" ({kind})" if kind != "full" else "") for model, kind in kinds}
+
+
+def _extraction(run: Run) -> str:
+    return str(run.results["extraction"].get("kind", "full"))
 
 
 def find_results(paths: Iterable[str | Path]) -> list[Path]:
@@ -282,23 +343,18 @@ def find_results(paths: Iterable[str | Path]) -> list[Path]:
     return sorted({path.resolve(): path for path in found}.values())
 
 
-def _sources(runs: Sequence[Run]) -> str:
-    return ", ".join(sorted({run.results["trained_on"] for run in runs if run.results["trained_on"]}))
-
-
-def _rows(runs: Sequence[Run]) -> tuple[Row, ...]:
+def _rows(runs: Sequence[Run], names: Mapping[tuple[str, str], str]) -> tuple[Row, ...]:
     """Rows of all runs; the constants of one of them: they hardly depend on how many items a run trained on."""
     rows: list[Row] = []
     seen: set[str] = set()
     # Those of the run that trained on most items.
     for run in sorted(runs, key=lambda run: -(run.results["settings"].get("num_train_items") or 0)):
         for content in rows_of(run.results):
-            row = Row(run, content)
-            if row.is_constant:
-                if row.method in seen:
-                    continue
-                seen.add(row.method)
-            rows.append(row)
+            is_constant = "constant" in content
+            if is_constant and content["method"] in seen:
+                continue
+            seen |= {content["method"]} if is_constant else set()
+            rows.append(Row(run, content, "" if is_constant else names[run.results["model"], _extraction(run)]))
     return tuple(rows)
 
 
@@ -315,7 +371,7 @@ def _checked(run: Run) -> Run:
 
 
 def _order(method: str) -> int:
-    base = method.split(" + ")[0].split(" (")[0]
+    base = method.split(" + ")[0]
     if method in METHOD_ORDER:
         return METHOD_ORDER.index(method)
     return METHOD_ORDER.index(base) if base in METHOD_ORDER else len(METHOD_ORDER)

@@ -21,9 +21,13 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _cell(text: str) -> str:
-    """As Markdown shows it: neither the end of a cell, nor markup."""
-    text = " ".join(str(text).split())
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    return markdown_text(text).replace("|", "\\|")
+
+
+def markdown_text(text: str) -> str:
+    """A text in one line that Markdown shows as it is: no HTML, link, picture, or list."""
+    text = " ".join(str(text).split()).replace("\\", "\\\\").replace("<", "&lt;").replace("](", "]\\(")
+    return f"\\{text}" if text.startswith(("*", "#")) else text
 
 
 def rows_of(results: dict[str, Any], *, variants: bool = True) -> list[dict[str, Any]]:
@@ -38,7 +42,7 @@ def result_row(row: dict[str, Any]) -> tuple[str, ...]:
     return (
         row["method"],
         f"{kl['value']:.3f} {_interval(kl, '.3f')}",
-        f"{metrics['excess_kl']:.3f}" if metrics["excess_kl"] is not None else "-",
+        f"{metrics['excess_kl']['value']:.3f}" if metrics["excess_kl"] is not None else "-",
         f"{100 * accuracy['value']:.1f} % {_interval(accuracy, '.1f', 100)}",
         f"{mass:.3f}" if mass is not None else "-",
     )

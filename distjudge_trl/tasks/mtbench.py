@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from distjudge_trl.data.download import RemoteFile
-from distjudge_trl.data.splits import stable_key
+from distjudge_trl.data.splits import SWAPPED, stable_key
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import JudgmentDataError
 from distjudge_trl.tasks.base import Item, JudgmentTask, Source, TaskOptions
@@ -19,8 +19,6 @@ from distjudge_trl.tasks.base import Item, JudgmentTask, Source, TaskOptions
 
 LABELS = ("A", "B", "tie")
 SYNONYMS = {"tie": ("draw", "equal")}
-# What the id of a pair in swapped order ends with.
-SWAPPED = "/swapped"
 # Stands for an answer without text, of which the data has a few: the other one is to be compared with something.
 EMPTY_ANSWER = "(no answer)"
 

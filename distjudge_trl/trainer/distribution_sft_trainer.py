@@ -45,6 +45,26 @@ REFERENCE_ANNOTATORS = 5
 
 _FEATURE_COLUMNS = ("input_ids", "label_distribution", "reference", "num_annotators")
 
+# What a judge says of its training, so that runs can be told apart; the size of a batch and the adapter come to it.
+TRAINING_SETTINGS = (
+    "alpha",
+    "adversary",
+    "perturbation_radius",
+    "perturbation_step_size",
+    "perturbation_steps",
+    "radius_scaling",
+    "label_smoothing",
+    "target_smoothing",
+    "label_normalization",
+    "learning_rate",
+    "num_train_epochs",
+    "max_steps",
+    "warmup_steps",
+    "weight_decay",
+    "max_grad_norm",
+    "seed",
+)
+
 # What is summed up over rows between two logs; the last entry is the number of rows.
 _LOGGED = ("kl", "ce", "adversarial_gain", "label_mass", "accuracy")
 
@@ -370,24 +390,14 @@ class DistributionSFTTrainer(SFTTrainer):
             file.quantization = {k: v for k, v in file.quantization.items() if not k.startswith("_")}
         file.dtype = str(model.dtype).removeprefix("torch.")
         file.autocast = {"bf16": "bfloat16", "fp16": "float16"}.get(str(self.accelerator.mixed_precision))
-        file.training = {
-            name: getattr(args, name)
-            for name in (
-                "alpha",
-                "adversary",
-                "perturbation_radius",
-                "perturbation_step_size",
-                "perturbation_steps",
-                "radius_scaling",
-                "label_smoothing",
-                "target_smoothing",
-                "label_normalization",
-                "learning_rate",
-                "num_train_epochs",
-                "per_device_train_batch_size",
-                "gradient_accumulation_steps",
-                "seed",
-            )
+        file.training = {name: getattr(args, name) for name in TRAINING_SETTINGS}
+        file.training |= {
+            "optim": str(args.optim.value),
+            "lr_scheduler_type": str(args.lr_scheduler_type.value),
+            "train_batch_size": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
+            "adapter": _adapter_text(model),
+            "quantization": (file.quantization or {}).get("quant_method"),
+            "load_in_4bit": bool((file.quantization or {}).get("load_in_4bit")),
         }
         file.versions = library_versions()
 
@@ -408,6 +418,21 @@ class DistributionSFTTrainer(SFTTrainer):
             metrics=metrics,
             tags=sorted({*self._tag_names, *([tags] if isinstance(tags, str) else tags or [])}),
         )
+
+
+def _adapter_text(model: PreTrainedModel) -> str | None:
+    """Kind and size of a PEFT adapter, such as `LORA r=16 alpha=32 on k_proj, q_proj`; `None` without one."""
+    config = getattr(model, "peft_config", {}).get("default")
+    if config is None:
+        return None
+    sizes = "".join(
+        f" {name}={getattr(config, key)}"
+        for name, key in (("r", "r"), ("alpha", "lora_alpha"))
+        if hasattr(config, key)
+    )
+    modules = getattr(config, "target_modules", None) or ()
+    where = modules if isinstance(modules, str) else ", ".join(sorted(modules))
+    return f"{config.peft_type.value}{sizes} on {where}"
 
 
 def label_metrics(prediction: EvalPrediction) -> dict[str, float]:

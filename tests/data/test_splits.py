@@ -3,7 +3,8 @@
 import pytest
 from conftest import make_records
 
-from distjudge_trl.data import partition, split_records, subsample, within_budget
+from distjudge_trl.data import num_votes, partition, split_records, subsample, within_budget
+from distjudge_trl.data.splits import SWAPPED
 from distjudge_trl.errors import UserInputError
 
 
@@ -78,3 +79,13 @@ def test_a_budget_buys_records_in_the_order_of_the_hash():
     assert len(within_budget(records, 10_000)) == 100
     with pytest.raises(UserInputError, match="budget of 1 votes"):
         within_budget(records.filter(lambda row: row["num_annotators"] > 1), 1)
+
+
+def test_a_pair_in_both_orders_is_paid_once():
+    records = make_records(10).map(
+        lambda row, i: {"id": f"pair-{i // 2}" + SWAPPED * (i % 2), "num_annotators": 3}, with_indices=True
+    )
+    assert num_votes(records) == 15
+    bought = within_budget(records, 7)
+    assert len(bought) == 4 and num_votes(bought) == 6
+    assert len({name.removesuffix(SWAPPED) for name in bought["id"]}) == 2

@@ -60,6 +60,11 @@ def test_a_fair_judge_has_no_position_bias():
     assert metrics.position_bias == pytest.approx(0)
 
 
+def test_a_judge_that_knows_nothing_is_fair_to_positions():
+    metrics = association.position_metrics(np.log(np.full((5, 3), 1 / 3)), IDS)
+    assert (metrics.swap_consistency, metrics.position_bias) == (1, 0)
+
+
 def test_a_judge_that_prefers_the_first_place():
     q = np.array([[0.8, 0.1, 0.1], [0.7, 0.2, 0.1], [0.3, 0.5, 0.2], [0.6, 0.3, 0.1], [0.5, 0.3, 0.2]])
     metrics = association.position_metrics(np.log(q), IDS)

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
-from distjudge_trl.evaluation.statistics import bootstrap_mean, holm, over_seeds, paired_test, seed_test
+from distjudge_trl.evaluation.statistics import (
+    bootstrap_mean,
+    holm,
+    over_seeds,
+    paired_test,
+    seed_difference,
+    seed_test,
+)
 
 
 def simulate(rng, effect=0.0, num_groups=40):
@@ -43,6 +50,21 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
     assert 0.92 <= covered / 1000 <= 0.98
 
 
+@pytest.mark.parametrize("num_groups", [10, 20, 60])
+@pytest.mark.parametrize("shape", [None, 2.0])
+def test_intervals_of_few_groups_and_skewed_values_cover_the_truth(num_groups, shape):
+    """Normal values, and gamma ones, as KLs are."""
+    rng = np.random.default_rng(3)
+    groups = np.repeat(np.arange(num_groups), 4).astype(str)
+    covered = 0
+    for _ in range(500):
+        draw = rng.normal if shape is None else lambda size: rng.gamma(shape, size=size)
+        values = (draw(size=num_groups)[:, None] + draw(size=(num_groups, 4))).ravel()
+        estimate = bootstrap_mean(values, groups, num_resamples=1000)
+        covered += estimate.low <= (0 if shape is None else 2 * shape) <= estimate.high
+    assert 0.92 <= covered / 500 <= 0.98
+
+
 def test_the_paired_test_is_exact_for_few_groups():
     # Of 2^3 sign patterns, two are as extreme as the observed one.
     assert paired_test(np.array([1.0, 2.0, 4.0]), np.zeros(3), ["a", "b", "c"]) == pytest.approx(2 / 8)
@@ -65,6 +87,10 @@ def test_the_seed_test_is_the_paired_t_test():
     a, b = [0.20, 0.25, 0.22, 0.21, 0.23], [0.30, 0.33, 0.31, 0.35, 0.29]
     assert seed_test(a, b) == pytest.approx(ttest_rel(a, b).pvalue) and seed_test(a, b) < 0.01
     assert seed_test([0.2], [0.3]) is None and seed_test(a, a) == 1.0
+    interval = ttest_rel(a, b).confidence_interval()
+    difference = seed_difference(a, b)
+    assert (difference.low, difference.high) == pytest.approx((interval.low, interval.high))
+    assert np.isinf(seed_difference([0.2], [0.3]).high)
     with pytest.raises(ValueError, match="same seeds"):
         seed_test(a, b[:2])
 

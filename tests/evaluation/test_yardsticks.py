@@ -12,9 +12,9 @@ from distjudge_trl.evaluation.yardsticks import human_ceiling, training_majority
 
 
 def test_the_ceiling_of_one_item_by_all_of_its_halves():
-    """Votes a a b: three ways to take one of them against the other two."""
-    counts = np.array([[2, 1]])
-    shares, kls = np.array([2 / 3, 1 / 3]), []
+    """Votes a a b: three ways to take one of them against the other two, who get a vote like the other item's."""
+    counts = np.array([[2, 1], [1, 0]])
+    shares, kls = np.array([1.5 / 2, 0.5 / 2]), []
     for chosen in itertools.combinations([0, 0, 1], 1):
         half = np.array([chosen.count(0), chosen.count(1)])
         q = (counts[0] - half + shares) / 3

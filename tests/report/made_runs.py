@@ -38,15 +38,21 @@ def make_judge(records, sharpness, seed=0):
 
 
 def make_run(folder, records, log_q, *, task="snli", method="distribution", seed=0, calibrate=False, **changes):
-    """Write a run; `settings` among the changes are laid over a trained run's."""
+    """Write a run; `settings` among the changes are laid over a trained run's. `calibrate` fits the scalings on other
+    items, of a judge of the same kind.
+    """
     settings = {
         "alpha": 0.8,
         "adversary": "pgd",
         "perturbation_radius": 0.25,
+        "perturbation_step_size": 0.05,
+        "perturbation_steps": 5,
         "radius_scaling": "constant",
         "label_smoothing": 0.0,
         "target_smoothing": 0.0,
         "learning_rate": 5e-5,
+        "adapter": None,
+        "seed": seed,
         "num_train_epochs": 1.0,
         "max_annotators": None,
         "num_train_items": 100,
@@ -59,7 +65,9 @@ def make_run(folder, records, log_q, *, task="snli", method="distribution", seed
     p, _ = human_side(records)
     variants = items.score_constants(p)
     if calibrate:
-        variants += items.score_calibrated(method, log_q, p, log_q)
+        held_out = make_items(40, name="held-out", seed=99)
+        held_out_p, _ = human_side(held_out)
+        variants += items.score_calibrated(method, log_q, held_out_p, make_judge(held_out, 1.0, seed or 0))
     results = {
         "task": task,
         "trained_on": None if method == "raw" else task,
@@ -67,7 +75,7 @@ def make_run(folder, records, log_q, *, task="snli", method="distribution", seed
         "model": "org/small-model",
         "labels": list(LABELS),
         "ordinal": False,
-        "seed": seed,
+        "seed": None if method == "raw" else seed,
         "settings": {} if method == "raw" else settings,
         "extraction": {"kind": "full", "floor": None},
         **items.score(log_q, mass=0.9),

@@ -13,7 +13,7 @@ def run(method, kl, **interval):
             "kl": {"value": kl, "low": kl - 0.05, "high": kl + 0.05, **interval},
             "accuracy": {"value": 0.471, "low": 0.44, "high": 0.5},
             "noise_floor": 0.226,
-            "excess_kl": kl - 0.226,
+            "excess_kl": {"value": kl - 0.226, "low": kl - 0.3, "high": kl - 0.2},
             "label_mass": 0.6,
         },
     }
