@@ -4,9 +4,10 @@
         -- --model_name_or_path Qwen/Qwen2.5-7B-Instruct --max_items 10000
 
 Parts: `methods` trains every baseline and ablation (Tables 1, 2, 3 and 5), `budget` spends one number of annotations
-on many items or on many annotators (Table 4), `transfer` tests the SNLI judges on ChaosNLI (Table 6), `grid` is alpha
-times epsilon (Figure 3). What stands behind `--` goes to every recipe. A run that has finished is not repeated, so a
-stopped script goes on where it was. `--launcher` takes the place of `python`, such as
+on many items or on many annotators (Table 4), `transfer` tests the SNLI judges of `methods` on ChaosNLI (Table 6),
+`grid` is alpha times epsilon (Figure 3). What stands behind `--` goes to every recipe. A run that has finished is not
+repeated, so a stopped script goes on where it was; one that was made with other options is an error. `--launcher`
+takes the place of `python`, such as
 "accelerate launch --config_file accelerate_configs/zero2.yaml".
 """
 
@@ -19,7 +20,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from distjudge_trl.errors import run_script
+from distjudge_trl.atomic import replacing
+from distjudge_trl.errors import UserInputError, run_script
+from distjudge_trl.evaluation import read_results
 from distjudge_trl.recipe import METHODS, PAPER_GRID
 from distjudge_trl.shipped import find_shipped
 
@@ -64,22 +67,21 @@ def main() -> None:
     if unknown:
         parser.error(f"--data-path names {unknown[0]!r}, which is not among the tasks: {', '.join(args.tasks)}")
 
+    if "transfer" in args.parts and "snli" not in args.tasks:
+        parser.error("--parts transfer tests judges of snli: name it among the tasks")
     failed = []
     for task in args.tasks:
         recipe = [*shlex.split(args.launcher), str(find_shipped(task, "recipes", ".py", "recipe"))]
         where = ["--data_path", data[task]] if task in data else []
         for name, options in runs_of(args, task):
             folder = args.out / task / name
-            if (folder / "results.json").is_file():
-                print(f"{folder}: done before", flush=True)
-                continue
-            failed += execute([*recipe, *where, *rest, *options, "--output_dir", str(folder)], folder)
+            failed += run([*recipe, *where, *rest, *options, "--output_dir", str(folder)], folder)
         if "transfer" in args.parts and task == "snli":
-            for folder in sorted((args.out / task).glob("*-seed*/judge.json")):
-                failed += transfer(args, folder.parent, data.get("chaosnli"))
+            failed += transfer(args, data.get("chaosnli"))
     if any(args.out.glob("*/*/results.json")):
         report = [sys.executable, "-m", "distjudge_trl", "report", str(args.out), "--out", str(args.out / "report")]
-        failed += execute(report, args.out / "report")
+        print(f"\n$ {shlex.join(report)}", flush=True)
+        failed += [args.out / "report"] if subprocess.run(report, check=False).returncode else []
     if failed:
         print(f"error: {len(failed)} of the runs failed: {', '.join(map(str, failed))}", file=sys.stderr)
         raise SystemExit(1)
@@ -87,6 +89,8 @@ def main() -> None:
 
 def runs_of(args: argparse.Namespace, task: str) -> Iterator[Run]:
     """Name and recipe options of every run on a task."""
+    # All runs hold out the same items, so that they train on the same ones.
+    same = ["--seed", str(args.seeds[0]), "--calibrate", "True"]
     if "methods" in args.parts:
         # The Table 1 methods first, and seed by seed, so that a stopped script leaves whole comparisons.
         ordered = sorted(args.methods, key=lambda method: method not in ("raw", *MAIN_METHODS))
@@ -97,30 +101,57 @@ def runs_of(args: argparse.Namespace, task: str) -> Iterator[Run]:
                 yield f"{method}-seed{seed}", ["--method", method, "--seed", str(seed), "--calibrate", "True"]
     if "budget" in args.parts:
         for n in BUDGET_ANNOTATORS:
-            options = ["--annotation_budget", str(args.budget), "--max_annotators", str(n)]
-            yield f"budget-{n}-seed{args.seeds[0]}", [*options, "--seed", str(args.seeds[0])]
+            options = ["--annotation_budget", str(args.budget), "--max_annotators", str(n), *same]
+            yield f"budget-{n}-seed{args.seeds[0]}", options
     if "grid" in args.parts:
         for alpha in args.grid_alpha:
             for radius in args.grid_radius:
-                options = ["--alpha", str(alpha), "--perturbation_radius", str(radius)]
-                yield f"grid-{alpha}-{radius}", [*options, "--seed", str(args.seeds[0])]
+                options = ["--alpha", str(alpha), "--perturbation_radius", str(radius), *same]
+                yield f"grid-{alpha}-{radius}", options
 
 
-def transfer(args: argparse.Namespace, judge: Path, data_path: str | None) -> list[Path]:
-    """A judge of SNLI on ChaosNLI."""
-    folder = args.out / "chaosnli-from-snli" / judge.name
+def transfer(args: argparse.Namespace, data_path: str | None) -> list[Path]:
+    """The judges of SNLI on ChaosNLI, and the untrained model on the items that they leave."""
+    folders = [args.out / "snli" / f"{method}-seed{seed}" for method in args.methods for seed in args.seeds]
+    judges = [folder for folder in folders if (folder / "judge.json").is_file()]
+    if not judges:
+        raise UserInputError(f"{args.out / 'snli'}: holds no judges to test on ChaosNLI. Add --parts methods.")
+    found = [(judge.name, ["--model", str(judge)]) for judge in judges]
+    raw = args.out / "snli" / f"raw-seed{args.seeds[0]}"
+    if (raw / "results.json").is_file():
+        # All of them were trained on the same items.
+        untrained = ["--model", read_results(raw)["model"], "--split", "all", "--leave-out", str(judges[0])]
+        found.append((raw.name, untrained))
+    failed = []
+    for name, options in found:
+        folder = args.out / "chaosnli-from-snli" / name
+        command = [sys.executable, "-m", "distjudge_trl", "evaluate", *options, "--task", "chaosnli"]
+        command += ["--data_path", data_path] if data_path is not None else []
+        failed += run([*command, "--out", str(folder)], folder)
+    return failed
+
+
+def run(command: list[str], folder: Path) -> list[Path]:
+    """Run a command and say so, unless it has run before; the folder if it fails, so that the others go on.
+
+    Raises:
+        [`UserInputError`]: the folder holds the results of another command.
+    """
+    line, before = shlex.join(command), folder / "command.txt"
     if (folder / "results.json").is_file():
+        other = before.read_text(encoding="utf-8") if before.is_file() else line
+        if other != line:
+            raise UserInputError(
+                f"{folder}: holds the results of another command, {other!r}. Delete it, or choose another --out."
+            )
         print(f"{folder}: done before", flush=True)
         return []
-    command = [sys.executable, "-m", "distjudge_trl", "evaluate", "--model", str(judge), "--task", "chaosnli"]
-    command += ["--data_path", data_path] if data_path is not None else []
-    return execute([*command, "--out", str(folder)], folder)
-
-
-def execute(command: list[str], folder: Path) -> list[Path]:
-    """Run and say what; the folder if it fails, so that the others go on."""
-    print(f"\n$ {shlex.join(command)}", flush=True)
-    return [folder] if subprocess.run(command, check=False).returncode else []
+    print(f"\n$ {line}", flush=True)
+    if subprocess.run(command, check=False).returncode:
+        return [folder]
+    with replacing(before) as temporary:
+        temporary.write_text(line, encoding="utf-8")
+    return []
 
 
 if __name__ == "__main__":

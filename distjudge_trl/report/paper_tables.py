@@ -162,7 +162,8 @@ def _results(
             row += texts(kl_text(here, star), _excess(here), _accuracy(here))
         rows.append(row)
     if cells:
-        floors = [texts(_floor(c.test_set) if c.test_set is not None else "-", "0", "-") for c in columns]
+        known = [_floor(c.test_set) if c.test_set is not None else "-" for c in columns]
+        floors = [texts(floor, "0" if floor != "-" else "-", "-") for floor in known]
         rows.append(["-", "noise floor", OURS, *(text for part in floors for text in part)])
     first = len(rows)
     for (model, method), figures in paper_rows.items():

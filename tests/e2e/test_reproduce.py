@@ -66,6 +66,14 @@ def test_reproduce_trains_reports_and_repeats_nothing(reproduce, reproduced):
     again = reproduce(reproduced)
     assert again.returncode == 0 and again.stdout.count("done before") == 2
     assert (reproduced / "vader" / "distribution-seed0" / "results.json").stat().st_mtime_ns == stamp
+    other = reproduce(reproduced, "--learning_rate", "1e-4")
+    assert other.returncode == 2 and "holds the results of another command" in other.stderr
+
+
+def test_reproduce_names_what_it_cannot_do(tmp_path):
+    for tasks, match in ((("vader",), "name it among the tasks"), (("snli",), "holds no judges")):
+        done = run("scripts/reproduce.py", *tasks, "--parts", "transfer", "--out", tmp_path)
+        assert done.returncode == 2 and match in done.stderr and "Traceback" not in done.stderr
 
 
 def test_evaluate_finds_the_recipe_s_numbers_again(reproduced, lexicon, tmp_path):
