@@ -323,7 +323,13 @@ def judge(
     help="Compute common beginnings of a batch's prompts once. Default: where the model can and it halves the work.",
 )
 @_BATCH_SIZE
-@click.option("--seed", default=0, show_default=True, help="Of bootstrap, noise floor and perturbations.")
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Of bootstrap, noise floor and perturbations.",
+)
 @click.option("--trust-remote-code", is_flag=True, help="Allow the code of the model's repository.")
 @click.option("-h", "--help", "help_", is_flag=True, help="This text, and the options of TASK.")
 @click.pass_context

@@ -13,35 +13,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
+from pydantic import ValidationError
 
 from distjudge_trl.atomic import check_folder, replacing, write_json
 from distjudge_trl.errors import UserInputError, first_line
+from distjudge_trl.evaluation.schema import Results
 
 
 RESULTS_NAME = "results.json"
 PREDICTIONS_NAME = "predictions.parquet"
 SCHEMA_VERSION = 4
-
-# What every result file has. `trained_on` is a task's name (None for an untrained model); `settings` those
-# of the training and its data, by which runs are told apart; `variants` more rows on the same items (calibrated,
-# constants), each with a `method`, `metrics` and `robustness` of its own.
-_REQUIRED: dict[str, type | tuple[type, ...]] = {
-    "task": str,
-    "trained_on": (str, type(None)),
-    "method": str,
-    "model": str,
-    "labels": list,
-    "ordinal": bool,
-    "seed": (int, type(None)),
-    "settings": dict,
-    "extraction": dict,
-    "metrics": dict,
-    "robustness": list,
-    "variants": list,
-    "test_fingerprint": str,
-    "provenance": dict,
-    "predictions_sha256": str,
-}
 
 _COLUMNS = ("id", "group", "prompt", "label_distribution", "num_annotators", "judge_distribution")
 
@@ -86,9 +67,6 @@ def write_results(path: str | Path, results: dict[str, Any], records: Dataset, l
         records (`Dataset`): the test records, N rows.
         log_q (`np.ndarray` of shape `(N, K)`): the judge's label log-probabilities for them, in the same order.
     """
-    missing = [name for name in _REQUIRED if name not in results and name != "predictions_sha256"]
-    if missing:
-        raise ValueError(f"Results lack {', '.join(missing)}.")
     table = records.select_columns(list(_COLUMNS[:-1])).with_format("arrow")[:]
     table = table.append_column(_COLUMNS[-1], pa.array(np.exp(log_q).tolist(), pa.list_(pa.float64())))
     with replacing(predictions_file(path)) as temporary:
@@ -106,8 +84,8 @@ def read_results(path: str | Path) -> dict[str, Any]:
     """Read a result file, by its name or its folder's.
 
     Raises:
-        [`UserInputError`]: missing, damaged, of another schema version, or without a required key; the message names
-            the file.
+        [`UserInputError`]: missing, of another schema version, or not as `schema.py` says; the message names the file
+            and the key.
     """
     path = results_file(path)
     try:
@@ -129,13 +107,22 @@ def read_results(path: str | Path) -> dict[str, Any]:
         raise UserInputError(
             f"{path}: has schema version {version}, {age} than {SCHEMA_VERSION}, which is read. {fix}."
         )
-    missing = [name for name in _REQUIRED if name not in results]
-    if missing:
-        raise UserInputError(f"{path}: lacks {', '.join(missing)}. Run the evaluation again.")
-    wrong = [name for name, kind in _REQUIRED.items() if not isinstance(results[name], kind)]
-    if wrong:
-        raise UserInputError(f"{path}: is damaged ({wrong[0]!r} is {results[wrong[0]]!r}). Run the evaluation again.")
+    try:
+        Results.model_validate(results)
+    except ValidationError as error:
+        raise UserInputError(f"{path}: is damaged ({_finding(error)}). Run the evaluation again.") from None
     return results
+
+
+def _finding(error: ValidationError) -> str:
+    """Key and fault of the first thing that pydantic found."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    keys = ".".join(map(str, first["loc"]))
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "missing":
+        return f"`{keys}` is missing"
+    value = repr(first["input"])
+    return f"`{keys}`: {message[0].lower()}{message[1:]}, got {value[:60]}" if keys else message
 
 
 def read_predictions(path: str | Path) -> Dataset:

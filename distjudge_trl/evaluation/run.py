@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -119,6 +120,7 @@ def evaluate_judge(
     options = options if options is not None else EvaluationOptions()
     origin, judge_file = _origin(found, task), found.file
     report = LoadReport()
+    known = {path: _seen_by(path) for path in options.leave_out}
     # Mistakes in the data show before a model is loaded.
     items = list(task.draw(task.items(options.data_path, task_options, report=report), task_options, report=report))
     template = _template(origin, task, items, options)
@@ -135,7 +137,7 @@ def evaluate_judge(
     )
     records = task.records(items, task_options, template=template, fitter=judge.fitter, report=report)
     train, validation, test = _parts(records, origin, options, report)
-    test = _left(test, options, _by(origin, options), report)
+    test = _left(test, known, _by(origin, options), report)
     test = subsample(test, options.max_eval_samples, seed=options.split_seed or 0)
     judgments = judge.read(test, options.batch_size, progress=progress)
     scorer = TestItems.of(test, ordinal=task.ordinal, seed=options.seed)
@@ -262,12 +264,16 @@ def _by(origin: _Origin, options: EvaluationOptions) -> Literal["group", "id"]:
     return "id" if _split(origin, options) == "paper" else "group"
 
 
-def _left(test: Dataset, options: EvaluationOptions, by: Literal["group", "id"], report: LoadReport) -> Dataset:
-    """The test items that none of the judges of `leave_out` knows."""
-    for path in options.leave_out:
-        seen = SeenItems.read(path)
-        if seen is None:
-            raise UserInputError(f"{path}: keeps no list of training items to leave out; name a judge's folder.")
+def _seen_by(path: str) -> SeenItems:
+    seen = SeenItems.read(path)
+    if seen is None:
+        raise UserInputError(f"{path}: keeps no list of training items to leave out; name a judge's folder.")
+    return seen
+
+
+def _left(test: Dataset, known: Mapping[str, SeenItems], by: Literal["group", "id"], report: LoadReport) -> Dataset:
+    """The test items that none of these judges, by their folders, knows."""
+    for path, seen in known.items():
         new = seen.unseen(test, by)
         if not len(new):
             raise UserInputError(f"{path}: has seen all {len(test)} test items in training, or they were held out.")

@@ -85,6 +85,11 @@ class Run:
                 f"{self.path}: is about {self.results['metrics'].get('num_items')} items, its Parquet file holds"
                 f" {len(rows)}. Run the evaluation again."
             )
+        if {len(p) for p in rows["label_distribution"][:]} != {len(self.results["labels"])}:
+            raise UserInputError(
+                f"{self.path}: has {len(self.results['labels'])} labels, its Parquet file others. Run the evaluation"
+                " again."
+            )
         return rows.select(np.argsort(np.asarray(rows["id"][:]), kind="stable"))
 
     @cached_property
@@ -278,9 +283,9 @@ def load_test_sets(paths: Iterable[str | Path]) -> list[TestSet]:
     """All result files of `paths` (files, run folders, folders of such), by what they were tested on.
 
     Raises:
-        [`UserInputError`]: no result file, or one that is damaged, older or without the parts that a report needs.
+        [`UserInputError`]: no result file, or one that is damaged or of another version.
     """
-    runs = [_checked(Run(path)) for path in find_results(paths)]
+    runs = [Run(path) for path in find_results(paths)]
     names = _model_names(runs)
     groups: dict[tuple[str, str, str], list[Run]] = {}
     for run in runs:
@@ -356,18 +361,6 @@ def _rows(runs: Sequence[Run], names: Mapping[tuple[str, str], str]) -> tuple[Ro
             seen |= {content["method"]} if is_constant else set()
             rows.append(Row(run, content, "" if is_constant else names[run.results["model"], _extraction(run)]))
     return tuple(rows)
-
-
-_NEEDED = ("kl", "accuracy", "noise_floor", "excess_kl", "human_ceiling", "num_items", "num_groups")
-
-
-def _checked(run: Run) -> Run:
-    for content in rows_of(run.results):
-        metrics = content.get("metrics") if isinstance(content, dict) else None
-        missing = [name for name in _NEEDED if name not in metrics] if isinstance(metrics, dict) else ["metrics"]
-        if missing or not isinstance(content.get("method"), str) or not isinstance(content.get("robustness"), list):
-            raise UserInputError(f"{run.path}: lacks {(missing or ['method'])[0]!r}. Run the evaluation again.")
-    return run
 
 
 def _order(method: str) -> int:

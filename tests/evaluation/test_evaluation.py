@@ -5,11 +5,12 @@ import json
 
 import numpy as np
 import pytest
-from conftest import SHARED, make_records
+from conftest import LABELS, SHARED, make_records
 from scipy.special import xlogy
 
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.evaluation import (
+    TestItems,
     bootstrap_mean,
     evaluate_judgments,
     item_accuracy,
@@ -164,15 +165,18 @@ def test_rows_that_are_no_shares_of_votes_have_no_floor():
     assert metrics["noise_floor"] is None and metrics["excess_kl"] is None
 
 
+RECORDS = make_records(4)
+SCORES = TestItems.of(RECORDS, ordinal=True).score(np.log(np.full((4, 5), 0.2)))
+
+
 def results(**changes):
-    base = {"task": "t", "trained_on": None, "method": "m", "model": "x", "labels": ["A", "B"], "ordinal": False}
-    base |= {"seed": 0, "settings": {}, "extraction": {}, "metrics": {}, "robustness": [], "variants": []}
+    base = {"task": "t", "trained_on": None, "method": "m", "model": "x", "labels": LABELS, "ordinal": True}
+    base |= {"seed": 0, "settings": {}, "extraction": {"kind": "full", "floor": None}, **SCORES, "variants": []}
     return {**base, "test_fingerprint": "f", "provenance": {}, **changes}
 
 
 def test_result_files_round_trip(tmp_path):
-    records = make_records(4)
-    log_q = np.log(np.full((4, 5), 0.2))
+    records, log_q = RECORDS, np.log(np.full((4, 5), 0.2))
     write_results(tmp_path / "run", results(), records, log_q)
     found = read_results(tmp_path / "run")
     assert len(found.pop("predictions_sha256")) == 64 and found == {"schema_version": 4, **results()}
@@ -209,16 +213,41 @@ def test_nan_is_not_written_into_a_result_file(tmp_path):
         ("[]", "no schema_version"),
         (json.dumps({"schema_version": 99}), "schema version 99, newer than 4.*Update distjudge-trl"),
         (json.dumps({"schema_version": 3}), "schema version 3, older than 4.*Run the evaluation again"),
-        (json.dumps({"schema_version": 4, "task": "t"}), "lacks trained_on, method, model, labels"),
-        (
-            json.dumps({"schema_version": 4, "predictions_sha256": "0", **results(metrics=[1])}),
-            r"is damaged \('metrics' is \[1\]\)",
-        ),
+        (json.dumps({"schema_version": 4, "task": "t"}), r"is damaged \(`trained_on` is missing\)"),
     ],
 )
 def test_bad_result_files(tmp_path, content, match):
     if content is not None:
         (tmp_path / "results.json").write_text(content)
+    with pytest.raises(UserInputError, match=match) as error:
+        read_results(tmp_path)
+    assert str(tmp_path / "results.json") in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "match"),
+    [
+        (["metrics"], [1], "`metrics`: .* got \\[1\\]"),
+        (["metrics", "kl"], 3, "`metrics.kl`"),
+        (["metrics", "kl", "value"], "x", "`metrics.kl.value`: input should be a valid number, got 'x'"),
+        (["metrics", "human_ceiling"], {}, "`metrics.human_ceiling.kl` is missing"),
+        (["robustness", 0], "x", "`robustness.0`"),
+        (["settings", "alpha"], None, "`settings.alpha`"),
+        (["seed"], "1", "`seed`"),
+        (["labels"], ["1"], "`labels`"),
+        (["model"], "", "`model`"),
+        (["extraction", "kind"], "all", "`extraction.kind`"),
+        (["variants"], [{"method": "m", **SCORES}], "either a scaling or a constant"),
+        (["variants"], [{"method": "m", "constant": [0.5, 0.5], **SCORES}], "'m' is not about 5 labels"),
+    ],
+)
+def test_damaged_keys_are_named(tmp_path, keys, value, match):
+    content = json.loads(json.dumps({"schema_version": 4, "predictions_sha256": "0", **results()}))
+    place = content
+    for key in keys[:-1]:
+        place = place[key]
+    place[keys[-1]] = value
+    (tmp_path / "results.json").write_text(json.dumps(content))
     with pytest.raises(UserInputError, match=match) as error:
         read_results(tmp_path)
     assert str(tmp_path / "results.json") in str(error.value)

@@ -343,7 +343,7 @@ def without_kl(folder):
         (damage_parquet, "predictions.parquet: is damaged"),
         (other_items, "predictions.parquet: is not the one that results.json was computed from"),
         (changed_order, "predictions.parquet: is not the one that results.json was computed from"),
-        (without_kl, "results.json: lacks 'kl'"),
+        (without_kl, "results.json: is damaged .`variants.0.metrics.kl` is missing"),
     ],
 )
 def test_damaged_runs_are_named(tmp_path, damage, match):

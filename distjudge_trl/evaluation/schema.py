@@ -1,0 +1,158 @@
+"""What a result file holds, key by key: the models (pydantic) against which one is checked when it is read."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+_Text = Annotated[str, Field(min_length=1)]
+_Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _Strict(BaseModel):
+    """Numbers are numbers and texts are texts. Further keys are kept: a later minor version may add some."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+
+class Interval(_Strict):
+    """A figure with its 95 % interval; `None` where there is no end (one group)."""
+
+    value: _Number
+    low: _Number | None
+    high: _Number | None
+
+
+class Ceiling(_Strict):
+    """See `yardsticks.HumanCeiling`."""
+
+    kl: _Number
+    total_variation: _Number
+    accuracy: _Number
+    judge_kl: _Number
+    judge_total_variation: _Number
+    judge_accuracy: _Number
+    num_items: int
+
+
+class Positions(_Strict):
+    """See `association.PositionMetrics`."""
+
+    swap_consistency: _Number
+    position_bias: _Number
+    num_pairs: int
+
+
+class Metrics(_Strict):
+    """See `metrics.evaluate_judgments`."""
+
+    kl: Interval
+    jensen_shannon: Interval
+    total_variation: Interval
+    hellinger: Interval
+    brier: Interval
+    accuracy: Interval
+    wasserstein: Interval | None = None
+    mean_error: Interval | None = None
+    noise_floor: _Number | None
+    excess_kl: Interval | None
+    human_ceiling: Ceiling | None
+    entropy_correlation: Interval | None
+    distance_correlation: _Number | None
+    macro_f1: Interval
+    kappa: Interval | None
+    ece: Interval
+    majority_ties: _Number
+    floor_items: _Number
+    positions: Positions | None
+    label_mass: _Number | None = None
+    num_items: Annotated[int, Field(ge=1)]
+    num_groups: Annotated[int, Field(ge=1)]
+
+
+class Point(_Strict):
+    """See `protocols.RobustnessPoint`."""
+
+    radius: _Number
+    kl: _Number
+    std: _Number
+    moved: _Number
+
+
+class ScalingFit(_Strict):
+    """See `calibration.Scaling`."""
+
+    kind: _Text
+    temperature: _Number | None
+    weight: list[_Number]
+    bias: list[_Number]
+    num_items: int
+
+
+class Variant(_Strict):
+    """A row on the same items: the judge after a scaling, or a constant."""
+
+    method: _Text
+    metrics: Metrics
+    robustness: list[Point]
+    scaling: ScalingFit | None = None
+    constant: list[_Number] | None = None
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if (self.scaling is None) == (self.constant is None):
+            raise ValueError("is either a scaling or a constant")
+        return self
+
+
+class Settings(_Strict):
+    """What tables and figures compute with; an untrained model has none of it."""
+
+    alpha: _Number = 0.8
+    adversary: _Text = "none"
+    perturbation_radius: _Number = 0.0
+    max_annotators: int | None = None
+    num_train_items: int = 0
+    num_train_votes: int = 0
+
+
+class Extraction(_Strict):
+    """All label tokens, or those among the five likeliest, and the floor of the others."""
+
+    kind: Literal["full", "top5"]
+    floor: _Number | None
+
+
+class Results(_Strict):
+    """A result file. `trained_on` is a task's name (`None` for an untrained model), `settings` are those of the
+    training and its data, by which runs are told apart.
+    """
+
+    schema_version: int
+    task: _Text
+    trained_on: _Text | None
+    method: _Text
+    model: _Text
+    labels: Annotated[list[str], Field(min_length=2)]
+    ordinal: bool
+    seed: int | None
+    settings: Settings
+    extraction: Extraction
+    metrics: Metrics
+    robustness: list[Point]
+    variants: list[Variant]
+    test_fingerprint: _Text
+    provenance: dict[str, Any]
+    predictions_sha256: _Text
+
+    @model_validator(mode="after")
+    def _labels_agree(self) -> Self:
+        count = len(self.labels)
+        for variant in self.variants:
+            fit = variant.scaling
+            vectors = [variant.constant] if fit is None else [fit.weight, fit.bias]
+            if any(vector is None or len(vector) != count for vector in vectors):
+                raise ValueError(f"the variant {variant.method!r} is not about {count} labels")
+        return self
