@@ -142,15 +142,22 @@ def test_shipped_accelerate_configs_are_read_by_accelerate():
     from accelerate.commands.config.config_args import load_config_from_file
 
     names = list_shipped("accelerate_configs", ".yaml")
-    assert {"cpu", "multi_gpu", "single_gpu", "zero2", "zero2_cpu", "zero3", "zero3_cpu"} <= set(names)
+    sharded = {"zero1", "zero2", "zero3", "zero2_offload", "zero3_offload", "fsdp2", "fsdp2_qlora"}
+    several = {"multi_node_zero3", "multi_node_fsdp2"}
+    assert {"single_gpu", "multi_gpu", "cpu", "zero1_cpu", "zero2_cpu", "zero3_cpu", *sharded, *several} == set(names)
     for name in names:
         path = shipped_folder("accelerate_configs") / f"{name}.yaml"
         config = load_config_from_file(str(path))
-        assert config.num_machines == 1
+        assert config.num_machines == (2 if name in several else 1)
         text = path.read_text()
-        assert text.startswith("#") and f"accelerate_configs/{name}.yaml" in text
-        stage = yaml.safe_load(text).get("deepspeed_config", {}).get("zero_stage")
-        assert stage == (int(name[4]) if name.startswith("zero") else None)
+        # When to use it, how to launch it, what memory to expect.
+        assert text.startswith("#") and f"accelerate_configs/{name}.yaml" in text and "\n# Memory" in text
+        content = yaml.safe_load(text)
+        stage = content.get("deepspeed_config", {}).get("zero_stage")
+        assert stage == next((int(name[i + 4]) for i in [name.find("zero")] if i >= 0), None)
+        assert content.get("fsdp_config", {}).get("fsdp_version") == (2 if "fsdp2" in name else None)
+        offloads = content.get("deepspeed_config", {}).get("offload_optimizer_device") == "cpu"
+        assert offloads == ("offload" in name) and content["use_cpu"] == ("cpu" in name)
 
 
 # judge

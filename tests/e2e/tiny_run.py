@@ -1,7 +1,7 @@
 """Train the tiny model in this process or process group and write what was logged. Run by test_distributed.py through
 a launcher.
 
-python tests/e2e/tiny_run.py OUT.json [DistributionSFTConfig options]
+python tests/e2e/tiny_run.py OUT.json MODEL_FOLDER [DistributionSFTConfig and ModelConfig options]
 """
 
 import json
@@ -11,7 +11,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from conftest import CHAT_TEMPLATE, LABELS, make_records, make_tiny_model
+import torch
+from conftest import CHAT_TEMPLATE, LABELS, make_records
 from transformers import AutoTokenizer
 
 from distjudge_trl.labels import LabelSpace
@@ -19,20 +20,22 @@ from distjudge_trl.trainer import DistributionSFTConfig, DistributionSFTTrainer
 
 
 def main():
-    out, tokenizer_folder, *argv = sys.argv[1:]
-    from trl import TrlParser
+    out, model_folder, *argv = sys.argv[1:]
+    from trl import ModelConfig, TrlParser, get_peft_config
 
-    (args,) = TrlParser(DistributionSFTConfig).parse_args_into_dataclasses(argv)
-    tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
+    args, model_args = TrlParser((DistributionSFTConfig, ModelConfig)).parse_args_into_dataclasses(argv)
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
     assert tokenizer.chat_template == CHAT_TEMPLATE
+    torch.manual_seed(0)  # of an adapter's first weights
     trainer = DistributionSFTTrainer(
-        model=make_tiny_model(len(tokenizer)),
+        model=model_folder,
         args=args,
         # 21 rows: the last batch is partial and, over two processes, uneven.
         train_dataset=make_records(21),
         eval_dataset=make_records(11, seed=1),
         processing_class=tokenizer,
         label_space=LabelSpace(LABELS),
+        peft_config=get_peft_config(model_args),
     )
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
     metrics = trainer.evaluate()
