@@ -244,9 +244,11 @@ class Recipe:
         if str(_peek(args, "--use_peft") or config.get("use_peft")).lower() in ("false", "no", "0"):
             # A recipe's bfloat16 is for frozen weights; trained ones need float32 to keep small updates.
             parser.set_defaults_with_config(dtype="float32")
-        if "--load_in_4bit" in args or config.get("load_in_4bit"):
-            # TRL computes in the weights' dtype under quantisation, and float32 would forfeit what 4 bits save.
-            parser.set_defaults_with_config(dtype="bfloat16")
+        four_bit = _peek(args, "--load_in_4bit") or ("--load_in_4bit" in args) or config.get("load_in_4bit")
+        if four_bit and str(four_bit).lower() not in ("false", "no", "0"):
+            # TRL computes in the weights' dtype under quantisation, and float32 would forfeit what 4 bits save. Double
+            # quantisation is part of QLoRA.
+            parser.set_defaults_with_config(dtype="bfloat16", use_bnb_nested_quant=True)
         if not isinstance(method, str) or method not in METHODS:
             raise UserInputError(f"There is no method {method!r}. Methods: {', '.join(METHODS)}.")
         strategy = _peek(args, "--eval_strategy") or config.get("eval_strategy")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from datasets import Dataset
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig
+from transformers.integrations import is_deepspeed_zero3_enabled
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from distjudge_trl.atomic import check_folder
@@ -59,7 +61,7 @@ def run_recipe(run: RecipeRun) -> dict[str, Any]:
     # Data
     ################
     resume_from = _resume_checkpoint(training_args)
-    _check(recipe_args, training_args)
+    _check(recipe_args, training_args, model_args)
     template = task.template
     if recipe_args.prompt_template is not None:
         template = PromptTemplate.from_file(recipe_args.prompt_template)
@@ -176,13 +178,19 @@ def _choose_target_smoothing(validation: Dataset) -> float:
     return pseudo_count
 
 
-def _check(recipe_args: RecipeArguments, training_args: DistributionSFTConfig) -> None:
+def _check(recipe_args: RecipeArguments, training_args: DistributionSFTConfig, model_args: ModelConfig) -> None:
     check_folder(training_args.output_dir, "--output_dir")
     if recipe_args.method == "raw" and (Path(training_args.output_dir) / "judge.json").exists():
         raise UserInputError(
             f"{training_args.output_dir}: holds a trained judge, whose results --method raw would replace. Choose"
             " another --output_dir."
         )
+    if (
+        (model_args.load_in_4bit or model_args.load_in_8bit)
+        and recipe_args.method != "raw"
+        and not model_args.use_peft
+    ):
+        raise UserInputError("Quantised weights cannot be trained, only adapters on them: add --use_peft.")
     for name in ("max_train_samples", "max_eval_samples", "annotation_budget"):
         value = getattr(recipe_args, name)
         if value is not None and value < 1:
@@ -313,12 +321,31 @@ def _make_trainer(
                 truncation=fitter.truncation if fitter is not None else None,
                 trust_remote_code=training_args.trust_remote_code,
             ),
-            quantization_config=get_quantization_config(model_args),
+            quantization_config=quantization_config(model_args),
             peft_config=get_peft_config(model_args),
         )
     except (OSError, ImportError) as error:
         # Missing weights or tokenizer files; a package that the options need (bitsandbytes, deepspeed).
         raise _model_error(name, error) from error
+
+
+def quantization_config(model_args: ModelConfig) -> BitsAndBytesConfig | None:
+    """TRL's, with 4-bit numbers stored in the type of all other weights where weights are sharded: ZeRO-3 and FSDP cut
+    up flat tensors of one type, and take no bytes.
+
+    Raises:
+        [`UserInputError`]: another storage type is asked for.
+    """
+    sharded = is_deepspeed_zero3_enabled() or os.environ.get("ACCELERATE_USE_FSDP") == "true"
+    if model_args.load_in_4bit and sharded:
+        storage = model_args.bnb_4bit_quant_storage or model_args.dtype
+        if storage != model_args.dtype:
+            raise UserInputError(
+                f"--bnb_4bit_quant_storage {storage} does not go with ZeRO-3 or FSDP, which shard tensors of one type:"
+                f" drop it, or make it the --dtype ({model_args.dtype})."
+            )
+        model_args.bnb_4bit_quant_storage = storage
+    return get_quantization_config(model_args)
 
 
 def _model_error(name: str | None, error: Exception) -> UserInputError:

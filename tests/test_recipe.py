@@ -56,6 +56,8 @@ def test_every_field_of_the_trainer_and_the_model_is_a_flag():
 def test_four_bits_compute_in_bfloat16_unless_told_otherwise(tmp_path):
     assert parse()[2].dtype == "float32"
     assert parse("--load_in_4bit", "--use_peft")[2].dtype == "bfloat16"
+    assert parse("--load_in_4bit=True", "--use_peft")[2].use_bnb_nested_quant
+    assert parse("--load_in_4bit", "False", "--use_peft")[2].dtype == "float32"
     assert parse("--load_in_4bit", "--use_peft", "--dtype", "float16")[2].dtype == "float16"
     (tmp_path / "c.yaml").write_text("load_in_4bit: true\n")
     assert parse("--config", str(tmp_path / "c.yaml"))[2].dtype == "bfloat16"

@@ -4,12 +4,14 @@ import json
 import sys
 
 import pytest
+import torch
 from conftest import ROOT, make_tiny_model
 
 from distjudge_trl import Judge
 from distjudge_trl.errors import JudgmentDataError, LabelSpaceError, UserInputError
 from distjudge_trl.evaluation import read_predictions, read_results
 from distjudge_trl.recipe import Recipe
+from distjudge_trl.recipe_run import quantization_config
 
 
 sys.path.insert(0, str(ROOT / "tests" / "tasks"))
@@ -181,3 +183,23 @@ def test_label_smoothing_has_a_default_that_can_be_changed(model, tmp_path):
     assert run_ratings(model, tmp_path, "--method", "label-smoothing")["settings"]["label_smoothing"] == 0.1
     done = run_ratings(model, tmp_path, "--method", "label-smoothing", "--label_smoothing", "0.2")
     assert done["settings"]["label_smoothing"] == 0.2 and done["settings"]["alpha"] == 0.0
+
+
+def test_four_bit_numbers_are_stored_so_that_they_can_be_sharded(monkeypatch):
+    from trl import ModelConfig
+
+    def storage(**options):
+        return quantization_config(ModelConfig(load_in_4bit=True, dtype="bfloat16", **options)).bnb_4bit_quant_storage
+
+    assert storage() == torch.uint8
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    assert storage() == torch.bfloat16
+    with pytest.raises(UserInputError, match="--bnb_4bit_quant_storage uint8 does not go with ZeRO-3 or FSDP"):
+        storage(bnb_4bit_quant_storage="uint8")
+
+
+@pytest.mark.parametrize("flag", ["--load_in_4bit", "--load_in_8bit"])
+def test_quantised_weights_need_an_adapter(tmp_path, flag):
+    recipe = Recipe(task="vader", model="none")
+    with pytest.raises(UserInputError, match="add --use_peft"):
+        recipe.run([flag, "--output_dir", str(tmp_path)])

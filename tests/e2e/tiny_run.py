@@ -16,6 +16,7 @@ from conftest import CHAT_TEMPLATE, LABELS, make_records
 from transformers import AutoTokenizer
 
 from distjudge_trl.labels import LabelSpace
+from distjudge_trl.recipe_run import quantization_config
 from distjudge_trl.trainer import DistributionSFTConfig, DistributionSFTTrainer
 
 
@@ -26,6 +27,9 @@ def main():
     args, model_args = TrlParser((DistributionSFTConfig, ModelConfig)).parse_args_into_dataclasses(argv)
     tokenizer = AutoTokenizer.from_pretrained(model_folder)
     assert tokenizer.chat_template == CHAT_TEMPLATE
+    quantization = quantization_config(model_args)
+    if quantization is not None:
+        args.model_init_kwargs = {"dtype": model_args.dtype}
     torch.manual_seed(0)  # of an adapter's first weights
     trainer = DistributionSFTTrainer(
         model=model_folder,
@@ -36,6 +40,7 @@ def main():
         processing_class=tokenizer,
         label_space=LabelSpace(LABELS),
         peft_config=get_peft_config(model_args),
+        quantization_config=quantization,
     )
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
     metrics = trainer.evaluate()
