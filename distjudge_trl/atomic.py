@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,24 @@ def replacing(path: str | Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def replacing_files(folder: str | Path, *, stale: Callable[[str], bool]) -> Iterator[Path]:
+    """A temporary folder to write into; its files are renamed into `folder` at the end of the block, and files there
+    that were not written anew and whose name is `stale` are deleted. If the block fails `folder` is as before.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as name:
+        temporary = Path(name)
+        yield temporary
+        written = {path.name for path in temporary.iterdir()}
+        for path in temporary.iterdir():
+            path.replace(folder / path.name)
+        for path in folder.iterdir():
+            if path.is_file() and path.name not in written and stale(path.name):
+                path.unlink()
 
 
 def check_folder(folder: str | Path, option: str, *, shown: str | Path | None = None) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from distjudge_trl.errors import UserInputError
+from distjudge_trl.errors import RunFailedError, UserInputError, exit_code
 
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except UserInputError as error:
+        except (UserInputError, RunFailedError) as error:
             click.echo(f"error: {error}", err=True)
-            raise SystemExit(2) from None
+            raise SystemExit(exit_code(error)) from None
 
 
 _BATCH_SIZE = click.option(

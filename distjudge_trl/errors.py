@@ -54,6 +54,10 @@ class NoRecordsError(JudgmentDataError):
     """A source is well-formed and holds nothing."""
 
 
+class RunFailedError(RuntimeError):
+    """A run failed for a known reason that is no wrong input (a full disk, divergence): one line, exit code 1."""
+
+
 class LabelSpaceError(UserInputError):
     """The labels, or their spellings under a tokenizer, cannot be told apart or do not exist."""
 
@@ -65,9 +69,14 @@ def first_line(error: BaseException) -> str:
 
 
 def run_script(main: Callable[[], None]) -> None:
-    """Call a script's `main`; a user's mistake is one line on stderr and exit code 2."""
+    """Call a script's `main`; a user's mistake is one line on stderr and exit code 2, a known failure exit code 1."""
     try:
         main()
-    except UserInputError as error:
+    except (UserInputError, RunFailedError) as error:
         sys.stderr.write(f"error: {error}\n")
-        raise SystemExit(2) from None
+        raise SystemExit(exit_code(error)) from None
+
+
+def exit_code(error: UserInputError | RunFailedError) -> int:
+    """2 for wrong input, 1 for a run that failed."""
+    return 2 if isinstance(error, UserInputError) else 1

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
-from distjudge_trl.errors import UserInputError
+from distjudge_trl.errors import RunFailedError, UserInputError, exit_code
 
 
 if TYPE_CHECKING:
@@ -204,17 +204,17 @@ class Recipe:
     grid: Mapping[str, Sequence[Any]] = field(default_factory=lambda: dict(PAPER_GRID))
 
     def main(self, argv: Sequence[str] | None = None) -> None:
-        """Parse the command line, run, and exit: 0 done, 1 a run failed (traceback), 2 the input is wrong (one line on
-        stderr).
+        """Parse the command line, run, and exit: 0 done, 1 a run failed (one line on stderr where the cause is known,
+        else a traceback), 2 the input is wrong (one line on stderr).
         """
         try:
             self.run(argv)
-        except UserInputError as error:
+        except (UserInputError, RunFailedError) as error:
             # Once a machine: a file may be missing on one of them.
             if os.environ.get("LOCAL_RANK", "0") == "0":
                 rank = os.environ.get("RANK", "0")
                 print(f"error: {error}" if rank == "0" else f"error (rank {rank}): {error}", file=sys.stderr)
-            raise SystemExit(2) from None
+            raise SystemExit(exit_code(error)) from None
 
     def run(self, argv: Sequence[str] | None = None) -> dict[str, Any]:
         """Train, save and evaluate; returns the content of `results.json`.

@@ -28,7 +28,7 @@ from distjudge_trl.data import (
 )
 from distjudge_trl.data.splits import SWAPPED
 from distjudge_trl.data.template import PromptTemplate
-from distjudge_trl.errors import UserInputError, first_line
+from distjudge_trl.errors import RunFailedError, UserInputError, first_line
 from distjudge_trl.evaluation import TestItems, human_side, whole_counts, write_results
 from distjudge_trl.evaluation.scoring import MIN_CALIBRATION_ITEMS
 from distjudge_trl.judge_file import JudgeFile
@@ -37,6 +37,7 @@ from distjudge_trl.provenance import provenance
 from distjudge_trl.report.tables import results_table
 from distjudge_trl.tasks import Item, LoadReport
 from distjudge_trl.trainer import DistributionSFTConfig, DistributionSFTTrainer
+from distjudge_trl.trainer.checkpoints import find_checkpoint
 
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ def run_recipe(run: RecipeRun) -> dict[str, Any]:
     ################
     # Data
     ################
-    resume_from = _resume_checkpoint(training_args)
+    # Before data is read; the trainer compares the run with this one.
+    find_checkpoint(training_args.resume_from_checkpoint, training_args.output_dir)
     _check(recipe_args, training_args, model_args)
     template = task.template
     if recipe_args.prompt_template is not None:
@@ -91,9 +93,7 @@ def run_recipe(run: RecipeRun) -> dict[str, Any]:
     if trained:
         if recipe_args.method == "dirichlet":
             say(f"{task.name}: {training_args.target_smoothing:.3g} votes are added to every label")
-        if resume_from is not None:
-            say(f"Resuming from {resume_from}")
-        trainer.train(resume_from_checkpoint=resume_from)
+        trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
         # Before anything else can go wrong.
         trainer.save_model(training_args.output_dir)
         if trainer.is_world_process_zero():
@@ -163,7 +163,7 @@ def run_recipe(run: RecipeRun) -> dict[str, Any]:
 
 def _finite(log_q: np.ndarray) -> np.ndarray:
     if not np.isfinite(log_q).all():
-        raise RuntimeError("The judge returns NaN: training diverged. Lower --learning_rate; see the logged loss.")
+        raise RunFailedError("The judge returns NaN: training diverged. Lower --learning_rate; see the logged loss.")
     return log_q.astype(float)
 
 
@@ -201,30 +201,6 @@ def _holds_out(recipe_args: RecipeArguments, training_args: DistributionSFTConfi
     """Whether a part of the training side is kept from training."""
     chooses = recipe_args.method == "dirichlet" and not training_args.target_smoothing
     return training_args.eval_strategy != "no" or recipe_args.calibrate or recipe_args.method == "raw" or chooses
-
-
-def _resume_checkpoint(training_args: DistributionSFTConfig) -> str | None:
-    """`--resume_from_checkpoint true` means the newest whole checkpoint of the output folder; a path is taken as it
-    is.
-    """
-    value = training_args.resume_from_checkpoint
-    if value is None or str(value).lower() in ("false", "no", "none", ""):
-        return None
-    if str(value).lower() not in ("true", "yes", "last", "latest"):
-        if not (Path(value) / "trainer_state.json").is_file():
-            raise UserInputError(
-                f"{value}: is no whole checkpoint (it has no trainer_state.json, which is written last)."
-            )
-        return str(value)
-    folder = Path(training_args.output_dir)
-    found = {int(p.name.split("-")[1]): p for p in folder.glob("checkpoint-*") if p.name.split("-")[1].isdigit()}
-    whole = [step for step, path in found.items() if (path / "trainer_state.json").is_file()]
-    if not whole:
-        raise UserInputError(
-            f"{folder}: holds no whole checkpoint to resume from. Train with --save_strategy steps, or drop"
-            " --resume_from_checkpoint."
-        )
-    return str(found[max(whole)])
 
 
 def _load(run: RecipeRun, template: PromptTemplate, fitter: PromptFitter | None, report: LoadReport) -> _Parts:

@@ -148,22 +148,6 @@ def test_an_unknown_task_is_refused():
         Recipe(task="nope", model="x").run([])
 
 
-def test_a_half_written_checkpoint_is_passed_over(tmp_path):
-    from distjudge_trl.recipe_run import _resume_checkpoint
-
-    for step, whole in ((2, True), (10, True), (12, False)):
-        (tmp_path / f"checkpoint-{step}").mkdir()
-        if whole:
-            (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
-    _, training, _ = parse("--output_dir", str(tmp_path), "--resume_from_checkpoint", "true")
-    assert _resume_checkpoint(training) == str(tmp_path / "checkpoint-10")
-    training.resume_from_checkpoint = str(tmp_path / "checkpoint-12")
-    with pytest.raises(UserInputError, match="no whole checkpoint"):
-        _resume_checkpoint(training)
-    training.resume_from_checkpoint = "false"
-    assert _resume_checkpoint(training) is None
-
-
 # The paper's recipes
 
 

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset, IterableDataset
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 from trl import SFTTrainer
 
+from distjudge_trl.atomic import replacing_files
 from distjudge_trl.batching import (
     JudgmentCollator,
     check_sharing,
@@ -22,7 +29,7 @@ from distjudge_trl.batching import (
     render_prompt,
 )
 from distjudge_trl.data.records import validate_records
-from distjudge_trl.errors import UserInputError
+from distjudge_trl.errors import RunFailedError, UserInputError, first_line
 from distjudge_trl.judge_file import JudgeFile
 from distjudge_trl.labels import LabelSpace
 from distjudge_trl.models import keep_training_layout, resolve_model
@@ -35,6 +42,12 @@ from distjudge_trl.objective import (
     reference_nll,
 )
 from distjudge_trl.provenance import library_versions
+from distjudge_trl.trainer.checkpoints import (
+    check_same_run,
+    find_checkpoint,
+    rows_fingerprint,
+    write_checkpoint_file,
+)
 from distjudge_trl.trainer.distribution_sft_config import DistributionSFTConfig
 from distjudge_trl.trainer.model_card import PAPER, write_model_card
 
@@ -359,7 +372,25 @@ class DistributionSFTTrainer(SFTTrainer):
                 output.metrics[f"{prefix}_{name}"] = means[name]
         return output
 
-    # Saving
+    # Saving and resuming
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs):
+        """Train; `resume_from_checkpoint` is the folder of a checkpoint, or `True` for the newest whole one of the
+        output folder. A half-written one is passed over.
+
+        Raises:
+            [`UserInputError`]: there is no whole checkpoint, or it belongs to another run.
+            [`RunFailedError`]: a checkpoint cannot be written.
+        """
+        found = find_checkpoint(resume_from_checkpoint, self.args.output_dir)
+        if found is None:
+            return super().train(**kwargs)
+        say = self.accelerator.print
+        for folder in found.passed_over:
+            say(f"{folder} is half-written and passed over.")
+        changed = check_same_run(found.path, self._describe_run())
+        say(f"Resuming from {found.path}" + (f". Changed: {', '.join(changed)}" if changed else ""))
+        return super().train(resume_from_checkpoint=found.path, **kwargs)
 
     def end(self) -> None:
         """Finish the trackers and leave the process group, all processes at once.
@@ -373,10 +404,88 @@ class DistributionSFTTrainer(SFTTrainer):
         super().end()
 
     def _save(self, output_dir: str | None = None, state_dict=None) -> None:
-        super()._save(output_dir, state_dict)
+        """Under a temporary name first: a full disk leaves the weights that were there before."""
+        folder = Path(output_dir if output_dir is not None else self.args.output_dir)
+        with replacing_files(folder, stale=_is_weights) as temporary:
+            super()._save(str(temporary), state_dict)
+            if self.args.should_save:
+                self._complete_judge_file()
+                self.judge_file.write(temporary)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the judge.
+
+        Raises:
+            [`RunFailedError`]: it cannot be written (a full disk); what was there before is kept.
+        """
+        with self._explaining_failure(output_dir or self.args.output_dir):
+            super().save_model(output_dir, _internal_call)
+
+    def _save_checkpoint(self, model, trial) -> None:
+        """Mark the checkpoint as whole once every process has written its part, and only then delete old ones."""
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        run_dir = self._get_output_dir(trial)
+        folder = os.path.join(run_dir, f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+        try:
+            with self._explaining_failure(folder):
+                super()._save_checkpoint(model, trial)
+                self.accelerator.wait_for_everyone()
+                if self.args.should_save:
+                    write_checkpoint_file(folder, self._describe_run())
+        finally:
+            self.args.save_total_limit = limit
         if self.args.should_save:
-            self._complete_judge_file()
-            self.judge_file.write(output_dir if output_dir is not None else self.args.output_dir)
+            rotate_checkpoints(
+                output_dir=run_dir,
+                save_total_limit=limit,
+                best_model_checkpoint=self.state.best_model_checkpoint,
+                use_mtime=True,
+            )
+
+    @contextmanager
+    def _explaining_failure(self, folder: str) -> Iterator[None]:
+        """Turn what libraries raise for a full or failing disk into one line; a half-written checkpoint goes."""
+        try:
+            yield
+        # torch.save raises RuntimeError, safetensors an exception of its own.
+        except (OSError, RuntimeError, SafetensorError) as error:
+            if not isinstance(error, OSError) and not _says_disk_failed(error):
+                raise
+            if self.args.should_save and Path(folder).name.startswith(PREFIX_CHECKPOINT_DIR):
+                shutil.rmtree(folder, ignore_errors=True)
+            raise RunFailedError(
+                f"{folder}: cannot be written ({first_line(error)}); earlier checkpoints are whole. Make room and go"
+                " on with --resume_from_checkpoint true."
+            ) from error
+
+    def _describe_run(self) -> dict[str, Any]:
+        """What a run that resumes must share with this one, and the settings that it is warned of."""
+        args = self.args
+        self._complete_judge_file()
+        file, config = self.judge_file, self.accelerator.unwrap_model(self.model).config.get_text_config()
+        settings = dict(file.training)
+        plugin = self.accelerator.state.deepspeed_plugin if self.is_deepspeed_enabled else None
+        sharding = f"DeepSpeed ZeRO-{plugin.zero_stage}" if plugin else "FSDP" if self.is_fsdp_enabled else "none"
+        # A folder may have moved.
+        name = str(file.base_model)
+        return {
+            "task": file.task,
+            "labels": list(self.label_space.labels),
+            "model": Path(name).name if Path(name).is_absolute() else name,
+            "architecture": {
+                key: getattr(config, key, None)
+                for key in ("model_type", "hidden_size", "num_hidden_layers", "vocab_size")
+            },
+            "adapter": settings.pop("adapter"),
+            "quantization": {key: settings.pop(key) for key in ("quantization", "load_in_4bit")},
+            "train_fingerprint": rows_fingerprint(self.train_dataset),
+            "train_batch_size": settings.pop("train_batch_size"),
+            "seed": settings.pop("seed"),
+            "sharding": sharding,
+            "world_size": args.world_size,
+            "save_only_model": args.save_only_model,
+            "settings": settings,
+        }
 
     def _complete_judge_file(self) -> None:
         args, file = self.args, self.judge_file
@@ -418,6 +527,18 @@ class DistributionSFTTrainer(SFTTrainer):
             metrics=metrics,
             tags=sorted({*self._tag_names, *([tags] if isinstance(tags, str) else tags or [])}),
         )
+
+
+def _is_weights(name: str) -> bool:
+    """Whether a file holds weights or the index of their shards, which an older save may have cut otherwise."""
+    return name.startswith(("model", "pytorch_model", "adapter_model")) and name.endswith(
+        (".safetensors", ".bin", ".index.json")
+    )
+
+
+def _says_disk_failed(error: BaseException) -> bool:
+    text = str(error)
+    return any(sign in text for sign in ("No space left", "os error", "PytorchStreamWriter", "unexpected pos"))
 
 
 def _adapter_text(model: PreTrainedModel) -> str | None:

@@ -105,7 +105,7 @@ def test_after_kill_9_a_resumed_run_continues_the_same_trajectory(uninterrupted,
         start_new_session=True,
     )
     deadline = time.monotonic() + 600
-    while not (tmp_path / "checkpoint-2" / "trainer_state.json").exists() and time.monotonic() < deadline:
+    while not (tmp_path / "checkpoint-2" / "checkpoint.json").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
         assert process.poll() is None, "the run ended before it could be killed"
     os.killpg(process.pid, signal.SIGKILL)

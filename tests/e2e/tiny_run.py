@@ -5,7 +5,9 @@ python tests/e2e/tiny_run.py OUT.json MODEL_FOLDER [DistributionSFTConfig and Mo
 """
 
 import json
+import os
 import sys
+import time
 from pathlib import Path
 
 
@@ -13,11 +15,20 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
 from conftest import CHAT_TEMPLATE, LABELS, make_records
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, TrainerCallback
 
 from distjudge_trl.labels import LabelSpace
 from distjudge_trl.recipe_run import quantization_config
 from distjudge_trl.trainer import DistributionSFTConfig, DistributionSFTTrainer
+
+
+class Pause(TrainerCallback):
+    """Stop between two steps, for ever, so that a test can kill the run there."""
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == int(os.environ["PAUSE_AFTER"]):
+            Path(args.output_dir, f"paused-{args.process_index}").touch()
+            time.sleep(3600)
 
 
 def main():
@@ -42,6 +53,8 @@ def main():
         peft_config=get_peft_config(model_args),
         quantization_config=quantization,
     )
+    if os.environ.get("PAUSE_AFTER"):
+        trainer.add_callback(Pause())
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
     metrics = trainer.evaluate()
     prediction = trainer.predict(make_records(11, seed=1))

@@ -1,0 +1,175 @@
+"""Checkpoints: told whole from half-written, and a run's own from another's."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from datasets import Dataset
+
+from distjudge_trl.atomic import write_json
+from distjudge_trl.errors import UserInputError
+
+
+# Written when every process has written its part, so that a checkpoint with it is whole.
+CHECKPOINT_FILE = "checkpoint.json"
+FORMAT_VERSION = 1
+
+# What a run must share with the one it continues, and what to say of a difference.
+_SAME = {
+    "task": "task",
+    "labels": "labels",
+    "model": "model",
+    "architecture": "model architecture",
+    "adapter": "adapter",
+    "quantization": "quantisation",
+    "train_fingerprint": "training items",
+    "train_batch_size": "batch size over all processes and accumulation steps",
+    "seed": "seed",
+    "sharding": "way of sharding",
+}
+
+
+class Checkpoint(NamedTuple):
+    """A whole checkpoint.
+
+    Args:
+        path (`str`): its folder.
+        passed_over (`list[str]`): newer folders, or the one asked for, that are half-written.
+    """
+
+    path: str
+    passed_over: list[str]
+
+
+def find_checkpoint(value: str | bool | None, output_dir: str | Path) -> Checkpoint | None:
+    """The whole checkpoint that `--resume_from_checkpoint VALUE` means; `None` for none.
+
+    `true` is the newest whole one of `output_dir`. A path is taken as it is; if it is half-written (the run died while
+    it was saving, or a file has been cut since), the newest whole one before it in the same folder.
+
+    Raises:
+        [`UserInputError`]: there is none, or it has no optimizer state.
+    """
+    if value is None or str(value).lower() in ("false", "no", "none", ""):
+        return None
+    newest = str(value).lower() in ("true", "yes", "last", "latest")
+    asked = Path(output_dir if newest else str(value))
+    if not newest and not asked.is_dir():
+        raise UserInputError(f"{asked}: no such folder to resume from.")
+    if not newest and (asked / "judge.json").is_file() and _step(asked) is None:
+        raise UserInputError(
+            f"{asked}: is no checkpoint but a finished judge, without optimizer state. Start from it with"
+            " --model_name_or_path, or resume from one of its checkpoint-* folders."
+        )
+    folder = asked if newest else asked.parent
+    limit = None if newest else _step(asked)
+    if not newest and limit is None:
+        if _is_whole(asked):
+            return _resumable(Checkpoint(str(asked), []))
+        raise UserInputError(
+            f"{asked}: is no whole checkpoint ({CHECKPOINT_FILE}, which is written last, is missing)."
+        )
+    steps = {step: path for path in folder.glob("checkpoint-*") if (step := _step(path)) is not None}
+    passed_over: list[str] = []
+    for step in sorted(steps, reverse=True):
+        if limit is not None and step > limit:
+            continue
+        if _is_whole(steps[step]):
+            return _resumable(Checkpoint(str(steps[step]), passed_over))
+        passed_over.append(str(steps[step]))
+    if passed_over:
+        raise UserInputError(
+            f"{passed_over[0]}: is half-written, and {folder} holds no whole checkpoint before it. Start again without"
+            " --resume_from_checkpoint."
+        )
+    raise UserInputError(
+        f"{folder}: holds no checkpoint to resume from. Train with --save_strategy steps, or drop"
+        " --resume_from_checkpoint."
+    )
+
+
+def write_checkpoint_file(folder: str | Path, run: dict[str, Any]) -> None:
+    """Mark a checkpoint as whole: `checkpoint.json` with the sizes of its files and the `run` it belongs to."""
+    folder = Path(folder)
+    sizes = {
+        str(path.relative_to(folder)): path.stat().st_size
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != CHECKPOINT_FILE
+    }
+    write_json(folder / CHECKPOINT_FILE, {"format_version": FORMAT_VERSION, "run": run, "files": sizes})
+
+
+def check_same_run(folder: str | Path, run: dict[str, Any]) -> list[str]:
+    """Names of settings that differ between the checkpoint's run and `run`, for a warning.
+
+    Raises:
+        [`UserInputError`]: they are two runs: another model, task, data, batch size or seed, or shards for another
+            number of processes.
+    """
+    saved = _read(Path(folder))["run"]
+    for key, what in _SAME.items():
+        then, now = saved.get(key), run.get(key)
+        if then != now:
+            raise UserInputError(
+                f"{folder}: was saved by another run: its {what} {_was(then)}, this run's {_was(now)}. Resume with the"
+                " same, or start a new run in another --output_dir."
+            )
+    processes = (saved.get("world_size"), run.get("world_size"))
+    if processes[0] != processes[1] and str(run.get("sharding")).startswith("DeepSpeed"):
+        raise UserInputError(
+            f"{folder}: holds {run['sharding']} shards of {processes[0]} processes, and DeepSpeed cannot deal them out"
+            f" to {processes[1]}. Launch {processes[0]} processes."
+        )
+    then, now = saved.get("settings", {}), run.get("settings", {})
+    return [f"{name} {then[name]} -> {now[name]}" for name in now if name in then and then[name] != now[name]]
+
+
+def rows_fingerprint(rows: Dataset) -> str:
+    """SHA-256, in 16 hex digits, of what training reads of its rows, in their order: token ids and votes."""
+    digest = hashlib.sha256()
+    for row in rows.select_columns(["input_ids", "label_distribution", "num_annotators"]).with_format(None):
+        digest.update(json.dumps(row, sort_keys=True).encode())
+    return digest.hexdigest()[:16]
+
+
+def _step(path: Path) -> int | None:
+    number = path.name.removeprefix("checkpoint-")
+    return int(number) if path.name.startswith("checkpoint-") and number.isdigit() else None
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    content = json.loads((folder / CHECKPOINT_FILE).read_text(encoding="utf-8"))
+    if content.get("format_version") != FORMAT_VERSION:
+        raise UserInputError(
+            f"{folder / CHECKPOINT_FILE}: has format version {content.get('format_version')!r}, this distjudge-trl"
+            f" reads {FORMAT_VERSION}. Resume with the version that wrote it."
+        )
+    return content
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether the last file is there and every file still has its size."""
+    try:
+        files = _read(folder)["files"]
+        return all((folder / name).stat().st_size == size for name, size in files.items())
+    except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, AttributeError):
+        return False
+
+
+def _resumable(checkpoint: Checkpoint) -> Checkpoint:
+    if _read(Path(checkpoint.path))["run"].get("save_only_model"):
+        raise UserInputError(
+            f"{checkpoint.path}: was saved with --save_only_model and has no optimizer state to resume from."
+        )
+    return checkpoint
+
+
+def _was(value: Any) -> str:
+    if isinstance(value, dict):
+        return "was " + ", ".join(f"{k} {v}" for k, v in value.items())
+    if isinstance(value, list):
+        return "were " + ", ".join(map(str, value))
+    return f"was {'none' if value is None else value}"
