@@ -392,6 +392,17 @@ class DistributionSFTTrainer(SFTTrainer):
         say(f"Resuming from {found.path}" + (f". Changed: {', '.join(changed)}" if changed else ""))
         return super().train(resume_from_checkpoint=found.path, **kwargs)
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
+        """PEFT widens half-precision adapters to float32 as it loads them (`autocast_adapter_dtype`); TRL trains those
+        on 4-bit weights in bfloat16. A resumed run keeps the precision that it was begun in.
+        """
+        module = self.model if model is None else model
+        dtypes = {name: weight.dtype for name, weight in module.named_parameters() if weight.requires_grad}
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        for name, weight in module.named_parameters():
+            if weight.dtype != dtypes.get(name, weight.dtype):
+                weight.data = weight.data.to(dtypes[name])
+
     def end(self) -> None:
         """Finish the trackers and leave the process group, all processes at once.
 

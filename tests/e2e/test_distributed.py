@@ -179,6 +179,11 @@ def test_after_kill_9_between_two_steps_it_goes_on_as_one_process_would(
     assert [path.name for path in folder.glob("checkpoint-*")] == ["checkpoint-4"]
     result, _ = run(name, launcher, *saving, "--resume_from_checkpoint", "true")
     assert result["world_size"] == 2 and result["zero_stage"] == stage
+    if common == QLORA:
+        # Another number of processes rounds bfloat16 otherwise: the same run, uninterrupted, is the measure.
+        whole, _ = run(f"{name}_whole", launcher, *HALF, *common)
+        values, wanted = ([[step[k] for k in LOGGED] for step in r["steps"]] for r in (result, whole))
+        np.testing.assert_allclose(values, wanted, rtol=1e-4, atol=1e-5)
     assert_same_trajectory(f"{name}, killed and resumed", result, folder, one_process, common)
 
 
