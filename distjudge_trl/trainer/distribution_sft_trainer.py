@@ -15,6 +15,7 @@ import torch
 from datasets import Dataset, IterableDataset
 from safetensors import SafetensorError
 from torch import Tensor
+from torch.distributed import DistError
 from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 from trl import SFTTrainer
@@ -380,17 +381,20 @@ class DistributionSFTTrainer(SFTTrainer):
 
         Raises:
             [`UserInputError`]: there is no whole checkpoint, or it belongs to another run.
-            [`RunFailedError`]: a checkpoint cannot be written.
+            [`RunFailedError`]: a checkpoint cannot be written, or another process is gone (then within `ddp_timeout`
+                seconds; at once if its machine lives on).
         """
         found = find_checkpoint(resume_from_checkpoint, self.args.output_dir)
         if found is None:
-            return super().train(**kwargs)
+            with self._explaining_lost_processes():
+                return super().train(**kwargs)
         say = self.accelerator.print
         for folder in found.passed_over:
             say(f"{folder} is half-written and passed over.")
         changed = check_same_run(found.path, self._describe_run())
         say(f"Resuming from {found.path}" + (f". Changed: {', '.join(changed)}" if changed else ""))
-        return super().train(resume_from_checkpoint=found.path, **kwargs)
+        with self._explaining_lost_processes():
+            return super().train(resume_from_checkpoint=found.path, **kwargs)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
         """PEFT widens half-precision adapters to float32 as it loads them (`autocast_adapter_dtype`); TRL trains those
@@ -452,6 +456,20 @@ class DistributionSFTTrainer(SFTTrainer):
                 best_model_checkpoint=self.state.best_model_checkpoint,
                 use_mtime=True,
             )
+
+    @contextmanager
+    def _explaining_lost_processes(self) -> Iterator[None]:
+        """One line instead of a collective's traceback when another process or its machine dies."""
+        try:
+            yield
+        except (RuntimeError, DistError) as error:
+            if self.args.world_size == 1 or not (isinstance(error, DistError) or _says_connection_lost(error)):
+                raise
+            raise RunFailedError(
+                f"step {self.state.global_step + 1}: lost the connection to another process ({first_line(error)}). The"
+                " log of the one that failed first says why. Go on from the last checkpoint with"
+                " --resume_from_checkpoint true."
+            ) from error
 
     @contextmanager
     def _explaining_failure(self, folder: str) -> Iterator[None]:
@@ -545,6 +563,12 @@ def _is_weights(name: str) -> bool:
     return name.startswith(("model", "pytorch_model", "adapter_model")) and name.endswith(
         (".safetensors", ".bin", ".index.json")
     )
+
+
+def _says_connection_lost(error: BaseException) -> bool:
+    """Gloo raises plain RuntimeErrors."""
+    text = str(error)
+    return any(sign in text for sign in ("gloo", "Connection closed by peer", "Connection reset by peer", "NCCL"))
 
 
 def _says_disk_failed(error: BaseException) -> bool:

@@ -17,6 +17,7 @@ import torch
 from conftest import CHAT_TEMPLATE, LABELS, make_records
 from transformers import AutoTokenizer, TrainerCallback
 
+from distjudge_trl.errors import run_script
 from distjudge_trl.labels import LabelSpace
 from distjudge_trl.recipe_run import quantization_config
 from distjudge_trl.trainer import DistributionSFTConfig, DistributionSFTTrainer
@@ -76,4 +77,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)
