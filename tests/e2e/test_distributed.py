@@ -82,6 +82,15 @@ def test_a_run_of_two_processes_goes_on_on_one(tiny_runs):
     tiny_runs.assert_follows("two processes, then one", result, folder)
 
 
+def test_the_trainer_s_loss_under_fully_shard_follows_the_trajectory_of_one_process(tiny_runs):
+    """FSDP2 through accelerate needs an accelerator; torch's own runs on gloo."""
+    result, _ = tiny_runs.run("fully_shard", TORCHRUN, *HALF, script="fsdp_run.py")
+    assert result["world_size"] == 2 and result["share"] == pytest.approx(0.5, abs=0.01)
+    values, wanted = trajectory(result), trajectory(tiny_runs.reference()[0])
+    np.testing.assert_allclose(values, wanted, rtol=1e-4, atol=1e-5)
+    print(f"fully_shard: 10 steps, largest relative difference {np.abs(values / wanted - 1)[:, :2].max():.1e}")
+
+
 def test_a_user_s_mistake_is_one_line_and_exit_code_2_through_a_launcher():
     command = [
         sys.executable,

@@ -67,17 +67,17 @@ class TinyRuns:
             make_tiny_model(len(tokenizer), size).save_pretrained(folder / name)
             tokenizer.save_pretrained(folder / name)
 
-    def command(self, name, launcher, *options):
+    def command(self, name, launcher, *options, script="tiny_run.py"):
         model = self.folder / ("wide" if "--load_in_4bit" in options else "model")
-        script = [str(ROOT / "tests/e2e/tiny_run.py"), str(self.folder / f"{name}.json"), str(model)]
-        return [*launcher, *script, "--output_dir", str(self.folder / name), *SETTINGS, *options]
+        arguments = [str(ROOT / "tests/e2e" / script), str(self.folder / f"{name}.json"), str(model)]
+        return [*launcher, *arguments, "--output_dir", str(self.folder / name), *SETTINGS, *options]
 
-    def start(self, name, launcher, *options, log="log", **environment):
+    def start(self, name, launcher, *options, script="tiny_run.py", log="log", **environment):
         """Start a run; what it prints goes to a file."""
         path = self.folder / f"{name}.{log}"
         with path.open("w") as file:
             process = subprocess.Popen(
-                self.command(name, launcher, *options),
+                self.command(name, launcher, *options, script=script),
                 cwd=ROOT,
                 env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
                 stdout=file,
@@ -93,8 +93,8 @@ class TinyRuns:
                 raise RunError(process.log.read_text()[-3000:])
         return json.loads((self.folder / f"{name}.json").read_text()), self.folder / name
 
-    def run(self, name, launcher, *options):
-        return self.finish(name, self.start(name, launcher, *options))
+    def run(self, name, launcher, *options, script="tiny_run.py"):
+        return self.finish(name, self.start(name, launcher, *options, script=script))
 
     def run_until_killed(self, name, launcher, *options, step):
         """Let both processes of a run make `step` steps, and kill -9 all of it."""
