@@ -274,6 +274,29 @@ def judge(
     click.echo(f"{count} items judged: {output_path}")
 
 
+@main.command()
+@click.option("--model", required=True, help="Folder or hub id of a judge with a LoRA or QLoRA adapter.")
+@click.option("--out", required=True, help="Folder to make for the full model.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    help="Of the merged weights. Default: as the base model in training.",
+)
+@click.option("--trust-remote-code", is_flag=True, help="Allow the code of the base model's repository.")
+def merge(model: str, out: str, dtype: str | None, trust_remote_code: bool) -> None:
+    """Fold an adapter into its base model: a judge that plain transformers, vLLM or llama.cpp loads.
+
+    \b
+        distjudge-trl merge --model runs/summeval-distribution --out runs/summeval-merged
+        hf upload me/summeval-judge runs/summeval-merged
+    Quantised base weights are dequantised first, so that the merged judge reads as the adapter did.
+    """
+    from distjudge_trl.judges.merge import merge as merge_judge
+
+    folder = merge_judge(model, out, dtype=dtype, trust_remote_code=trust_remote_code)
+    click.echo(f"Merged: {folder}")
+
+
 @main.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})
 @click.option("--model", help="Folder or hub id of a judge; or an untrained model: its name, hub id or path.")
 @click.option("--task", "task_name", help="Name of a task, or a .yaml file that defines your own.")

@@ -118,7 +118,7 @@ class LocalJudge(Judge):
         if template is None and self.judge_file.template is not None:
             template = PromptTemplate(self.judge_file.template)
         self.template = template
-        self.tokenizer, self.model = _load(source, self.judge_file, dtype, trust_remote_code)
+        self.tokenizer, self.model = load_model(source, self.judge_file, dtype, trust_remote_code)
         quantized = getattr(self.model, "is_loaded_in_4bit", False) or getattr(self.model, "is_loaded_in_8bit", False)
         if not quantized:
             self.model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -208,7 +208,7 @@ class LocalJudge(Judge):
         return torch.autocast(device.type, dtype=dtype, enabled=enabled)
 
 
-def _load(
+def load_model(
     source: str, judge_file: JudgeFile, dtype: torch.dtype | None, trust_remote_code: bool
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """Tokenizer and model of a folder or hub id; an adapter is put onto its base model, quantised as in training."""

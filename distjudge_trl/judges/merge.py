@@ -1,0 +1,70 @@
+"""An adapter folded into its base model: a judge that plain transformers, vLLM or llama.cpp loads."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+
+from distjudge_trl.atomic import check_folder
+from distjudge_trl.data.seen import SEEN_ITEMS_NAME
+from distjudge_trl.errors import RunFailedError, UserInputError, first_line
+from distjudge_trl.judges.local import find_judge, load_model
+
+
+def merge(path: str, out: str | Path, *, dtype: str | None = None, trust_remote_code: bool = False) -> Path:
+    """Write the judge of a LoRA or QLoRA run as a full model into the folder `out`; returns it.
+
+    Quantised base weights are dequantised first, not replaced by the original ones: the adapter was trained against
+    the rounded weights, and the merged judge reads as the adapter did, up to the rounding of `dtype`.
+
+    Args:
+        path (`str`): folder or hub id of a judge with an adapter.
+        out (`str` or `Path`): a folder that is empty or does not exist; written under a temporary name, then renamed.
+        dtype (`str`, *optional*): of the merged weights, `"float32"`, `"bfloat16"` or `"float16"`; by default that of
+            the base model in training. An adapter's small changes round away in half precision: up to 1e-2 of a
+            probability.
+        trust_remote_code (`bool`): allow the code of the base model's repository.
+
+    Raises:
+        [`UserInputError`]: no judge, no adapter, an `out` that holds files, a base model that cannot be loaded.
+        [`RunFailedError`]: `out` cannot be written.
+    """
+    found = find_judge(path)
+    if found.file is None or not (Path(found.folder) / "adapter_config.json").is_file():
+        raise UserInputError(
+            f"{path}: holds no adapter to merge" + ("; it is a full model already." if found.file else ".")
+        )
+    out = Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserInputError(f"{out}: exists. Choose another --out.")
+    check_folder(out.parent, "--out")
+    merged_dtype = getattr(torch, dtype or found.file.dtype or "float32")
+    tokenizer, model = load_model(found.folder, found.file, None, trust_remote_code)
+    if found.file.quantization is not None:
+        # PEFT would merge into 4-bit numbers, and lose most of the adapter in rounding.
+        model = PeftModel.from_pretrained(model.unload().dequantize(), found.folder)
+    merged = model.to(torch.float32).merge_and_unload(safe_merge=True).to(merged_dtype)
+    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+    try:
+        merged.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+        # Not its results, which are the adapter's: a merged judge is evaluated anew.
+        for name in (SEEN_ITEMS_NAME, "README.md"):
+            if (Path(found.folder) / name).is_file():
+                shutil.copy(Path(found.folder) / name, temporary / name)
+        replace(found.file, quantization=None, dtype=str(merged_dtype).removeprefix("torch.")).write(temporary)
+        os.chmod(temporary, 0o755)
+        if out.exists():
+            out.rmdir()
+        temporary.rename(out)
+    except OSError as error:
+        raise RunFailedError(f"{out}: cannot be written ({first_line(error)}). Make room and try again.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return out
