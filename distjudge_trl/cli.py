@@ -198,6 +198,7 @@ def train(
     RECIPE is a recipe's name or path, or a .yaml file that defines a task of your own (recipes/custom.py trains it).
     Everything else goes to the recipe; `distjudge-trl train vader --help` shows its options.
     """
+    from distjudge_trl.launch import check_launch
     from distjudge_trl.recipe import CHECK_ONLY
     from distjudge_trl.shipped import find_shipped
 
@@ -223,6 +224,8 @@ def train(
     click.echo(shlex.join(command), err=True)
     if dry_run:
         return
+    if accelerate_config is not None:
+        check_launch(config, num_processes)
     # DeepSpeed looks for ninja on the path, where an environment that is not activated is missing.
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
     environment = {**os.environ, "PATH": path}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
 from distjudge_trl.errors import RunFailedError, UserInputError, exit_code
+from distjudge_trl.launch import check_processes
 
 
 if TYPE_CHECKING:
@@ -54,7 +55,6 @@ PAPER_GRID: dict[str, list[Any]] = {
 # the paper is silent (rank, schedule, which layers) they are ours: TRL's rank, all linear layers but the head.
 PAPER_TRAINING: dict[str, Any] = {
     "use_peft": True,
-    "lora_target_modules": ["all-linear"],
     "optim": "adamw_torch",
     "learning_rate": 5e-5,
     "num_train_epochs": 2,
@@ -223,6 +223,7 @@ class Recipe:
             [`UserInputError`]: anything wrong with flags, files, data or model names.
         """
         _quieten()
+        check_processes()
         run = self.parse(argv)
         if os.environ.get(CHECK_ONLY):
             return {}
@@ -303,6 +304,8 @@ class Recipe:
         return {
             "model_name_or_path": self.model,
             "report_to": "none",
+            # PEFT's own default is two projections of the attention; this leaves out the head alone.
+            "lora_target_modules": ["all-linear"],
             "bf16": _has_fast_bfloat16(),
             # Trainer refuses bf16 on a machine without accelerator unless it is told that the CPU is meant.
             "use_cpu": not _has_accelerator(),

@@ -8,7 +8,7 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "distjudge_trl"
 FLOOR = {
-    **dict.fromkeys(("errors", "atomic", "models", "provenance", "environment", "shipped"), 0),
+    **dict.fromkeys(("errors", "atomic", "models", "provenance", "environment", "shipped", "launch"), 0),
     **dict.fromkeys(("data", "batching", "labels", "objective", "judge_file"), 1),
     "tasks": 2,
     **dict.fromkeys(("trainer", "judges"), 3),

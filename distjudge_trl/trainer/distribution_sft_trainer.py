@@ -154,6 +154,12 @@ class DistributionSFTTrainer(SFTTrainer):
             args = DistributionSFTConfig("distribution-sft")
         elif not isinstance(args, DistributionSFTConfig):
             raise UserInputError(f"`args` must be a DistributionSFTConfig, got {type(args).__name__}.")
+        if args.n_gpu > 1:
+            raise UserInputError(
+                f"{args.n_gpu} GPUs are visible to one process. Launch one process a GPU (`distjudge-trl train RECIPE"
+                f" --accelerate-config multi_gpu --num-processes {args.n_gpu}`, accelerate launch or torchrun), or"
+                " choose one with CUDA_VISIBLE_DEVICES=0."
+            )
         if isinstance(model, str):
             model = resolve_model(model)
         self.label_space = label_space.copy()

@@ -1,0 +1,69 @@
+"""What can be told before a launch: whether this machine has what an accelerate config asks for."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+from distjudge_trl.errors import UserInputError
+
+
+def check_launch(config: str | Path, num_processes: int | None = None) -> None:
+    """Compare an accelerate config with this machine.
+
+    Args:
+        config (`str` or `Path`): YAML file of accelerate.
+        num_processes (`int`, *optional*): in place of the config's, of all machines together.
+
+    Raises:
+        [`UserInputError`]: no YAML mapping, DeepSpeed is asked for and missing, or more GPUs than there are.
+    """
+    import yaml
+
+    config = Path(config)
+    try:
+        content = yaml.safe_load(config.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserInputError(f"{config}: is no valid YAML ({' '.join(str(error).split())}).") from None
+    if not isinstance(content, dict):
+        raise UserInputError(f"{config}: is no accelerate config. `accelerate config` writes one.")
+    if content.get("distributed_type") == "DEEPSPEED" and find_spec("deepspeed") is None:
+        raise UserInputError(
+            f"{config.stem} needs DeepSpeed, which is not installed: run `pip install 'distjudge-trl[deepspeed]'`."
+        )
+    count = int(num_processes or content.get("num_processes") or 1)
+    machines = int(content.get("num_machines") or 1)
+    wanted = -(-count // machines)
+    if content.get("use_cpu") or count == 1:
+        return
+    there = _device_count()
+    if wanted > there:
+        raise UserInputError(
+            f"{config.stem} asks for {wanted} GPUs on this machine, which has {there or 'none'}. "
+            + (f"Give --num-processes {there * machines}." if there else "On a CPU: cpu, zero2_cpu or zero3_cpu.")
+        )
+
+
+def check_processes() -> None:
+    """Refuse more processes than GPUs, where there are any: the last ones would end in a CUDA traceback.
+
+    Raises:
+        [`UserInputError`]: the launcher started more processes on this machine than it has GPUs.
+    """
+    wanted = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    on_cpu = os.environ.get("ACCELERATE_USE_CPU", "false").lower() in ("true", "1", "yes")
+    if wanted == 1 or on_cpu:
+        return
+    there = _device_count()
+    if there and wanted > there:
+        raise UserInputError(
+            f"{wanted} processes were launched on this machine, which has {there} GPUs: give the launcher"
+            f" --num_processes {there} (torchrun: --nproc_per_node {there})."
+        )
+
+
+def _device_count() -> int:
+    import torch
+
+    return torch.accelerator.device_count() if torch.accelerator.is_available() else 0
