@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help env browser quickstart test test-fast test-e2e lint format benchmark
+.PHONY: help env browser quickstart test test-fast test-e2e lint format compat benchmark
 
 help:  ## Show this help
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ lint: env  ## Check formatting, style and types
 format: env  ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+compat: env  ## Run what goes together (adapters, sharding, hosts; a quarter of an hour) and write it into docs/scaling.md
+	$(BIN)/python tests/e2e/compatibility.py
 
 benchmark: env  ## Print the benchmarks' tables
 	$(BIN)/python scripts/benchmarks/adversary.py

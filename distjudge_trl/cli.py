@@ -224,8 +224,6 @@ def train(
     click.echo(shlex.join(command), err=True)
     if dry_run:
         return
-    if accelerate_config is not None:
-        check_launch(config, num_processes)
     # DeepSpeed looks for ninja on the path, where an environment that is not activated is missing.
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
     environment = {**os.environ, "PATH": path}
@@ -235,6 +233,7 @@ def train(
         code = subprocess.run(check, check=False, env={**environment, CHECK_ONLY: "1"}).returncode
         if code or {"-h", "--help"} & set(ctx.args):
             raise SystemExit(code)
+        check_launch(config, num_processes)
     sys.stdout.flush()
     # In place of this process, so that signals reach the training.
     os.execve(command[0], command, environment)

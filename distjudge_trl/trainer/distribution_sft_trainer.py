@@ -426,12 +426,15 @@ class DistributionSFTTrainer(SFTTrainer):
 
     def _save(self, output_dir: str | None = None, state_dict=None) -> None:
         """Under a temporary name first: a full disk leaves the weights that were there before."""
+        if not self.args.should_save:
+            # Called on every process; the others only join in gathering.
+            super()._save(output_dir, state_dict)
+            return
         folder = Path(output_dir if output_dir is not None else self.args.output_dir)
         with replacing_files(folder, stale=_is_weights) as temporary:
             super()._save(str(temporary), state_dict)
-            if self.args.should_save:
-                self._complete_judge_file()
-                self.judge_file.write(temporary)
+            self._complete_judge_file()
+            self.judge_file.write(temporary)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the judge.

@@ -1,4 +1,4 @@
-"""What the distributed tests and `scripts/compatibility.py` share: launching `tiny_run.py` in one process, in
+"""What the distributed tests and `compatibility.py` share: launching `tiny_run.py` in one process, in
 several or on two hosts, killing it, and comparing trajectories.
 """
 
@@ -149,6 +149,13 @@ class TinyRuns:
 def trajectory(result):
     """Logged values `(steps, len(LOGGED))`."""
     return np.array([[step[key] for key in LOGGED] for step in result["steps"]])
+
+
+def mean_kl(judged, records):
+    """Mean KL of judged distributions `(N, K)` to the records' own."""
+    from distjudge_trl.evaluation import item_kl
+
+    return item_kl(np.array(records["label_distribution"][:]), np.log(judged)).mean()
 
 
 def assert_same_judge(folder, other, tolerance=1e-4):

@@ -191,3 +191,22 @@ def test_a_full_disk_costs_the_new_checkpoint_alone(small_disk, tokenizer):
         trainer = make_trainer(small_disk, tokenizer, save_strategy="no")
         trainer.train(resume_from_checkpoint=str(path))
         assert trainer.state.global_step == 6
+
+
+def test_a_process_that_does_not_write_touches_nothing(tokenizer, tmp_path, monkeypatch):
+    """Every process of a DeepSpeed run is asked to save."""
+    trainer = make_trainer(tmp_path, tokenizer)
+    trainer.save_model()
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    monkeypatch.setattr(DistributionSFTConfig, "should_save", property(lambda self: False))
+    trainer._save(str(tmp_path), state_dict={})
+    assert {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+
+
+def test_weights_in_other_pieces_do_not_stay_beside_the_new_ones(tokenizer, tmp_path):
+    for name in ("model-00001-of-00002.safetensors", "model.safetensors.index.json", "notes.txt"):
+        (tmp_path / name).write_text("old")
+    make_trainer(tmp_path, tokenizer).save_model()
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"model.safetensors", "notes.txt", "judge.json"} <= names
+    assert not {"model-00001-of-00002.safetensors", "model.safetensors.index.json"} & names
