@@ -6,7 +6,6 @@ python tests/e2e/compatibility.py [--only NAME ...]      (about a quarter of an 
 
 import argparse
 import os
-import platform
 import sys
 import tempfile
 from pathlib import Path
@@ -102,7 +101,7 @@ def main():
                 rows.append(row)
                 print(row, flush=True)
     versions = ", ".join(f"{name} {version}" for name, version in library_versions().items())
-    text = "\n".join([START, "", *rows, "", f"Python {platform.python_version()}, {versions}.", "", END])
+    text = "\n".join([START, "", *rows, "", f"Versions: {versions}.", "", END])
     if args.only == list(WAYS):
         page = PAGE.read_text(encoding="utf-8")
         before, rest = page.split(START)
