@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -391,16 +392,14 @@ class DistributionSFTTrainer(SFTTrainer):
                 seconds; at once if its machine lives on).
         """
         found = find_checkpoint(resume_from_checkpoint, self.args.output_dir)
-        if found is None:
-            with self._explaining_lost_processes():
-                return super().train(**kwargs)
-        say = self.accelerator.print
-        for folder in found.passed_over:
-            say(f"{folder} is half-written and passed over.")
-        changed = check_same_run(found.path, self._describe_run())
-        say(f"Resuming from {found.path}" + (f". Changed: {', '.join(changed)}" if changed else ""))
+        if found is not None:
+            say = self.accelerator.print
+            for folder in found.passed_over:
+                say(f"{folder} is half-written and passed over.")
+            changed = check_same_run(found.path, self._describe_run())
+            say(f"Resuming from {found.path}" + (f". Changed: {', '.join(changed)}" if changed else ""))
         with self._explaining_lost_processes():
-            return super().train(resume_from_checkpoint=found.path, **kwargs)
+            return super().train(resume_from_checkpoint=found.path if found is not None else None, **kwargs)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
         """PEFT widens half-precision adapters to float32 as it loads them (`autocast_adapter_dtype`); TRL trains those
@@ -496,6 +495,11 @@ class DistributionSFTTrainer(SFTTrainer):
                 " on with --resume_from_checkpoint true."
             ) from error
 
+    @cached_property
+    def _train_fingerprint(self) -> str:
+        # Reads all rows: once, not at every checkpoint.
+        return rows_fingerprint(self.train_dataset)
+
     def _describe_run(self) -> dict[str, Any]:
         """What a run that resumes must share with this one, and the settings that it is warned of."""
         args = self.args
@@ -516,7 +520,7 @@ class DistributionSFTTrainer(SFTTrainer):
             },
             "adapter": settings.pop("adapter"),
             "quantization": {key: settings.pop(key) for key in ("quantization", "load_in_4bit")},
-            "train_fingerprint": rows_fingerprint(self.train_dataset),
+            "train_fingerprint": self._train_fingerprint,
             "train_batch_size": settings.pop("train_batch_size"),
             "seed": settings.pop("seed"),
             "sharding": sharding,

@@ -16,7 +16,20 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import conftest
 import numpy as np
 import tiny_runs
-from tiny_runs import EIGHT, HALF, LORA, QLORA, SAVING, RunError, accelerate, cpu_twin, on_host, trajectory, two_hosts
+from tiny_runs import (
+    EIGHT,
+    FOUR,
+    HALF,
+    LORA,
+    QLORA,
+    SAVING,
+    RunError,
+    accelerate,
+    cpu_twin,
+    on_host,
+    trajectory,
+    two_hosts,
+)
 
 from distjudge_trl.errors import run_script
 from distjudge_trl.provenance import library_versions
@@ -24,7 +37,6 @@ from distjudge_trl.provenance import library_versions
 
 PAGE = conftest.ROOT / "docs/scaling.md"
 START, END = "<!-- compatibility: written by `make compat` -->", "<!-- end of compatibility -->"
-FOUR = ("--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "4")
 # Name -> accelerate config (None: no launcher), options, hosts.
 WAYS = {
     "one process": (None, EIGHT, 1),

@@ -8,11 +8,10 @@ import sys
 import numpy as np
 import pytest
 from conftest import ROOT
-from tiny_runs import CHECKPOINTING, EIGHT, HALF, LORA, QLORA, SAVING, TORCHRUN, accelerate, cpu_twin, trajectory
+from tiny_runs import CHECKPOINTING, EIGHT, FOUR, HALF, LORA, QLORA, SAVING, TORCHRUN, accelerate, cpu_twin, trajectory
 
 
 TWO = ("--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "2")
-FOUR = ("--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "4")
 
 
 def launcher_of(config, folder):
