@@ -281,6 +281,12 @@ class DistributionSFTTrainer(SFTTrainer):
             )
         return self.adversary(target, log_q.detach())
 
+    def _prepare_input(self, data):
+        """transformers casts floating inputs to the engine's type under DeepSpeed: in bfloat16 the human distributions
+        would neither sum to 1 nor be what was asked for. Nothing else here is floating.
+        """
+        return data.to(self.args.device) if isinstance(data, torch.Tensor) else super()._prepare_input(data)
+
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Hybrid loss (eq. 6) on the perturbed targets (eq. 7), summed over local rows and divided by the rows of the
         global batch.

@@ -38,6 +38,19 @@ def test_two_processes_follow_the_trajectory_of_one(tiny_runs, tmp_path, name, c
     tiny_runs.assert_follows(name, result, folder, common)
 
 
+@pytest.mark.parametrize(("config", "stage"), [("zero2_cpu", 2), ("zero3_cpu", 3)])
+def test_in_bfloat16_as_by_default_deepspeed_follows_float32_as_far_as_it_rounds(tiny_runs, tmp_path, config, stage):
+    """Human distributions stay in float32, though DeepSpeed's inputs are cast."""
+    result, _ = tiny_runs.run(f"{config}_bf16", launcher_of(config, tmp_path), *HALF, "--bf16", "True")
+    assert result["world_size"] == 2 and result["zero_stage"] == stage
+    expected, _ = tiny_runs.reference()
+    values, wanted = trajectory(result), trajectory(expected)
+    change = np.abs(values[:, 0] / wanted[:, 0] - 1).max()
+    print(f"{config}, bfloat16: largest relative difference of the loss {change:.1e}")
+    np.testing.assert_allclose(values[:, 0], wanted[:, 0], rtol=3e-2)
+    np.testing.assert_allclose(result["metrics"]["eval_kl"], expected["metrics"]["eval_kl"], rtol=3e-2)
+
+
 def test_accumulation_follows_the_trajectory_of_a_large_batch(tiny_runs):
     result, folder = tiny_runs.run("accumulation", [sys.executable], *FOUR)
     assert result["world_size"] == 1
