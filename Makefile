@@ -55,5 +55,6 @@ compat: env  ## Run what goes together (adapters, sharding, hosts; a quarter of 
 benchmark: env  ## Print the benchmarks' tables
 	$(BIN)/python scripts/benchmarks/adversary.py
 	$(BIN)/python scripts/benchmarks/reading.py
+	$(BIN)/python scripts/benchmarks/memory.py
 	$(BIN)/pip install --quiet --constraint constraints.txt lm_eval
 	$(BIN)/python scripts/benchmarks/evaluation.py vader

@@ -439,6 +439,124 @@ def report(runs: tuple[str, ...], out: str, max_items: int, title: str) -> None:
 
 
 @main.command()
+@click.option("--model", required=True, help="Hub id, folder, config.json, or a shape known offline (see below).")
+@click.option(
+    "--accelerate-config",
+    "--accelerate_config",
+    default="single_gpu",
+    show_default=True,
+    help="Shipped name or path.",
+)
+@click.option("--gpus", type=click.IntRange(min=1), help="Of all machines together. Default: as the config says.")
+@click.option(
+    "--gpu-memory", "--gpu_memory", help="Of one GPU, such as 40GiB or 80GB. Default: this machine's, if it has one."
+)
+@click.option(
+    "--seq-len",
+    "--seq_len",
+    "--max_length",
+    "seq_len",
+    default=1024,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Tokens of the longest row: the others are padded to it.",
+)
+@click.option(
+    "--batch-size",
+    "--batch_size",
+    "--per_device_train_batch_size",
+    "batch_size",
+    default=8,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Rows per device and forward.",
+)
+@click.option("--gradient_accumulation_steps", default=1, show_default=True, type=click.IntRange(min=1))
+@click.option(
+    "--gradient_checkpointing",
+    default=True,
+    show_default=True,
+    type=bool,
+    help="Compute activations again in the backward.",
+)
+@click.option("--use_peft", is_flag=True, help="LoRA on all linear layers in place of all weights.")
+@click.option("--lora_r", default=16, show_default=True, type=click.IntRange(min=1), help="Rank of the adapter.")
+@click.option("--load_in_4bit", is_flag=True, help="QLoRA: 4-bit base weights (--use_peft is implied).")
+@click.option("--load_in_8bit", is_flag=True, help="8-bit base weights (--use_peft is implied).")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    help="Of the loaded weights. Default, as in recipes: float32 to train all of them, bfloat16 under adapters.",
+)
+@click.option("--bf16", default=True, show_default=True, type=bool, help="bfloat16 mixed precision.")
+def plan(
+    model: str,
+    accelerate_config: str,
+    gpus: int | None,
+    gpu_memory: str | None,
+    seq_len: int,
+    batch_size: int,
+    use_peft: bool,
+    lora_r: int,
+    load_in_4bit: bool,
+    load_in_8bit: bool,
+    dtype: Literal["float32", "bfloat16", "float16"] | None,
+    **options: Any,
+) -> None:
+    """Estimate what a training run needs per GPU, from the model's config alone, and what would make it fit.
+
+    \b
+        distjudge-trl plan --model Qwen/Qwen2.5-7B --accelerate-config zero2 --gpus 1 --gpu-memory 40GiB
+        distjudge-trl plan --model meta-llama/Llama-3.1-70B --accelerate-config zero3 --gpus 8 --load_in_4bit
+
+    No weights are loaded. Known without a network: Qwen/Qwen2.5-7B, meta-llama/Llama-3.1-8B, meta-llama/Llama-3.1-70B,
+    smollm2-135m. AdamW is assumed. Exit code 0: it fits, or no memory is known; 1: it does not fit.
+    """
+    from functools import cache
+
+    from distjudge_trl.planning import estimate, find_changes, load_config, measure_footprint, read_sharding
+    from distjudge_trl.planning.memory import Training, describe, local_memory, parse_memory
+    from distjudge_trl.planning.report import describe_changes, describe_run, plan_table
+    from distjudge_trl.shipped import find_shipped
+
+    if load_in_4bit and load_in_8bit:
+        raise UserInputError("--load_in_4bit and --load_in_8bit: give one of them.")
+    memory = parse_memory(gpu_memory) if gpu_memory is not None else local_memory()
+    path = find_shipped(accelerate_config, "accelerate_configs", ".yaml", "accelerate config")
+    sharding = read_sharding(path, gpus)
+    bits: Literal[4, 8, 16] = 4 if load_in_4bit else 8 if load_in_8bit else 16
+    adapter = use_peft or bits < 16
+    training = Training(
+        seq_len,
+        batch_size,
+        lora_r=lora_r if adapter else 0,
+        bits=bits,
+        dtype=dtype or ("bfloat16" if adapter else "float32"),
+        cast=sharding.casts,
+        **options,
+    )
+    config = load_config(model)
+    footprint = cache(lambda settings: measure_footprint(config, settings))
+    result = estimate(footprint(training), training, sharding)
+    click.echo(describe_run(model, footprint(training).sizes, training, sharding) + "\n")
+    click.echo(plan_table(result) + "\n")
+    if result.host:
+        click.echo(f"Host memory, of all devices together: {describe(result.host)}.")
+    if sharding.devices > 1:
+        click.echo(f"Each device sends {describe(result.sent)} per optimizer step.")
+    if memory is None:
+        click.echo(f"Needs {describe(result.peak)} per device. Give --gpu-memory to see whether it fits.")
+        return
+    if result.peak <= memory:
+        click.echo(f"Fits: {describe(result.peak)} of {describe(memory)} per device.")
+        return
+    click.echo(f"Does not fit: {describe(result.peak)} of {describe(memory)} per device.")
+    for line in describe_changes(find_changes(training, sharding, memory, footprint), memory):
+        click.echo(line)
+    raise SystemExit(1)
+
+
+@main.command()
 def env() -> None:
     """Versions, devices and what is missing for which feature; paste it into bug reports."""
     from distjudge_trl.environment import describe_environment

@@ -5,8 +5,26 @@ from __future__ import annotations
 import os
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from distjudge_trl.errors import UserInputError
+
+
+def read_accelerate_config(path: Path) -> dict[str, Any]:
+    """The content of an accelerate config.
+
+    Raises:
+        [`UserInputError`]: no YAML mapping.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserInputError(f"{path}: is no valid YAML ({' '.join(str(error).split())}).") from None
+    if not isinstance(content, dict):
+        raise UserInputError(f"{path}: is no accelerate config. `accelerate config` writes one.")
+    return content
 
 
 def check_launch(config: str | Path, num_processes: int | None = None) -> None:
@@ -19,15 +37,8 @@ def check_launch(config: str | Path, num_processes: int | None = None) -> None:
     Raises:
         [`UserInputError`]: no YAML mapping, DeepSpeed is asked for and missing, or more GPUs than there are.
     """
-    import yaml
-
     config = Path(config)
-    try:
-        content = yaml.safe_load(config.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserInputError(f"{config}: is no valid YAML ({' '.join(str(error).split())}).") from None
-    if not isinstance(content, dict):
-        raise UserInputError(f"{config}: is no accelerate config. `accelerate config` writes one.")
+    content = read_accelerate_config(config)
     if content.get("distributed_type") == "DEEPSPEED" and find_spec("deepspeed") is None:
         raise UserInputError(
             f"{config.stem} needs DeepSpeed, which is not installed: run `pip install 'distjudge-trl[deepspeed]'`."

@@ -10,7 +10,7 @@ PACKAGE = ROOT / "distjudge_trl"
 FLOOR = {
     **dict.fromkeys(("errors", "atomic", "models", "provenance", "environment", "shipped", "launch"), 0),
     **dict.fromkeys(("data", "batching", "labels", "objective", "judge_file"), 1),
-    "tasks": 2,
+    **dict.fromkeys(("tasks", "planning"), 2),
     **dict.fromkeys(("trainer", "judges"), 3),
     "evaluation": 4,
     "report": 5,

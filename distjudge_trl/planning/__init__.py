@@ -1,0 +1,19 @@
+"""What fits where: the memory of a training run, by part and device, from the model's config alone."""
+
+from distjudge_trl.planning.changes import Change, find_changes
+from distjudge_trl.planning.footprint import Footprint, load_config, measure_footprint
+from distjudge_trl.planning.memory import Estimate, Sharding, Training, estimate, read_sharding
+
+
+__all__ = [
+    "Change",
+    "Estimate",
+    "Footprint",
+    "Sharding",
+    "Training",
+    "estimate",
+    "find_changes",
+    "load_config",
+    "measure_footprint",
+    "read_sharding",
+]

@@ -1,0 +1,296 @@
+"""What one replica of a model holds during a forward and backward: counted on tensors without storage.
+
+The model is built from its config under torch's `FakeTensorMode`, adapters included, and the real modelling code
+runs a forward and a backward of one batch while every storage that it makes is followed. Nothing is downloaded but the
+config, nothing is computed. Two shallow copies of the model are run and the layers in between are extrapolated: memory
+is linear in the number of layers.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+import weakref
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from distjudge_trl.errors import UserInputError
+
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+    from distjudge_trl.planning.memory import Training
+
+# Published shapes of models that are asked for most, so that a plan needs neither network nor access to a gated
+# repository. From the config.json of each on the hub.
+_QWEN = {"model_type": "qwen2", "rope_theta": 1e6, "max_position_embeddings": 32768, "tie_word_embeddings": False}
+_LLAMA = {
+    "model_type": "llama",
+    "rope_theta": 5e5,
+    "max_position_embeddings": 131072,
+    "vocab_size": 128256,
+    "num_key_value_heads": 8,
+    "tie_word_embeddings": False,
+}
+KNOWN_SHAPES: dict[str, dict[str, Any]] = {
+    "qwen/qwen2.5-7b": {
+        **_QWEN,
+        "vocab_size": 152064,
+        "hidden_size": 3584,
+        "intermediate_size": 18944,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 28,
+        "num_key_value_heads": 4,
+    },
+    "meta-llama/llama-3.1-8b": {
+        **_LLAMA,
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+    },
+    "meta-llama/llama-3.1-70b": {
+        **_LLAMA,
+        "hidden_size": 8192,
+        "intermediate_size": 28672,
+        "num_hidden_layers": 80,
+        "num_attention_heads": 64,
+    },
+}
+
+_SHALLOW = (2, 4)  # layers of the two copies; even, for models whose layers alternate
+_VOCABULARY = 1024  # of the copies, so that layers and not embeddings make their peak
+
+
+class Sizes(NamedTuple):
+    """Counts of parameters (numbers, not bytes) of the whole model."""
+
+    linear: int  # in linear layers other than the head: what bitsandbytes quantises
+    other: int  # embeddings, head, norms, biases
+    adapter: int  # of LoRA; 0 without
+    head: int
+    layer: int  # of one layer, adapter left out
+    largest: int  # of the largest linear layer
+    vocabulary: int
+
+    @property
+    def base(self) -> int:
+        """Parameters of the model without adapter."""
+        return self.linear + self.other
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What one replica holds besides weights, gradients and optimizer, which devices may share.
+
+    Args:
+        sizes (`Sizes`): numbers of parameters.
+        first (`int`): bytes of activations as the backward begins, its own temporaries included.
+        last (`int`): bytes of activations when it has reached the first layer.
+    """
+
+    sizes: Sizes
+    first: int
+    last: int
+
+
+def load_config(model: str) -> PretrainedConfig:
+    """The config of a model: `smollm2-135m`, a folder, a config.json, a hub id, or one of [`KNOWN_SHAPES`].
+
+    Raises:
+        [`UserInputError`]: none of these, or a hub that does not answer.
+    """
+    from transformers import AutoConfig
+
+    from distjudge_trl.models import resolve_model
+
+    path = resolve_model(model)
+    shape = KNOWN_SHAPES.get(model.lower().removesuffix("-instruct"))
+    try:
+        if shape is not None and not Path(path).exists():
+            return AutoConfig.for_model(**shape)
+        return AutoConfig.from_pretrained(path)
+    except (OSError, ValueError, KeyError) as error:
+        known = ", ".join(sorted(KNOWN_SHAPES))
+        raise UserInputError(
+            f"--model {model}: no model config is found there ({str(error).splitlines()[0]}). Give a hub id, a folder"
+            f" or config.json of a causal language model, or a shape that is known offline: {known}."
+        ) from None
+
+
+def measure_footprint(config: PretrainedConfig, training: Training) -> Footprint:
+    """Count what a replica of the model holds in one forward and backward.
+
+    Args:
+        config (`PretrainedConfig`): of a causal language model.
+        training (`Training`): batch, lengths, adapter, precision.
+
+    Raises:
+        [`UserInputError`]: the config is of no causal language model.
+    """
+    depth = getattr(config.get_text_config(), "num_hidden_layers", None)
+    if not depth:
+        raise UserInputError(f"The config ({config.model_type}) is not that of a text model with layers.")
+    text = config.get_text_config()
+    low, high = (_run(_shallow(config, layers), training) for layers in _SHALLOW)
+
+    def extend(name: str, layers: int = depth) -> int:
+        slope = (high[name] - low[name]) / (_SHALLOW[1] - _SHALLOW[0])
+        return round(low[name] + slope * (layers - _SHALLOW[0]))
+
+    head = text.vocab_size * high["width"]
+    sizes = Sizes(
+        linear=extend("linear"),
+        other=extend("other") + high["tables"] * (head - _VOCABULARY * high["width"]),
+        adapter=extend("adapter"),
+        head=head,
+        layer=(high["linear"] + high["other"] - low["linear"] - low["other"]) // (_SHALLOW[1] - _SHALLOW[0]),
+        largest=high["largest"],
+        vocabulary=text.vocab_size,
+    )
+    return Footprint(sizes, first=extend("activations"), last=extend("activations", layers=1))
+
+
+def _shallow(config: PretrainedConfig, layers: int) -> PretrainedConfig:
+    config = copy.deepcopy(config)
+    text = config.get_text_config()
+    types = getattr(text, "layer_types", None)
+    if types is not None:
+        text.layer_types = types[:layers]
+    text.num_hidden_layers = layers
+    text.vocab_size = _VOCABULARY
+    text.pad_token_id = None
+    return config
+
+
+def _run(config: PretrainedConfig, training: Training) -> dict[str, int]:
+    """Counts of a model that is small enough to be followed tensor by tensor, in a forward and a backward."""
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from transformers import AutoModelForCausalLM
+
+    from distjudge_trl.batching import read_head_in_float32
+
+    with warnings.catch_warnings(), torch.device("meta"):
+        warnings.simplefilter("ignore")
+        try:
+            model = AutoModelForCausalLM.from_config(
+                config, dtype=getattr(torch, training.compute_dtype), attn_implementation="sdpa"
+            )
+        except ValueError as error:
+            raise UserInputError(f"--model: no causal language model ({str(error).splitlines()[0]}).") from None
+        head, table = model.get_output_embeddings(), model.get_input_embeddings()
+        linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
+        counts = {
+            "linear": sum(module.weight.numel() for module in linear),
+            "largest": max(module.weight.numel() for module in linear),
+            "width": head.weight.shape[1],
+            "tables": 1 if head.weight is table.weight else 2,
+        }
+        counts["other"] = sum(p.numel() for p in model.parameters()) - counts["linear"]
+        if training.lora_r:
+            model = _with_adapter(model, training)
+        counts["adapter"] = sum(p.numel() for p in model.parameters() if p.requires_grad) if training.lora_r else 0
+        if training.gradient_checkpointing:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            if training.lora_r:
+                model.enable_input_require_grads()
+        model.train()
+    read_head_in_float32(model)
+    rows, length = training.batch_size, training.seq_len
+    with warnings.catch_warnings(), FakeTensorMode():
+        warnings.simplefilter("ignore")
+        _fake(model)
+        batch = {
+            "input_ids": torch.zeros(rows, length, dtype=torch.long),
+            "attention_mask": torch.ones(rows, length, dtype=torch.long),
+            "position_ids": torch.arange(length).expand(rows, length),
+        }
+        with _make_tracker(model) as tracker:
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=training.autocast):
+                logits = model(**batch, logits_to_keep=1, use_cache=False).logits[:, -1]
+            torch.log_softmax(logits.float(), dim=-1).sum().backward()
+    counts["activations"] = tracker.peak
+    return counts
+
+
+def _fake(model: Any) -> None:
+    """Give the tensors of a model on the meta device a fake CPU storage, and drop gradients as they come."""
+    import torch
+
+    def drop(parameter: torch.Tensor) -> None:
+        parameter.grad = None
+
+    made: dict[int, torch.nn.Parameter] = {}
+    for module in model.modules():
+        for name, old in module._parameters.items():
+            if old is None:
+                continue
+            if id(old) not in made:
+                new = torch.nn.Parameter(torch.empty(old.shape, dtype=old.dtype), requires_grad=old.requires_grad)
+                if new.requires_grad:
+                    new.register_post_accumulate_grad_hook(drop)
+                made[id(old)] = new
+            module._parameters[name] = made[id(old)]
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
+
+
+def _make_tracker(model: Any) -> Any:
+    """A mode that follows the storages made under it, those of the model's tensors left out.
+
+    torch's own `MemTracker` (torch.distributed._tools) fails on frozen parameters, as adapters have them.
+    """
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils._pytree import tree_map_only
+
+    class Tracker(TorchDispatchMode):
+        """Bytes of the storages that are alive, and the most that were."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.current = self.peak = 0
+            # Kept alive, so that no other storage takes their place.
+            self.given = [tensor.untyped_storage() for tensor in (*model.parameters(), *model.buffers())]
+            self.seen = {id(storage) for storage in self.given}
+
+        def _gone(self, key: int, size: int) -> None:
+            self.seen.discard(key)
+            self.current -= size
+
+        def _see(self, tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            if id(storage) not in self.seen:
+                self.seen.add(id(storage))
+                self.current += storage.nbytes()
+                self.peak = max(self.peak, self.current)
+                weakref.finalize(storage, self._gone, id(storage), storage.nbytes())
+            return tensor
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            return tree_map_only(torch.Tensor, self._see, func(*args, **(kwargs or {})))
+
+    return Tracker()
+
+
+def _with_adapter(model: Any, training: Training) -> Any:
+    import logging
+
+    import torch
+
+    # PEFT imports bitsandbytes, which reports optional CPU kernels that nothing here would use.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    from peft import LoraConfig, get_peft_model
+
+    from distjudge_trl.planning.memory import ADAPTER_TARGETS
+
+    config = LoraConfig(r=training.lora_r, target_modules=ADAPTER_TARGETS, task_type="CAUSAL_LM")
+    model = get_peft_model(model, config)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(getattr(torch, training.adapter_dtype))
+    return model

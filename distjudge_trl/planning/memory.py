@@ -1,0 +1,317 @@
+"""How a run's memory adds up on each device, and what the devices send each other in a step.
+
+DeepSpeed's and accelerate's estimators (`estimate_zero2_model_states_mem_needs`, `accelerate estimate-memory`) know
+neither adapters nor quantised weights, activations or buffers, so they are not used. What is shared out by which
+stage, and how much is sent, follows the ZeRO paper (Rajbhandari et al. 2020, sections 5 and 7).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from distjudge_trl.errors import UserInputError
+
+
+if TYPE_CHECKING:
+    from distjudge_trl.planning.footprint import Footprint, Sizes
+
+GIB = 2**30
+# What recipes train by default under an adapter.
+ADAPTER_TARGETS = "all-linear"
+DEFAULT_RANK = 16
+_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+# NF4 with double quantisation: half a byte, a byte of scale per 64 numbers, a float32 scale of scales per 256 of them.
+_FOUR_BIT = 0.5 + 1 / 64 + 4 / (64 * 256)
+# DeepSpeed's defaults, which the shipped configs keep, in numbers of parameters.
+_REDUCE_BUCKET = 500_000_000
+_LIVE_PARAMETERS = 1_000_000_000
+_SUBGROUP = 1_000_000_000
+# What a process takes before the model: on a GPU the context, the libraries' kernels and workspaces and what the
+# allocator cannot use (a rough allowance, not measured); on a CPU the interpreter with torch and the libraries
+# (measured, scripts/benchmarks/memory.py).
+_RUNTIME = {"gpu": 1.0 * GIB, "cpu": 0.45 * GIB}
+
+
+@dataclass(frozen=True)
+class Training:
+    """What every device computes.
+
+    Args:
+        seq_len (`int`): tokens of a padded row.
+        batch_size (`int`): rows per device and forward.
+        gradient_accumulation_steps (`int`): forwards per step.
+        lora_r (`int`): rank of the adapter on all linear layers; 0 trains all weights.
+        bits (`int`): 4 or 8 for quantised base weights, 16 for none.
+        dtype (`str`): in which the weights are loaded (`--dtype`).
+        bf16 (`bool`): bfloat16 mixed precision (`--bf16`, TRL's default).
+        gradient_checkpointing (`bool`): activations of a layer are computed again in the backward.
+        cast (`bool`): the launcher stores the weights in bfloat16, rather than to cast them in every layer.
+    """
+
+    seq_len: int
+    batch_size: int
+    gradient_accumulation_steps: int = 1
+    lora_r: int = 0
+    bits: Literal[4, 8, 16] = 16
+    dtype: str = "bfloat16"
+    bf16: bool = True
+    gradient_checkpointing: bool = True
+    cast: bool = False
+
+    @property
+    def compute_dtype(self) -> str:
+        return "bfloat16" if self.cast and self.bf16 else self.dtype
+
+    @property
+    def autocast(self) -> bool:
+        return self.bf16 and not self.cast
+
+    @property
+    def adapter_dtype(self) -> str:
+        """PEFT keeps adapters in float32; TRL those on quantised weights in bfloat16; DeepSpeed casts them."""
+        return "bfloat16" if self.bits < 16 or (self.cast and self.bf16) else "float32"
+
+
+@dataclass(frozen=True)
+class Sharding:
+    """How devices share the work, as an accelerate config says.
+
+    Args:
+        name (`str`): of the config.
+        kind (`"replicas"`, `"zero"` or `"fsdp"`): replicas are one device or DDP.
+        stage (`int`): of ZeRO; 3 for FSDP, 0 for replicas.
+        devices (`int`): of all machines together.
+        offload_optimizer, offload_weights (`bool`): kept in the host's memory.
+        device (`"gpu"` or `"cpu"`): what computes.
+    """
+
+    name: str
+    kind: Literal["replicas", "zero", "fsdp"]
+    stage: int
+    devices: int
+    offload_optimizer: bool = False
+    offload_weights: bool = False
+    device: Literal["gpu", "cpu"] = "gpu"
+
+    @property
+    def casts(self) -> bool:
+        """Whether half-precision weights are stored beside float32 ones of the optimizer."""
+        return self.kind != "replicas"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Memory and traffic of a run.
+
+    Args:
+        moments (`dict[str, dict[str, int]]`): for each moment that can be the peak, the bytes per device by part.
+        host (`int`): bytes of host memory that offloading takes, of all devices together.
+        sent (`int`): bytes that a device sends per optimizer step.
+    """
+
+    moments: dict[str, dict[str, int]]
+    host: int
+    sent: int
+
+    @property
+    def peak_moment(self) -> str:
+        return max(self.moments, key=lambda moment: sum(self.moments[moment].values()))
+
+    @property
+    def peak(self) -> int:
+        """Bytes per device."""
+        return sum(self.moments[self.peak_moment].values())
+
+
+def read_sharding(path: str | Path, devices: int | None = None) -> Sharding:
+    """What an accelerate config shares out.
+
+    Args:
+        path (`str` or `Path`): YAML file of accelerate.
+        devices (`int`, *optional*): in place of the config's `num_processes`.
+
+    Raises:
+        [`UserInputError`]: no accelerate config, or a kind that is not known here.
+    """
+    from distjudge_trl.launch import read_accelerate_config
+
+    path = Path(path)
+    content = read_accelerate_config(path)
+    count = devices or int(content.get("num_processes") or 1)
+    device: Literal["gpu", "cpu"] = "cpu" if content.get("use_cpu") else "gpu"
+    kind = str(content.get("distributed_type", "NO")).upper()
+    if kind == "NO" and count > 1:
+        raise UserInputError(
+            f"{path.stem} starts one process; for {count} GPUs: multi_gpu (DDP), zero2, zero3 or fsdp2."
+        )
+    if kind in ("NO", "MULTI_GPU", "MULTI_CPU"):
+        return Sharding(path.stem, "replicas", 0, count, device=device)
+    if kind == "DEEPSPEED":
+        options = content.get("deepspeed_config") or {}
+        if "deepspeed_config_file" in options:
+            raise UserInputError(f"{path}: plans read the settings of accelerate's config, not a DeepSpeed JSON file.")
+        return Sharding(
+            path.stem,
+            "zero",
+            int(options.get("zero_stage", 2)),
+            count,
+            options.get("offload_optimizer_device", "none") != "none",
+            options.get("offload_param_device", "none") != "none",
+            device,
+        )
+    if kind == "FSDP":
+        options = content.get("fsdp_config") or {}
+        offload = bool(options.get("fsdp_offload_params"))
+        return Sharding(path.stem, "fsdp", 3, count, offload, offload, device)
+    raise UserInputError(f"{path}: distributed_type {kind} is not known to plans: DDP, DeepSpeed and FSDP are.")
+
+
+def estimate(footprint: Footprint, training: Training, sharding: Sharding) -> Estimate:
+    """Memory by part of one device.
+
+    Args:
+        footprint (`Footprint`): measured with the same `training`.
+        training (`Training`): what is computed.
+        sharding (`Sharding`): how it is shared out.
+    """
+    sizes, n = footprint.sizes, sharding.devices
+    adapter = sizes.adapter > 0
+    trained = sizes.adapter or sizes.base
+    size = _BYTES[training.adapter_dtype if adapter else training.compute_dtype]
+    own = 4 if sharding.casts else size  # DeepSpeed and FSDP keep what the optimizer changes in float32
+    frozen = _frozen(sizes, training) if adapter else 0
+    weights = frozen + trained * size
+    zero, fsdp = sharding.kind == "zero", sharding.kind == "fsdp"
+    # How many devices share each part.
+    by_optimizer = n if sharding.stage >= 1 else 1
+    by_gradients = n if sharding.stage >= 2 else 1
+    by_weights = n if sharding.stage >= 3 else 1
+
+    resting = (frozen + trained * (own if fsdp else size)) // by_weights
+    gathered = _gathered(weights, sizes, training, sharding) if sharding.stage >= 3 else 0
+    gradients = trained * (own if fsdp else size) // by_gradients
+    # Two moments of Adam, and DeepSpeed's float32 weights beside those that it computes with.
+    optimizer = trained * own * (3 if zero else 2) // by_optimizer
+    # DeepSpeed flattens the gradients and copies them to float32 to step, under ZeRO-3 for a part of the weights at a
+    # time. The default optimizer, fused AdamW, has no temporaries of its own.
+    stepping = (
+        min(trained // by_optimizer, _SUBGROUP if sharding.stage >= 3 else trained) * (own + size) if zero else 0
+    )
+    buffers = _buffers(trained, size, sharding)
+
+    # The float32 copy of the head, its gradient, and logits, their log-softmax and its gradient.
+    copies = (sizes.head if training.compute_dtype != "float32" else 0) + (0 if adapter else sizes.head)
+    head = 4 * copies + 3 * 4 * training.batch_size * sizes.vocabulary
+    dequantised = sizes.largest * 2 if training.bits < 16 else 0
+
+    host = 0
+    if sharding.offload_optimizer:
+        host += (optimizer + stepping + trained * own // by_gradients) * n
+        optimizer = stepping = 0
+        gradients = 0 if zero and sharding.stage >= 2 else gradients
+    if sharding.offload_weights:
+        host += resting * n
+        resting = 0
+    held = {"weights": resting, "gathered weights": gathered, "optimizer": optimizer}
+    process = {"runtime": round(_RUNTIME[sharding.device])}
+    begins = {
+        **held,
+        # ZeRO-3 has a place for them at all times, the others make them in every backward.
+        "gradients": gradients if training.gradient_accumulation_steps > 1 or (zero and sharding.stage >= 3) else 0,
+        "activations": footprint.first + dequantised,
+        "logits and head": head,
+        "buffers": buffers,
+        **process,
+    }
+    ends = {
+        **held,
+        "gradients": gradients,
+        "activations": footprint.last + dequantised,
+        "logits and head": 0,
+        "buffers": buffers,
+        **process,
+    }
+    steps = {
+        **held,
+        "gathered weights": 0,
+        "optimizer": optimizer + stepping,
+        "gradients": gradients,
+        "activations": 0,
+        "logits and head": 0,
+        # DDP's stay for good.
+        "buffers": buffers if sharding.kind == "replicas" else 0,
+        **process,
+    }
+    moments = {"backward begins": begins, "backward ends": ends, "optimizer steps": steps}
+    return Estimate(moments, host, _sent(weights, trained * size, training, sharding))
+
+
+def _frozen(sizes: Sizes, training: Training) -> int:
+    """Bytes of base weights under an adapter, as they are stored."""
+    full = _BYTES[training.compute_dtype]
+    linear = {4: _FOUR_BIT, 8: 1.0, 16: float(full)}[training.bits]
+    return round(sizes.linear * linear + sizes.other * full)
+
+
+def _gathered(weights: int, sizes: Sizes, training: Training, sharding: Sharding) -> int:
+    """Bytes of weights that are whole on a device while they are used: two layers, or what DeepSpeed keeps alive."""
+    two_layers = 2 * sizes.layer * weights // sizes.base + sizes.head * _BYTES[training.compute_dtype]
+    alive = round(weights * min(1.0, _LIVE_PARAMETERS / sizes.base)) if sharding.kind == "zero" else 0
+    return min(weights, max(two_layers, alive))
+
+
+def _buffers(trained: int, size: int, sharding: Sharding) -> int:
+    """Bytes of gradients on their way: DDP's buckets hold all of them; DeepSpeed's bucket is whole on a GPU, on a CPU
+    it takes what is written to it.
+    """
+    if sharding.kind == "replicas":
+        return trained * size if sharding.devices > 1 else 0
+    if sharding.kind == "fsdp" or not sharding.stage:
+        return 0
+    return (_REDUCE_BUCKET if sharding.device == "gpu" else min(_REDUCE_BUCKET, trained)) * size
+
+
+def _sent(weights: int, gradients: int, training: Training, sharding: Sharding) -> int:
+    """Bytes a device sends per optimizer step, by ring algorithms."""
+    share = (sharding.devices - 1) / sharding.devices
+    forwards = training.gradient_accumulation_steps
+    if sharding.stage >= 3:
+        return round(share * forwards * (2 * weights + gradients))
+    # All-reduce, or reduce-scatter of the gradients and all-gather of the weights; ZeRO-2 shares gradients out at
+    # every forward.
+    reductions = forwards if sharding.stage == 2 else 1
+    return round(share * gradients * (reductions + 1))
+
+
+def describe(size: float) -> str:
+    """Bytes as a number of GiB."""
+    return f"{size / GIB:.1f} GiB"
+
+
+def local_memory() -> int | None:
+    """Bytes of this machine's smallest GPU, `None` without one."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    return min(torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count()))
+
+
+def parse_memory(text: str) -> int:
+    """Bytes of `40GiB`, `80GB`, `40` (GiB).
+
+    Raises:
+        [`UserInputError`]: no positive size.
+    """
+    units: dict[str, Any] = {"gib": GIB, "gb": 10**9, "mib": 2**20, "mb": 10**6, "": GIB}
+    number = text.strip().lower().rstrip("gimb ")
+    unit = text.strip().lower()[len(number) :].strip()
+    try:
+        size = float(number) * units[unit]
+    except (KeyError, ValueError):
+        size = 0.0
+    if not 0 < size < 2**60:
+        raise UserInputError(f"--gpu-memory {text}: give a size such as 40GiB or 80GB.")
+    return int(size)

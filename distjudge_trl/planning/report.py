@@ -1,0 +1,69 @@
+"""A plan as text: what a device holds at the moments that can be the peak, whether it fits, and what would."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from distjudge_trl.planning.changes import Change
+from distjudge_trl.planning.footprint import Sizes
+from distjudge_trl.planning.memory import Estimate, Sharding, Training, describe
+
+
+_ONE_MACHINE = 8  # GPUs
+
+
+def plan_table(estimate: Estimate) -> str:
+    """Bytes per device by part (rows) and moment (columns), the peak's column marked."""
+    moments = list(estimate.moments)
+    parts = [part for part in estimate.moments[moments[0]] if any(estimate.moments[m][part] for m in moments)]
+    lines = [f"{'per device':20}" + "".join(f"{moment:>18}" for moment in moments)]
+    for part in parts:
+        lines.append(f"{part:20}" + "".join(f"{describe(estimate.moments[m][part]):>18}" for m in moments))
+    sums = [describe(sum(estimate.moments[m].values())) for m in moments]
+    marked = [f"{total}{' *' if m == estimate.peak_moment else ''}" for m, total in zip(moments, sums, strict=True)]
+    lines.append(f"{'together':20}" + "".join(f"{total:>18}" for total in marked))
+    return "\n".join(lines)
+
+
+def describe_run(model: str, sizes: Sizes, training: Training, sharding: Sharding) -> str:
+    """The run in one line: what is trained, and on what."""
+    trained = sizes.adapter or sizes.base
+    kind = {16: "LoRA", 8: "LoRA on 8-bit weights", 4: "QLoRA"}[training.bits] if training.lora_r else "all weights"
+    how = f"{kind}, rank {training.lora_r}" if training.lora_r else kind
+    devices = f"{sharding.devices} {'CPU process' if sharding.device == 'cpu' else 'GPU'}"
+    plural = ("es" if sharding.device == "cpu" else "s") if sharding.devices > 1 else ""
+    steps = training.gradient_accumulation_steps
+    accumulated = f" x {steps} accumulated" if steps > 1 else ""
+    return (
+        f"{model}: {sizes.base / 1e9:.3g} billion parameters, {trained / 1e9:.3g} billion trained ({how});"
+        f" {sharding.name} on {devices}{plural}; {training.batch_size} rows{accumulated} of {training.seq_len} tokens per"
+        f" device; gradient checkpointing {'on' if training.gradient_checkpointing else 'off'}."
+    )
+
+
+def describe_changes(changes: Sequence[Change], memory: int) -> list[str]:
+    """What would make the run fit, a line each, and the launch line of the first."""
+    if not changes:
+        return [f"Nothing that this command knows makes it fit into {describe(memory)}: a shorter --seq-len may."]
+    lines = []
+    for change in changes:
+        note = "" if change.trains_the_same else " (trains an adapter in place of all weights)"
+        host = f", and {describe(change.estimate.host)} of host memory" if change.estimate.host else ""
+        lines.append(f"Fits with {' '.join(change.flags)}: {describe(change.estimate.peak)}{host}{note}.")
+    first = changes[0]
+    if first.sharding.devices <= _ONE_MACHINE:
+        return [*lines, f"  {launch_line(first.training, first.sharding)}"]
+    return [*lines, "  (On several machines; docs/scaling.md has the launch lines.)"]
+
+
+def launch_line(training: Training, sharding: Sharding) -> str:
+    """The `distjudge-trl train` line of a plan, RECIPE left open."""
+    words = ["distjudge-trl train RECIPE", f"--accelerate-config {sharding.name}"]
+    words += [f"--num-processes {sharding.devices}", f"--per_device_train_batch_size {training.batch_size}"]
+    words.append(f"--gradient_accumulation_steps {training.gradient_accumulation_steps}")
+    words.append(f"--gradient_checkpointing {training.gradient_checkpointing}")
+    words.append(f"--use_peft {bool(training.lora_r)}")
+    words += [f"--lora_r {training.lora_r}"] if training.lora_r else []
+    words += [f"--load_in_{training.bits}bit"] if training.bits < 16 else []
+    words += [f"--dtype {training.dtype}", f"--bf16 {training.bf16}", f"--max_length {training.seq_len}"]
+    return " ".join(words)
