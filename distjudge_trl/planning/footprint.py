@@ -2,8 +2,8 @@
 
 The model is built from its config under torch's `FakeTensorMode`, adapters included, and the real modelling code
 runs a forward and a backward of one batch while every storage that it makes is followed. Nothing is downloaded but the
-config, nothing is computed. Two shallow copies of the model are run and the layers in between are extrapolated: memory
-is linear in the number of layers.
+config, nothing is computed. Two shallow copies of the model are run and the other layers are extrapolated: the peak of
+the forward is linear in the number of layers, and so is that of the backward.
 """
 
 from __future__ import annotations
@@ -87,7 +87,8 @@ class Footprint:
 
     Args:
         sizes (`Sizes`): numbers of parameters.
-        first (`int`): bytes of activations as the backward begins, its own temporaries included.
+        first (`int`): bytes of activations at their peak: as the forward ends, with autocast's copies of the weights,
+            or as the backward begins, with its own temporaries.
         last (`int`): bytes of activations when it has reached the first layer.
     """
 
@@ -150,7 +151,7 @@ def measure_footprint(config: PretrainedConfig, training: Training) -> Footprint
         largest=high["largest"],
         vocabulary=text.vocab_size,
     )
-    return Footprint(sizes, first=extend("activations"), last=extend("activations", layers=1))
+    return Footprint(sizes, first=max(extend("forward"), extend("backward")), last=extend("backward", layers=1))
 
 
 def _shallow(config: PretrainedConfig, layers: int) -> PretrainedConfig:
@@ -211,8 +212,9 @@ def _run(config: PretrainedConfig, training: Training) -> dict[str, int]:
         with _make_tracker(model) as tracker:
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=training.autocast):
                 logits = model(**batch, logits_to_keep=1, use_cache=False).logits[:, -1]
+            counts["forward"], tracker.peak = tracker.peak, tracker.current
             torch.log_softmax(logits.float(), dim=-1).sum().backward()
-    counts["activations"] = tracker.peak
+    counts["backward"] = tracker.peak
     return counts
 
 

@@ -36,8 +36,8 @@ def describe_run(model: str, sizes: Sizes, training: Training, sharding: Shardin
     accumulated = f" x {steps} accumulated" if steps > 1 else ""
     return (
         f"{model}: {sizes.base / 1e9:.3g} billion parameters, {trained / 1e9:.3g} billion trained ({how});"
-        f" {sharding.name} on {devices}{plural}; {training.batch_size} rows{accumulated} of {training.seq_len} tokens per"
-        f" device; gradient checkpointing {'on' if training.gradient_checkpointing else 'off'}."
+        f" {sharding.name} on {devices}{plural}; {training.batch_size} rows{accumulated} of {training.seq_len} tokens"
+        f" per device; gradient checkpointing {'on' if training.gradient_checkpointing else 'off'}."
     )
 
 

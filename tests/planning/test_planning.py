@@ -1,0 +1,271 @@
+"""What a run needs in memory: counts against real models, shares against the ZeRO paper, changes that do fit."""
+
+from dataclasses import replace
+from functools import cache
+
+import pytest
+from click.testing import CliRunner
+from conftest import ROOT
+
+from distjudge_trl.cli import main
+from distjudge_trl.errors import UserInputError
+from distjudge_trl.planning import Training, estimate, find_changes, load_config, measure_footprint, read_sharding
+from distjudge_trl.planning.footprint import _run, _shallow
+from distjudge_trl.planning.memory import GIB, Sharding, parse_memory
+from distjudge_trl.planning.report import launch_line
+
+
+CONFIGS = ROOT / "accelerate_configs"
+FULL = Training(64, 2, dtype="float32")
+
+
+@cache
+def shape(layers=6):
+    from transformers import AutoConfig
+
+    return AutoConfig.for_model(
+        "qwen2",
+        vocab_size=5000,
+        hidden_size=64,
+        intermediate_size=160,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        tie_word_embeddings=False,
+    )
+
+
+@cache
+def footprint(training):
+    return measure_footprint(shape(), training)
+
+
+@cache
+def large(training):
+    return measure_footprint(load_config("Qwen/Qwen2.5-7B"), training)
+
+
+def planned(training, sharding, measure=footprint):
+    training = replace(training, cast=sharding.casts)
+    return estimate(measure(training), training, sharding)
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters"),
+    [
+        # As the model cards say, to the last parameter.
+        ("Qwen/Qwen2.5-7B", 7_615_616_512),
+        ("meta-llama/Llama-3.1-8B-Instruct", 8_030_261_248),
+        ("meta-llama/Llama-3.1-70B", 70_553_706_496),
+    ],
+)
+def test_known_shapes_have_the_published_number_of_parameters(model, parameters):
+    assert measure_footprint(load_config(model), Training(16, 1)).sizes.base == parameters
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_counts_are_those_of_the_real_model_and_its_adapter(tied):
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    config = shape()
+    config = type(config).from_dict({**config.to_dict(), "tie_word_embeddings": tied})
+    model = AutoModelForCausalLM.from_config(config)
+    sizes = measure_footprint(config, Training(16, 1, lora_r=8)).sizes
+    assert sizes.base == sum(p.numel() for p in model.parameters())
+    assert sizes.head == model.lm_head.weight.numel()
+    adapted = get_peft_model(model, LoraConfig(r=8, target_modules="all-linear", task_type="CAUSAL_LM"))
+    assert sizes.adapter == sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("checkpointing", [True, False])
+@pytest.mark.parametrize("rank", [0, 4])
+def test_two_shallow_copies_tell_the_activations_of_the_whole_model(rank, checkpointing):
+    training = replace(FULL, lora_r=rank, gradient_checkpointing=checkpointing)
+    whole = _run(_shallow(shape(10), 10), training)
+    copied = measure_footprint(shape(10), training)
+    assert copied.first == pytest.approx(max(whole["forward"], whole["backward"]), rel=1e-3)
+
+
+def test_activations_grow_with_rows_and_shrink_by_recomputing():
+    short, long = (footprint(replace(FULL, batch_size=rows, gradient_checkpointing=False)) for rows in (2, 8))
+    assert long.first == pytest.approx(4 * short.first, rel=0.2)
+    recomputed = footprint(replace(FULL, batch_size=8))
+    assert recomputed.first < long.first / 2
+    assert recomputed.last < recomputed.first < 6 * recomputed.last
+
+
+def test_zero_shares_out_what_its_stage_says():
+    """16 bytes a parameter: 2 of weights, 2 of gradients, 12 of the optimizer (Rajbhandari et al. 2020, 3.1)."""
+    parameters = footprint(FULL).sizes.base
+    for stage, (weights, gradients) in {1: (1, 1), 2: (1, 4), 3: (4, 4)}.items():
+        parts = planned(FULL, Sharding("z", "zero", stage, 4)).moments["backward ends"]
+        assert parts["weights"] == 2 * parameters // weights
+        assert parts["gradients"] == 2 * parameters // gradients
+        assert parts["optimizer"] == 12 * parameters // 4
+    alone = planned(FULL, Sharding("one", "replicas", 0, 1)).moments["backward ends"]
+    assert (alone["weights"], alone["gradients"], alone["optimizer"]) == (
+        4 * parameters,
+        4 * parameters,
+        8 * parameters,
+    )
+    assert alone["buffers"] == 0
+    # Buckets of DDP hold every gradient once more.
+    assert planned(FULL, Sharding("ddp", "replicas", 0, 2)).moments["backward ends"]["buffers"] == 4 * parameters
+
+
+def test_offloading_moves_the_optimizer_to_the_host():
+    here = planned(FULL, Sharding("z", "zero", 3, 4))
+    away = planned(FULL, Sharding("z", "zero", 3, 4, offload_optimizer=True, offload_weights=True))
+    assert away.moments["backward ends"]["optimizer"] == away.moments["backward ends"]["weights"] == 0
+    # DESIGN of the offload config: 18 bytes a parameter, of all devices together, and a copy of the gradients.
+    assert 16 <= away.host / footprint(FULL).sizes.base <= 24
+    assert here.host == 0 and away.peak < here.peak
+
+
+def test_quantised_weights_take_what_their_numbers_take():
+    bf16, int8, nf4 = (
+        planned(replace(FULL, dtype="bfloat16", lora_r=8, bits=bits), Sharding("one", "replicas", 0, 1), large)
+        for bits in (16, 8, 4)
+    )
+    linear = large(replace(FULL, dtype="bfloat16", lora_r=8)).sizes.linear
+    weights = [run.moments["backward begins"]["weights"] for run in (bf16, int8, nf4)]
+    # The adapter is float32 on bfloat16 weights, bfloat16 on quantised ones.
+    adapter = 2 * large(replace(FULL, dtype="bfloat16", lora_r=8)).sizes.adapter
+    assert weights[0] - adapter - weights[1] == linear
+    assert weights[1] - weights[2] == pytest.approx(linear * (0.5 - 1 / 64), rel=1e-3)
+
+
+def test_zero3_sends_half_as_much_again():
+    """Rajbhandari et al. 2020, section 7: 2 P as data parallel, 3 P with weights shared out; and nothing alone."""
+    sent = {stage: planned(FULL, Sharding("z", "zero", stage, 64)).sent for stage in (1, 2, 3)}
+    parameters = footprint(FULL).sizes.base
+    assert sent[1] == sent[2] == pytest.approx(2 * 2 * parameters * 63 / 64, rel=1e-3)
+    assert sent[3] == pytest.approx(3 * 2 * parameters * 63 / 64, rel=1e-3)
+    assert planned(FULL, Sharding("z", "zero", 3, 1)).sent == 0
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_shipped_config_is_understood(path):
+    sharding = read_sharding(path)
+    name = path.stem
+    assert sharding.kind == ("zero" if "zero" in name else "fsdp" if "fsdp" in name else "replicas")
+    if sharding.kind == "zero":
+        assert sharding.stage == int(name.split("zero")[1][0])
+    assert (sharding.offload_optimizer, sharding.offload_weights) == ("offload" in name, "zero3_offload" in name)
+    assert sharding.device == ("cpu" if "cpu" in name else "gpu")
+    assert sharding.devices == (
+        16 if "multi_node" in name else 1 if name in ("cpu", "single_gpu") else sharding.devices
+    )
+    assert read_sharding(path, 1).devices == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("distributed_type: TPU", ["TPU", "DDP, DeepSpeed and FSDP"]),
+        ("distributed_type: 'NO'\nnum_processes: 4", ["one process", "multi_gpu"]),
+        ("distributed_type: DEEPSPEED\ndeepspeed_config:\n  deepspeed_config_file: a.json", ["a DeepSpeed JSON file"]),
+        ("just words", ["no accelerate config"]),
+        ("a: [", ["no valid YAML"]),
+    ],
+)
+def test_other_configs_are_refused_by_name(tmp_path, text, words):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(UserInputError) as error:
+        read_sharding(path)
+    assert all(word in str(error.value) for word in ["mine", *words])
+
+
+@pytest.mark.parametrize(
+    ("training", "config", "devices", "memory", "first", "same"),
+    [
+        # Full fine-tuning of 7B on one 40 GiB GPU: adapters, or the host's memory.
+        (Training(1024, 8, dtype="float32"), "zero2", 1, 40, ("--use_peft",), "zero2_offload"),
+        # Memory is only short for activations.
+        (Training(1024, 8, lora_r=16, gradient_checkpointing=False), "single_gpu", 1, 40,
+         ("--gradient_checkpointing", "true"), "single_gpu"),
+        # Eight GPUs hold copies of what they could share.
+        (Training(1024, 8, dtype="float32"), "zero2", 8, 30, ("--accelerate-config", "zero3"), "zero3"),
+    ],
+)  # fmt: skip
+def test_the_cheapest_change_comes_first_and_fits(training, config, devices, memory, first, same):
+    sharding = read_sharding(CONFIGS / f"{config}.yaml", devices)
+    assert planned(training, sharding, large).peak > memory * GIB
+    found = find_changes(training, sharding, memory * GIB, large)
+    assert found[0].flags == first
+    assert found[-1].trains_the_same and found[-1].sharding.name == same
+    for change in found:
+        assert change.estimate.peak <= memory * GIB
+        assert change.estimate == planned(change.training, change.sharding, large)
+        rows = change.training.batch_size * change.training.gradient_accumulation_steps
+        assert rows == training.batch_size * training.gradient_accumulation_steps
+        assert f"--accelerate-config {change.sharding.name}" in launch_line(change.training, change.sharding)
+
+
+def test_what_no_change_makes_fit_is_said():
+    sharding = read_sharding(CONFIGS / "single_gpu.yaml")
+    assert find_changes(FULL, sharding, GIB // 2, footprint) == []
+
+
+def plan(*args):
+    return CliRunner().invoke(main, ["plan", *args])
+
+
+def test_a_plan_names_parts_peak_and_verdict():
+    line = ("--model", "Qwen/Qwen2.5-7B", "--accelerate-config", "zero2", "--gpus", "1", "--load_in_4bit")
+    result = plan(*line, "--gpu-memory", "40GiB", "--seq-len", "1024", "--batch-size", "8")
+    assert result.exit_code == 0, result.output
+    assert "7.62 billion parameters" in result.output and "QLoRA, rank 16" in result.output
+    for part in ("weights", "gradients", "optimizer", "activations", "logits and head", "together"):
+        assert f"\n{part} " in result.output
+    assert "Fits: " in result.output and "of 40.0 GiB per device." in result.output
+    short = plan(*line, "--gpu-memory", "8GiB")
+    assert short.exit_code == 1 and "Does not fit" in short.output and "Fits with" in short.output
+    assert "distjudge-trl train RECIPE --accelerate-config" in short.output
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--gpu-memory", "4xb"], ["--gpu-memory 4xb", "40GiB"]),
+        (["--gpu-memory", "-4"], ["--gpu-memory -4"]),
+        (["--gpu-memory", "nan"], ["--gpu-memory nan"]),
+        (["--accelerate-config", "zer2"], ["Did you mean 'zero2'"]),
+        (["--load_in_4bit", "--load_in_8bit"], ["one of them"]),
+        (["--gpus", "8"], ["single_gpu", "multi_gpu"]),
+        (["--gpus", "0"], ["--gpus"]),
+        (["--seq-len", "0"], ["--seq-len"]),
+    ],
+)
+def test_bad_plans_are_one_line(args, words):
+    result = plan("--model", "Qwen/Qwen2.5-7B", *args)
+    assert result.exit_code == 2
+    assert all(word in result.output for word in words), result.output
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        (None, "known offline"),
+        ("{", "no model config"),
+        ('{"model_type": "nothing"}', "no model config"),
+        ('{"model_type": "t5"}', "causal"),
+        ('{"model_type": "clip"}', "causal"),
+    ],
+)
+def test_what_is_no_causal_language_model_is_refused(tmp_path, content, word):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    if content is not None:
+        (folder / "config.json").write_text(content)
+    result = plan("--model", str(folder))
+    assert result.exit_code == 2 and result.output.count("\n") == 1, result.output
+    assert word in result.output and "Traceback" not in result.output
+
+
+def test_memory_is_read_with_and_without_units():
+    assert [parse_memory(text) for text in ("40GiB", "40 gib", "40", "80GB", "512MiB")] == [
+        40 * GIB, 40 * GIB, 40 * GIB, 80 * 10**9, 2**29
+    ]  # fmt: skip
