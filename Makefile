@@ -4,11 +4,14 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Test files run side by side; a process needs up to 4 GiB.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 # DeepSpeed builds a small op with ninja, which it looks for on the path.
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help env browser quickstart test test-fast test-e2e lint format compat benchmark
+.PHONY: help env browser quickstart test test-fast test-e2e lint format compat plan-tables benchmark
 
 help:  ## Show this help
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -35,10 +38,10 @@ browser:
 		echo "No Chromium: the tests of the report's page are skipped."
 
 test-fast: env browser  ## Run the unit tests (a minute or two)
-	$(BIN)/python -m pytest -m "not e2e"
+	$(PYTEST) -m "not e2e"
 
 test-e2e: env  ## Run the end-to-end tests: real model, several processes
-	$(BIN)/python -m pytest -m e2e
+	$(PYTEST) -m e2e
 
 lint: env  ## Check formatting, style and types
 	$(BIN)/ruff format --check .
@@ -51,6 +54,9 @@ format: env  ## Format the code
 
 compat: env  ## Run what goes together (adapters, sharding, hosts; a quarter of an hour) and write it into docs/scaling.md
 	$(BIN)/python tests/e2e/compatibility.py
+
+plan-tables: env  ## Estimate what fits where for models that are asked for most and write it into docs/scaling.md
+	$(BIN)/python scripts/plan_tables.py --write
 
 benchmark: env  ## Print the benchmarks' tables
 	$(BIN)/python scripts/benchmarks/adversary.py

@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 from conftest import ROOT
+from tiny_runs import accelerate
 
 from distjudge_trl import Judge, get_task
 from distjudge_trl.data import split_records, subsample
@@ -123,8 +124,7 @@ def test_after_kill_9_a_resumed_run_continues_the_same_trajectory(uninterrupted,
 
 def test_accelerate_launch_with_two_zero2_processes(tmp_path):
     pytest.importorskip("deepspeed")
-    config = str(ROOT / "accelerate_configs" / "zero2_cpu.yaml")
-    launcher = (sys.executable, "-m", "accelerate.commands.launch", "--config_file", config)
+    launcher = accelerate(ROOT / "accelerate_configs" / "zero2_cpu.yaml")
     done = recipe(
         *SMALL,
         "--per_device_train_batch_size",

@@ -30,7 +30,7 @@ SETTINGS = (
     ),
 )
 LOGGED = ("loss", "grad_norm", "kl", "ce", "adversarial_gain", "label_mass", "accuracy")
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29577"]
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
 EIGHT, HALF = (("--per_device_train_batch_size", size) for size in ("8", "4"))
 FOUR = ("--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "4")
 LORA = ("--use_peft", "--lora_target_modules", "q_proj", "v_proj", "--lora_dropout", "0")
@@ -41,7 +41,9 @@ SAVING = ("--save_strategy", "steps", "--save_steps", "4")
 
 
 def accelerate(config, *options):
-    return [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config), *options]
+    """The launch line; a free port, so that tests may run side by side."""
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
+    return [*launcher, "--main_process_port", "0", *options]
 
 
 def cpu_twin(name, folder):

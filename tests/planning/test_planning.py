@@ -1,5 +1,6 @@
 """What a run needs in memory: counts against real models, shares against the ZeRO paper, changes that do fit."""
 
+import importlib.util
 from dataclasses import replace
 from functools import cache
 
@@ -202,6 +203,17 @@ def test_the_cheapest_change_comes_first_and_fits(training, config, devices, mem
         rows = change.training.batch_size * change.training.gradient_accumulation_steps
         assert rows == training.batch_size * training.gradient_accumulation_steps
         assert f"--accelerate-config {change.sharding.name}" in launch_line(change.training, change.sharding)
+
+
+def test_the_page_s_table_is_what_is_estimated():
+    spec = importlib.util.spec_from_file_location("plan_tables", ROOT / "scripts/plan_tables.py")
+    tables = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tables)
+    page = (ROOT / "docs/scaling.md").read_text().split(tables.START)[1].split(tables.END)[0]
+    assert all(f"**{model}**" in page for model in tables.MODELS)
+    rows = list(tables.rows("Qwen/Qwen2.5-7B"))
+    assert len(rows) == 15
+    assert "\n".join(rows) in page, "run `make plan-tables`"
 
 
 def test_what_no_change_makes_fit_is_said():
