@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help env browser quickstart test test-fast test-e2e lint format compat plan-tables benchmark
+.PHONY: help env system quickstart test test-fast test-e2e lint format compat plan-tables benchmark
 
 help:  ## Show this help
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -30,17 +30,22 @@ quickstart: env  ## Train and evaluate real judges on the CPU (about ten minutes
 
 test: test-fast test-e2e  ## Run all tests
 
-# The page of a report is tested in a real browser, where one can be had; elsewhere those tests are skipped.
-browser:
-	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
-		{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
-		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core >/dev/null; } || \
-		echo "No Chromium: the tests of the report's page are skipped."
+# What tests use beside Python: a browser for the report's page, a database server and shellcheck. Where they cannot be
+# had the tests that need them are skipped.
+system:
+	@packages=; has() { command -v "$$1" >/dev/null; }; \
+	has chromium || has google-chrome || packages="chromium fonts-dejavu-core"; \
+	has shellcheck || packages="$$packages shellcheck"; \
+	has ip || packages="$$packages iproute2"; \
+	has initdb || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || packages="$$packages postgresql"; \
+	[ -z "$$packages" ] || { [ "$$(id -u)" = 0 ] && has apt-get && apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$packages >/dev/null; } || \
+		echo "Not installed: $$packages. Tests that need them are skipped."
 
-test-fast: env browser  ## Run the unit tests (a minute or two)
+test-fast: env system  ## Run the unit tests (a minute or two)
 	$(PYTEST) -m "not e2e"
 
-test-e2e: env  ## Run the end-to-end tests: real model, several processes
+test-e2e: env system  ## Run the end-to-end tests: real model, several processes
 	$(PYTEST) -m e2e
 
 lint: env  ## Check formatting, style and types
@@ -62,5 +67,6 @@ benchmark: env  ## Print the benchmarks' tables
 	$(BIN)/python scripts/benchmarks/adversary.py
 	$(BIN)/python scripts/benchmarks/reading.py
 	$(BIN)/python scripts/benchmarks/memory.py
+	$(BIN)/python scripts/benchmarks/sweep.py
 	$(BIN)/pip install --quiet --constraint constraints.txt lm_eval
 	$(BIN)/python scripts/benchmarks/evaluation.py vader

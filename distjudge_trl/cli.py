@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from distjudge_trl.errors import RunFailedError, UserInputError, exit_code
+from distjudge_trl.sweep.cli import sweep
 
 
 if TYPE_CHECKING:
@@ -554,6 +555,9 @@ def plan(
     for line in describe_changes(find_changes(training, sharding, memory, footprint), memory):
         click.echo(line)
     raise SystemExit(1)
+
+
+main.add_command(sweep)
 
 
 @main.command()

@@ -13,6 +13,7 @@ from distjudge_trl.provenance import git_revision, library_versions
 _OPTIONAL = (
     ("deepspeed", "ZeRO", "pip install 'distjudge-trl[deepspeed]'"),
     ("bitsandbytes", "QLoRA and 8-bit models", "pip install 'distjudge-trl[quantization]'"),
+    ("psycopg", "sweeps on a PostgreSQL server", "pip install 'distjudge-trl[postgresql]'"),
     ("cvxpy", "the paper's projection (--projection_solver cvxpy)", "pip install 'distjudge-trl[cvxpy]'"),
     ("matplotlib", "figures", "pip install 'distjudge-trl[quickstart]'"),
     ("vaderSentiment", "the vader task's data", "pip install 'distjudge-trl[quickstart]'"),

@@ -48,7 +48,7 @@ def check_launch(config: str | Path, num_processes: int | None = None) -> None:
     wanted = -(-count // machines)
     if content.get("use_cpu") or count == 1:
         return
-    there = _device_count()
+    there = device_count()
     if wanted > there:
         raise UserInputError(
             f"{config.stem} asks for {wanted} GPUs on this machine, which has {there or 'none'}. "
@@ -66,7 +66,7 @@ def check_processes() -> None:
     on_cpu = os.environ.get("ACCELERATE_USE_CPU", "false").lower() in ("true", "1", "yes")
     if wanted == 1 or on_cpu:
         return
-    there = _device_count()
+    there = device_count()
     if there and wanted > there:
         raise UserInputError(
             f"{wanted} processes were launched on this machine, which has {there} GPUs: give the launcher"
@@ -74,7 +74,7 @@ def check_processes() -> None:
         )
 
 
-def _device_count() -> int:
+def device_count() -> int:
     import torch
 
     return torch.accelerator.device_count() if torch.accelerator.is_available() else 0

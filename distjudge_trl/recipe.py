@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
 from distjudge_trl.errors import RunFailedError, UserInputError, exit_code
 from distjudge_trl.launch import check_processes
+from distjudge_trl.supervised import follow_worker, record_failure
 
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ METHOD_DEFAULTS: dict[str, dict[str, Any]] = {"label-smoothing": {"label_smoothi
 # Set by `distjudge-trl train`: parse the options and stop, so that a mistake in them is told before anything is
 # launched.
 CHECK_ONLY = "DISTJUDGE_CHECK_ONLY"
+
+# Set by `distjudge-trl sweep` to a folder: check what is to be swept, read the data, and stop.
+PREPARE = "DISTJUDGE_PREPARE"
 
 # The grid of the paper (section 4 and Figure 3).
 PAPER_GRID: dict[str, list[Any]] = {
@@ -154,8 +158,17 @@ class RecipeArguments:
         default=0.1,
         metadata={
             "help": (
-                "Share of the *training* items that --eval_strategy, --calibrate and --method dirichlet hold out, so"
-                " that nothing is ever chosen on test items."
+                "Share of the *training* items that --eval_strategy, --calibrate, --score_on validation and --method"
+                " dirichlet hold out, so that nothing is ever chosen on test items."
+            )
+        },
+    )
+    score_on: Literal["test", "validation"] = field(
+        default="test",
+        metadata={
+            "help": (
+                "'validation' holds validation items out of training and scores the judge on them in place of the test"
+                " items: for choosing settings, as `distjudge-trl sweep` does."
             )
         },
     )
@@ -203,18 +216,28 @@ class Recipe:
     training: Mapping[str, Any] = field(default_factory=dict)
     grid: Mapping[str, Sequence[Any]] = field(default_factory=lambda: dict(PAPER_GRID))
 
+    @property
+    def name(self) -> str:
+        """Of its script, without suffix."""
+        return self.task or "custom"
+
     def main(self, argv: Sequence[str] | None = None) -> None:
         """Parse the command line, run, and exit: 0 done, 1 a run failed (one line on stderr where the cause is known,
         else a traceback), 2 the input is wrong (one line on stderr).
         """
+        follow_worker()
         try:
             self.run(argv)
         except (UserInputError, RunFailedError) as error:
+            record_failure(error)
             # Once a machine: a file may be missing on one of them.
             if os.environ.get("LOCAL_RANK", "0") == "0":
                 rank = os.environ.get("RANK", "0")
                 print(f"error: {error}" if rank == "0" else f"error (rank {rank}): {error}", file=sys.stderr)
             raise SystemExit(exit_code(error)) from None
+        except BaseException as error:
+            record_failure(error)
+            raise
 
     def run(self, argv: Sequence[str] | None = None) -> dict[str, Any]:
         """Train, save and evaluate; returns the content of `results.json`.
@@ -222,8 +245,13 @@ class Recipe:
         Raises:
             [`UserInputError`]: anything wrong with flags, files, data or model names.
         """
-        _quieten()
+        quieten()
         check_processes()
+        if os.environ.get(PREPARE):
+            from distjudge_trl.prepare import prepare
+
+            prepare(self, os.environ[PREPARE])
+            return {}
         run = self.parse(argv)
         if os.environ.get(CHECK_ONLY):
             return {}
@@ -256,7 +284,7 @@ class Recipe:
         if strategy in ("steps", "epoch"):
             # The two must agree for --load_best_model_at_end.
             parser.set_defaults_with_config(save_strategy=strategy)
-        folder = f"runs/{task.name if task is not None else 'custom'}-{method}"
+        folder = f"runs/{task.name if task is not None else self.name}-{method}"
         parser.set_defaults_with_config(**METHODS[method], **METHOD_DEFAULTS.get(method, {}), output_dir=folder)
         try:
             parsed = parser.parse_args_and_config(args)
@@ -289,7 +317,7 @@ class Recipe:
                 DistributionSFTConfig,
                 ModelConfig,
             ),
-            prog=f"{self.task or 'custom'}.py",
+            prog=f"{self.name}.py",
             allow_abbrev=False,
             description=(
                 f"Train and evaluate a judge on {f'the task {self.task!r}' if self.task else 'a task'}. Options may"
@@ -342,7 +370,7 @@ def parse_task_options(
     return options
 
 
-def _quieten() -> None:
+def quieten() -> None:
     """Drop messages of the libraries that say nothing about the run and that a user cannot act on."""
     # TRL 1.16 sets the name that transformers 5.23 deprecates.
     warnings.filterwarnings("ignore", message="`gradient_checkpointing` is deprecated", category=FutureWarning)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from datasets import Dataset
-from transformers import AutoConfig, AutoTokenizer, BitsAndBytesConfig
+from transformers import BitsAndBytesConfig
 from transformers.integrations import is_deepspeed_zero3_enabled
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
@@ -21,33 +20,22 @@ from distjudge_trl.data import (
     choose_pseudo_count,
     fingerprint,
     num_votes,
-    partition,
-    split_records,
-    subsample,
-    within_budget,
 )
-from distjudge_trl.data.splits import SWAPPED
 from distjudge_trl.data.template import PromptTemplate
-from distjudge_trl.errors import RunFailedError, UserInputError, first_line
+from distjudge_trl.errors import RunFailedError, UserInputError
 from distjudge_trl.evaluation import TestItems, human_side, whole_counts, write_results
 from distjudge_trl.evaluation.scoring import MIN_CALIBRATION_ITEMS
 from distjudge_trl.judge_file import JudgeFile
-from distjudge_trl.models import resolve_model
 from distjudge_trl.provenance import provenance
+from distjudge_trl.recipe_data import find_model, find_template, load_parts, model_error
 from distjudge_trl.report.tables import results_table
-from distjudge_trl.tasks import Item, LoadReport
+from distjudge_trl.supervised import make_progress_callback
 from distjudge_trl.trainer import DistributionSFTConfig, DistributionSFTTrainer
 from distjudge_trl.trainer.checkpoints import find_checkpoint
 
 
 if TYPE_CHECKING:
     from distjudge_trl.recipe import RecipeArguments, RecipeRun
-
-
-class _Parts(NamedTuple):
-    train: Dataset
-    validation: Dataset | None
-    test: Dataset
 
 
 def run_recipe(run: RecipeRun) -> dict[str, Any]:
@@ -64,17 +52,9 @@ def run_recipe(run: RecipeRun) -> dict[str, Any]:
     # Before data is read; the trainer compares the run with this one.
     find_checkpoint(training_args.resume_from_checkpoint, training_args.output_dir)
     _check(recipe_args, training_args, model_args)
-    template = task.template
-    if recipe_args.prompt_template is not None:
-        template = PromptTemplate.from_file(recipe_args.prompt_template)
-    model_path, fitter = _find_model(recipe_args, training_args, model_args)
-    report = LoadReport()
-    train, validation, test = _load(run, template, fitter, report)
-    seed = recipe_args.split_seed
-    train = subsample(train, recipe_args.max_train_samples, seed=seed)
-    if recipe_args.annotation_budget is not None:
-        train = within_budget(train, recipe_args.annotation_budget, seed=seed)
-    test = subsample(test, recipe_args.max_eval_samples, seed=seed)
+    template = find_template(run)
+    model_path, fitter = find_model(run)
+    train, validation, scored, report = load_parts(run, template, fitter)
     if recipe_args.method == "dirichlet" and not training_args.target_smoothing:
         assert validation is not None
         training_args.target_smoothing = _choose_target_smoothing(validation)
@@ -83,11 +63,13 @@ def run_recipe(run: RecipeRun) -> dict[str, Any]:
     # Training
     ################
     trainer = _make_trainer(run, template, model_path, fitter, train, validation)
+    if (progress := make_progress_callback()) is not None:
+        trainer.add_callback(progress)
     say = trainer.accelerator.print
     say(f"{task.name}: {'; '.join(report.lines())}")
     say(
-        f"{task.name}: {len(train)} training items, {len(test)} test items; method {recipe_args.method}; model"
-        f" {model_args.model_name_or_path}"
+        f"{task.name}: {len(train)} training items, {len(scored)} {recipe_args.score_on} items; method"
+        f" {recipe_args.method}; model {model_args.model_name_or_path}"
     )
     trained = recipe_args.method != "raw"
     if trained:
@@ -102,18 +84,20 @@ def run_recipe(run: RecipeRun) -> dict[str, Any]:
     ################
     # Evaluation
     ################
-    prediction = trainer.predict(test, metric_key_prefix="test")
+    prefix = "test" if recipe_args.score_on == "test" else "eval"
+    prediction = trainer.predict(scored, metric_key_prefix=prefix)
     trainer.log(prediction.metrics)
     log_q = _finite(prediction.predictions)
     held_out = None
     # Of an untrained model calibration is free, but a small data set may leave nothing to fit it on.
-    if recipe_args.calibrate or (not trained and validation and len(validation) >= MIN_CALIBRATION_ITEMS):
+    enough = not trained and validation and len(validation) >= MIN_CALIBRATION_ITEMS
+    if recipe_args.score_on == "test" and (recipe_args.calibrate or enough):
         assert validation is not None
         held_out = _finite(trainer.predict(validation, metric_key_prefix="held_out").predictions)
     results: dict[str, Any] = {}
     if trainer.is_world_process_zero():
-        items = TestItems.of(test, ordinal=task.ordinal)
-        scores = items.score(log_q, mass=prediction.metrics["test_label_mass"])
+        items = TestItems.of(scored, ordinal=task.ordinal)
+        scores = items.score(log_q, mass=prediction.metrics[f"{prefix}_label_mass"])
         variants = items.score_constants(human_side(train)[0])
         if held_out is not None:
             assert validation is not None
@@ -130,13 +114,14 @@ def run_recipe(run: RecipeRun) -> dict[str, Any]:
             "settings": {
                 **trainer.judge_file.training,
                 "split": recipe_args.split,
-                "split_seed": seed,
+                "split_seed": recipe_args.split_seed,
                 **(trainer.judge_file.data["settings"] if trained else {}),
             },
             "extraction": {"kind": "full", "floor": None},
             **scores,
             "variants": variants,
-            "test_fingerprint": fingerprint(test),
+            "scored_on": recipe_args.score_on,
+            "test_fingerprint": fingerprint(scored),
             "provenance": provenance(
                 recipe=asdict(recipe_args),
                 task_options=asdict(options),
@@ -154,7 +139,7 @@ def run_recipe(run: RecipeRun) -> dict[str, Any]:
             trainer.push_to_hub()
     if results:
         # Last of all: a folder with results is a finished run.
-        write_results(training_args.output_dir, results, test, log_q)
+        write_results(training_args.output_dir, results, scored, log_q)
         say(results_table([results], variants=True))
         say(f"Results and judge: {training_args.output_dir}")
     trainer.end()
@@ -191,65 +176,15 @@ def _check(recipe_args: RecipeArguments, training_args: DistributionSFTConfig, m
         and not model_args.use_peft
     ):
         raise UserInputError("Quantised weights cannot be trained, only adapters on them: add --use_peft.")
+    if recipe_args.calibrate and recipe_args.score_on == "validation":
+        raise UserInputError(
+            "--score_on validation does not go with --calibrate: the scaling would be scored on the items that it was"
+            " fitted on."
+        )
     for name in ("max_train_samples", "max_eval_samples", "annotation_budget"):
         value = getattr(recipe_args, name)
         if value is not None and value < 1:
             raise UserInputError(f"`{name}` must be at least 1, got {value}.")
-
-
-def _holds_out(recipe_args: RecipeArguments, training_args: DistributionSFTConfig) -> bool:
-    """Whether a part of the training side is kept from training."""
-    chooses = recipe_args.method == "dirichlet" and not training_args.target_smoothing
-    return training_args.eval_strategy != "no" or recipe_args.calibrate or recipe_args.method == "raw" or chooses
-
-
-def _load(run: RecipeRun, template: PromptTemplate, fitter: PromptFitter | None, report: LoadReport) -> _Parts:
-    """Training, validation (where something is held out) and test records.
-
-    `--max_annotators` draws for training items alone: what a small budget teaches is chosen and tested on all votes
-    that there are.
-    """
-    task, recipe_args, options, training_args, _ = run
-    whole = replace(options, max_annotators=None)
-    items: Iterable[Item] = task.items(recipe_args.data_path, whole, report=report)
-    if options.max_annotators is not None:
-        items = list(items)  # they are needed twice
-    drawn = task.draw(items, whole, report=report)
-    records = task.records(drawn, whole, template=template, fitter=fitter, report=report)
-    seed, fraction = recipe_args.split_seed, recipe_args.validation_fraction
-    validation = None
-    if _holds_out(recipe_args, training_args):
-        train, validation, test = partition(records, recipe_args.split, validation_fraction=fraction, seed=seed)
-    else:
-        train, test = split_records(records, recipe_args.split, seed=seed)
-    if options.max_annotators is not None:
-        names = set(train["id"])
-        # A pair asked in both orders has two ids, of which a split of single records may take one.
-        chosen = [item for item in items if item.id in names or f"{item.id}{SWAPPED}" in names]
-        budget = task.draw(chosen, options, report=report)
-        train = task.records(budget, options, template=template, fitter=fitter, report=LoadReport())
-        train = train.select([i for i, name in enumerate(train["id"]) if name in names])
-    return _Parts(train, validation, test)
-
-
-def _find_model(
-    recipe_args: RecipeArguments, training_args: DistributionSFTConfig, model_args: ModelConfig
-) -> tuple[str, PromptFitter | None]:
-    """Path or hub id of the model, and what makes prompts fit into it. A mistake in its name shows here, before data
-    is read.
-    """
-    name = model_args.model_name_or_path
-    path = resolve_model(name)
-    kwargs = {"revision": model_args.model_revision, "trust_remote_code": training_args.trust_remote_code}
-    try:
-        # Its errors are about the name alone; the same types out of the trainer might be bugs.
-        config = AutoConfig.from_pretrained(path, **kwargs)
-        tokenizer = AutoTokenizer.from_pretrained(path, **kwargs)
-    except (OSError, ValueError) as error:
-        raise _model_error(name, error) from error
-    context = getattr(config.get_text_config(), "max_position_embeddings", None)
-    limits = [length for length in (training_args.max_length, context) if length]
-    return path, PromptFitter(tokenizer, min(limits), recipe_args.truncate) if limits else None
 
 
 def _make_trainer(
@@ -302,7 +237,7 @@ def _make_trainer(
         )
     except (OSError, ImportError) as error:
         # Missing weights or tokenizer files; a package that the options need (bitsandbytes, deepspeed).
-        raise _model_error(name, error) from error
+        raise model_error(name, error) from error
 
 
 def quantization_config(model_args: ModelConfig) -> BitsAndBytesConfig | None:
@@ -322,8 +257,3 @@ def quantization_config(model_args: ModelConfig) -> BitsAndBytesConfig | None:
             )
         model_args.bnb_4bit_quant_storage = storage
     return get_quantization_config(model_args)
-
-
-def _model_error(name: str | None, error: Exception) -> UserInputError:
-    """transformers explains itself in several lines and a traceback; the first line is the cause."""
-    return UserInputError(f"The model {name!r} cannot be loaded: {first_line(error)}")

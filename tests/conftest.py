@@ -11,6 +11,10 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# Workers of pytest-xdist share the cores, and so do the processes that their tests start.
+_workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if _workers > 1:
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // _workers)))
 
 from pathlib import Path
 
@@ -72,7 +76,7 @@ def tiny_model(tokenizer):
     return make_tiny_model(len(tokenizer))
 
 
-def make_tiny_model(vocab_size: int, hidden_size: int = 32):
+def make_tiny_model(vocab_size: int, hidden_size: int = 32, context: int = 256):
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
@@ -83,7 +87,7 @@ def make_tiny_model(vocab_size: int, hidden_size: int = 32):
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=256,
+        max_position_embeddings=context,
         tie_word_embeddings=True,
         pad_token_id=1,
         eos_token_id=1,
@@ -124,6 +128,17 @@ def make_records(count: int, labels: list[str] = LABELS, seed: int = 0):
 
 
 @pytest.fixture(scope="session")
+def lexicon(tmp_path_factory):
+    """VADER's lexicon with every fifteenth of its 7,500 words: calibration reads a tenth of the training side."""
+    from importlib.util import find_spec
+
+    lines = (Path(find_spec("vaderSentiment").origin).parent / "vader_lexicon.txt").read_text("utf-8").splitlines(True)
+    path = tmp_path_factory.mktemp("lexicon") / "vader_lexicon.txt"
+    path.write_text("".join(lines[::15]), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
 def tiny_runs(tokenizer, tmp_path_factory):
     """Launches of the tiny model in real processes (tests/e2e/tiny_runs.py)."""
     from tiny_runs import TinyRuns
@@ -137,3 +152,15 @@ def bundled_model() -> str:
     from distjudge_trl.models import BUNDLED_MODEL, resolve_model
 
     return resolve_model(BUNDLED_MODEL)
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """URL of a database on a PostgreSQL server of this machine."""
+    from postgres import ServerError, postgres_server
+
+    try:
+        with postgres_server() as url:
+            yield url
+    except ServerError as error:
+        pytest.skip(f"needs PostgreSQL: {error}")

@@ -26,7 +26,7 @@ def config(name):
     ],
 )
 def test_a_config_for_more_gpus_than_there_are_is_refused(monkeypatch, name, processes, there, message):
-    monkeypatch.setattr(launch, "_device_count", lambda: there)
+    monkeypatch.setattr(launch, "device_count", lambda: there)
     if message is None:
         check_launch(config(name), processes)
     else:
@@ -50,7 +50,7 @@ def test_what_is_no_config_is_refused(tmp_path):
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch):
-    monkeypatch.setattr(launch, "_device_count", lambda: 2)
+    monkeypatch.setattr(launch, "device_count", lambda: 2)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     with pytest.raises(UserInputError, match="4 processes were launched on this machine, which has 2 GPUs"):
         check_processes()
@@ -78,6 +78,6 @@ def test_train_refuses_before_it_launches(monkeypatch):
 
     from distjudge_trl.cli import main
 
-    monkeypatch.setattr(launch, "_device_count", lambda: 0)
+    monkeypatch.setattr(launch, "device_count", lambda: 0)
     done = CliRunner().invoke(main, ["train", "vader", "--accelerate-config", "zero2"])
     assert done.exit_code == 2 and "which has none" in done.output, done.output

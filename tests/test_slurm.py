@@ -76,6 +76,25 @@ def test_another_config_and_gpus_as_slurm_writes_them(tmp_path):
     assert "--config_file my.yaml --num_processes 4 " in line
 
 
+def sweep_run(tmp_path, *arguments, **variables):
+    """The array script with a `srun` that runs its command."""
+    (tmp_path / "srun").write_text('#!/bin/bash\nexec "$@"\n')
+    (tmp_path / "srun").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "DRY_RUN": "1", **variables}
+    command = ["bash", str(ROOT / "scripts/slurm/sweep.sbatch"), *arguments]
+    return subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+
+
+def test_every_task_of_an_array_is_the_same_worker(tmp_path):
+    words = ["summeval", "--jobs", "4", "--storage", "postgresql://user:a b@host/sweeps"]
+    lines = [sweep_run(tmp_path, *words, SLURM_ARRAY_TASK_ID=task).stdout for task in "07"]
+    assert lines[0] == lines[1] == " ".join(["distjudge-trl", "sweep", *words]) + "\n"
+    done = sweep_run(tmp_path, "summeval")
+    assert done.returncode == 2 and "no SLURM array. Submit this with sbatch --array" in done.stderr
+    done = sweep_run(tmp_path, SLURM_ARRAY_TASK_ID="0")
+    assert done.returncode == 2 and done.stderr.startswith("error: which recipe?")
+
+
 def test_what_is_missing_is_said(tmp_path):
     done = dry_run(tmp_path, **JOB)
     assert done.returncode == 2 and done.stderr.startswith("error: which recipe?")

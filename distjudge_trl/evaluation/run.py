@@ -170,6 +170,7 @@ def evaluate_judge(
         "extraction": {"kind": options.extraction, "floor": TOP_K_FLOOR if top5 else None},
         **scores,
         "variants": variants,
+        "scored_on": "test",
         "test_fingerprint": fingerprint(test),
         "provenance": provenance(
             judge=found.name,

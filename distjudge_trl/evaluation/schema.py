@@ -126,7 +126,8 @@ class Extraction(_Strict):
 
 
 class Results(_Strict):
-    """A result file. `trained_on` is a task's name (`None` for an untrained model), `settings` are those of the
+    """A result file. `scored_on` says whether its items are test items, or validation items by which settings are
+    chosen. `trained_on` is a task's name (`None` for an untrained model), `settings` are those of the
     training and its data, by which runs are told apart.
     """
 
@@ -143,6 +144,7 @@ class Results(_Strict):
     metrics: Metrics
     robustness: list[Point]
     variants: list[Variant]
+    scored_on: Literal["test", "validation"] = "test"
     test_fingerprint: _Text
     provenance: dict[str, Any]
     predictions_sha256: _Text

@@ -14,6 +14,7 @@ from distjudge_trl.report.page import write_page
 from distjudge_trl.report.paper_tables import Table, all_tables
 from distjudge_trl.report.plots import Plot, all_plots, save_png
 from distjudge_trl.report.runs import TestSet, load_test_sets
+from distjudge_trl.report.sweeps import importance_plot, load_sweeps, sweep_tables
 from distjudge_trl.report.tables import markdown_text
 
 
@@ -31,14 +32,16 @@ def build_report(
     Raises:
         [`UserInputError`]: no results, damaged or older ones, a folder that cannot be written, a missing package.
     """
-    folder = Path(out)
+    folder, paths = Path(out), list(paths)
     test_sets = load_test_sets(paths)
     check_folder(folder, "--out")
     num_runs = len({run.path for test_set in test_sets for run in test_set.runs})
     summary = f"{num_runs} runs on {len(test_sets)} test sets: {', '.join(test_set.name for test_set in test_sets)}."
     yield summary
-    comparisons = compare(test_sets)
-    tables = all_tables(test_sets, comparisons)
+    sweeps = load_sweeps(paths)
+    # Items that chose settings flatter the chosen one: they belong to the sweep's own table and Figure 3 alone.
+    tested = [test_set for test_set in test_sets if not test_set.is_validation]
+    tables = [*all_tables(tested, compare(tested)), *sweep_tables(sweeps)]
     for table in tables:
         _write_text(folder / "tables" / f"{table.name}.md", table.markdown())
         _write_csv(folder / "tables" / f"{table.name}.csv", table.header, table.rows)
@@ -46,6 +49,8 @@ def build_report(
     _write_csv(folder / "all_runs.csv", header, rows)
     yield f"{folder / 'tables'}: {len(tables)} tables; {folder / 'all_runs.csv'}: every run, unrounded"
     plots = all_plots(test_sets)
+    importance = importance_plot(sweeps)
+    plots += [importance] if importance.panels else []
     for plot in plots:
         save_png(plot, folder / "figures" / f"{plot.name}.png")
     yield f"{folder / 'figures'}: {', '.join(plot.name for plot in plots)}"

@@ -195,7 +195,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class TestSet:
-    """Runs on the same items of a task; `source` is the other task that the judges were trained on, if it was one."""
+    """Runs on the same items of a task; `source` is the other task that the judges were trained on, if it was one;
+    `is_validation` says that the items chose settings.
+    """
 
     __test__ = False
 
@@ -208,6 +210,10 @@ class TestSet:
     @property
     def labels(self) -> list[str]:
         return [str(label) for label in self.runs[0].results["labels"]]
+
+    @property
+    def is_validation(self) -> bool:
+        return self.runs[0].results.get("scored_on") == "validation"
 
     @property
     def noise_floor(self) -> float | None:
@@ -307,6 +313,8 @@ def load_test_sets(paths: Iterable[str | Path]) -> list[TestSet]:
     sets = []
     for (task, source, fingerprint), members in sorted(groups.items()):
         name = f"{source} to {task}" if source else task
+        if members[0].results.get("scored_on") == "validation":
+            name += ", validation items"
         if tasks.count((task, source)) > 1:
             name += f" ({members[0].results['metrics']['num_items']:,} items, {fingerprint[:6]})"
         sets.append(TestSet(name, task, source or None, tuple(members), _rows(members, names)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -357,9 +358,18 @@ class DistributionSFTTrainer(SFTTrainer):
         return {name: total / count for name, total in zip(_LOGGED, totals, strict=True)} if count else {}
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the training means to every training log; evaluation has its own, exact route."""
+        """Add the training means to every training log; evaluation has its own, exact route.
+
+        Raises:
+            [`RunFailedError`]: the training has diverged. transformers itself hides NaN from the logged loss.
+        """
         if "loss" in logs:
             logs.update(self._pop_means("train"))
+            if math.isnan(logs.get("kl", 0.0)):
+                raise RunFailedError(
+                    f"step {self.state.global_step}: the loss is NaN: training has diverged. Lower --learning_rate"
+                    f" (now {self.args.learning_rate:g})."
+                )
         super().log(logs, start_time)
 
     def predict(self, test_dataset: Dataset, ignore_keys=None, metric_key_prefix: str = "test"):

@@ -3,8 +3,6 @@
 import csv
 import subprocess
 import sys
-from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -14,8 +12,6 @@ from distjudge_trl.evaluation import read_results
 
 pytestmark = pytest.mark.usefixtures("bundled_model")
 
-# Of 7,500 words; calibration reads a tenth of the training side.
-WORDS = 500
 SMALL = ("--max_train_samples", "40", "--max_eval_samples", "24", "--per_device_train_batch_size", "8")
 
 
@@ -23,14 +19,6 @@ def run(*command):
     return subprocess.run(
         [sys.executable, *map(str, command)], check=False, capture_output=True, text=True, cwd=ROOT, timeout=900
     )
-
-
-@pytest.fixture(scope="module")
-def lexicon(tmp_path_factory):
-    lines = (Path(find_spec("vaderSentiment").origin).parent / "vader_lexicon.txt").read_text("utf-8").splitlines(True)
-    path = tmp_path_factory.mktemp("lexicon") / "vader_lexicon.txt"
-    path.write_text("".join(lines[:: len(lines) // WORDS]), encoding="utf-8")
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,186 @@
+"""What a run of a recipe reads: its records, split and subsampled, and its model's tokenizer."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from datasets import Dataset
+from transformers import AutoConfig, AutoTokenizer
+
+from distjudge_trl.atomic import write_json
+from distjudge_trl.batching import PromptFitter
+from distjudge_trl.data import partition, split_records, subsample, within_budget
+from distjudge_trl.data.splits import SWAPPED
+from distjudge_trl.data.template import PromptTemplate
+from distjudge_trl.errors import UserInputError, first_line
+from distjudge_trl.models import resolve_model
+from distjudge_trl.supervised import PREPARED, read_json
+from distjudge_trl.tasks import Item, LoadReport
+
+
+if TYPE_CHECKING:
+    from distjudge_trl.recipe import RecipeArguments, RecipeRun
+    from distjudge_trl.trainer import DistributionSFTConfig
+
+
+_REPORT_NAME = "report.json"
+
+
+class Parts(NamedTuple):
+    """Records of a run. `scored` are what the judge is scored on: test or validation records; `report` says how they
+    came about.
+    """
+
+    train: Dataset
+    validation: Dataset | None
+    scored: Dataset
+    report: LoadReport
+
+
+def find_template(run: RecipeRun) -> PromptTemplate:
+    """The task's own, or the file that is given.
+
+    Raises:
+        [`UserInputError`]: there is no such file, or it is no template.
+    """
+    if run.recipe.prompt_template is not None:
+        return PromptTemplate.from_file(run.recipe.prompt_template)
+    return run.task.template
+
+
+def load_parts(run: RecipeRun, template: PromptTemplate, fitter: PromptFitter | None) -> Parts:
+    """Training, validation (where something is held out) and scored records, subsampled as asked for. A sweep has read
+    them already for the runs that ask for the same.
+
+    Raises:
+        [`UserInputError`]: anything wrong with the files.
+    """
+    if (folder := os.environ.get(PREPARED)) is not None:
+        prepared = Path(folder) / _key(run, template, fitter)
+        if (prepared / _REPORT_NAME).is_file():
+            return _read_parts(prepared)
+    report, seed = LoadReport(), run.recipe.split_seed
+    train, validation, test = _load(run, template, fitter, report)
+    train = subsample(train, run.recipe.max_train_samples, seed=seed)
+    if run.recipe.annotation_budget is not None:
+        train = within_budget(train, run.recipe.annotation_budget, seed=seed)
+    scored = test
+    if run.recipe.score_on == "validation":
+        assert validation is not None
+        scored = validation
+    return Parts(train, validation, subsample(scored, run.recipe.max_eval_samples, seed=seed), report)
+
+
+def save_parts(parts: Parts, folder: str | Path, run: RecipeRun, fitter: PromptFitter | None) -> None:
+    """Keep records for runs that ask for the same, in a folder of their own below `folder`; whole or not at all."""
+    target = Path(folder) / _key(run, find_template(run), fitter)
+    if (target / _REPORT_NAME).is_file():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".saving-") as name:
+        temporary = Path(name, "parts")
+        for part in ("train", "validation", "scored"):
+            if (records := getattr(parts, part)) is not None:
+                records.flatten_indices().save_to_disk(temporary / part)
+        write_json(temporary / _REPORT_NAME, {**asdict(parts.report), "files": []})
+        with contextlib.suppress(OSError):
+            temporary.rename(target)  # unless another worker was first
+
+
+def _read_parts(folder: Path) -> Parts:
+    report = read_json(folder / _REPORT_NAME)
+    counts = {name: Counter(report[name]) for name in ("excluded", "notes")}
+    parts = {
+        part: Dataset.load_from_disk(folder / part) if (folder / part).is_dir() else None
+        for part in ("train", "validation", "scored")
+    }
+    return Parts(parts["train"], parts["validation"], parts["scored"], LoadReport(**{**report, **counts}))
+
+
+def _key(run: RecipeRun, template: PromptTemplate, fitter: PromptFitter | None) -> str:
+    """Everything that the records depend on, but for the files themselves."""
+    names = (
+        *("data_path", "split", "split_seed", "max_train_samples", "annotation_budget", "max_eval_samples"),
+        *("validation_fraction", "score_on", "truncate"),
+    )
+    content = {
+        "task": [run.task.name, list(run.task.labels)],
+        "template": template.messages,
+        "options": asdict(run.options),
+        "recipe": {name: getattr(run.recipe, name) for name in names},
+        "holds_out": _holds_out(run.recipe, run.training),
+        "model": [run.model.model_name_or_path, run.model.model_revision],
+        "max_length": fitter.max_length if fitter is not None else None,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _load(
+    run: RecipeRun, template: PromptTemplate, fitter: PromptFitter | None, report: LoadReport
+) -> tuple[Dataset, Dataset | None, Dataset]:
+    """Training, validation (where something is held out) and test records.
+
+    `--max_annotators` draws for training items alone: what a small budget teaches is chosen and tested on all votes
+    that there are.
+    """
+    task, recipe_args, options, training_args, _ = run
+    whole = replace(options, max_annotators=None)
+    items: Iterable[Item] = task.items(recipe_args.data_path, whole, report=report)
+    if options.max_annotators is not None:
+        items = list(items)  # they are needed twice
+    drawn = task.draw(items, whole, report=report)
+    records = task.records(drawn, whole, template=template, fitter=fitter, report=report)
+    seed, fraction = recipe_args.split_seed, recipe_args.validation_fraction
+    validation = None
+    if _holds_out(recipe_args, training_args):
+        train, validation, test = partition(records, recipe_args.split, validation_fraction=fraction, seed=seed)
+    else:
+        train, test = split_records(records, recipe_args.split, seed=seed)
+    if options.max_annotators is not None:
+        names = set(train["id"])
+        # A pair asked in both orders has two ids, of which a split of single records may take one.
+        chosen = [item for item in items if item.id in names or f"{item.id}{SWAPPED}" in names]
+        budget = task.draw(chosen, options, report=report)
+        train = task.records(budget, options, template=template, fitter=fitter, report=LoadReport())
+        train = train.select([i for i, name in enumerate(train["id"]) if name in names])
+    return train, validation, test
+
+
+def find_model(run: RecipeRun) -> tuple[str, PromptFitter | None]:
+    """Path or hub id of the model, and what makes prompts fit into it. A mistake in its name shows here, before data
+    is read.
+    """
+    _, recipe_args, _, training_args, model_args = run
+    name = model_args.model_name_or_path
+    path = resolve_model(name)
+    kwargs = {"revision": model_args.model_revision, "trust_remote_code": training_args.trust_remote_code}
+    try:
+        # Its errors are about the name alone; the same types out of the trainer might be bugs.
+        config = AutoConfig.from_pretrained(path, **kwargs)
+        tokenizer = AutoTokenizer.from_pretrained(path, **kwargs)
+    except (OSError, ValueError) as error:
+        raise model_error(name, error) from error
+    context = getattr(config.get_text_config(), "max_position_embeddings", None)
+    limits = [length for length in (training_args.max_length, context) if length]
+    return path, PromptFitter(tokenizer, min(limits), recipe_args.truncate) if limits else None
+
+
+def _holds_out(recipe_args: RecipeArguments, training_args: DistributionSFTConfig) -> bool:
+    """Whether a part of the training side is kept from training."""
+    chooses = recipe_args.method == "dirichlet" and not training_args.target_smoothing
+    chooses |= recipe_args.score_on == "validation"
+    return training_args.eval_strategy != "no" or recipe_args.calibrate or recipe_args.method == "raw" or chooses
+
+
+def model_error(name: str | None, error: Exception) -> UserInputError:
+    """transformers explains itself in several lines and a traceback; the first line is the cause."""
+    return UserInputError(f"The model {name!r} cannot be loaded: {first_line(error)}")

@@ -1,0 +1,186 @@
+"""What a sweep is: everything that workers of one study must agree on, and a study must keep from start to start."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from distjudge_trl.errors import UserInputError
+from distjudge_trl.sweep.space import Parameter, make_parameter, parse_parameter
+
+
+Sampler = Literal["grid", "random", "tpe"]
+SAMPLERS: tuple[Sampler, ...] = ("grid", "random", "tpe")
+PRUNERS = ("none", "median", "halving")
+# What can choose a configuration: metrics of a result file, and whether more of it is better.
+METRICS = {
+    **dict.fromkeys(
+        ("kl", "excess_kl", "jensen_shannon", "total_variation", "hellinger", "brier", "wasserstein", "ece"), False
+    ),
+    **dict.fromkeys(("accuracy", "macro_f1", "kappa", "entropy_correlation", "distance_correlation"), True),
+}
+# How a sweep may be told in YAML; those without a flag of the same name are `parameters` and `options`.
+CONFIG_KEYS = (
+    *("recipe", "parameters", "options", "sampler", "trials", "seeds", "metric", "method", "pruner", "sampler_seed"),
+    *("study", "storage", "out", "jobs", "gpus_per_trial", "accelerate_config", "num_processes", "retries", "keep"),
+    "heartbeat",
+)
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A sweep, but for how many trials it has and where they run.
+
+    Args:
+        recipe, task (`str`): name of the recipe, and of its task (or the path of a user's own).
+        parameters (`tuple[Parameter, ...]`): what is tried.
+        options (`dict`): what all runs share: option of the recipe to value.
+        sampler, pruner, metric (`str`), sampler_seed (`int`).
+        seeds (`tuple[int, ...]`): of the runs of every configuration.
+        train_fingerprint, scored_fingerprint (`str`): of the training items and of those that choose.
+        data_path (`str`, *optional*): where they were read when the study was made; other machines may have them
+            elsewhere.
+    """
+
+    recipe: str
+    task: str
+    parameters: tuple[Parameter, ...]
+    options: dict[str, Any]
+    sampler: Sampler
+    sampler_seed: int
+    pruner: str
+    metric: str
+    seeds: tuple[int, ...]
+    train_fingerprint: str
+    scored_fingerprint: str
+    data_path: str | None = None
+
+    @property
+    def maximize(self) -> bool:
+        return METRICS[self.metric]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON content."""
+        return {**asdict(self), "seeds": list(self.seeds), "parameters": [asdict(p) for p in self.parameters]}
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Definition:
+        """Back from JSON."""
+        parameters = tuple(Parameter(**{**p, "choices": tuple(p["choices"])}) for p in content["parameters"])
+        return cls(**{**content, "parameters": parameters, "seeds": tuple(content["seeds"])})
+
+    def check_same(self, other: Definition, study: str) -> None:
+        """Compare the study's own definition with what a start asks for.
+
+        Raises:
+            [`UserInputError`]: they are two sweeps; the message says in what they differ.
+        """
+        what = {
+            "recipe": "recipe",
+            "parameters": "grid",
+            "sampler": "sampler",
+            "sampler_seed": "sampler seed",
+            "metric": "metric",
+            "seeds": "seeds",
+            "pruner": "pruner",
+            "options": "recipe options",
+            "train_fingerprint": "training data (fingerprint)",
+            "scored_fingerprint": "validation data (fingerprint)",
+        }
+        for name, words in what.items():
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine != theirs:
+                raise UserInputError(
+                    f"The study {study!r} has another {words}: {_short(mine, theirs)} there, {_short(theirs, mine)}"
+                    " here. Name a new study with --study, or repeat the command that began this one."
+                )
+
+
+def _short(value: Any, other: Any) -> str:
+    """Of a mapping only what differs."""
+    if isinstance(value, dict):
+        differing = {k: v for k, v in value.items() if k not in other or other[k] != v}
+        return ", ".join(f"{k}={v}" for k, v in differing.items()) or "nothing"
+    if isinstance(value, tuple) and value and isinstance(value[0], Parameter):
+        return " ".join(parameter.describe() for parameter in value)
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def find_metric(name: str) -> str:
+    """A metric of result files by its name, with or without `eval_` in front.
+
+    Raises:
+        [`UserInputError`]: there is none; the nearest one is named.
+    """
+    metric = name.removeprefix("eval_")
+    if metric in METRICS:
+        return metric
+    close = difflib.get_close_matches(metric, METRICS, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise UserInputError(f"--metric {name}: there is no such metric.{hint} Metrics: {', '.join(METRICS)}.")
+
+
+def read_config(path: str) -> dict[str, Any]:
+    """The content of a sweep's YAML file.
+
+    Raises:
+        [`UserInputError`]: no such file, no YAML mapping, or a key that is not known.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserInputError(f"{path}: cannot be read ({error.strerror}).") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserInputError(f"{path}: is no valid YAML ({' '.join(str(error).split())}).") from None
+    if not isinstance(content, dict):
+        raise UserInputError(f"{path}: must be a mapping, such as `recipe: vader` and `parameters:` below it.")
+    for key in content:
+        if key not in CONFIG_KEYS:
+            close = difflib.get_close_matches(str(key), CONFIG_KEYS, n=1)
+            hint = f"did you mean `{close[0]}`? " if close else ""
+            raise UserInputError(
+                f"{path}: the key `{key}` is not known; {hint}Options of the recipe stand below `options:`."
+            )
+    for key in ("parameters", "options"):
+        if not isinstance(content.get(key) or {}, dict):
+            raise UserInputError(f"{path}, field `{key}`: must be a mapping of option names to values.")
+    return content
+
+
+def find_parameters(texts: Sequence[str], configured: dict[str, Any]) -> tuple[Parameter, ...]:
+    """Parameters of `--param` flags over those of a YAML file.
+
+    Raises:
+        [`UserInputError`]: one that cannot be read, or is given twice.
+    """
+    found = {name: make_parameter(name.replace("-", "_"), values) for name, values in configured.items()}
+    given: dict[str, Parameter] = {}
+    for text in texts:
+        parameter = parse_parameter(text)
+        if parameter.name in given:
+            raise UserInputError(f"--param {parameter.name} is given twice.")
+        given[parameter.name] = parameter
+    return tuple((found | given).values())
+
+
+def option_tokens(options: dict[str, Any]) -> list[str]:
+    """Options as a recipe's command line takes them; `None` is left out."""
+    tokens: list[str] = []
+    for name, value in options.items():
+        if value is None:
+            continue
+        values = value if isinstance(value, list | tuple) else [value]
+        # JSON is how mappings are written on TRL's command lines.
+        tokens += [f"--{name}", *(_json(item) if isinstance(item, dict) else str(item) for item in values)]
+    return tokens
+
+
+def _json(value: dict[str, Any]) -> str:
+    import json
+
+    return json.dumps(value)

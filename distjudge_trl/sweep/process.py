@@ -1,0 +1,172 @@
+"""One run of a recipe as processes of its own: started, watched, and ended with all that it started."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from filelock import FileLock, Timeout
+
+from distjudge_trl.supervised import FAILURE_NAME, PREPARED, PROGRESS_NAME, RUN_FOLDER, WORKER, read_json, this_process
+
+
+LOG_NAME = "log.txt"
+_SECONDS_TO_END = 10
+_TAIL_LINES, _TAIL_CHARACTERS = 20, 3000
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How the runs of one worker are started.
+
+    Args:
+        script (`Path`): of the recipe.
+        config (`Path`): of accelerate.
+        num_processes (`int`, *optional*): in place of the config's.
+        devices (`tuple[str, ...]`): GPUs that the runs see; empty on a CPU.
+        threads (`int`, *optional*): of every process on a CPU; `None` leaves it to torch.
+        several (`bool`): whether a run has several processes, which meet at a port.
+        prepared (`Path`): folder with records that have been read.
+    """
+
+    script: Path
+    config: Path
+    num_processes: int | None
+    devices: tuple[str, ...]
+    threads: int | None
+    several: bool
+    prepared: Path
+
+    def command(self, options: Sequence[str], port: int | None = None) -> list[str]:
+        """The launch line."""
+        words = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(self.config)]
+        words += ["--num_processes", str(self.num_processes)] if self.num_processes is not None else []
+        words += ["--main_process_port", str(port)] if port is not None else []
+        return [*words, str(self.script), *options]
+
+    def environment(self, folder: Path) -> dict[str, str]:
+        """Of a run in this folder."""
+        # DeepSpeed looks for ninja on the path, where an environment that is not activated is missing.
+        path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
+        extra = {"PATH": path, RUN_FOLDER: str(folder.resolve()), WORKER: this_process()}
+        extra[PREPARED] = str(self.prepared)
+        if self.devices:
+            extra["CUDA_VISIBLE_DEVICES"] = ",".join(self.devices)
+        if self.threads is not None:
+            extra["OMP_NUM_THREADS"] = str(self.threads)
+        return {**os.environ, **extra}
+
+
+class RunProcess:
+    """A run that has been started in `folder`; what it prints goes to `log.txt` there."""
+
+    def __init__(self, launch: Launch, options: Sequence[str], folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        # Of a worker that died: two runs must not write into one folder.
+        end_run(folder)
+        for name in (FAILURE_NAME, PROGRESS_NAME):
+            (folder / name).unlink(missing_ok=True)
+        self._port = contextlib.ExitStack()
+        port = self._port.enter_context(reserved_port()) if launch.several else None
+        with (folder / LOG_NAME).open("ab") as log:
+            self._process = subprocess.Popen(
+                launch.command(options, port),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=launch.environment(folder),
+                start_new_session=True,
+            )
+
+    def poll(self) -> int | None:
+        """Exit code, `None` while it runs."""
+        code = self._process.poll()
+        if code is not None:
+            self._port.close()
+        return code
+
+    def progress(self) -> dict[str, Any]:
+        """What the run has said of itself; see `supervised.make_progress_callback`."""
+        return read_json(self.folder / PROGRESS_NAME)
+
+    def end(self) -> None:
+        """End it and everything that it started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_SECONDS_TO_END)
+        end_run(self.folder)
+        self._process.wait()
+        self._port.close()
+
+    def failure(self) -> str | None:
+        """The reason that a failed run left; `None` if it was killed before it could."""
+        reason = read_json(self.folder / FAILURE_NAME)
+        return f"{reason['kind']}: {reason['message']}" if reason else None
+
+
+def log_tail(folder: Path) -> str:
+    """The last lines of a run's log, progress bars as they looked at their end."""
+    try:
+        with (folder / LOG_NAME).open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 20 * _TAIL_CHARACTERS))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+    lines = [line.rsplit("\r", 1)[-1] for line in text.splitlines() if line.strip()]
+    return "\n".join(lines[-_TAIL_LINES:])[-_TAIL_CHARACTERS:]
+
+
+def end_run(folder: Path) -> None:
+    """Kill every process on this machine that belongs to the run of a folder, told by its environment: launchers start
+    workers in sessions of their own, and what a killed worker leaves has no parent any more.
+    """
+    mark = str(folder.resolve())
+    deadline = time.monotonic() + _SECONDS_TO_END
+    while members := [process for process in psutil.process_iter() if _belongs(process, mark)]:
+        for process in members:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(members, timeout=1)
+        if time.monotonic() > deadline:
+            break
+
+
+def _belongs(process: psutil.Process, mark: str) -> bool:
+    try:
+        return process.environ().get(RUN_FOLDER) == mark and process.status() != psutil.STATUS_ZOMBIE
+    except (psutil.Error, OSError):
+        return False  # another user's, or gone
+
+
+@contextlib.contextmanager
+def reserved_port() -> Iterator[int]:
+    """A free port of this machine that no other sweep's run gets within the block."""
+    folder = Path(tempfile.gettempdir()) / f"distjudge-ports-{os.getuid()}"
+    folder.mkdir(exist_ok=True)
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("", 0))
+            port = probe.getsockname()[1]
+        lock = FileLock(folder / f"{port}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            continue
+        try:
+            yield port
+            return
+        finally:
+            lock.release()

@@ -1,0 +1,289 @@
+"""A worker: takes waiting trials one after the other and runs their seeds, until none is left."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import math
+import re
+import shutil
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import optuna
+from filelock import Timeout
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from distjudge_trl.errors import UserInputError
+from distjudge_trl.evaluation import read_results
+from distjudge_trl.report.runs import value_of
+from distjudge_trl.supervised import read_json
+from distjudge_trl.sweep.definition import METRICS, Definition, option_tokens
+from distjudge_trl.sweep.process import Launch, RunProcess, end_run, log_tail
+from distjudge_trl.sweep.space import name_of, show
+from distjudge_trl.sweep.store import Store
+from distjudge_trl.sweep.table import ranked, read_rows
+from distjudge_trl.trainer.checkpoints import find_checkpoint
+
+
+_SECONDS_BETWEEN_LOOKS = 0.5
+_SECONDS_IDLE = 2.0
+# What is left of a judge that is not kept: its figures and its log.
+_KEPT_FILES = ("results.json", "predictions.parquet", "trainer_state.json", "log.txt", "progress.json", "failure.json")
+# Startup trials of TPE, and of the median pruner.
+_STARTUP = 10
+
+
+class _End(enum.Enum):
+    DONE = enum.auto()
+    FAILED = enum.auto()
+    DIED = enum.auto()
+    PRUNED = enum.auto()
+    STOPPED = enum.auto()
+
+
+class _Outcome(NamedTuple):
+    end: _End
+    reason: str = ""
+    tail: str = ""
+
+
+def trial_folder(out: Path, parameters: dict[str, Any]) -> Path:
+    """Folder of a configuration: the same for every trial that has it."""
+    text = ",".join(f"{name}={show(value)}" for name, value in parameters.items())
+    digest = hashlib.sha256(repr(sorted(parameters.items())).encode()).hexdigest()[:8]
+    return out / "trials" / f"{re.sub(r'[^A-Za-z0-9=,._-]+', '_', text)[:100]}-{digest}"
+
+
+def make_pruner(name: str) -> optuna.pruners.BasePruner:
+    """Optuna's pruner of that name."""
+    if name == "median":
+        return optuna.pruners.MedianPruner(n_startup_trials=_STARTUP // 2)
+    return optuna.pruners.SuccessiveHalvingPruner() if name == "halving" else optuna.pruners.NopPruner()
+
+
+class Worker:
+    """One of a sweep's workers on this machine.
+
+    Args:
+        store ([`Store`]): the study.
+        definition ([`Definition`]): the sweep.
+        launch ([`Launch`]): how runs are started.
+        data_path (`str`, *optional*): where this machine has the data.
+        keep (`int`): of how many configurations the judges stay.
+        stop (`threading.Event`): set to end at once; what runs is put back.
+        say (`Callable[[str], None]`): takes a line for every event.
+        updated (`Callable[[], None]`): called when a trial has ended.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        definition: Definition,
+        launch: Launch,
+        *,
+        data_path: str | None,
+        keep: int,
+        stop: threading.Event,
+        say: Callable[[str], None],
+        updated: Callable[[], None],
+    ) -> None:
+        self.store, self.definition, self.launch, self.data_path = store, definition, launch, data_path
+        self.keep, self.stop, self.say, self.updated = keep, stop, say, updated
+
+    def work(self) -> None:
+        """Until no trial waits or runs: those of a worker that dies are taken over."""
+        while not self.stop.is_set():
+            for dead in self.store.reap(self._bury):
+                self.say(f"trial {dead.number}: its worker was killed{self._again(dead)}")
+            with self.store.claim(self._make_sampler) as trial:
+                if trial is not None:
+                    self._run(trial)
+                    continue
+            if not self.store.unfinished():
+                return
+            self.stop.wait(_SECONDS_IDLE)
+
+    def _again(self, frozen: FrozenTrial) -> str:
+        attempts = len(frozen.system_attrs.get("retry_history", []))
+        return "; it is tried again" if attempts < self.store.retries else "; it was tried often enough"
+
+    def _make_sampler(self, number: int) -> optuna.samplers.BaseSampler:
+        # Workers must not draw alike, and a trial the same whoever runs it.
+        seed = self.definition.sampler_seed * 100_003 + number
+        if self.definition.sampler == "tpe":
+            return optuna.samplers.TPESampler(seed=seed, n_startup_trials=_STARTUP, constant_liar=True)
+        return optuna.samplers.RandomSampler(seed=seed)
+
+    def _bury(self, frozen: FrozenTrial) -> None:
+        """End what a dead worker's trial has left running here."""
+        folder = trial_folder(self.store.out, frozen.params)
+        for seed in self.definition.seeds:
+            end_run(folder / f"seed-{seed}")
+
+    def _run(self, trial: Trial) -> None:
+        for parameter in self.definition.parameters:
+            if not parameter.is_range:
+                trial.suggest_categorical(parameter.name, list(parameter.choices))
+            elif parameter.integer:
+                trial.suggest_int(parameter.name, int(parameter.low), int(parameter.high))
+            else:
+                trial.suggest_float(parameter.name, parameter.low, parameter.high, log=parameter.log)
+        folder = trial_folder(self.store.out, trial.params)
+        trial.set_user_attr("folder", str(folder.relative_to(self.store.out)))
+        trial.set_user_attr("error", None)
+        folder.mkdir(parents=True, exist_ok=True)
+        began = time.monotonic()
+        # A sampler may propose what another trial has or runs: it waits for that one and takes its results.
+        lock = self.store.lock(folder.name)
+        while True:
+            try:
+                lock.acquire(timeout=0)
+                break
+            except Timeout:
+                self.store.beat(trial._trial_id)
+                if self.stop.wait(_SECONDS_IDLE):
+                    self.store.put_back(trial)
+                    return
+        try:
+            self.say(f"trial {trial.number} begins: {name_of(trial.params)}")
+            outcome = self._run_seeds(trial, folder)
+            self._finish(trial, folder, outcome, time.monotonic() - began)
+        finally:
+            lock.release()
+        self.updated()
+
+    def _run_seeds(self, trial: Trial, folder: Path) -> _Outcome:
+        pruner = make_pruner(self.definition.pruner)
+        last_step = 0
+        for seed in self.definition.seeds:
+            run_folder = folder / f"seed-{seed}"
+            if not (run_folder / "results.json").is_file():
+                outcome = self._run_seed(trial, run_folder, seed, pruner, last_step)
+                if outcome.end is not _End.DONE:
+                    return outcome
+            # A later seed's steps come after those of the earlier ones: compared with other trials' same seed.
+            last_step += int(read_json(run_folder / "progress.json").get("max_steps", 0))
+        return _Outcome(_End.DONE)
+
+    def _run_seed(
+        self, trial: Trial, folder: Path, seed: int, pruner: optuna.pruners.BasePruner, last_step: int
+    ) -> _Outcome:
+        own = {"data_path": self.data_path, "seed": seed, "output_dir": folder}
+        options = option_tokens({**self.definition.options, **trial.params, **own})
+        options += ["--score_on", "validation", "--disable_tqdm", "True", "--save_total_limit", "1"]
+        try:
+            if find_checkpoint(True, folder) is not None:
+                options += ["--resume_from_checkpoint", "true"]
+        except UserInputError:
+            pass  # none that is whole
+        run = RunProcess(self.launch, options, folder)
+        beaten = reported = 0.0
+        try:
+            while (code := run.poll()) is None:
+                if time.monotonic() - beaten > self.store.heartbeat:
+                    self.store.beat(trial._trial_id)
+                    beaten = time.monotonic()
+                for entry in run.progress().get("evaluations", []):
+                    if entry["step"] > reported:
+                        reported = entry["step"]
+                        self._report(trial, last_step + int(entry["step"]), entry)
+                        if pruner.prune(self.store.study, self._frozen(trial)):
+                            return _Outcome(_End.PRUNED)
+                if self.stop.wait(_SECONDS_BETWEEN_LOOKS):
+                    return _Outcome(_End.STOPPED)
+        finally:
+            run.end()
+        if code == 0 and (folder / "results.json").is_file():
+            _drop_checkpoints(folder)
+            return _Outcome(_End.DONE)
+        reason = run.failure()
+        if reason is not None:
+            return _Outcome(_End.FAILED, f"seed {seed}: {reason}", log_tail(folder))
+        return _Outcome(_End.DIED, f"seed {seed}: its processes were killed (exit code {code})", log_tail(folder))
+
+    def _report(self, trial: Trial, step: int, entry: dict[str, float]) -> None:
+        # Of the metrics, evaluation in training has two.
+        stand_in = "eval_accuracy" if self.definition.maximize else "eval_kl"
+        value = entry.get(f"eval_{self.definition.metric}", entry.get(stand_in))
+        if value is not None:
+            trial.report(value, step)
+
+    def _frozen(self, trial: Trial) -> FrozenTrial:
+        return self.store.storage.get_trial(trial._trial_id)
+
+    def _finish(self, trial: Trial, folder: Path, outcome: _Outcome, seconds: float) -> None:
+        name = f"trial {trial.number}"
+        if outcome.end is _End.STOPPED:
+            self.store.put_back(trial)
+            return
+        trial.set_user_attr("seconds", round(seconds, 1))
+        if outcome.tail:
+            trial.set_user_attr("log_tail", outcome.tail)
+        if outcome.end is _End.DIED:
+            again = self.store.fail(self._frozen(trial), outcome.reason, again=True)
+            self.say(f"{name}: {outcome.reason}{'; it is tried again' if again else '; it was tried often enough'}")
+            if not again:
+                self._clear(folder)
+        elif outcome.end is _End.FAILED:
+            self.store.fail(self._frozen(trial), outcome.reason, again=False)
+            self.say(f"{name} failed: {outcome.reason}")
+            self._clear(folder)
+        elif outcome.end is _End.PRUNED:
+            self.store.study.tell(trial, state=TrialState.PRUNED)
+            self.say(f"{name} pruned: {name_of(trial.params)}")
+            self._clear(folder)
+        else:
+            self._score(trial, folder)
+
+    def _score(self, trial: Trial, folder: Path) -> None:
+        metric = self.definition.metric
+        scores = {}
+        training = 0.0
+        for seed in self.definition.seeds:
+            metrics = read_results(folder / f"seed-{seed}")["metrics"]
+            figures = {name: value_of(metrics, name) for name in METRICS}
+            scores[str(seed)] = {name: figure for name, figure in figures.items() if not math.isnan(figure)}
+            training += _training_seconds(folder / f"seed-{seed}")
+        trial.set_user_attr("scores", scores)
+        trial.set_user_attr("training_seconds", round(training, 1))
+        values = [score[metric] for score in scores.values() if metric in score]
+        if len(values) < len(scores):
+            reason = f"the metric {metric} is not defined on its validation items"
+            self.store.fail(self._frozen(trial), reason, again=False)
+            self.say(f"trial {trial.number} failed: {reason}")
+            return
+        mean = statistics.fmean(values)
+        self.store.study.tell(trial, mean)
+        spread = f" ± {statistics.stdev(values):.4f} over {len(values)} seeds" if len(values) > 1 else ""
+        self.say(f"trial {trial.number} done: {name_of(trial.params)}: {metric} {mean:.4f}{spread}")
+        self._keep_best()
+
+    def _keep_best(self) -> None:
+        """Delete the judges of all but the best configurations; what they scored stays."""
+        done = ranked(read_rows(self.store, self.definition), self.definition)
+        folders = list(dict.fromkeys(trial_folder(self.store.out, row.parameters) for row in done))
+        for folder in folders[self.keep :]:
+            self._clear(folder)
+
+    def _clear(self, folder: Path) -> None:
+        for run in folder.glob("seed-*"):
+            for path in run.iterdir():
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                elif path.name not in _KEPT_FILES:
+                    path.unlink(missing_ok=True)
+
+
+def _drop_checkpoints(folder: Path) -> None:
+    for path in folder.glob("checkpoint-*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _training_seconds(folder: Path) -> float:
+    history = read_json(folder / "trainer_state.json").get("log_history", [])
+    return sum(entry.get("train_runtime", 0.0) for entry in history)

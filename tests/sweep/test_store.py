@@ -1,0 +1,255 @@
+"""Who runs which trial: nobody twice, nobody's lost, on every kind of storage."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from sweep.test_definition import DEFINITION
+
+from distjudge_trl.errors import UserInputError
+from distjudge_trl.sweep.space import Parameter, grid
+from distjudge_trl.sweep.store import Store
+
+
+GRID = replace(
+    DEFINITION, parameters=(Parameter("alpha", (0.0, 0.4, 0.8)), Parameter("lora_r", (4, 8))), sampler="grid"
+)
+
+
+def points(count):
+    return grid(GRID.parameters)[:count]
+
+
+def sampler(number):
+    return optuna.samplers.RandomSampler(seed=number)
+
+
+@pytest.fixture(params=["journal", "sqlite", "postgresql"])
+def url(request, tmp_path):
+    if request.param == "postgresql":
+        return request.getfixturevalue("postgres")
+    return None if request.param == "journal" else f"sqlite:///{tmp_path}/study.db"
+
+
+@pytest.fixture
+def open_store(url, tmp_path):
+    """Opens the study anew, as another process does."""
+    name = f"study {tmp_path.name}"
+    return lambda **options: Store(url, tmp_path / "out", name, **options)
+
+
+def states(store):
+    return [trial.state.name for trial in store.trials()]
+
+
+def test_a_study_is_made_once_and_holds_every_configuration_once(open_store):
+    store = open_store()
+    assert store.make(GRID, points, 6) == 6
+    again = open_store()
+    assert again.make(GRID, points, 6) == 6
+    assert again.open() == GRID
+    assert [trial.system_attrs["fixed_params"] for trial in again.trials()] == grid(GRID.parameters)
+    assert states(again) == ["WAITING"] * 6
+
+
+def test_what_was_half_made_is_completed(open_store):
+    store = open_store()
+    store.make(GRID, points, 6)
+    short = open_store()
+    # More trials than at first, as after a start that died between them.
+    assert short.make(GRID, lambda count: grid(GRID.parameters) + [{"alpha": 0.0, "lora_r": 16}], 7) == 7
+    assert [trial.user_attrs["index"] for trial in short.trials()] == list(range(7))
+
+
+def test_another_sweep_of_the_same_name_is_refused_and_changes_nothing(open_store):
+    store = open_store()
+    store.make(GRID, points, 6)
+    with pytest.raises(UserInputError, match="another grid"):
+        open_store().make(replace(GRID, parameters=GRID.parameters[:1]), points, 3)
+    with pytest.raises(UserInputError, match="training data"):
+        open_store().make(replace(GRID, train_fingerprint="zz"), points, 6)
+    assert len(store.trials()) == 6 and store.open() == GRID
+
+
+def test_a_study_that_is_not_a_sweep_s_is_left_alone(open_store):
+    store = open_store()
+    study = optuna.create_study(study_name=store.name, storage=store.storage)
+    study.add_trial(optuna.trial.create_trial(value=1.0))
+    with pytest.raises(UserInputError, match="was not made by"):
+        store.make(GRID, points, 6)
+    with pytest.raises(UserInputError, match="was not made by"):
+        store.open()
+    with pytest.raises(UserInputError, match="holds no study 'other'"):
+        other = open_store()
+        other.name = "other"
+        other.open()
+
+
+def test_threads_take_every_trial_once(open_store):
+    store = open_store()
+    store.make(GRID, points, 6)
+    taken = []
+
+    def work(own):
+        while True:
+            with own.claim(sampler) as trial:
+                if trial is None:
+                    return
+                taken.append(trial.number)
+                time.sleep(0.02)
+                own.study.tell(trial, 1.0)
+
+    # Two threads of one worker, two workers.
+    other = open_store()
+    threads = [threading.Thread(target=work, args=(own,)) for own in (store, store, other, other)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(taken) == list(range(6)) and states(store) == ["COMPLETE"] * 6
+
+
+WORKER = """
+import signal, sys
+from pathlib import Path
+from optuna.samplers import RandomSampler
+from distjudge_trl.sweep.store import Store
+url, out, name = sys.argv[1:]
+store = Store(url or None, Path(out), name)
+with store.claim(lambda number: RandomSampler()) as trial:
+    print(trial.number, flush=True)
+    signal.pause()
+"""
+MAKER = """
+import json, sys
+from pathlib import Path
+from distjudge_trl.sweep.definition import Definition
+from distjudge_trl.sweep.space import grid
+from distjudge_trl.sweep.store import Store
+url, out, name, definition = sys.argv[1:]
+definition = Definition.from_dict(json.loads(definition))
+print(Store(url or None, Path(out), name).make(definition, lambda count: grid(definition.parameters), 6))
+"""
+
+
+@pytest.fixture
+def start(open_store, url, tmp_path):
+    """Starts a script on the storage in a process of its own."""
+
+    def start(script, *more):
+        command = [sys.executable, "-c", script, url or "", str(tmp_path / "out"), open_store().name, *more]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    return start
+
+
+def test_a_killed_worker_s_trial_is_put_back_by_any_other_at_once(open_store, start):
+    """A real process that takes a trial and is killed; then its retries, as often as is allowed."""
+    store = open_store(retries=2)
+    store.make(GRID, points, 1)
+    buried = []
+    process = start(WORKER)
+    assert process.stdout.readline().strip() == "0"
+    # While it lives nobody touches its trial.
+    assert store.reap(buried.append) == [] and states(store) == ["RUNNING"]
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert [trial.number for trial in open_store(retries=2).reap(buried.append)] == [0]
+    assert store.reap(buried.append) == []
+    for attempt in (1, 2):
+        with store.claim(sampler) as trial:
+            assert trial.number == attempt
+        assert [trial.number for trial in store.reap(buried.append)] == [attempt]
+    assert [trial.number for trial in buried] == [0, 1, 2]
+    assert states(store) == ["FAIL"] * 3
+    assert [trial.user_attrs["error"] for trial in store.trials()] == ["its worker was killed"] * 3
+    assert [trial.user_attrs["index"] for trial in store.trials()] == [0, 0, 0]
+    assert store.unfinished() == 0
+
+
+def test_a_trial_that_was_stopped_waits_again(open_store):
+    store = open_store()
+    store.make(GRID, points, 2)
+    with store.claim(sampler) as trial:
+        trial.suggest_categorical("alpha", [0.0, 0.4, 0.8])
+        store.put_back(trial)
+    assert states(store) == ["WAITING", "WAITING"]
+    with open_store().claim(sampler) as trial:
+        assert trial.number == 0 and trial.suggest_categorical("alpha", [0.0, 0.4, 0.8]) == 0.0
+        store.study.tell(trial, 0.5)
+    assert states(store) == ["COMPLETE", "WAITING"]
+
+
+def test_a_retry_that_was_enqueued_before_its_worker_died_is_not_enqueued_twice(open_store):
+    store = open_store()
+    store.make(GRID, points, 1)
+    with store.claim(sampler):
+        pass
+    (frozen,) = store.trials()
+    # As if killed between the two steps of `fail`.
+    store.retry(store.study, store.storage.get_trial(frozen._trial_id))
+    assert len(store.reap(lambda _: None)) == 1
+    assert states(store) == ["FAIL", "WAITING"]
+
+
+def test_a_silent_worker_on_another_machine_is_given_up_by_its_heartbeat(postgres, tmp_path):
+    store = Store(postgres, tmp_path, "heartbeat", heartbeat=1, retries=1)
+    store.make(GRID, points, 1)
+    with store.claim(sampler) as trial:
+        store.storage.set_trial_user_attr(trial._trial_id, "host", "elsewhere")
+        assert store.reap(lambda _: None) == [] and states(store) == ["RUNNING"]
+        deadline = time.monotonic() + 30
+        while states(store) == ["RUNNING"] and time.monotonic() < deadline:
+            time.sleep(0.5)
+            store.reap(lambda _: None)
+    assert states(store) == ["FAIL", "WAITING"]
+
+
+def test_retries_know_the_sampler_s_choice(open_store):
+    """A trial of a range is tried again with the same value."""
+    store = open_store()
+    tpe = replace(DEFINITION, sampler="tpe")
+    store.make(tpe, lambda count: [{}] * count, 2)
+    with store.claim(sampler) as trial:
+        rate = trial.suggest_float("learning_rate", 1e-5, 1e-3, log=True)
+        assert store.fail(store.storage.get_trial(trial._trial_id), "killed", again=True)
+    with store.claim(sampler), store.claim(sampler) as trial:
+        assert trial.number == 2 and trial.suggest_float("learning_rate", 1e-5, 1e-3, log=True) == rate
+    trial = store.trials()[0]
+    assert trial.state == TrialState.FAIL and trial.user_attrs["error"] == "killed"
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("postgresql://judge:secret@127.0.0.1:1/sweeps", ["postgresql", "judge:***@127.0.0.1:1", "cannot be reached"]),
+        ("mysql://judge:secret@127.0.0.1:1/sweeps", ["driver is not installed"]),
+        ("nothing://x", ["nothing://"]),
+        ("postgresql://:::", ["postgresql://"]),
+        ("sqlite://", ["write sqlite:///sweep.db"]),
+        ("FOLDER", ["is a folder"]),
+        ("FOLDER/file/below", ["cannot be read"]),
+        ("FOLDER/file", ["is no journal file"]),
+    ],
+)
+def test_a_storage_that_cannot_be_used_is_one_line_without_the_password(tmp_path, url, words):
+    (tmp_path / "file").write_text("no journal\n")
+    with pytest.raises(UserInputError) as error:
+        Store(url.replace("FOLDER", str(tmp_path)), tmp_path / "out", "x").make(GRID, points, 6)
+    text = str(error.value)
+    assert all(word in text for word in words), text
+    assert "\n" not in text and "secret" not in text
+    assert (tmp_path / "file").read_text() == "no journal\n"
+
+
+def test_processes_that_make_a_study_at_once_make_one(open_store, start):
+    processes = [start(MAKER, json.dumps(GRID.to_dict())) for _ in range(2)]
+    assert [process.communicate(timeout=60)[0].strip() for process in processes] == ["6", "6"]
+    assert [trial.user_attrs["index"] for trial in open_store().trials()] == list(range(6))
