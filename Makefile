@@ -4,9 +4,10 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Test files run side by side; a process needs up to 4 GiB.
+# Test files run side by side and share the cores; a process needs up to 4 GiB.
 WORKERS ?= 2
-PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+THREADS = $$(n=$$(($$(nproc) / $(WORKERS))); echo $$((n > 0 ? n : 1)))
+PYTEST = OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 # DeepSpeed builds a small op with ninja, which it looks for on the path.
 export PATH := $(abspath $(BIN)):$(PATH)
 

@@ -58,6 +58,10 @@ class RunFailedError(RuntimeError):
     """A run failed for a known reason that is no wrong input (a full disk, divergence): one line, exit code 1."""
 
 
+class LostProcessError(RunFailedError):
+    """Another process of the run is gone: what failed first, and why, is in that one's log."""
+
+
 class LabelSpaceError(UserInputError):
     """The labels, or their spellings under a tokenizer, cannot be told apart or do not exist."""
 
@@ -66,6 +70,12 @@ def first_line(error: BaseException) -> str:
     """What a library's exception says, in one line; its type where it says nothing."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def says_connection_lost(error: BaseException) -> bool:
+    """Whether a collective failed because of another process. Gloo raises plain RuntimeErrors."""
+    text = str(error)
+    return any(sign in text for sign in ("gloo", "Connection closed by peer", "Connection reset by peer", "NCCL"))
 
 
 def run_script(main: Callable[[], None]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distjudge_trl.atomic import write_json
-from distjudge_trl.errors import first_line
+from distjudge_trl.errors import LostProcessError, first_line, says_connection_lost
 
 
 if TYPE_CHECKING:
@@ -68,9 +68,13 @@ def _follow(worker: str) -> None:
 
 
 def record_failure(error: BaseException) -> None:
-    """Leave the reason in the run's folder. A run that ends without one was killed, and may be tried again."""
+    """Leave the reason in the run's folder. A run that ends without one was killed, and may be tried again: so may one
+    of whose processes lost another.
+    """
     folder = run_folder()
-    if folder is None or isinstance(error, SystemExit) or (folder / FAILURE_NAME).exists():
+    if folder is None or isinstance(error, SystemExit | LostProcessError) or says_connection_lost(error):
+        return
+    if (folder / FAILURE_NAME).exists():
         return
     try:
         write_json(folder / FAILURE_NAME, {"kind": type(error).__name__, "message": first_line(error)})

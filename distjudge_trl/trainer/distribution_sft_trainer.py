@@ -32,7 +32,7 @@ from distjudge_trl.batching import (
     render_prompt,
 )
 from distjudge_trl.data.records import validate_records
-from distjudge_trl.errors import RunFailedError, UserInputError, first_line
+from distjudge_trl.errors import LostProcessError, RunFailedError, UserInputError, first_line, says_connection_lost
 from distjudge_trl.judge_file import JudgeFile
 from distjudge_trl.labels import LabelSpace
 from distjudge_trl.models import keep_training_layout, resolve_model
@@ -487,9 +487,9 @@ class DistributionSFTTrainer(SFTTrainer):
         try:
             yield
         except (RuntimeError, DistError) as error:
-            if self.args.world_size == 1 or not (isinstance(error, DistError) or _says_connection_lost(error)):
+            if self.args.world_size == 1 or not (isinstance(error, DistError) or says_connection_lost(error)):
                 raise
-            raise RunFailedError(
+            raise LostProcessError(
                 f"step {self.state.global_step + 1}: lost the connection to another process ({first_line(error)}). The"
                 " log of the one that failed first says why. Go on from the last checkpoint with"
                 " --resume_from_checkpoint true."
@@ -592,12 +592,6 @@ def _is_weights(name: str) -> bool:
     return name.startswith(("model", "pytorch_model", "adapter_model")) and name.endswith(
         (".safetensors", ".bin", ".index.json")
     )
-
-
-def _says_connection_lost(error: BaseException) -> bool:
-    """Gloo raises plain RuntimeErrors."""
-    text = str(error)
-    return any(sign in text for sign in ("gloo", "Connection closed by peer", "Connection reset by peer", "NCCL"))
 
 
 def _says_disk_failed(error: BaseException) -> bool:

@@ -14,6 +14,7 @@ import psutil
 import pytest
 import yaml
 from conftest import ROOT, make_tiny_model
+from tiny_runs import cpu_twin
 
 from distjudge_trl.evaluation import read_results
 from distjudge_trl.supervised import RUN_FOLDER
@@ -146,6 +147,25 @@ def test_three_workers_on_postgresql_share_a_sweep_and_one_of_them_dies(options,
     assert sweep("status", "shared", "--storage", postgres, "--out", str(out)).stdout.count("done") >= 4
 
 
+def test_a_trial_one_of_whose_processes_is_killed_is_tried_again_from_its_checkpoint(options, tmp_path):
+    """Two processes (DDP): the one that is left loses its connection, which is no reason of the trial's own."""
+    out, log = tmp_path / "out", tmp_path / "log"
+    config = ("--accelerate-config", str(cpu_twin("multi_gpu", tmp_path)))
+    longer = ("--num_train_epochs", "20", "--save_steps", "50")
+    process = start(log, "vader", "--param", "alpha=0.8", *config, "--out", str(out), *options, *longer)
+    wait_for(lambda: list(out.glob("trials/*/seed-*/checkpoint-*/checkpoint.json")), process)
+    # Not the launcher.
+    (first,) = [member for member in processes_of(out) if member.environ().get("RANK") == "0"]
+    first.kill()
+    assert process.wait(300) == 0, log.read_text()
+    (row,) = rows_of(out)
+    assert row.state == "done" and row.attempts == 2
+    assert "its processes were killed (exit code 1); it is tried again" in log.read_text()
+    (run_log,) = out.glob("trials/*/seed-*/log.txt")
+    assert "Resuming from" in run_log.read_text()
+    assert read_results(run_log.parent)["provenance"]["world_size"] == 2
+
+
 @pytest.fixture(scope="module")
 def diverging(options, tmp_path_factory):
     """A sweep of two seeds, one of whose configurations turns to NaN."""
@@ -169,6 +189,15 @@ def test_a_trial_that_fails_is_recorded_with_its_log_and_the_others_go_on(diverg
     assert shown.returncode == 0 and "training has diverged" in shown.stdout
     status = sweep("status", str(out)).stdout
     assert "1 done, 1 failed" in status and "failed: seed 42: RunFailedError: step" in status
+
+
+def test_another_sweep_under_the_same_name_is_refused(diverging, options):
+    out, _ = diverging
+    before = stamps(out)
+    done = sweep("vader", "--param", "learning_rate=1e-3,1e-4", "--seeds", "2", "--out", str(out), *options)
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert "The study 'vader' has another grid: learning_rate=0.001,1e+30 there, learning_rate=0.001" in done.stderr
+    assert stamps(out) == before
 
 
 def test_a_sweep_is_exported(diverging, tmp_path):
