@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from distjudge_trl.errors import UserInputError
+from distjudge_trl.yaml_file import read_mapping
 
 
 def read_accelerate_config(path: Path) -> dict[str, Any]:
@@ -16,15 +17,7 @@ def read_accelerate_config(path: Path) -> dict[str, Any]:
     Raises:
         [`UserInputError`]: no YAML mapping.
     """
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserInputError(f"{path}: is no valid YAML ({' '.join(str(error).split())}).") from None
-    if not isinstance(content, dict):
-        raise UserInputError(f"{path}: is no accelerate config. `accelerate config` writes one.")
-    return content
+    return read_mapping(path, "is no accelerate config. `accelerate config` writes one.")
 
 
 def check_launch(config: str | Path, num_processes: int | None = None) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import enum
-from collections.abc import Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,90 +21,128 @@ if TYPE_CHECKING:
 
 REQUEST_NAME = "request.json"
 ANSWER_NAME = "answer.json"
-# They would choose by other items, or are the sweep's own to set.
-_NOT_SWEPT = {
-    **dict.fromkeys(
-        (
-            *("data_path", "task", "split", "split_seed", "validation_fraction", "max_eval_samples", "score_on"),
-            *("max_items", "min_annotators", "annotators", "majority_ties"),
-        ),
-        "it decides which items choose, and configurations that are scored on different ones cannot be compared",
-    ),
-    **dict.fromkeys(
-        ("output_dir", "resume_from_checkpoint", "push_to_hub", "hub_model_id", "calibrate"),
-        "the sweep sets it itself",
-    ),
-    **dict.fromkeys(("seed", "data_seed"), "give --seeds N, the number of runs of every configuration"),
-}
+# They would choose by other items.
+_DECIDE_ITEMS = (
+    *("data_path", "task", "split", "split_seed", "validation_fraction", "max_eval_samples", "score_on", "max_items"),
+    *("min_annotators", "annotators", "majority_ties", "preferences", "swap", "labels", "draw_seed", "dimension"),
+)
+# The sweep sets them.
+_OF_THE_SWEEP = ("output_dir", "resume_from_checkpoint", "push_to_hub", "hub_model_id", "calibrate", "config")
+_SEEDS = ("seed", "data_seed")
+_MOST_POINTS = 200  # that are checked one by one, in some seconds
 
 
 def prepare(recipe: Recipe, folder: str) -> None:
-    """Answer `request.json` of a folder (`options`: command line words that all trials share; `parameters`: name to
-    texts to be tried; `save`: a folder for the records) in `answer.json`: `options` that are given and `parameters`
-    with values as the recipe reads them, and numbers and fingerprints of the records.
+    """Answer `request.json` of a folder in `answer.json`.
+
+    The request: `options`, command line words that all trials share; `extra`, words that the sweep adds; `parameters`,
+    name to values to be tried (the ends of a range); `points`, whole configurations; `save`, a folder for the records.
+    The answer: `options` that are given and `parameters` with values as the recipe reads them; numbers and
+    fingerprints of the records and the folder they are saved in; the recipe's defaults and the precision.
 
     Raises:
         [`UserInputError`]: an option or value that the recipe does not take, or anything wrong with the data.
     """
-    request = read_json(Path(folder) / REQUEST_NAME)
-    options: list[str] = request["options"]
-    run = recipe.parse(options)
-    parameters = {
-        name: [_typed(recipe, options, name, value) for value in values]
-        for name, values in _known(recipe, run, request["parameters"]).items()
-    }
     from distjudge_trl.data import fingerprint
-    from distjudge_trl.recipe_data import find_model, find_template, load_parts, save_parts
+    from distjudge_trl.recipe_data import SCORED_COLUMNS, find_model, find_template, load_parts, save_parts
+    from distjudge_trl.recipe_run import check_options
+
+    request = read_json(Path(folder) / REQUEST_NAME)
+    words: list[str] = [*request["options"], *request["extra"]]
+    names = option_names(request["options"])
+    for name in names:
+        if name in _OF_THE_SWEEP:
+            raise UserInputError(f"--{name} is the sweep's own to set: drop it.")
+    run = recipe.parse(words)
+    check_options(run)
+    _check_names(recipe, run, request["parameters"])
+    parameters = {
+        name: [_typed(recipe, words, name, value) for value in values]
+        for name, values in request["parameters"].items()
+    }
+    for point in request["points"][:_MOST_POINTS]:
+        check_options(
+            recipe.parse([*words, *(word for name, value in point.items() for word in (f"--{name}", str(value)))])
+        )
 
     _, fitter = find_model(run)
     parts = load_parts(run, find_template(run), fitter)
-    save_parts(parts, request["save"], run, fitter)
-    train, _, scored, report = parts
     answer = {
         "task": run.task.name,
-        "method": run.recipe.method,
         "parameters": parameters,
-        "options": {name: plain(_value(run, name)) for name in _given(options)},
-        "report": "; ".join(report.lines()),
-        "num_train": len(train),
-        "num_scored": len(scored),
-        "train_fingerprint": fingerprint(train),
-        "scored_fingerprint": fingerprint(scored),
+        "options": dict(_options(run, request["options"], names)),
+        "num_train": len(parts.train),
+        "num_scored": len(parts.scored),
+        "train_fingerprint": fingerprint(parts.train),
+        "scored_fingerprint": fingerprint(parts.scored.select_columns(SCORED_COLUMNS)),
+        "data": str(save_parts(parts, request["save"], run, fitter)),
+        "defaults": _digest({"model": recipe.model, **recipe.training}),
+        "precision": "bf16" if run.training.bf16 else "fp16" if run.training.fp16 else "float32",
     }
     write_json(Path(folder) / ANSWER_NAME, answer)
 
 
-def _known(recipe: Recipe, run: RecipeRun, parameters: Mapping[str, Sequence[Any]]) -> Mapping[str, Sequence[Any]]:
-    names = [field.name for part in run[1:] for field in dataclasses.fields(part) if field.init]
-    for name in parameters:
-        if name in _NOT_SWEPT:
-            raise UserInputError(f"--param {name}: cannot be swept: {_NOT_SWEPT[name]}.")
-        if name not in names:
-            close = difflib.get_close_matches(name, names, n=1)
+def option_names(words: Sequence[str]) -> list[str]:
+    """Names of the options among command line words, in their order."""
+    flags = [word.split("=", 1)[0] for word in words if word.startswith("--")]
+    return list(dict.fromkeys(flag.removeprefix("--").replace("-", "_") for flag in flags))
+
+
+def _check_names(recipe: Recipe, run: RecipeRun, parameters: Mapping[str, Sequence[Any]]) -> None:
+    known = [field.name for field in _fields(run)]
+    for name, values in parameters.items():
+        if name in _DECIDE_ITEMS:
+            raise UserInputError(
+                f"--param {name}: cannot be swept: it decides which items choose, and configurations that are scored"
+                " on different ones cannot be compared."
+            )
+        if name in _OF_THE_SWEEP:
+            raise UserInputError(f"--param {name}: cannot be swept: the sweep sets it itself.")
+        if name in _SEEDS:
+            raise UserInputError(f"--param {name}: cannot be swept: give --seeds N, the runs of every configuration.")
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
             hint = f" Did you mean {close[0]}?" if close else ""
             raise UserInputError(f"--param {name}: the recipe {recipe.name} has no such option.{hint}")
-    return parameters
+        if name == "method" and "raw" in values:
+            raise UserInputError("--param method: raw trains nothing, and leaves no judge to choose.")
 
 
-def _typed(recipe: Recipe, options: list[str], name: str, value: Any) -> Any:
+def _typed(recipe: Recipe, words: list[str], name: str, value: Any) -> Any:
     """What the recipe makes of a value."""
     try:
-        return plain(_value(recipe.parse([*options, f"--{name}", str(value)]), name))
+        run = recipe.parse([*words, f"--{name}", str(value)])
     except UserInputError as error:
         raise UserInputError(f"--param {name}: {value} is not accepted: {error}") from None
+    return plain(_value(run, name))
+
+
+def _fields(run: RecipeRun) -> list[dataclasses.Field[Any]]:
+    return [field for part in run[1:] for field in dataclasses.fields(part) if field.init]
 
 
 def _value(run: RecipeRun, name: str) -> Any:
-    for part in run[1:]:
-        if any(field.name == name for field in dataclasses.fields(part)):
-            return getattr(part, name)
-    return None
+    return next(getattr(part, name) for part in run[1:] if any(f.name == name for f in dataclasses.fields(part)))
 
 
-def _given(options: Sequence[str]) -> list[str]:
-    """Names of the options among command line words, in their order."""
-    words = [word.split("=", 1)[0] for word in options if word.startswith("--")]
-    return list(dict.fromkeys(word.removeprefix("--").replace("-", "_") for word in words))
+def _options(run: RecipeRun, words: Sequence[str], names: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    """Given options with the values that the recipe reads.
+
+    Raises:
+        [`UserInputError`]: one that is no field of its.
+    """
+    known = [field.name for field in _fields(run)]
+    for name in names:
+        if name in known:
+            yield name, plain(_value(run, name))
+        elif name == "task":
+            # Of a recipe that takes any: the word itself, for it may be a file.
+            place = max(i for i, word in enumerate(words) if word.split("=")[0] == "--task")
+            yield name, words[place].partition("=")[2] or words[place + 1]
+        elif name.startswith("no_") and name.removeprefix("no_") in known:
+            yield name.removeprefix("no_"), False
+        else:
+            raise UserInputError(f"--{name}: a sweep cannot pass it on; write it as an option of the recipe.")
 
 
 def plain(value: Any) -> Any:
@@ -112,3 +152,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     return value
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]

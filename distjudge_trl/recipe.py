@@ -9,12 +9,12 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
 
 from distjudge_trl.errors import RunFailedError, UserInputError, exit_code
 from distjudge_trl.launch import check_processes
 from distjudge_trl.supervised import follow_worker, record_failure
+from distjudge_trl.yaml_file import read_mapping
 
 
 if TYPE_CHECKING:
@@ -424,17 +424,7 @@ def _read_config(args: list[str]) -> dict[str, Any]:
     if args.index("--config") + 1 >= len(args):
         raise UserInputError("--config needs the path of a YAML file.")
     path = args[args.index("--config") + 1]
-    import yaml
-
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserInputError(f"{path}: cannot be read ({error.strerror}).") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserInputError(f"{path}: is no valid YAML ({' '.join(str(error).split())}).") from None
-    if not isinstance(content, dict):
-        raise UserInputError(f"{path}: must be a mapping of option names to values, such as `alpha: 0.8`.")
-    return content
+    return read_mapping(path, "must be a mapping of option names to values, such as `alpha: 0.8`.")
 
 
 def _explain(error: Exception, parser: HfArgumentParser) -> UserInputError:

@@ -9,16 +9,16 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from datasets import Dataset
 from transformers import AutoConfig, AutoTokenizer
 
 from distjudge_trl.atomic import write_json
 from distjudge_trl.batching import PromptFitter
-from distjudge_trl.data import partition, split_records, subsample, within_budget
+from distjudge_trl.data import fingerprint, partition, split_records, subsample, within_budget
 from distjudge_trl.data.splits import SWAPPED
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import UserInputError, first_line
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 
 _REPORT_NAME = "report.json"
+# What makes two judges' scores comparable: the items and their votes, whatever the prompt.
+SCORED_COLUMNS = ["id", "label_distribution", "num_annotators"]
 
 
 class Parts(NamedTuple):
@@ -65,9 +67,9 @@ def load_parts(run: RecipeRun, template: PromptTemplate, fitter: PromptFitter | 
         [`UserInputError`]: anything wrong with the files.
     """
     if (folder := os.environ.get(PREPARED)) is not None:
-        prepared = Path(folder) / _key(run, template, fitter)
-        if (prepared / _REPORT_NAME).is_file():
-            return _read_parts(prepared)
+        saved = read_json(Path(folder) / _REPORT_NAME)
+        if saved and saved["key"] == _key(run, template, fitter):
+            return _read_parts(Path(folder), saved["report"])
     report, seed = LoadReport(), run.recipe.split_seed
     train, validation, test = _load(run, template, fitter, report)
     train = subsample(train, run.recipe.max_train_samples, seed=seed)
@@ -80,24 +82,30 @@ def load_parts(run: RecipeRun, template: PromptTemplate, fitter: PromptFitter | 
     return Parts(train, validation, subsample(scored, run.recipe.max_eval_samples, seed=seed), report)
 
 
-def save_parts(parts: Parts, folder: str | Path, run: RecipeRun, fitter: PromptFitter | None) -> None:
-    """Keep records for runs that ask for the same, in a folder of their own below `folder`; whole or not at all."""
-    target = Path(folder) / _key(run, find_template(run), fitter)
+def save_parts(parts: Parts, folder: str | Path, run: RecipeRun, fitter: PromptFitter | None) -> Path:
+    """Keep records for runs that ask for the same, in a folder of their own below `folder`, whole or not at all;
+    returns it.
+    """
+    key = _key(run, find_template(run), fitter)
+    # The files may have changed since the same was asked for.
+    contents = "".join(fingerprint(part) for part in parts[:3] if part is not None)
+    target = Path(folder) / hashlib.sha256((key + contents).encode()).hexdigest()[:16]
     if (target / _REPORT_NAME).is_file():
-        return
+        return target
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".saving-") as name:
         temporary = Path(name, "parts")
         for part in ("train", "validation", "scored"):
             if (records := getattr(parts, part)) is not None:
                 records.flatten_indices().save_to_disk(temporary / part)
-        write_json(temporary / _REPORT_NAME, {**asdict(parts.report), "files": []})
+        report = {name: getattr(parts.report, name) for name in ("num_read", "num_records", "excluded", "notes")}
+        write_json(temporary / _REPORT_NAME, {"key": key, "report": report})
         with contextlib.suppress(OSError):
             temporary.rename(target)  # unless another worker was first
+    return target
 
 
-def _read_parts(folder: Path) -> Parts:
-    report = read_json(folder / _REPORT_NAME)
+def _read_parts(folder: Path, report: dict[str, Any]) -> Parts:
     counts = {name: Counter(report[name]) for name in ("excluded", "notes")}
     parts = {
         part: Dataset.load_from_disk(folder / part) if (folder / part).is_dir() else None
@@ -115,7 +123,7 @@ def _key(run: RecipeRun, template: PromptTemplate, fitter: PromptFitter | None) 
     content = {
         "task": [run.task.name, list(run.task.labels)],
         "template": template.messages,
-        "options": asdict(run.options),
+        "options": repr(run.options),
         "recipe": {name: getattr(run.recipe, name) for name in names},
         "holds_out": _holds_out(run.recipe, run.training),
         "model": [run.model.model_name_or_path, run.model.model_revision],

@@ -30,12 +30,12 @@ from distjudge_trl.provenance import provenance
 from distjudge_trl.recipe_data import find_model, find_template, load_parts, model_error
 from distjudge_trl.report.tables import results_table
 from distjudge_trl.supervised import make_progress_callback
-from distjudge_trl.trainer import DistributionSFTConfig, DistributionSFTTrainer
+from distjudge_trl.trainer import DistributionSFTTrainer
 from distjudge_trl.trainer.checkpoints import find_checkpoint
 
 
 if TYPE_CHECKING:
-    from distjudge_trl.recipe import RecipeArguments, RecipeRun
+    from distjudge_trl.recipe import RecipeRun
 
 
 def run_recipe(run: RecipeRun) -> dict[str, Any]:
@@ -51,7 +51,8 @@ def run_recipe(run: RecipeRun) -> dict[str, Any]:
     ################
     # Before data is read; the trainer compares the run with this one.
     find_checkpoint(training_args.resume_from_checkpoint, training_args.output_dir)
-    _check(recipe_args, training_args, model_args)
+    check_folder(training_args.output_dir, "--output_dir")
+    check_options(run)
     template = find_template(run)
     model_path, fitter = find_model(run)
     train, validation, scored, report = load_parts(run, template, fitter)
@@ -163,8 +164,13 @@ def _choose_target_smoothing(validation: Dataset) -> float:
     return pseudo_count
 
 
-def _check(recipe_args: RecipeArguments, training_args: DistributionSFTConfig, model_args: ModelConfig) -> None:
-    check_folder(training_args.output_dir, "--output_dir")
+def check_options(run: RecipeRun) -> None:
+    """Options that do not go together, before anything is read.
+
+    Raises:
+        [`UserInputError`]: names them.
+    """
+    _, recipe_args, _, training_args, model_args = run
     if recipe_args.method == "raw" and (Path(training_args.output_dir) / "judge.json").exists():
         raise UserInputError(
             f"{training_args.output_dir}: holds a trained judge, whose results --method raw would replace. Choose"

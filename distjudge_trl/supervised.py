@@ -36,10 +36,16 @@ def run_folder() -> Path | None:
 
 def this_process() -> str:
     """What `WORKER` holds for the calling process: its id and start time."""
-    import psutil
+    return f"{os.getpid()} {_started(os.getpid())}"
 
-    process = psutil.Process()
-    return f"{process.pid} {process.create_time()}"
+
+def _started(pid: int) -> str | None:
+    """When a process began, in ticks since the machine did (no clock that is set moves it); `None` if it is dead."""
+    try:
+        state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return rest[18] if state not in ("Z", "X") else None
 
 
 def follow_worker() -> None:
@@ -52,19 +58,11 @@ def follow_worker() -> None:
 
 
 def _follow(worker: str) -> None:
-    import psutil
-
     number, started = worker.split()
-    while True:
-        try:
-            process = psutil.Process(int(number))
-            alive = process.create_time() == float(started) and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            alive = False
-        if not alive:
-            # Not an exit: threads and collectives may hold one up for ever.
-            os.kill(os.getpid(), signal.SIGKILL)
+    while _started(int(number)) == started:
         time.sleep(_SECONDS_BETWEEN_LOOKS)
+    # Not an exit: threads and collectives may hold one up for ever.
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def record_failure(error: BaseException) -> None:
@@ -72,7 +70,10 @@ def record_failure(error: BaseException) -> None:
     of whose processes lost another.
     """
     folder = run_folder()
-    if folder is None or isinstance(error, SystemExit | LostProcessError) or says_connection_lost(error):
+    several = os.environ.get("WORLD_SIZE", "1") != "1"
+    if folder is None or isinstance(error, SystemExit | LostProcessError):
+        return
+    if several and says_connection_lost(error):
         return
     if (folder / FAILURE_NAME).exists():
         return

@@ -15,6 +15,10 @@ class ServerError(RuntimeError):
     """There is no PostgreSQL here, or it does not start."""
 
 
+class _Server(str):
+    """A URL and the server behind it."""
+
+
 def _binary(name):
     found = shutil.which(name) or next(iter(sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))[::-1]), None)
     if found is None:
@@ -24,7 +28,7 @@ def _binary(name):
 
 @contextmanager
 def postgres_server():
-    """Yields the URL of a database. Raises [`ServerError`] where that is not possible."""
+    """Yields the URL of a database, with `stop()` and `start()`. Raises [`ServerError`] where that is not possible."""
     initdb, pg_ctl = _binary("initdb"), _binary("pg_ctl")
     folder = Path(tempfile.mkdtemp(prefix="distjudge-postgres-"))
     prefix = []
@@ -50,11 +54,15 @@ def postgres_server():
             port = probe.getsockname()[1]
         run(initdb, "--pgdata", folder / "data", "--username", "judge", "--auth", "trust", "--no-sync")
         options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
-        run(pg_ctl, "--pgdata", folder / "data", "--options", options, "--log", folder / "log", "--wait", "start")
+        server = _Server(f"postgresql://judge:secret@127.0.0.1:{port}/postgres")
+        data = (pg_ctl, "--pgdata", folder / "data")
+        server.start = lambda: run(*data, "--options", options, "--log", folder / "log", "--wait", "start")
+        server.stop = lambda: run(*data, "--mode", "immediate", "--wait", "stop")
+        server.start()
         try:
-            yield f"postgresql://judge:secret@127.0.0.1:{port}/postgres"
+            yield server
         finally:
             with contextlib.suppress(ServerError):
-                run(pg_ctl, "--pgdata", folder / "data", "--mode", "immediate", "stop")
+                server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)

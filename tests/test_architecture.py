@@ -8,7 +8,9 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "distjudge_trl"
 FLOOR = {
-    **dict.fromkeys(("errors", "atomic", "models", "provenance", "environment", "shipped", "launch", "supervised"), 0),
+    **dict.fromkeys(
+        ("errors", "atomic", "models", "provenance", "environment", "shipped", "launch", "supervised", "yaml_file"), 0
+    ),
     **dict.fromkeys(("data", "batching", "labels", "objective", "judge_file"), 1),
     **dict.fromkeys(("tasks", "planning"), 2),
     **dict.fromkeys(("trainer", "judges"), 3),

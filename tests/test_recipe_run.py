@@ -203,3 +203,41 @@ def test_quantised_weights_need_an_adapter(tmp_path, flag):
     recipe = Recipe(task="vader", model="none")
     with pytest.raises(UserInputError, match="add --use_peft"):
         recipe.run([flag, "--output_dir", str(tmp_path)])
+
+
+def test_settings_are_chosen_on_validation_items_that_nothing_was_trained_on(model, votes, tmp_path):
+    """`--score_on validation`: other items than the test's, and none of the training's."""
+    from distjudge_trl.data import SeenItems
+
+    options = ("--prompt_template", template(tmp_path))
+    run(model, votes, tmp_path / "test", *options)
+    run(model, votes, tmp_path / "chosen", *options, "--score_on", "validation", "--validation_fraction", "0.3")
+    groups = {}
+    for name in ("test", "chosen"):
+        results = read_results(tmp_path / name)
+        assert results["scored_on"] == ("test" if name == "test" else "validation")
+        scored = read_predictions(tmp_path / name)
+        groups[name] = set(scored["group"])
+        assert len(scored) == results["metrics"]["num_items"]
+        # Neither the trained-on nor, for the test, the held-out ones.
+        seen = SeenItems.read(tmp_path / name)
+        assert len(seen.unseen(scored, held_out_too=name == "test")) == len(scored)
+    assert groups["test"].isdisjoint(groups["chosen"])
+    with pytest.raises(UserInputError, match="does not go with --calibrate"):
+        run(model, votes, tmp_path / "no", *options, "--score_on", "validation", "--calibrate", "True")
+
+
+def test_training_that_turns_to_nan_ends_with_one_line_and_a_reason_for_its_sweep(model, votes, tmp_path, monkeypatch):
+    recipe = Recipe(task="mtbench", model=model)
+    argv = ["--data_path", votes, "--output_dir", str(tmp_path / "out"), "--bf16", "False", "--max_length", "200"]
+    argv += ["--prompt_template", template(tmp_path), "--learning_rate", "1e30", "--max_grad_norm", "0"]
+    monkeypatch.setenv("DISTJUDGE_SWEEP_RUN", str(tmp_path))
+    with pytest.raises(SystemExit) as error:
+        recipe.main([*argv, "--logging_steps", "1", "--max_steps", "20", "--save_strategy", "no"])
+    assert error.value.code == 1
+    failure = json.loads((tmp_path / "failure.json").read_text())
+    assert failure["kind"] == "RunFailedError"
+    assert "the loss is NaN: training has diverged. Lower --learning_rate (now 1e+30)" in failure["message"]
+    progress = json.loads((tmp_path / "progress.json").read_text())
+    assert 1 <= progress["step"] < 20 and progress["max_steps"] == 20
+    assert not (tmp_path / "out" / "results.json").exists()

@@ -213,7 +213,7 @@ class TestSet:
 
     @property
     def is_validation(self) -> bool:
-        return self.runs[0].results.get("scored_on") == "validation"
+        return _is_validation(self.runs[0])
 
     @property
     def noise_floor(self) -> float | None:
@@ -309,16 +309,20 @@ def load_test_sets(paths: Iterable[str | Path]) -> list[TestSet]:
         for (task, source, fingerprint), members in groups.items()
         if source or (task, fingerprint) not in transfers or any(run.results["trained_on"] for run in members)
     }
-    tasks = [(task, source) for task, source, _ in groups]
+    kinds = {key: (*key[:2], _is_validation(members[0])) for key, members in groups.items()}
     sets = []
     for (task, source, fingerprint), members in sorted(groups.items()):
         name = f"{source} to {task}" if source else task
-        if members[0].results.get("scored_on") == "validation":
+        if _is_validation(members[0]):
             name += ", validation items"
-        if tasks.count((task, source)) > 1:
+        if list(kinds.values()).count(kinds[task, source, fingerprint]) > 1:
             name += f" ({members[0].results['metrics']['num_items']:,} items, {fingerprint[:6]})"
         sets.append(TestSet(name, task, source or None, tuple(members), _rows(members, names)))
     return sets
+
+
+def _is_validation(run: Run) -> bool:
+    return run.results.get("scored_on") == "validation"
 
 
 def _model_names(runs: Sequence[Run]) -> dict[tuple[str, str], str]:

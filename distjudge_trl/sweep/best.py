@@ -55,7 +55,7 @@ def score_best(store: Store, definition: Definition, data_path: str | None, say:
                 judges = [folder / f"seed-{seed}" for seed in definition.seeds]
                 if not all((judge / JUDGE_FILE_NAME).is_file() for judge in judges):
                     host = row.trial.user_attrs.get("host")
-                    say(f"The best configuration was trained on {host}, in {folder}: test it there with `evaluate`.")
+                    say(f"The best judge is not here but in {folder} on {host}: test it there with `evaluate`.")
                     return
                 shutil.rmtree(out, ignore_errors=True)
                 for judge in judges:
@@ -79,6 +79,7 @@ def _evaluate(judge: Path, out: Path, definition: Definition, data_path: str | N
     command += ["--data-path", data_path] if data_path is not None else []
     most = definition.options.get("max_eval_samples")
     command += ["--max-eval-samples", str(most)] if most is not None else []
+    command += ["--trust-remote-code"] if definition.options.get("trust_remote_code") else []
     out.mkdir(parents=True, exist_ok=True)
     with (out / LOG_NAME).open("wb") as log:
         done = subprocess.run([*command, "--out", str(out)], check=False, stdout=log, stderr=log)

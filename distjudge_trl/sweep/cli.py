@@ -50,7 +50,7 @@ def sweep() -> None:
     items. The same command goes on with a study that was stopped or killed. Options that are not listed go to the
     recipe (`distjudge-trl train RECIPE --help`) and hold for all runs.
 
-    Exit code 0: all done; 1: some configuration failed, or the sweep was stopped; 2: wrong input.
+    Exit code 0: all done; 1: some configuration failed; 2: wrong input; 130: stopped by Ctrl-C (143: by SIGTERM).
     """
 
 
@@ -168,12 +168,13 @@ def _study_options(command: Any) -> Any:
 )
 @click.option(
     "--heartbeat",
-    type=click.IntRange(min=1),
+    type=click.IntRange(min=10),
     default=60,
     show_default=True,
     metavar="SECONDS",
-    help="With a database server: a worker on another machine that is silent for three of them counts as dead.",
+    help="A worker on another machine that is silent for three of them counts as dead.",
 )
+@click.option("--retry-failed", "--retry_failed", is_flag=True, help="Try configurations again that have failed.")
 @click.option("--dry-run", is_flag=True, help="Check everything, print every configuration's launch line, and stop.")
 @click.pass_context
 def run(ctx: click.Context, **options: Any) -> None:
@@ -185,6 +186,7 @@ def run(ctx: click.Context, **options: Any) -> None:
 
     arguments = list(ctx.args)
     recipe = (ctx.default_map or {}).get("recipe")
+    recipe = str(recipe) if recipe is not None else None
     if arguments and not arguments[0].startswith("-"):
         recipe = arguments.pop(0)
     if recipe is None:
@@ -214,6 +216,7 @@ def _console() -> Any:
 
 def _open(name: str | None, study: str | None, storage: str | None, out: str | None) -> tuple[Store, Definition]:
     """A study by the name of its recipe, its own name, or the sweep's folder."""
+    from distjudge_trl.sweep.backends import file_of
     from distjudge_trl.sweep.store import JOURNAL_NAME, Store
 
     if name is None and study is None and out is None:
@@ -221,10 +224,9 @@ def _open(name: str | None, study: str | None, storage: str | None, out: str | N
     folder = Path(out) if out is not None else Path(name) if name is not None and Path(name).is_dir() else None
     shown = study or (Path(name).name if name is not None else folder.name if folder is not None else "")
     folder = folder or Path("runs/sweeps") / shown
-    if storage is None and not (folder / JOURNAL_NAME).is_file():
-        raise UserInputError(
-            f"{folder / JOURNAL_NAME}: no such study. Give the sweep's folder, or --storage where it has another."
-        )
+    file = file_of(storage) if storage is not None else folder / JOURNAL_NAME
+    if file is not None and not file.is_file():
+        raise UserInputError(f"{file}: no such study. Give the sweep's folder, or --storage where it has another.")
     store = Store(storage, folder, shown)
     if study is None and not store.exists():
         import optuna

@@ -10,11 +10,17 @@ from typing import Any, Literal
 
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.sweep.space import Parameter, make_parameter, parse_parameter
+from distjudge_trl.yaml_file import read_mapping
 
 
 Sampler = Literal["grid", "random", "tpe"]
-SAMPLERS: tuple[Sampler, ...] = ("grid", "random", "tpe")
-PRUNERS = ("none", "median", "halving")
+# Options of the recipe that change nothing about what is trained or scored.
+_HOUSEKEEPING = (
+    *("logging_steps", "logging_strategy", "disable_tqdm", "report_to", "dataloader_num_workers", "run_name"),
+    *("save_steps", "save_strategy", "save_total_limit", "dataset_num_proc"),
+)
+# Options that are paths on this machine.
+_PATHS = ("model_name_or_path", "prompt_template", "task")
 # What can choose a configuration: metrics of a result file, and whether more of it is better.
 METRICS = {
     **dict.fromkeys(
@@ -41,6 +47,10 @@ class Definition:
         sampler, pruner, metric (`str`), sampler_seed (`int`).
         seeds (`tuple[int, ...]`): of the runs of every configuration.
         train_fingerprint, scored_fingerprint (`str`): of the training items and of those that choose.
+        defaults (`str`): digest of the recipe's own defaults.
+        precision (`str`): in which all runs compute.
+        processes (`int`), sharding (`str`): of a run.
+        heartbeat (`int`): of all workers.
         data_path (`str`, *optional*): where they were read when the study was made; other machines may have them
             elsewhere.
     """
@@ -56,6 +66,11 @@ class Definition:
     seeds: tuple[int, ...]
     train_fingerprint: str
     scored_fingerprint: str
+    defaults: str
+    precision: str
+    processes: int
+    sharding: str
+    heartbeat: int
     data_path: str | None = None
 
     @property
@@ -67,10 +82,20 @@ class Definition:
         return {**asdict(self), "seeds": list(self.seeds), "parameters": [asdict(p) for p in self.parameters]}
 
     @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> Definition:
-        """Back from JSON."""
-        parameters = tuple(Parameter(**{**p, "choices": tuple(p["choices"])}) for p in content["parameters"])
-        return cls(**{**content, "parameters": parameters, "seeds": tuple(content["seeds"])})
+    def from_dict(cls, content: Any, study: str) -> Definition:
+        """Back from JSON.
+
+        Raises:
+            [`UserInputError`]: another version wrote it.
+        """
+        try:
+            parameters = tuple(Parameter(**{**p, "choices": tuple(p["choices"])}) for p in content["parameters"])
+            return cls(**{**content, "parameters": parameters, "seeds": tuple(content["seeds"])})
+        except (TypeError, KeyError) as error:
+            raise UserInputError(
+                f"The study {study!r} was made by another version of distjudge-trl ({error}). Name a new one with"
+                " --study."
+            ) from None
 
     def check_same(self, other: Definition, study: str) -> None:
         """Compare the study's own definition with what a start asks for.
@@ -89,14 +114,30 @@ class Definition:
             "options": "recipe options",
             "train_fingerprint": "training data (fingerprint)",
             "scored_fingerprint": "validation data (fingerprint)",
+            "defaults": "recipe's defaults (fingerprint)",
+            "precision": "precision",
+            "processes": "number of processes a trial",
+            "sharding": "way of sharding",
+            "heartbeat": "heartbeat",
         }
         for name, words in what.items():
             mine, theirs = getattr(self, name), getattr(other, name)
+            if name == "options":
+                mine, theirs = _telling(mine), _telling(theirs)
             if mine != theirs:
                 raise UserInputError(
                     f"The study {study!r} has another {words}: {_short(mine, theirs)} there, {_short(theirs, mine)}"
                     " here. Name a new study with --study, or repeat the command that began this one."
                 )
+
+
+def _telling(options: dict[str, Any]) -> dict[str, Any]:
+    """Options that make a difference, paths without the folders that machines keep them in."""
+    return {
+        name: Path(value).name if name in _PATHS and Path(str(value)).is_absolute() else value
+        for name, value in options.items()
+        if name not in _HOUSEKEEPING
+    }
 
 
 def _short(value: Any, other: Any) -> str:
@@ -129,16 +170,7 @@ def read_config(path: str) -> dict[str, Any]:
     Raises:
         [`UserInputError`]: no such file, no YAML mapping, or a key that is not known.
     """
-    import yaml
-
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserInputError(f"{path}: cannot be read ({error.strerror}).") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserInputError(f"{path}: is no valid YAML ({' '.join(str(error).split())}).") from None
-    if not isinstance(content, dict):
-        raise UserInputError(f"{path}: must be a mapping, such as `recipe: vader` and `parameters:` below it.")
+    content = read_mapping(path, "must be a mapping, such as `recipe: vader` and `parameters:` below it.")
     for key in content:
         if key not in CONFIG_KEYS:
             close = difflib.get_close_matches(str(key), CONFIG_KEYS, n=1)
@@ -158,7 +190,10 @@ def find_parameters(texts: Sequence[str], configured: dict[str, Any]) -> tuple[P
     Raises:
         [`UserInputError`]: one that cannot be read, or is given twice.
     """
-    found = {name: make_parameter(name.replace("-", "_"), values) for name, values in configured.items()}
+    found: dict[str, Parameter] = {}
+    for key, values in configured.items():
+        name = str(key).replace("-", "_")
+        found[name] = make_parameter(name, values)
     given: dict[str, Parameter] = {}
     for text in texts:
         parameter = parse_parameter(text)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -16,14 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
+from distjudge_trl.errors import RunFailedError, UserInputError
 from distjudge_trl.supervised import FAILURE_NAME, PREPARED, PROGRESS_NAME, RUN_FOLDER, WORKER, read_json, this_process
+from distjudge_trl.sweep.backends import kernel_lock
 
 
 LOG_NAME = "log.txt"
 _SECONDS_TO_END = 10
 _TAIL_LINES, _TAIL_CHARACTERS = 20, 3000
+_SIGNAL = re.compile(r"Signals\.SIG|Signal \d+ \(SIG|exitcode\s*: -\d|received signal")
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,6 @@ class Launch:
         devices (`tuple[str, ...]`): GPUs that the runs see; empty on a CPU.
         threads (`int`, *optional*): of every process on a CPU; `None` leaves it to torch.
         several (`bool`): whether a run has several processes, which meet at a port.
-        prepared (`Path`): folder with records that have been read.
     """
 
     script: Path
@@ -46,7 +50,6 @@ class Launch:
     devices: tuple[str, ...]
     threads: int | None
     several: bool
-    prepared: Path
 
     def command(self, options: Sequence[str], port: int | None = None) -> list[str]:
         """The launch line."""
@@ -55,12 +58,12 @@ class Launch:
         words += ["--main_process_port", str(port)] if port is not None else []
         return [*words, str(self.script), *options]
 
-    def environment(self, folder: Path) -> dict[str, str]:
-        """Of a run in this folder."""
+    def environment(self, folder: Path, data: Path) -> dict[str, str]:
+        """Of a run in a folder, with records that have been read into `data`."""
         # DeepSpeed looks for ninja on the path, where an environment that is not activated is missing.
         path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
         extra = {"PATH": path, RUN_FOLDER: str(folder.resolve()), WORKER: this_process()}
-        extra[PREPARED] = str(self.prepared)
+        extra[PREPARED] = str(data)
         if self.devices:
             extra["CUDA_VISIBLE_DEVICES"] = ",".join(self.devices)
         if self.threads is not None:
@@ -69,13 +72,18 @@ class Launch:
 
 
 class RunProcess:
-    """A run that has been started in `folder`; what it prints goes to `log.txt` there."""
+    """A run that has been started in `folder`; what it prints goes to `log.txt` there. `data` holds its records.
 
-    def __init__(self, launch: Launch, options: Sequence[str], folder: Path) -> None:
+    Raises:
+        [`RunFailedError`]: processes of an earlier attempt are still there.
+    """
+
+    def __init__(self, launch: Launch, options: Sequence[str], folder: Path, data: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         # Of a worker that died: two runs must not write into one folder.
-        end_run(folder)
+        if end_run(folder):
+            raise RunFailedError(f"{folder}: processes of an earlier attempt cannot be killed")
         for name in (FAILURE_NAME, PROGRESS_NAME):
             (folder / name).unlink(missing_ok=True)
         self._port = contextlib.ExitStack()
@@ -86,7 +94,7 @@ class RunProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=launch.environment(folder),
+                env=launch.environment(folder, data),
                 start_new_session=True,
             )
 
@@ -108,13 +116,20 @@ class RunProcess:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_SECONDS_TO_END)
         end_run(self.folder)
-        self._process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_SECONDS_TO_END)
         self._port.close()
 
     def failure(self) -> str | None:
-        """The reason that a failed run left; `None` if it was killed before it could."""
+        """The reason that a failed run left; `None` if it could not."""
         reason = read_json(self.folder / FAILURE_NAME)
         return f"{reason['kind']}: {reason['message']}" if reason else None
+
+    def was_killed(self) -> bool:
+        """Whether a signal ended it, or the processes that its launcher started, as launchers write into the log."""
+        code = self._process.poll()
+        # More than 128: a shell's way to say so.
+        return code is not None and (code < 0 or code > 128 or _SIGNAL.search(log_tail(self.folder)) is not None)
 
 
 def log_tail(folder: Path) -> str:
@@ -129,9 +144,10 @@ def log_tail(folder: Path) -> str:
     return "\n".join(lines[-_TAIL_LINES:])[-_TAIL_CHARACTERS:]
 
 
-def end_run(folder: Path) -> None:
+def end_run(folder: Path) -> list[psutil.Process]:
     """Kill every process on this machine that belongs to the run of a folder, told by its environment: launchers start
-    workers in sessions of their own, and what a killed worker leaves has no parent any more.
+    workers in sessions of their own, and what a killed worker leaves has no parent any more. Returns those that do not
+    die (waiting for a disk or a driver).
     """
     mark = str(folder.resolve())
     deadline = time.monotonic() + _SECONDS_TO_END
@@ -141,7 +157,8 @@ def end_run(folder: Path) -> None:
                 process.kill()
         psutil.wait_procs(members, timeout=1)
         if time.monotonic() > deadline:
-            break
+            return members
+    return []
 
 
 def _belongs(process: psutil.Process, mark: str) -> bool:
@@ -154,13 +171,11 @@ def _belongs(process: psutil.Process, mark: str) -> bool:
 @contextlib.contextmanager
 def reserved_port() -> Iterator[int]:
     """A free port of this machine that no other sweep's run gets within the block."""
-    folder = Path(tempfile.gettempdir()) / f"distjudge-ports-{os.getuid()}"
-    folder.mkdir(exist_ok=True)
     while True:
         with socket.socket() as probe:
             probe.bind(("", 0))
             port = probe.getsockname()[1]
-        lock = FileLock(folder / f"{port}.lock")
+        lock = kernel_lock(_machine_folder() / f"port-{port}.lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -170,3 +185,32 @@ def reserved_port() -> Iterator[int]:
             return
         finally:
             lock.release()
+
+
+@contextlib.contextmanager
+def reserved_devices(visible: Sequence[str], count: int) -> Iterator[list[str]]:
+    """`count` GPUs of this machine that no other sweep has, within the block.
+
+    Raises:
+        [`UserInputError`]: there are not as many.
+    """
+    with contextlib.ExitStack() as held:
+        free: list[str] = []
+        for device in visible:
+            if len(free) == count:
+                break
+            lock = kernel_lock(_machine_folder() / f"gpu-{device}.lock")
+            with contextlib.suppress(Timeout):
+                held.enter_context(lock.acquire(timeout=0))
+                free.append(device)
+        if len(free) < count:
+            raise UserInputError(
+                f"{count} GPUs are asked for, and another sweep on this machine leaves {len(free)} of"
+                f" {len(visible)} free. Give fewer --jobs, or wait."
+            )
+        yield free
+
+
+def _machine_folder() -> Path:
+    """For locks among this user's sweeps on this machine."""
+    return Path(tempfile.gettempdir()) / f"distjudge-{getpass.getuser()}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import runpy
 import signal
@@ -10,8 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,19 +21,20 @@ from rich.live import Live
 from rich.text import Text
 
 from distjudge_trl.atomic import check_folder, write_json
-from distjudge_trl.errors import RunFailedError, UserInputError
+from distjudge_trl.errors import RunFailedError, UserInputError, first_line
 from distjudge_trl.launch import check_launch, device_count, read_accelerate_config
-from distjudge_trl.prepare import ANSWER_NAME, REQUEST_NAME
-from distjudge_trl.recipe import METHODS, PREPARE
+from distjudge_trl.prepare import ANSWER_NAME, REQUEST_NAME, option_names
+from distjudge_trl.recipe import METHODS, PREPARE, Recipe
 from distjudge_trl.shipped import find_shipped
 from distjudge_trl.supervised import read_json
+from distjudge_trl.sweep.backends import losing
 from distjudge_trl.sweep.best import score_best
 from distjudge_trl.sweep.definition import Definition, Sampler, find_metric, find_parameters, option_tokens
-from distjudge_trl.sweep.process import Launch
+from distjudge_trl.sweep.process import Launch, reserved_devices
 from distjudge_trl.sweep.space import Parameter, Scalar, check_distinct, draw, grid, make_parameter
 from distjudge_trl.sweep.store import Store
 from distjudge_trl.sweep.table import failures, make_table, ranked, read_rows, summary, write_trials
-from distjudge_trl.sweep.worker import Worker
+from distjudge_trl.sweep.worker import PRUNING_OPTIONS, Worker
 
 
 _SHOWN = 5  # of the best, in the live table
@@ -68,6 +69,7 @@ class SweepSettings:
     retries: int = 2
     keep: int = 1
     heartbeat: int = 60
+    retry_failed: bool = False
     dry_run: bool = False
 
 
@@ -78,6 +80,7 @@ class _Asked(NamedTuple):
     num_train: int
     num_scored: int
     data_path: str | None
+    data: Path
 
 
 def run_sweep(settings: SweepSettings, console: Console) -> int:
@@ -90,41 +93,36 @@ def run_sweep(settings: SweepSettings, console: Console) -> int:
     script = find_shipped(settings.recipe, "recipes", ".py", "recipe")
     metric = find_metric(settings.metric)
     parameters = _find_parameters(settings, script)
-    _check_size(settings, parameters)
     study = settings.study or script.stem
     out = Path(settings.out or f"runs/sweeps/{study}")
-    launches = _make_launches(settings, script, (out / DATA_NAME).resolve())
-    check_folder(out, "--out")
-    store = Store(settings.storage, out, study, retries=settings.retries, heartbeat=settings.heartbeat)
-    console.print(f"Checking the recipe and its data: {script}", highlight=False)
-    asked = _ask(settings, script, parameters, metric, out)
-    definition = asked.definition
-
-    def points(count: int) -> Sequence[dict[str, Scalar]]:
-        if definition.sampler == "tpe":
-            return [{}] * count
-        if definition.sampler == "grid" and settings.trials is None:
-            return grid(definition.parameters)
-        return draw(definition.parameters, count, definition.sampler_seed)
-
-    count = len(grid(definition.parameters)) if definition.sampler == "grid" else _DEFAULT_TRIALS
-    count = len(points(settings.trials or count))
-    if settings.dry_run:
-        for point in points(count):
-            words = option_tokens({**definition.options, **point})
-            console.print(" ".join(launches[0].command(words)), soft_wrap=True, highlight=False, markup=False)
-        return 0
-    planned = store.make(definition, points, count)
-    console.print(
-        f"Study {study!r} in {store.shown}: {planned} configurations, {len(definition.seeds)} seed(s) each;"
-        f" {asked.num_train} training items, chosen by {metric} on {asked.num_scored} validation items.",
-        highlight=False,
-        markup=False,
-    )
-    with _lost_storage(store):
-        stopped = _work(settings, store, asked, launches, console)
-        rows = read_rows(store, definition)
-        write_trials(store, definition)
+    with contextlib.ExitStack() as held:
+        launches = _make_launches(settings, script, held)
+        check_folder(out, "--out")
+        store = Store(settings.storage, out, study, retries=settings.retries, heartbeat=settings.heartbeat)
+        console.print(f"Checking the recipe and its data: {script}", highlight=False)
+        asked = _ask(settings, script, parameters, metric, out, launches[0])
+        definition = asked.definition
+        points = _points(settings, definition.parameters, definition.sampler_seed)
+        if settings.dry_run:
+            for point in points:
+                words = option_tokens({**definition.options, **point})
+                line = " ".join(launches[0].command(words))
+                console.print(line, soft_wrap=True, highlight=False, markup=False)
+            return 0
+        planned = store.make(definition, points)
+        console.print(
+            f"Study {study!r} in {store.shown}: {planned} configurations, {len(definition.seeds)} seed(s) each;"
+            f" {asked.num_train} training items, chosen by {metric} on {asked.num_scored} validation items.",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+        if settings.retry_failed:
+            console.print(f"{store.retry_failed()} configurations that failed are tried again.", highlight=False)
+        with losing(store.shown):
+            stopped = _work(settings, store, asked, launches, console)
+            rows = read_rows(store, definition)
+            write_trials(store, definition)
     if stopped is not None:
         console.print("Stopped. The same command goes on where it was.")
         return 128 + stopped
@@ -136,11 +134,23 @@ def run_sweep(settings: SweepSettings, console: Console) -> int:
     if failed:
         for line in failed:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
+        where = [str(out)] if settings.storage is None else ["--study", study, "--storage", store.shown]
         raise RunFailedError(
-            f"{len(failed)} of {len(rows)} configurations failed. `distjudge-trl sweep show {settings.out or study}"
-            " --log TRIAL` prints the end of a trial's log."
+            f"{len(failed)} of {len(rows)} configurations failed. `distjudge-trl sweep show {' '.join(where)} --log"
+            " TRIAL` prints the end of a trial's log, --retry-failed tries them again."
         )
     return 0
+
+
+def _points(
+    settings: SweepSettings, parameters: Sequence[Parameter], sampler_seed: int
+) -> Sequence[dict[str, Scalar]]:
+    """The configurations of a sweep; an empty one is chosen when its trial begins."""
+    if settings.sampler == "tpe":
+        return [{}] * (settings.trials or _DEFAULT_TRIALS)
+    if settings.sampler == "grid" and settings.trials is None:
+        return grid(parameters)
+    return draw(parameters, settings.trials or _DEFAULT_TRIALS, sampler_seed)
 
 
 # What is asked for
@@ -158,24 +168,34 @@ def _find_parameters(settings: SweepSettings, script: Path) -> tuple[Parameter, 
         fixed = {name for method in methods for name in METHODS[method]}
         if any(METHODS[method].get("adversary") == "none" for method in methods):
             fixed.add("perturbation_radius")
-        own = runpy.run_path(str(script))["RECIPE"].grid
+        own = _load_recipe(script).grid
         found = tuple(make_parameter(name, list(values)) for name, values in own.items() if name not in fixed)
     if len(methods) > 1:
         if any(parameter.name == "method" for parameter in found):
             raise UserInputError("--method and --param method are the same: give one of them.")
         found = (make_parameter("method", methods), *found)
+    if not found or settings.sampler == "grid":
+        grid(found)
     return found
 
 
-def _check_size(settings: SweepSettings, parameters: Sequence[Parameter]) -> None:
-    if not parameters:
-        raise UserInputError("There is nothing to sweep: give --param NAME=A,B,C.")
-    if settings.sampler == "grid":
-        grid(parameters)
+def _load_recipe(script: Path) -> Recipe:
+    """What a recipe's script defines.
+
+    Raises:
+        [`UserInputError`]: it is no recipe.
+    """
+    try:
+        found = runpy.run_path(str(script)).get("RECIPE")
+    except Exception as error:  # noqa: BLE001 (a script may raise anything)
+        raise UserInputError(f"{script}: cannot be run ({type(error).__name__}: {first_line(error)}).") from None
+    if not isinstance(found, Recipe):
+        raise UserInputError(f"{script}: is no recipe: it has no RECIPE = Recipe(...). See recipes/vader.py.")
+    return found
 
 
-def _make_launches(settings: SweepSettings, script: Path, prepared: Path) -> list[Launch]:
-    """One a job, each with GPUs of its own."""
+def _make_launches(settings: SweepSettings, script: Path, held: contextlib.ExitStack) -> list[Launch]:
+    """One a job, each with GPUs of its own, which are `held` for the time of the sweep."""
     there = device_count()
     per_trial = settings.gpus_per_trial or (1 if there else 0)
     if per_trial * settings.jobs > there:
@@ -205,6 +225,8 @@ def _make_launches(settings: SweepSettings, script: Path, prepared: Path) -> lis
         threads = max(1, len(os.sched_getaffinity(0)) // ways)
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     devices = [name.strip() for name in visible.split(",")] if visible else [str(i) for i in range(there)]
+    if per_trial and not settings.dry_run:
+        devices = held.enter_context(reserved_devices(devices, settings.jobs * per_trial))
     return [
         Launch(
             script,
@@ -213,23 +235,27 @@ def _make_launches(settings: SweepSettings, script: Path, prepared: Path) -> lis
             tuple(devices[job * per_trial : (job + 1) * per_trial]),
             threads,
             several,
-            prepared,
         )
         for job in range(settings.jobs)
     ]
 
 
-def _ask(settings: SweepSettings, script: Path, parameters: Sequence[Parameter], metric: str, out: Path) -> _Asked:
+def _ask(
+    settings: SweepSettings, script: Path, parameters: Sequence[Parameter], metric: str, out: Path, launch: Launch
+) -> _Asked:
     """Let the recipe itself check all values and read the data, in a process of its own: it would take GPU memory."""
+    _load_recipe(script)
     words = [*option_tokens(settings.options), *settings.recipe_arguments]
     if settings.method and "," not in settings.method:
         words += ["--method", settings.method]
-    if settings.pruner != "none" and not any(word.startswith("--eval_strategy") for word in words):
-        words += ["--eval_strategy", "steps", "--eval_steps", "0.1"]
+    extra = ["--score_on", "validation"]
+    if settings.pruner != "none" and "eval_strategy" not in option_names(words):
+        extra += PRUNING_OPTIONS
     with tempfile.TemporaryDirectory() as folder:
         ends = {parameter.name: list(parameter.ends) for parameter in parameters}
-        words += ["--score_on", "validation"]
-        request = {"options": words, "parameters": ends, "save": str((out / DATA_NAME).resolve())}
+        points = [] if any(p.is_range for p in parameters) else _points(settings, parameters, settings.sampler_seed)
+        request = {"options": words, "extra": extra, "parameters": ends, "points": points}
+        request["save"] = str((out / DATA_NAME).resolve())
         write_json(Path(folder, REQUEST_NAME), request)
         done = subprocess.run(
             [sys.executable, str(script)],
@@ -245,6 +271,8 @@ def _ask(settings: SweepSettings, script: Path, parameters: Sequence[Parameter],
                 raise UserInputError(lines[-1].removeprefix("error: "))
             raise RunFailedError(f"{script} cannot be prepared:\n{done.stderr[-3000:]}")
         answer = read_json(Path(folder, ANSWER_NAME))
+        if not answer:
+            raise UserInputError(f"{script}: does not call RECIPE.main(), or not with its command line alone.")
     typed = []
     for parameter in parameters:
         values = tuple(answer["parameters"][parameter.name])
@@ -253,6 +281,9 @@ def _ask(settings: SweepSettings, script: Path, parameters: Sequence[Parameter],
             parameter = Parameter(parameter.name, check_distinct(parameter.name, values))
         typed.append(parameter)
     options = {name: value for name, value in answer["options"].items() if name not in ("score_on", "seed")}
+    content = read_accelerate_config(launch.config)
+    processes = launch.num_processes or int(content.get("num_processes") or 1)
+    stage = (content.get("deepspeed_config") or {}).get("zero_stage", "")
     for parameter in typed:
         if parameter.name in options:
             raise UserInputError(f"--{parameter.name} is swept and given: drop one of them.")
@@ -270,22 +301,17 @@ def _ask(settings: SweepSettings, script: Path, parameters: Sequence[Parameter],
         seeds=tuple(range(first, first + settings.seeds)),
         train_fingerprint=answer["train_fingerprint"],
         scored_fingerprint=answer["scored_fingerprint"],
+        defaults=answer["defaults"],
+        precision=answer["precision"],
+        processes=processes,
+        sharding=f"{content.get('distributed_type', 'NO')}{stage}",
+        heartbeat=settings.heartbeat,
         data_path=data_path,
     )
-    return _Asked(definition, answer["num_train"], answer["num_scored"], data_path)
+    return _Asked(definition, answer["num_train"], answer["num_scored"], data_path, Path(answer["data"]))
 
 
 # Work
-
-
-@contextmanager
-def _lost_storage(store: Store) -> Iterator[None]:
-    """After the start, a storage that fails is no wrong input."""
-    try:
-        with store.explaining():
-            yield
-    except UserInputError as error:
-        raise RunFailedError(f"{error} What was done is safe; the same command goes on.") from None
 
 
 def _work(
@@ -312,6 +338,7 @@ def _work(
                 store,
                 asked.definition,
                 launch,
+                data=asked.data,
                 data_path=asked.data_path,
                 keep=settings.keep,
                 stop=stop,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _RANGES = ("log", "float", "int")
 _FORMS = "NAME=A,B,C, NAME=log:LOW:HIGH, NAME=float:LOW:HIGH or NAME=int:LOW:HIGH"
 
-Scalar = str | int | float | bool | None
+Scalar = str | int | float | bool
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def make_parameter(name: str, values: Any) -> Parameter:
     if not values or any(value == "" for value in values):
         raise UserInputError(f"The parameter {name} has no values: write {_FORMS}.")
     for value in values:
-        if not isinstance(value, str | int | float | bool | None):
+        if not isinstance(value, str | int | float | bool):
             raise UserInputError(f"The parameter {name}: {value!r} is neither a number nor a text. Write {_FORMS}.")
     choices = tuple(_scalar(value) for value in values)
     return Parameter(name, check_distinct(name, choices))
@@ -133,7 +133,9 @@ def _range(name: str, kind: str, ends: str) -> Parameter:
     if not (first < last and math.isfinite(last - first) and whole and (kind != "log" or first > 0)):
         least = "two positive numbers" if kind == "log" else "two whole numbers" if kind == "int" else "two numbers"
         raise UserInputError(f"The parameter {name}: {kind}:{ends} is no range. Write {kind}:LOW:HIGH, {least}.")
-    return Parameter(name, (), first, last, log=kind == "log", integer=kind == "int")
+    if kind == "int":
+        return Parameter(name, (), int(first), int(last), integer=True)
+    return Parameter(name, (), first, last, log=kind == "log")
 
 
 def _scalar(value: Any) -> Scalar:
@@ -145,7 +147,7 @@ def _scalar(value: Any) -> Scalar:
             return convert(value)
         except ValueError:
             pass
-    return {"true": True, "false": False, "none": None, "null": None}.get(value.lower(), value)
+    return {"true": True, "false": False}.get(value.lower(), value)
 
 
 def grid(parameters: Sequence[Parameter]) -> list[dict[str, Scalar]]:

@@ -1,51 +1,45 @@
-"""The study: Optuna's storage, and who runs which trial.
+"""The study, and who runs which trial.
 
 Trials of a grid or of random search are enqueued once, when the study is made, and workers take waiting trials by the
 storage's own atomic change of state: none is run twice. (Optuna's GridSampler may give one point to two workers that
 ask at the same time, as its documentation says.) A worker holds a file lock for every trial that it runs: the kernel
-lets go of it when the worker dies, however that happens, and any other worker puts the trial back. Where the storage
-is a server and the worker was on another machine, Optuna's heartbeat tells.
+lets go of it when the worker dies, however that happens, and any other worker that sees the same lock puts the trial
+back. Where none does, on another machine with a database server, Optuna's heartbeat tells.
 """
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import itertools
-import random
+import getpass
+import hashlib
+import json
+import os
 import socket
-import sqlite3
+import tempfile
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from datetime import datetime, timedelta
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import optuna
 from filelock import FileLock, Timeout
-from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
-from optuna.storages import BaseStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
 
-from distjudge_trl.errors import UserInputError, first_line
+from distjudge_trl.atomic import write_json
+from distjudge_trl.errors import UserInputError
+from distjudge_trl.supervised import read_json
+from distjudge_trl.sweep.backends import be_patient, explaining, kernel_lock, lock_folder, open_storage, turn_of
 from distjudge_trl.sweep.definition import Definition
 from distjudge_trl.sweep.space import Scalar
 
 
 JOURNAL_NAME = "study.journal"
-# A worker that died between taking a trial and saying where it is.
-_UNCLAIMED = timedelta(seconds=60)
-_ATTEMPTS = 5  # to open a database
+SWEEP_NAME = "sweep.json"
 _SETTING_UP = 60.0  # seconds that the maker of a study on a server may need
-
-optuna.logging.set_verbosity(optuna.logging.ERROR)
-warnings.filterwarnings("ignore", category=ExperimentalWarning)
-# Heartbeats are recorded by the workers' own loops.
-warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed to be used with Study.optimize")
 
 
 class Store:
@@ -57,69 +51,22 @@ class Store:
         out (`Path`): the sweep's folder.
         name (`str`): of the study.
         retries (`int`): how often a trial whose processes died is tried again.
-        heartbeat (`int`): seconds between signs of life of a trial in a server's storage.
+        heartbeat (`int`): seconds between signs of life of a trial; after three without one it counts as dead where no
+            lock can tell.
 
     Raises:
         [`UserInputError`]: the storage cannot be reached or read.
     """
 
     def __init__(self, url: str | None, out: Path, name: str, *, retries: int = 2, heartbeat: int = 60) -> None:
-        self.name, self.out, self.heartbeat = name, out, heartbeat
-        self.retries = retries
-        self.retry = RetryHeartbeatStaleTrialCallback(max_retry=retries)
-        self.shown = url or str(out / JOURNAL_NAME)
-        file: Path | None = out / JOURNAL_NAME if url is None else Path(url)
-        if url is not None and "://" in url:
-            self.shown, file = _describe(url)
+        self.name, self.out, self.heartbeat, self.retries = name, out, heartbeat, retries
+        self.storage, self.shown, file = open_storage(url, out / JOURNAL_NAME, heartbeat)
         self.is_server = file is None
-        self.storage: BaseStorage
-        with self.explaining():
-            if url is not None and "://" in url:
-                self.storage = self._database(url, file)
-            else:
-                assert file is not None
-                self.storage = _journal(file)
-        self.locks = out / "locks" if file is None else file.with_name(f"{file.name}.locks")
+        # Of a server's studies: one place a user and machine, whatever the workers' folders.
+        of_server = Path(tempfile.gettempdir()) / f"distjudge-locks-{getpass.getuser()}"
+        self.locks = lock_folder(file) if file is not None else of_server / _digest(self.shown)
+        self._prefix = _digest(name)
         self._threads = threading.local()
-
-    def _database(self, url: str, file: Path | None) -> RDBStorage:
-        if file is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
-        for attempt in itertools.count(1):
-            try:
-                return RDBStorage(
-                    _with_driver(url),
-                    engine_kwargs={"pool_pre_ping": True},
-                    heartbeat_interval=self.heartbeat,
-                    grace_period=3 * self.heartbeat,
-                    heartbeat_stale_trial_callback=self.retry,
-                )
-            except (IntegrityError, ProgrammingError):
-                # Workers that begin together make the tables together, and all but one fail.
-                if attempt == _ATTEMPTS:
-                    raise
-                time.sleep(random.uniform(0.5, 1.5))
-        raise AssertionError
-
-    @contextmanager
-    def explaining(self) -> Iterator[None]:
-        """Turn what storages raise when they cannot be reached or read into one line."""
-        try:
-            yield
-        except ImportError as error:
-            raise UserInputError(
-                f"--storage {self.shown}: its driver is not installed ({first_line(error)}). For PostgreSQL: pip"
-                " install 'distjudge-trl[postgresql]'."
-            ) from None
-        except (StorageInternalError, SQLAlchemyError, sqlite3.Error) as error:
-            cause = error.__cause__ or error
-            raise UserInputError(f"--storage {self.shown}: cannot be reached ({first_line(cause)}).") from None
-        except (OSError, ValueError, KeyError) as error:
-            if isinstance(error, UserInputError):
-                raise
-            reason = getattr(error, "strerror", None) or first_line(error)
-            raise UserInputError(f"--storage {self.shown}: cannot be read ({reason}).") from None
 
     # Making and opening
 
@@ -131,9 +78,8 @@ class Store:
         return self._threads.study
 
     def lock(self, name: str) -> FileLock:
-        """A lock that ends with the process that holds it."""
-        self.locks.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.locks / f"{name}.lock")
+        """A lock of this study that ends with the process that holds it."""
+        return kernel_lock(self.locks / f"{self._prefix}-{name}.lock")
 
     def exists(self) -> bool:
         """Whether the storage holds the study."""
@@ -145,27 +91,28 @@ class Store:
         Raises:
             [`UserInputError`]: it is not, or was not made by a sweep.
         """
-        with self.explaining():
+        with explaining(self.shown):
             if not self.exists():
                 known = ", ".join(optuna.get_all_study_names(self.storage)) or "none"
                 raise UserInputError(f"{self.shown}: holds no study {self.name!r}. Studies there: {known}.")
             attributes = self.study.user_attrs
         if "definition" not in attributes:
             raise UserInputError(f"{self.shown}: the study {self.name!r} was not made by `distjudge-trl sweep`.")
-        return Definition.from_dict(attributes["definition"])
+        return Definition.from_dict(attributes["definition"], self.name)
 
-    def make(self, definition: Definition, points: Callable[[int], Sequence[dict[str, Scalar]]], count: int) -> int:
+    def make(self, definition: Definition, points: Sequence[dict[str, Scalar]]) -> int:
         """Make the study, or go on with it; the number of its configurations.
 
         Args:
             definition ([`Definition`]): must be the study's own if there is one.
-            points (`Callable`): the first n configurations; an empty one is chosen when its trial begins.
-            count (`int`): of configurations; more than at an earlier start are added.
+            points (`Sequence[dict]`): its configurations, to which an earlier start may have added others; an empty
+                one is chosen when its trial begins.
 
         Raises:
-            [`UserInputError`]: the study is another sweep.
+            [`UserInputError`]: the study is another sweep, or the folder another sweep's.
         """
-        with self.explaining(), self.lock("study"):
+        self._check_folder(definition)
+        with explaining(self.shown), self.lock("study"):
             try:
                 optuna.create_study(
                     study_name=self.name,
@@ -175,30 +122,51 @@ class Store:
                 is_ours = True
             except DuplicatedStudyError:
                 is_ours = False
+            # Another machine makes it: its definition comes last. Who waits in vain takes over.
             deadline = time.monotonic() + _SETTING_UP
-            while not is_ours and self.is_server and "definition" not in self.study.user_attrs:
-                # Another machine makes it; whoever waits in vain takes over. Or it is no sweep's.
-                if time.monotonic() > deadline or self.study.get_trials(deepcopy=False):
+            while self.is_server and not is_ours and "definition" not in self.study.user_attrs:
+                if time.monotonic() > deadline or self._is_foreign():
                     break
                 time.sleep(0.5)
             attributes = self.study.user_attrs
             if "definition" in attributes:
-                Definition.from_dict(attributes["definition"]).check_same(definition, self.name)
-            elif self.study.get_trials(deepcopy=False):
+                Definition.from_dict(attributes["definition"], self.name).check_same(definition, self.name)
+            elif self._is_foreign():
                 raise UserInputError(
                     f"{self.shown}: the study {self.name!r} was not made by `distjudge-trl sweep`. Name another with"
                     " --study."
                 )
-            else:
+            planned = self._enqueue(points)
+            if "definition" not in attributes:
                 self.study.set_user_attr("definition", definition.to_dict())
-            there = {trial.user_attrs.get("index") for trial in self.study.get_trials(deepcopy=False)}
-            for index, point in enumerate(points(count)):
-                if index not in there:
-                    self.study.enqueue_trial(point, user_attrs={"index": index})
-            planned = max(count, attributes.get("planned", 0))
-            if planned != attributes.get("planned"):
-                self.study.set_user_attr("planned", planned)
-            return planned
+        write_json(self.out / SWEEP_NAME, {"study": self.name, "definition": definition.to_dict()})
+        be_patient(self.storage)
+        return planned
+
+    def _check_folder(self, definition: Definition) -> None:
+        """Results in a folder are taken for this study's."""
+        there = read_json(self.out / SWEEP_NAME)
+        if there and there.get("study") != self.name:
+            raise UserInputError(f"{self.out}: holds the sweep {there.get('study')!r}. Choose another --out.")
+        if there:
+            Definition.from_dict(there.get("definition"), self.name).check_same(definition, self.name)
+
+    def _is_foreign(self) -> bool:
+        return any("index" not in trial.user_attrs for trial in self.study.get_trials(deepcopy=False))
+
+    def _enqueue(self, points: Sequence[dict[str, Scalar]]) -> int:
+        """Add the points that are not there yet; the number of all."""
+        there = [trial for trial in self.study.get_trials(deepcopy=False) if not _history(trial)]
+        known = [_text(_fixed(trial)) for trial in there]
+        free = max((trial.user_attrs["index"] for trial in there), default=-1) + 1
+        wanted = [_text(point) for point in points]
+        for place, point in enumerate(points):
+            # Empty ones are all alike: there must be as many.
+            if wanted[: place + 1].count(wanted[place]) <= known.count(wanted[place]):
+                continue
+            self.study.enqueue_trial(point, user_attrs={"index": free})
+            free += 1
+        return free
 
     # Trials
 
@@ -221,11 +189,12 @@ class Store:
             except Timeout:
                 continue
             try:
+                number = frozen._trial_id
+                self._sign(number, lock)
                 if not self._take(frozen):
                     continue
-                number = self._number(frozen)
                 self.storage.set_trial_user_attr(number, "host", socket.gethostname())
-                self.beat(number)
+                self.storage.set_trial_user_attr(number, "place", self._place())
                 self.study.sampler = make_sampler(frozen.number)
                 yield Trial(self.study, number)
                 return
@@ -233,121 +202,160 @@ class Store:
                 lock.release()
         yield None
 
-    def _number(self, frozen: FrozenTrial) -> int:
-        """The storage's own id of a trial."""
-        study = self.storage.get_study_id_from_name(self.name)
-        return self.storage.get_trial_id_from_study_id_trial_number(study, frozen.number)
-
     def _take(self, frozen: FrozenTrial) -> bool:
-        # SQLite reads and writes in two steps that another process may come between.
-        is_sqlite = isinstance(self.storage, RDBStorage) and not self.is_server
-        turn: AbstractContextManager[Any] = self.lock("turn") if is_sqlite else contextlib.nullcontext()
-        with turn:
+        """Whether the trial is ours. One that machines have enqueued twice, at the same moment, is ended."""
+        with turn_of(self.storage, self.locks, self.is_server):
             try:
-                if self.storage.get_trial(self._number(frozen)).state != TrialState.WAITING:
+                if self.storage.get_trial(frozen._trial_id).state != TrialState.WAITING:
                     return False
-                return self.storage.set_trial_state_values(self._number(frozen), TrialState.RUNNING)
+                if self._is_twin(frozen):
+                    self.storage.set_trial_user_attr(frozen._trial_id, "twin", True)
+                    self.storage.set_trial_state_values(frozen._trial_id, TrialState.FAIL)
+                    return False
+                return self.storage.set_trial_state_values(frozen._trial_id, TrialState.RUNNING)
             except UpdateFinishedTrialError:
                 return False
 
-    def beat(self, trial_id: int) -> None:
-        """A sign of life, for workers on other machines."""
+    def _is_twin(self, frozen: FrozenTrial) -> bool:
+        same = (frozen.user_attrs.get("index"), _text(_fixed(frozen)), _history(frozen))
+        return any(
+            (other.user_attrs.get("index"), _text(_fixed(other)), _history(other)) == same
+            for other in self.trials()
+            if other.number < frozen.number
+        )
+
+    def _place(self) -> str:
+        """Where locks mean the same: this machine, and this folder."""
+        folder, boot = self.locks.stat(), Path("/proc/sys/kernel/random/boot_id")
+        # Clones of a machine have the same names and numbers, and folders of their own.
+        machine = boot.read_text().strip() if self.is_server and boot.is_file() else socket.gethostname()
+        return f"{machine} {folder.st_dev}:{folder.st_ino}"
+
+    def beat(self, trial_id: int, lock: FileLock) -> None:
+        """A sign of life, for workers on other machines.
+
+        Raises:
+            `UpdateFinishedTrialError`: another worker has ended the trial.
+        """
+        self._sign(trial_id, lock)
+        if self.storage.get_trial(trial_id).state.is_finished():
+            raise UpdateFinishedTrialError
+
+    def _sign(self, trial_id: int, lock: FileLock) -> None:
         if self.is_server:
             assert isinstance(self.storage, RDBStorage)
             self.storage.record_heartbeat(trial_id)
+        else:
+            os.utime(lock.lock_file)
 
     def put_back(self, trial: Trial) -> None:
         """Let a trial wait again that was stopped on purpose; it goes on from its last checkpoint."""
+        self.storage.set_trial_user_attr(trial._trial_id, "place", None)
         self.storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
 
-    def fail(self, frozen: FrozenTrial, error: str, *, again: bool) -> bool:
-        """End a trial as failed; `again` enqueues it once more unless it was retried often enough. Whether it does.
+    def again(self, frozen: FrozenTrial, *, most: int | None = None) -> bool:
+        """Whether a trial may be tried once more; `most` times, if that is less than the retries."""
+        return len(_history(frozen)) < min(self.retries, self.retries if most is None else most)
 
-        A trial that another worker has ended already is left alone.
-        """
-        number = self._number(frozen)
+    def fail(self, frozen: FrozenTrial, error: str, *, again: bool) -> bool:
+        """End a trial as failed; `again` enqueues it once more. False if another worker has ended it already."""
+        number = frozen._trial_id
         try:
             self.storage.set_trial_user_attr(number, "error", error)
-            history = frozen.system_attrs.get("retry_history", [])
-            again = again and len(history) < self.retries
             # The retry first: who dies between the two leaves a trial that runs without a worker, not one that is
             # missing.
-            followers = [t.system_attrs.get("retry_history", [])[-1:] for t in self.trials()]
-            if again and [frozen.number] not in followers:
-                self.retry(self.study, copy.deepcopy(self.storage.get_trial(number)))
-            self.storage.set_trial_state_values(number, TrialState.FAIL)
+            if again:
+                self.retry(frozen)
+            return self.storage.set_trial_state_values(number, TrialState.FAIL)
         except UpdateFinishedTrialError:
             return False
-        return again
 
-    def reap(self, bury: Callable[[FrozenTrial], None]) -> list[FrozenTrial]:
-        """Put trials back whose worker has died; `bury` ends what it may have left running. Returns them."""
+    def retry(self, frozen: FrozenTrial) -> None:
+        """Enqueue a trial once more, unless that has been done."""
+        if any(_history(other)[-1:] == [frozen.number] for other in self.trials()):
+            return
+        once_more = copy.deepcopy(self.storage.get_trial(frozen._trial_id))
+        # What is about the attempt that failed is not about the next one.
+        once_more.user_attrs = {"index": once_more.user_attrs["index"]}
+        RetryHeartbeatStaleTrialCallback()(self.study, once_more)
+
+    def retry_failed(self) -> int:
+        """Enqueue every configuration whose last attempt failed; how many."""
+        last = {trial.user_attrs["index"]: trial for trial in self.trials() if "twin" not in trial.user_attrs}
+        failed = [trial for trial in last.values() if trial.state == TrialState.FAIL]
+        for trial in failed:
+            self.retry(trial)
+        return len(failed)
+
+    def reap(self, bury: Callable[[FrozenTrial], None]) -> list[tuple[FrozenTrial, bool]]:
+        """End trials whose worker has died, and enqueue them again unless they were retried often enough.
+
+        Args:
+            bury (`Callable`): ends what a dead worker may have left running on this machine.
+
+        Returns:
+            Trials, and whether they are tried again.
+        """
         dead = []
         for frozen in self.trials(TrialState.RUNNING):
-            host = frozen.user_attrs.get("host")
-            if self.is_server and host != socket.gethostname():
-                unclaimed = host is None and datetime.now() - (frozen.datetime_start or datetime.now()) > _UNCLAIMED
-                if not unclaimed:
-                    continue
             lock = self.lock(f"trial-{frozen.number}")
+            if not self._may_tell(frozen, lock):
+                continue
             try:
                 lock.acquire(timeout=0)
             except Timeout:
                 continue
             try:
-                if self.storage.get_trial(self._number(frozen)).state == TrialState.RUNNING:
+                if self.storage.get_trial(frozen._trial_id).state == TrialState.RUNNING:
                     bury(frozen)
-                    self.fail(frozen, "its worker was killed", again=True)
-                    dead.append(frozen)
+                    dead.append((frozen, self.again(frozen), self.fail(frozen, _KILLED, again=self.again(frozen))))
             finally:
                 lock.release()
         if self.is_server:
-            optuna.storages.fail_stale_trials(self.study)
-        return dead
+            assert isinstance(self.storage, RDBStorage)
+            study = self.storage.get_study_id_from_name(self.name)
+            # `optuna.storages.fail_stale_trials` fails them first: who dies before the retry would lose them.
+            for number in self.storage._get_stale_trial_ids(study):
+                frozen = self.storage.get_trial(number)
+                dead.append((frozen, self.again(frozen), self.fail(frozen, _SILENT, again=self.again(frozen))))
+        return [(frozen, again) for frozen, again, ours in dead if ours]
+
+    def _may_tell(self, frozen: FrozenTrial, lock: FileLock) -> bool:
+        """Whether a free lock means that the trial's worker is dead."""
+        self.locks.mkdir(parents=True, exist_ok=True)
+        if frozen.user_attrs.get("place") == self._place():
+            return True
+        if self.is_server:
+            return False  # its heartbeat tells
+        # On a shared disk, whose locks may not reach other machines: only if it has been silent, too.
+        probe = Path(lock.lock_file).with_name(f".now-{socket.gethostname()}-{os.getpid()}")
+        probe.touch()
+        try:
+            return probe.stat().st_mtime - Path(lock.lock_file).stat().st_mtime > 3 * self.heartbeat
+        except FileNotFoundError:
+            return True
+        finally:
+            probe.unlink(missing_ok=True)
 
 
-def _journal(file: Path) -> BaseStorage:
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
-
-    if file.is_dir():
-        raise UserInputError(f"--storage {file}: is a folder; name a file.")
-    if file.is_file() and file.stat().st_size:
-        with file.open("rb") as content:
-            # Optuna would append to it.
-            if not content.readline().startswith(b'{"op_code"'):
-                raise UserInputError(f"--storage {file}: is no journal file of Optuna's.")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    return JournalStorage(JournalFileBackend(str(file)))
+_KILLED = "its worker was killed"
+_SILENT = "its worker has not been heard of for three heartbeats"
 
 
-def _describe(url: str) -> tuple[str, Path | None]:
-    """A URL without its password, and the file behind it, if there is one."""
-    from sqlalchemy.engine import make_url
-
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):
-        raise UserInputError(
-            f"--storage {url.split('://')[0]}://...: is no URL that Optuna knows, such as"
-            " postgresql://user:password@host/database or sqlite:///sweep.db, nor the path of a journal file."
-        ) from None
-    is_file = parsed.get_backend_name() == "sqlite"
-    if is_file and not parsed.database:
-        raise UserInputError("--storage sqlite://: names no file; write sqlite:///sweep.db.")
-    return parsed.render_as_string(hide_password=True), Path(str(parsed.database)) if is_file else None
+def _history(frozen: FrozenTrial) -> list[int]:
+    """Numbers of the trials of which this one is a retry."""
+    history: list[int] = frozen.system_attrs.get("retry_history", [])
+    return history
 
 
-def _with_driver(url: str) -> str:
-    """SQLAlchemy's default driver for PostgreSQL is psycopg2 in older versions; ours is psycopg."""
-    from importlib.util import find_spec
+def _fixed(frozen: FrozenTrial) -> dict[str, Any]:
+    fixed: dict[str, Any] = frozen.system_attrs.get("fixed_params", {})
+    return fixed
 
-    from sqlalchemy.engine import make_url
 
-    parsed = make_url(url)
-    connect = {"connect_timeout": "10"} if parsed.get_backend_name() == "postgresql" else {}
-    if parsed.drivername == "postgresql" and find_spec("psycopg") is not None:
-        parsed = parsed.set(drivername="postgresql+psycopg")
-    return parsed.update_query_dict({k: v for k, v in connect.items() if k not in parsed.query}).render_as_string(
-        hide_password=False
-    )
+def _text(point: dict[str, Any]) -> str:
+    return json.dumps(point, sort_keys=True)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -87,6 +87,8 @@ def read_rows(store: Store, definition: Definition) -> list[Row]:
     last: dict[int, FrozenTrial] = {}
     attempts: Counter[int] = Counter()
     for trial in store.trials():
+        if trial.user_attrs.get("twin"):
+            continue  # enqueued twice by two machines at the same moment, run once
         index = trial.user_attrs.get("index", -1 - trial.number)
         last[index] = trial
         attempts[index] += trial.state != TrialState.WAITING

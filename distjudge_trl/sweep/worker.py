@@ -16,10 +16,13 @@ from typing import Any, NamedTuple
 
 import optuna
 from filelock import Timeout
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from distjudge_trl.errors import UserInputError
-from distjudge_trl.evaluation import read_results
+from distjudge_trl.data import fingerprint
+from distjudge_trl.errors import RunFailedError, UserInputError
+from distjudge_trl.evaluation import read_predictions, read_results
+from distjudge_trl.recipe_data import SCORED_COLUMNS
 from distjudge_trl.report.runs import value_of
 from distjudge_trl.supervised import read_json
 from distjudge_trl.sweep.definition import METRICS, Definition, option_tokens
@@ -34,6 +37,16 @@ _SECONDS_BETWEEN_LOOKS = 0.5
 _SECONDS_IDLE = 2.0
 # What is left of a judge that is not kept: its figures and its log.
 _KEPT_FILES = ("results.json", "predictions.parquet", "trainer_state.json", "log.txt", "progress.json", "failure.json")
+PRUNING_OPTIONS = (
+    "--eval_strategy",
+    "steps",
+    "--eval_steps",
+    "0.1",
+    "--save_strategy",
+    "steps",
+    "--save_steps",
+    "0.1",
+)
 # Startup trials of TPE, and of the median pruner.
 _STARTUP = 10
 
@@ -42,6 +55,7 @@ class _End(enum.Enum):
     DONE = enum.auto()
     FAILED = enum.auto()
     DIED = enum.auto()
+    LEFT = enum.auto()
     PRUNED = enum.auto()
     STOPPED = enum.auto()
 
@@ -73,7 +87,8 @@ class Worker:
         store ([`Store`]): the study.
         definition ([`Definition`]): the sweep.
         launch ([`Launch`]): how runs are started.
-        data_path (`str`, *optional*): where this machine has the data.
+        data (`Path`): records that have been read for all runs.
+        data_path (`str`, *optional*): the files that they were read from, on this machine.
         keep (`int`): of how many configurations the judges stay.
         stop (`threading.Event`): set to end at once; what runs is put back.
         say (`Callable[[str], None]`): takes a line for every event.
@@ -86,31 +101,37 @@ class Worker:
         definition: Definition,
         launch: Launch,
         *,
+        data: Path,
         data_path: str | None,
         keep: int,
         stop: threading.Event,
         say: Callable[[str], None],
         updated: Callable[[], None],
     ) -> None:
-        self.store, self.definition, self.launch, self.data_path = store, definition, launch, data_path
+        self.store, self.definition, self.launch = store, definition, launch
+        self.data, self.data_path = data, data_path
         self.keep, self.stop, self.say, self.updated = keep, stop, say, updated
 
     def work(self) -> None:
         """Until no trial waits or runs: those of a worker that dies are taken over."""
+        waiting = False
         while not self.stop.is_set():
-            for dead in self.store.reap(self._bury):
-                self.say(f"trial {dead.number}: its worker was killed{self._again(dead)}")
+            for dead, again in self.store.reap(self._bury):
+                self.say(f"trial {dead.number}: its worker was killed{_again(again)}")
             with self.store.claim(self._make_sampler) as trial:
                 if trial is not None:
-                    self._run(trial)
+                    try:
+                        self._run(trial)
+                    except UpdateFinishedTrialError:
+                        self.say(f"trial {trial.number}: another worker took this one for dead, and has it now")
+                    waiting = False
                     continue
             if not self.store.unfinished():
                 return
+            if not waiting:
+                self.say("Nothing to begin; waiting for the trials of other workers, in case one of them dies.")
+                waiting = True
             self.stop.wait(_SECONDS_IDLE)
-
-    def _again(self, frozen: FrozenTrial) -> str:
-        attempts = len(frozen.system_attrs.get("retry_history", []))
-        return "; it is tried again" if attempts < self.store.retries else "; it was tried often enough"
 
     def _make_sampler(self, number: int) -> optuna.samplers.BaseSampler:
         # Workers must not draw alike, and a trial the same whoever runs it.
@@ -139,13 +160,13 @@ class Worker:
         folder.mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
         # A sampler may propose what another trial has or runs: it waits for that one and takes its results.
-        lock = self.store.lock(folder.name)
+        lock, own = self.store.lock(folder.name), self.store.lock(f"trial-{trial.number}")
         while True:
             try:
                 lock.acquire(timeout=0)
                 break
             except Timeout:
-                self.store.beat(trial._trial_id)
+                self.store.beat(trial._trial_id, own)
                 if self.stop.wait(_SECONDS_IDLE):
                     self.store.put_back(trial)
                     return
@@ -181,12 +202,19 @@ class Worker:
                 options += ["--resume_from_checkpoint", "true"]
         except UserInputError:
             pass  # none that is whole
-        run = RunProcess(self.launch, options, folder)
-        beaten = reported = 0.0
+        if self.definition.pruner != "none" and "eval_strategy" not in self.definition.options:
+            options += PRUNING_OPTIONS
+        try:
+            run = RunProcess(self.launch, options, folder, self.data)
+        except RunFailedError as error:
+            return _Outcome(_End.DIED, str(error))
+        lock = self.store.lock(f"trial-{trial.number}")
+        reported = 0.0
+        beaten = time.monotonic()
         try:
             while (code := run.poll()) is None:
                 if time.monotonic() - beaten > self.store.heartbeat:
-                    self.store.beat(trial._trial_id)
+                    self.store.beat(trial._trial_id, lock)
                     beaten = time.monotonic()
                 for entry in run.progress().get("evaluations", []):
                     if entry["step"] > reported:
@@ -204,7 +232,9 @@ class Worker:
         reason = run.failure()
         if reason is not None:
             return _Outcome(_End.FAILED, f"seed {seed}: {reason}", log_tail(folder))
-        return _Outcome(_End.DIED, f"seed {seed}: its processes were killed (exit code {code})", log_tail(folder))
+        if run.was_killed():
+            return _Outcome(_End.DIED, f"seed {seed}: its processes were killed (exit code {code})", log_tail(folder))
+        return _Outcome(_End.LEFT, f"seed {seed}: it ended with exit code {code} and no reason", log_tail(folder))
 
     def _report(self, trial: Trial, step: int, entry: dict[str, float]) -> None:
         # Of the metrics, evaluation in training has two.
@@ -224,9 +254,11 @@ class Worker:
         trial.set_user_attr("seconds", round(seconds, 1))
         if outcome.tail:
             trial.set_user_attr("log_tail", outcome.tail)
-        if outcome.end is _End.DIED:
-            again = self.store.fail(self._frozen(trial), outcome.reason, again=True)
-            self.say(f"{name}: {outcome.reason}{'; it is tried again' if again else '; it was tried often enough'}")
+        if outcome.end in (_End.DIED, _End.LEFT):
+            # What was killed may do better next time; what ended by itself hardly, but for a port or a full disk.
+            again = self.store.again(self._frozen(trial), most=None if outcome.end is _End.DIED else 1)
+            self.store.fail(self._frozen(trial), outcome.reason, again=again)
+            self.say(f"{name}: {outcome.reason}{_again(again)}")
             if not again:
                 self._clear(folder)
         elif outcome.end is _End.FAILED:
@@ -234,7 +266,7 @@ class Worker:
             self.say(f"{name} failed: {outcome.reason}")
             self._clear(folder)
         elif outcome.end is _End.PRUNED:
-            self.store.study.tell(trial, state=TrialState.PRUNED)
+            self.store.storage.set_trial_state_values(trial._trial_id, TrialState.PRUNED)
             self.say(f"{name} pruned: {name_of(trial.params)}")
             self._clear(folder)
         else:
@@ -246,6 +278,12 @@ class Worker:
         training = 0.0
         for seed in self.definition.seeds:
             metrics = read_results(folder / f"seed-{seed}")["metrics"]
+            scored = read_predictions(folder / f"seed-{seed}").select_columns(SCORED_COLUMNS)
+            if fingerprint(scored) != self.definition.scored_fingerprint:
+                reason = "it was scored on other items than the rest: its values cannot be compared"
+                self.store.fail(self._frozen(trial), reason, again=False)
+                self.say(f"trial {trial.number} failed: {reason}")
+                return
             figures = {name: value_of(metrics, name) for name in METRICS}
             scores[str(seed)] = {name: figure for name, figure in figures.items() if not math.isnan(figure)}
             training += _training_seconds(folder / f"seed-{seed}")
@@ -258,7 +296,7 @@ class Worker:
             self.say(f"trial {trial.number} failed: {reason}")
             return
         mean = statistics.fmean(values)
-        self.store.study.tell(trial, mean)
+        self.store.storage.set_trial_state_values(trial._trial_id, TrialState.COMPLETE, [mean])
         spread = f" ± {statistics.stdev(values):.4f} over {len(values)} seeds" if len(values) > 1 else ""
         self.say(f"trial {trial.number} done: {name_of(trial.params)}: {metric} {mean:.4f}{spread}")
         self._keep_best()
@@ -277,6 +315,10 @@ class Worker:
                     shutil.rmtree(path, ignore_errors=True)
                 elif path.name not in _KEPT_FILES:
                     path.unlink(missing_ok=True)
+
+
+def _again(again: bool) -> str:
+    return "; it is tried again" if again else "; it was tried often enough"
 
 
 def _drop_checkpoints(folder: Path) -> None:

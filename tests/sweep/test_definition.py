@@ -30,6 +30,11 @@ DEFINITION = Definition(
     seeds=(42, 43),
     train_fingerprint="aa",
     scored_fingerprint="bb",
+    defaults="d",
+    precision="float32",
+    processes=1,
+    sharding="NO",
+    heartbeat=60,
     data_path="here.txt",
 )
 
@@ -38,7 +43,10 @@ def test_a_definition_survives_json():
     import json
 
     content = json.loads(json.dumps(DEFINITION.to_dict()))
-    assert Definition.from_dict(content) == DEFINITION
+    assert Definition.from_dict(content, "mine") == DEFINITION
+    for damaged in (None, {**content, "newer": 1}, {"recipe": "vader"}):
+        with pytest.raises(UserInputError, match="'mine' was made by another version"):
+            Definition.from_dict(damaged, "mine")
 
 
 @pytest.mark.parametrize(
@@ -52,6 +60,10 @@ def test_a_definition_survives_json():
          ["max_train_samples=40 there, max_train_samples=50 here"]),
         ({"seeds": (42,)}, ["seeds: 42,43 there, 42 here"]),
         ({"metric": "accuracy"}, ["metric"]),
+        ({"processes": 4}, ["number of processes a trial: 1 there, 4 here"]),
+        ({"precision": "bf16"}, ["precision: float32 there, bf16 here"]),
+        ({"defaults": "e"}, ["recipe's defaults"]),
+        ({"heartbeat": 30}, ["heartbeat"]),
     ],
 )  # fmt: skip
 def test_another_sweep_is_refused_with_the_difference(changes, words):
@@ -60,8 +72,13 @@ def test_another_sweep_is_refused_with_the_difference(changes, words):
     assert all(word in str(error.value) for word in [*words, "'mine'", "--study"])
 
 
-def test_another_machine_may_have_the_data_elsewhere():
+def test_another_machine_may_have_files_elsewhere_and_log_otherwise():
     DEFINITION.check_same(replace(DEFINITION, data_path="there.txt"), "mine")
+    models = [{**DEFINITION.options, "model_name_or_path": f"/{disk}/model", "logging_steps": 5} for disk in "ab"]
+    first, second = (replace(DEFINITION, options=options) for options in models)
+    first.check_same(second, "mine")
+    with pytest.raises(UserInputError, match="model_name_or_path=other here"):
+        first.check_same(replace(DEFINITION, options={**models[0], "model_name_or_path": "/a/other"}), "mine")
 
 
 def test_metrics_are_found_by_either_name():
@@ -73,8 +90,10 @@ def test_metrics_are_found_by_either_name():
 
 
 def test_flags_win_over_a_file():
-    found = find_parameters(["alpha=1"], {"alpha": [0, 0.5], "learning-rate": "log:1e-5:1e-3"})
+    file = {"alpha": [0, 0.5], "learning-rate": "log:1e-5:1e-3"}
+    found = find_parameters(["alpha=1"], file)
     assert [parameter.describe() for parameter in found] == ["alpha=1", "learning_rate=log:1e-05:0.001"]
+    assert len(find_parameters(["learning_rate=1"], file)) == 2
     with pytest.raises(UserInputError, match="given twice"):
         find_parameters(["alpha=1", "alpha=2"], {})
 

@@ -1,7 +1,9 @@
 """Who runs which trial: nobody twice, nobody's lost, on every kind of storage."""
 
 import json
+import math
 import signal
+import statistics
 import subprocess
 import sys
 import threading
@@ -10,12 +12,16 @@ from dataclasses import replace
 
 import optuna
 import pytest
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
+from postgres import ServerError, postgres_server
 from sweep.test_definition import DEFINITION
 
 from distjudge_trl.errors import UserInputError
-from distjudge_trl.sweep.space import Parameter, grid
+from distjudge_trl.sweep.space import Parameter, grid, parse_parameter
 from distjudge_trl.sweep.store import Store
+from distjudge_trl.sweep.table import read_rows
+from distjudge_trl.sweep.worker import Worker
 
 
 GRID = replace(
@@ -23,8 +29,7 @@ GRID = replace(
 )
 
 
-def points(count):
-    return grid(GRID.parameters)[:count]
+POINTS = grid(GRID.parameters)
 
 
 def sampler(number):
@@ -51,30 +56,35 @@ def states(store):
 
 def test_a_study_is_made_once_and_holds_every_configuration_once(open_store):
     store = open_store()
-    assert store.make(GRID, points, 6) == 6
+    assert store.make(GRID, POINTS) == 6
     again = open_store()
-    assert again.make(GRID, points, 6) == 6
+    assert again.make(GRID, POINTS) == 6
     assert again.open() == GRID
     assert [trial.system_attrs["fixed_params"] for trial in again.trials()] == grid(GRID.parameters)
     assert states(again) == ["WAITING"] * 6
 
 
-def test_what_was_half_made_is_completed(open_store):
+def test_what_was_half_made_is_completed(open_store, monkeypatch):
+    # Some of the points, in another order, and no definition yet: as after a start that died.
     store = open_store()
-    store.make(GRID, points, 6)
+    study = optuna.create_study(study_name=store.name, storage=store.storage)
+    for index in (4, 1):
+        study.enqueue_trial(POINTS[index], user_attrs={"index": {4: 0, 1: 1}[index]})
+    monkeypatch.setattr("distjudge_trl.sweep.store._SETTING_UP", 0.0)
     short = open_store()
-    # More trials than at first, as after a start that died between them.
-    assert short.make(GRID, lambda count: grid(GRID.parameters) + [{"alpha": 0.0, "lora_r": 16}], 7) == 7
-    assert [trial.user_attrs["index"] for trial in short.trials()] == list(range(7))
+    assert short.make(GRID, POINTS) == 6
+    assert [trial.user_attrs["index"] for trial in short.trials()] == list(range(6))
+    fixed = [trial.system_attrs["fixed_params"] for trial in short.trials()]
+    assert sorted(map(str, fixed)) == sorted(map(str, POINTS)), "by what they are, not by their order"
 
 
 def test_another_sweep_of_the_same_name_is_refused_and_changes_nothing(open_store):
     store = open_store()
-    store.make(GRID, points, 6)
+    store.make(GRID, POINTS)
     with pytest.raises(UserInputError, match="another grid"):
-        open_store().make(replace(GRID, parameters=GRID.parameters[:1]), points, 3)
+        open_store().make(replace(GRID, parameters=GRID.parameters[:1]), [])
     with pytest.raises(UserInputError, match="training data"):
-        open_store().make(replace(GRID, train_fingerprint="zz"), points, 6)
+        open_store().make(replace(GRID, train_fingerprint="zz"), POINTS)
     assert len(store.trials()) == 6 and store.open() == GRID
 
 
@@ -83,7 +93,7 @@ def test_a_study_that_is_not_a_sweep_s_is_left_alone(open_store):
     study = optuna.create_study(study_name=store.name, storage=store.storage)
     study.add_trial(optuna.trial.create_trial(value=1.0))
     with pytest.raises(UserInputError, match="was not made by"):
-        store.make(GRID, points, 6)
+        store.make(GRID, POINTS)
     with pytest.raises(UserInputError, match="was not made by"):
         store.open()
     with pytest.raises(UserInputError, match="holds no study 'other'"):
@@ -94,7 +104,7 @@ def test_a_study_that_is_not_a_sweep_s_is_left_alone(open_store):
 
 def test_threads_take_every_trial_once(open_store):
     store = open_store()
-    store.make(GRID, points, 6)
+    store.make(GRID, POINTS)
     taken = []
 
     def work(own):
@@ -121,6 +131,7 @@ import signal, sys
 from pathlib import Path
 from optuna.samplers import RandomSampler
 from distjudge_trl.sweep.store import Store
+from distjudge_trl.sweep.table import read_rows
 url, out, name = sys.argv[1:]
 store = Store(url or None, Path(out), name)
 with store.claim(lambda number: RandomSampler()) as trial:
@@ -133,9 +144,10 @@ from pathlib import Path
 from distjudge_trl.sweep.definition import Definition
 from distjudge_trl.sweep.space import grid
 from distjudge_trl.sweep.store import Store
+from distjudge_trl.sweep.table import read_rows
 url, out, name, definition = sys.argv[1:]
-definition = Definition.from_dict(json.loads(definition))
-print(Store(url or None, Path(out), name).make(definition, lambda count: grid(definition.parameters), 6))
+definition = Definition.from_dict(json.loads(definition), name)
+print(Store(url or None, Path(out), name).make(definition, grid(definition.parameters)))
 """
 
 
@@ -153,7 +165,7 @@ def start(open_store, url, tmp_path):
 def test_a_killed_worker_s_trial_is_put_back_by_any_other_at_once(open_store, start):
     """A real process that takes a trial and is killed; then its retries, as often as is allowed."""
     store = open_store(retries=2)
-    store.make(GRID, points, 1)
+    store.make(GRID, POINTS[:1])
     buried = []
     process = start(WORKER)
     assert process.stdout.readline().strip() == "0"
@@ -161,12 +173,12 @@ def test_a_killed_worker_s_trial_is_put_back_by_any_other_at_once(open_store, st
     assert store.reap(buried.append) == [] and states(store) == ["RUNNING"]
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert [trial.number for trial in open_store(retries=2).reap(buried.append)] == [0]
+    assert [(trial.number, again) for trial, again in open_store(retries=2).reap(buried.append)] == [(0, True)]
     assert store.reap(buried.append) == []
     for attempt in (1, 2):
         with store.claim(sampler) as trial:
             assert trial.number == attempt
-        assert [trial.number for trial in store.reap(buried.append)] == [attempt]
+        assert [(trial.number, again) for trial, again in store.reap(buried.append)] == [(attempt, attempt < 2)]
     assert [trial.number for trial in buried] == [0, 1, 2]
     assert states(store) == ["FAIL"] * 3
     assert [trial.user_attrs["error"] for trial in store.trials()] == ["its worker was killed"] * 3
@@ -176,7 +188,7 @@ def test_a_killed_worker_s_trial_is_put_back_by_any_other_at_once(open_store, st
 
 def test_a_trial_that_was_stopped_waits_again(open_store):
     store = open_store()
-    store.make(GRID, points, 2)
+    store.make(GRID, POINTS[:2])
     with store.claim(sampler) as trial:
         trial.suggest_categorical("alpha", [0.0, 0.4, 0.8])
         store.put_back(trial)
@@ -189,34 +201,126 @@ def test_a_trial_that_was_stopped_waits_again(open_store):
 
 def test_a_retry_that_was_enqueued_before_its_worker_died_is_not_enqueued_twice(open_store):
     store = open_store()
-    store.make(GRID, points, 1)
+    store.make(GRID, POINTS[:1])
     with store.claim(sampler):
         pass
     (frozen,) = store.trials()
     # As if killed between the two steps of `fail`.
-    store.retry(store.study, store.storage.get_trial(frozen._trial_id))
+    store.retry(frozen)
     assert len(store.reap(lambda _: None)) == 1
     assert states(store) == ["FAIL", "WAITING"]
 
 
 def test_a_silent_worker_on_another_machine_is_given_up_by_its_heartbeat(postgres, tmp_path):
     store = Store(postgres, tmp_path, "heartbeat", heartbeat=1, retries=1)
-    store.make(GRID, points, 1)
+    store.make(GRID, POINTS[:1])
     with store.claim(sampler) as trial:
-        store.storage.set_trial_user_attr(trial._trial_id, "host", "elsewhere")
+        store.storage.set_trial_user_attr(trial._trial_id, "place", "another machine's")
         assert store.reap(lambda _: None) == [] and states(store) == ["RUNNING"]
         deadline = time.monotonic() + 30
         while states(store) == ["RUNNING"] and time.monotonic() < deadline:
             time.sleep(0.5)
             store.reap(lambda _: None)
-    assert states(store) == ["FAIL", "WAITING"]
+        assert states(store) == ["FAIL", "WAITING"]
+        # The silent one hears of it at its next sign of life, and its end is not taken for the retry's.
+        with pytest.raises(UpdateFinishedTrialError):
+            store.beat(trial._trial_id, None)
+    retry = store.trials()[1]
+    assert retry.user_attrs == {"index": 0}, "where the dead one was is not where the next one is"
+
+
+def test_workers_that_see_no_common_lock_leave_each_other_s_trials_alone(postgres, tmp_path, monkeypatch):
+    """Two machines with the same name and folders of their own."""
+    stores = []
+    for name in "ab":
+        stores.append(Store(postgres, tmp_path / name, "apart", heartbeat=60))
+        stores[-1].locks = tmp_path / name / "locks"
+    stores[0].make(GRID, POINTS)
+    assert stores[1].make(GRID, POINTS) == 6
+    with stores[0].claim(sampler) as trial, stores[1].claim(sampler) as other:
+        assert (trial.number, other.number) == (0, 1)
+        assert stores[1].reap(lambda _: None) == [] == stores[0].reap(lambda _: None)
+
+
+def test_what_two_machines_enqueue_at_the_same_moment_is_run_once(open_store):
+    store = open_store()
+    store.make(GRID, POINTS[:2])
+    # What a second machine adds that saw none of the first one's.
+    for index, point in enumerate(POINTS[:2]):
+        store.study.enqueue_trial(point, user_attrs={"index": index})
+    taken = []
+    for _ in range(3):
+        with store.claim(sampler) as trial:
+            if trial is not None:
+                taken.append(trial.number)
+                store.study.tell(trial, 0.0)
+    assert taken == [0, 1] and store.unfinished() == 0
+    assert [row.state for row in read_rows(store, GRID)] == ["done", "done"]
+
+
+def test_a_torn_line_of_a_journal_is_cut(tmp_path):
+    store = Store(None, tmp_path, "torn")
+    store.make(GRID, POINTS)
+    journal = tmp_path / "study.journal"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole[:-20])
+    again = Store(None, tmp_path, "torn")
+    assert again.make(GRID, POINTS) == 6
+    assert [trial.system_attrs["fixed_params"] for trial in Store(None, tmp_path, "torn").trials()] == POINTS
+
+
+def test_a_folder_belongs_to_one_study(open_store, tmp_path):
+    """Results that are there would be taken for another sweep's."""
+    store = open_store()
+    store.make(GRID, POINTS)
+    other = Store(None, store.out, "another")
+    with pytest.raises(UserInputError, match=f"holds the sweep '{store.name}'. Choose another --out"):
+        other.make(GRID, POINTS)
+    fresh = Store(f"sqlite:///{tmp_path}/fresh.db", store.out, store.name)
+    with pytest.raises(UserInputError, match="another metric"):
+        fresh.make(replace(GRID, metric="accuracy"), POINTS)
+
+
+def test_what_failed_is_tried_again_on_request(open_store):
+    store = open_store(retries=0)
+    store.make(GRID, POINTS[:2])
+    for value in (None, 1.0):
+        with store.claim(sampler) as trial:
+            if value is None:
+                store.fail(store.storage.get_trial(trial._trial_id), "out of memory", again=False)
+            else:
+                store.study.tell(trial, value)
+    assert store.unfinished() == 0 and store.retry_failed() == 1
+    with store.claim(sampler) as trial:
+        assert trial.suggest_categorical("alpha", [0.0, 0.4, 0.8]) == 0.0
+        store.study.tell(trial, 1.0)
+    assert store.retry_failed() == 0 and [row.state for row in read_rows(store, GRID)] == ["done", "done"]
+
+
+def test_trials_go_on_while_the_server_restarts(tmp_path):
+    try:
+        with postgres_server() as server:
+            store = Store(server, tmp_path, "patient")
+            store.make(GRID, POINTS)
+            with store.claim(sampler) as trial:
+                server.stop()
+                answers = []
+                thread = threading.Thread(target=lambda: answers.append(store.beat(trial._trial_id, None)))
+                thread.start()
+                time.sleep(1.5)
+                assert thread.is_alive(), "it waits"
+                server.start()
+                thread.join(60)
+                assert answers == [None]
+    except ServerError as error:
+        pytest.skip(f"needs PostgreSQL: {error}")
 
 
 def test_retries_know_the_sampler_s_choice(open_store):
     """A trial of a range is tried again with the same value."""
     store = open_store()
     tpe = replace(DEFINITION, sampler="tpe")
-    store.make(tpe, lambda count: [{}] * count, 2)
+    store.make(tpe, [{}] * 2)
     with store.claim(sampler) as trial:
         rate = trial.suggest_float("learning_rate", 1e-5, 1e-3, log=True)
         assert store.fail(store.storage.get_trial(trial._trial_id), "killed", again=True)
@@ -224,6 +328,26 @@ def test_retries_know_the_sampler_s_choice(open_store):
         assert trial.number == 2 and trial.suggest_float("learning_rate", 1e-5, 1e-3, log=True) == rate
     trial = store.trials()[0]
     assert trial.state == TrialState.FAIL and trial.user_attrs["error"] == "killed"
+
+
+def test_tpe_learns_from_trials_that_other_workers_ran(open_store):
+    """Twenty trials of two workers on a valley in the logarithm of a rate: later ones are nearer to its bottom."""
+    definition = replace(DEFINITION, parameters=(parse_parameter("learning_rate=log:1e-6:1"),), sampler="tpe")
+    stores = [open_store(), open_store()]
+    stores[0].make(definition, [{}] * 40)
+    workers = [
+        Worker(store, definition, None, data=None, data_path=None, keep=1, stop=None, say=print, updated=None)
+        for store in stores
+    ]
+    rates = []
+    for place in range(40):
+        worker = workers[place % 2]
+        with worker.store.claim(worker._make_sampler) as trial:
+            rates.append(trial.suggest_float("learning_rate", 1e-6, 1, log=True))
+            worker.store.study.tell(trial, abs(math.log10(rates[-1]) + 3))
+    assert len(set(rates)) == 40
+    distances = [abs(math.log10(rate) + 3) for rate in rates]
+    assert statistics.fmean(distances[20:]) < 0.6 * statistics.fmean(distances[:10])
 
 
 @pytest.mark.parametrize(
@@ -242,7 +366,7 @@ def test_retries_know_the_sampler_s_choice(open_store):
 def test_a_storage_that_cannot_be_used_is_one_line_without_the_password(tmp_path, url, words):
     (tmp_path / "file").write_text("no journal\n")
     with pytest.raises(UserInputError) as error:
-        Store(url.replace("FOLDER", str(tmp_path)), tmp_path / "out", "x").make(GRID, points, 6)
+        Store(url.replace("FOLDER", str(tmp_path)), tmp_path / "out", "x").make(GRID, POINTS)
     text = str(error.value)
     assert all(word in text for word in words), text
     assert "\n" not in text and "secret" not in text

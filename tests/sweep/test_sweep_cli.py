@@ -2,14 +2,16 @@
 
 import json
 import os
+from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
 from sweep.test_definition import DEFINITION
-from sweep.test_store import GRID, points, sampler
+from sweep.test_store import GRID, POINTS, sampler
 
 from distjudge_trl.cli import main
+from distjudge_trl.errors import UserInputError
 from distjudge_trl.sweep import run as sweep_run
 from distjudge_trl.sweep.space import grid
 from distjudge_trl.sweep.store import Store
@@ -46,6 +48,11 @@ def sweep(*words):
         (("--config", "FOLDER/bad.yaml"), "the key `recpie` is not known; did you mean `recipe`?"),
         (("--config", "FOLDER/empty.yaml"), "The recipe comes first"),
         (("status", "nowhere"), "runs/sweeps/nowhere/study.journal: no such study"),
+        (("status", "x", "--storage", "FOLDER/typo.journal"), "typo.journal: no such study"),
+        (("status", "x", "--storage", "sqlite:///FOLDER/typo.db"), "typo.db: no such study"),
+        (("FOLDER/none.py",), "There is no recipe"),
+        (("FOLDER/broken.py", "--param", "alpha=1"), "broken.py: cannot be run (ZeroDivisionError: division by zero)"),
+        (("FOLDER/script.py", "--param", "alpha=1"), "script.py: is no recipe: it has no RECIPE"),
         (("show",), "Which study?"),
         (("export", "x"), "Give --csv FILE or --json FILE."),
         (("best", "FOLDER"), "no such study"),
@@ -57,6 +64,8 @@ def test_what_is_wrong_is_one_line_and_exit_code_2(tmp_path, words, message, mon
     (tmp_path / "file").write_text("in the way")
     (tmp_path / "bad.yaml").write_text("recpie: vader")
     (tmp_path / "empty.yaml").write_text("{}")
+    (tmp_path / "broken.py").write_text("1 / 0")
+    (tmp_path / "script.py").write_text("x = 1")
     words = [word.replace("FOLDER", str(tmp_path)) for word in words]
     if words and words[0] == "vader" and "--out" not in words:
         words += ["--out", str(tmp_path / "out")]
@@ -64,7 +73,7 @@ def test_what_is_wrong_is_one_line_and_exit_code_2(tmp_path, words, message, mon
     assert done.exit_code == 2, done.output
     assert message.replace("FOLDER", str(tmp_path)) in done.output, done.output
     assert "Traceback" not in done.output and "secret" not in done.output
-    assert not (tmp_path / "out" / "trials").exists()
+    assert not (tmp_path / "out" / "trials").exists() and not list(tmp_path.glob("typo*"))
 
 
 def test_a_file_gives_defaults_that_flags_win_over(tmp_path, monkeypatch):
@@ -109,23 +118,34 @@ def test_the_recipe_s_grid_leaves_out_what_a_method_sets(method, names):
 def test_gpus_are_dealt_out(monkeypatch, tmp_path):
     from distjudge_trl.shipped import shipped_folder
 
-    def launches(**settings):
+    def launches(held, **settings):
         script = shipped_folder("recipes") / "vader.py"
-        return sweep_run._make_launches(sweep_run.SweepSettings("vader", **settings), script, tmp_path)
+        return sweep_run._make_launches(sweep_run.SweepSettings("vader", **settings), script, held)
 
     for module in (sweep_run, "distjudge_trl.launch"):
         target = f"{module}.device_count" if isinstance(module, str) else "distjudge_trl.sweep.run.device_count"
         monkeypatch.setattr(target, lambda: 4)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    two = launches(jobs=2, gpus_per_trial=2)
-    assert [launch.devices for launch in two] == [("0", "1"), ("2", "3")]
-    assert two[0].config.stem == "multi_gpu" and two[0].num_processes == 2 and two[0].several
-    assert "CUDA_VISIBLE_DEVICES" in two[1].environment(tmp_path) and two[0].threads is None
-    one = launches(jobs=3)
-    assert [launch.devices for launch in one] == [("0",), ("1",), ("2",)] and one[0].config.stem == "single_gpu"
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    with ExitStack() as held:
+        two = launches(held, jobs=2, gpus_per_trial=2)
+        assert [launch.devices for launch in two] == [("0", "1"), ("2", "3")]
+        assert two[0].config.stem == "multi_gpu" and two[0].num_processes == 2 and two[0].several
+        assert two[1].environment(tmp_path, tmp_path)["CUDA_VISIBLE_DEVICES"] == "2,3" and two[0].threads is None
+        with pytest.raises(UserInputError, match="another sweep on this machine leaves 0 of 4 free"):
+            launches(held)
+    with ExitStack() as held, ExitStack() as other:
+        one = launches(held, jobs=3)
+        assert [launch.devices for launch in one] == [("0",), ("1",), ("2",)] and one[0].config.stem == "single_gpu"
+        # A second sweep on the machine gets what is left.
+        assert launches(other)[0].devices == ("3",)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7,8,9")
-    assert launches(jobs=2)[1].devices == ("7",)
-    assert launches(gpus_per_trial=4, accelerate_config="zero2")[0].command(["--x"])[5:7] == ["--num_processes", "4"]
+    with ExitStack() as held:
+        assert launches(held, jobs=2)[1].devices == ("7",)
+    with ExitStack() as held:
+        (four,) = launches(held, gpus_per_trial=4, accelerate_config="zero2")
+        assert four.command(["--x"])[5:7] == ["--num_processes", "4"]
 
 
 def test_the_cores_are_shared_out(monkeypatch, tmp_path):
@@ -136,7 +156,8 @@ def test_the_cores_are_shared_out(monkeypatch, tmp_path):
     script = shipped_folder("recipes") / "vader.py"
 
     def threads(**settings):
-        return sweep_run._make_launches(sweep_run.SweepSettings("vader", **settings), script, tmp_path)[0].threads
+        settings = sweep_run.SweepSettings("vader", **settings)
+        return sweep_run._make_launches(settings, script, ExitStack())[0].threads
 
     assert threads() is None, "one run has the machine for itself"
     assert threads(jobs=2) == 4
@@ -148,7 +169,7 @@ def looked_at(tmp_path):
     """A study in every state: two done, one failed, one pruned, one running, one waiting."""
     out = tmp_path / "looked"
     store = Store(None, out, "mine", retries=0)
-    store.make(replace(GRID, seeds=(1, 2)), points, 6)
+    store.make(replace(GRID, seeds=(1, 2)), POINTS)
     for value in (0.5, 0.25, "failed", "pruned"):
         with store.claim(sampler) as trial:
             for parameter in GRID.parameters:
@@ -198,7 +219,7 @@ def test_status_show_export_and_best(looked_at, tmp_path):
 
 
 def test_nothing_done_is_said(tmp_path):
-    Store(None, tmp_path, "new").make(DEFINITION, lambda count: [{}] * count, 2)
+    Store(None, tmp_path, "new").make(DEFINITION, [{}] * 2)
     for command in ("show", "best"):
         done = sweep(command, tmp_path)
         assert done.exit_code == 2 and "has no finished trial yet" in done.output
