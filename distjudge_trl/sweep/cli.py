@@ -57,9 +57,10 @@ def sweep() -> None:
 def _read_config(ctx: click.Context, _param: click.Parameter, path: str | None) -> str | None:
     """A sweep's YAML file becomes the defaults of the options."""
     if path is not None:
+        from distjudge_trl.shipped import find_shipped
         from distjudge_trl.sweep.definition import read_config
 
-        content = read_config(path)
+        content = read_config(str(find_shipped(path, "recipes/sweeps", ".yaml", "sweep")))
         ctx.default_map = {name: value for name, value in content.items() if name not in ("parameters", "options")}
         ctx.meta["parameters"] = content.get("parameters") or {}
         ctx.meta["options"] = content.get("options") or {}
@@ -93,7 +94,8 @@ def _study_options(command: Any) -> Any:
     expose_value=False,
     callback=_read_config,
     metavar="FILE",
-    help="YAML with any of these options, `parameters:` (name to values) and `options:` (of the recipe).",
+    help="YAML with any of these options, `parameters:` (name to values) and `options:` (of the recipe); or the name"
+    " of one that is shipped (the paper's grids: snli, mnli, summeval, mtbench).",
 )
 @click.option(
     "--param",

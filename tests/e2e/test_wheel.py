@@ -18,6 +18,7 @@ def test_the_wheel_works_outside_a_clone(tmp_path):
     assert "distjudge_trl/_shipped/recipes/vader.py" in names and "distjudge_trl/py.typed" in names
     for config in (ROOT / "accelerate_configs").glob("*.yaml"):
         assert f"distjudge_trl/_shipped/accelerate_configs/{config.name}" in names
+    assert "distjudge_trl/_shipped/recipes/sweeps/summeval.yaml" in names
     assert not any(name.startswith("tests") for name in names)
 
     site = tmp_path / "site"

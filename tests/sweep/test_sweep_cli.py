@@ -44,7 +44,8 @@ def sweep(*words):
         (("vader", "--accelerate-config", "zer2"), "Did you mean 'zero2'?"),
         (("vader", "--accelerate-config", "zero2"), "asks for 8 GPUs on this machine"),
         (("vader", "--accelerate-config", "multi_node_zero3"), "a trial runs on one"),
-        (("--config", "FOLDER/none.yaml"), "none.yaml: cannot be read"),
+        (("--config", "FOLDER/none.yaml"), "There is no sweep 'FOLDER/none.yaml', nor a file of that name."),
+        (("--config", "sumeval"), "Did you mean 'summeval'?"),
         (("--config", "FOLDER/bad.yaml"), "the key `recpie` is not known; did you mean `recipe`?"),
         (("--config", "FOLDER/empty.yaml"), "The recipe comes first"),
         (("status", "nowhere"), "runs/sweeps/nowhere/study.journal: no such study"),
@@ -91,6 +92,8 @@ def test_a_file_gives_defaults_that_flags_win_over(tmp_path, monkeypatch):
     assert settings.out == "elsewhere" and settings.parameters == {"alpha": [0, 0.5]}
     assert list(settings.params) == ["lora_r=4,8"] and settings.options == {"max_train_samples": 40}
     assert list(settings.recipe_arguments) == ["--bf16", "False"]
+    assert sweep("--config", "summeval").exit_code == 0
+    assert seen["settings"].recipe == "summeval" and seen["settings"].seeds == 5
     assert sweep("task.yaml").exit_code == 0
     assert seen["settings"].recipe == "custom" and seen["settings"].recipe_arguments == ["--task", "task.yaml"]
 
