@@ -276,7 +276,11 @@ def save_png(plot: Plot, path: str | Path) -> None:
         figure.suptitle(plot.title, fontweight="bold")
         if handles:
             figure.legend(
-                handles.values(), handles.keys(), loc="outside lower center", ncols=min(6, len(handles)), frameon=False
+                handles.values(),
+                handles.keys(),
+                loc="outside lower center",
+                ncols=min(6, 3 * columns, len(handles)),
+                frameon=False,
             )
         with replacing(path) as temporary:
             figure.savefig(temporary, format="png")

@@ -314,7 +314,7 @@ def load_test_sets(paths: Iterable[str | Path]) -> list[TestSet]:
     for (task, source, fingerprint), members in sorted(groups.items()):
         name = f"{source} to {task}" if source else task
         if _is_validation(members[0]):
-            name += ", validation items"
+            name += " (validation items)"
         if list(kinds.values()).count(kinds[task, source, fingerprint]) > 1:
             name += f" ({members[0].results['metrics']['num_items']:,} items, {fingerprint[:6]})"
         sets.append(TestSet(name, task, source or None, tuple(members), _rows(members, names)))

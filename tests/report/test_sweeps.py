@@ -61,7 +61,7 @@ def swept(tmp_path_factory):
 
 def test_a_sweep_s_report_has_figure_3_importances_and_its_own_table(swept, tmp_path):
     lines = list(build_report([swept], tmp_path))
-    assert "7 runs on 2 test sets: snli, snli, validation items." in lines[0]
+    assert "7 runs on 2 test sets: snli, snli (validation items)." in lines[0]
     names = {path.stem for path in (tmp_path / "figures").iterdir()}
     assert {"figure3", "importance"} <= names
     for name in ("figure3", "importance"):
@@ -81,7 +81,7 @@ def test_validation_scores_are_not_among_test_scores(swept, tmp_path):
             assert "validation" not in path.read_text(), path
     # Nothing is lost: every run is in the table of all runs, told apart.
     text = (tmp_path / "all_runs.csv").read_text()
-    assert text.count('"snli, validation items",snli') >= 6
+    assert text.count('snli (validation items),snli') >= 6
 
 
 def test_importances_find_the_parameter_that_mattered(swept):
