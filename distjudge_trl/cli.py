@@ -33,6 +33,14 @@ class _Group(click.Group):
 _BATCH_SIZE = click.option(
     "--batch-size", default=32, show_default=True, type=click.IntRange(min=1), help="Prompts per forward."
 )
+# As recipes take them: --use_peft, --use_peft True.
+_SWITCH: dict[str, Any] = {
+    "is_flag": False,
+    "flag_value": "True",
+    "default": "False",
+    "type": bool,
+    "metavar": "[BOOL]",
+}
 _DATA_PATH = click.option(
     "--data-path", "--data_path", help="Official file, archive or folder. Default: downloaded once."
 )
@@ -448,7 +456,14 @@ def report(runs: tuple[str, ...], out: str, max_items: int, title: str) -> None:
     show_default=True,
     help="Shipped name or path.",
 )
-@click.option("--gpus", type=click.IntRange(min=1), help="Of all machines together. Default: as the config says.")
+@click.option(
+    "--gpus",
+    "--num-processes",
+    "--num_processes",
+    "gpus",
+    type=click.IntRange(min=1),
+    help="Of all machines together. Default: as the config says.",
+)
 @click.option(
     "--gpu-memory", "--gpu_memory", help="Of one GPU, such as 40GiB or 80GB. Default: this machine's, if it has one."
 )
@@ -480,10 +495,10 @@ def report(runs: tuple[str, ...], out: str, max_items: int, title: str) -> None:
     type=bool,
     help="Compute activations again in the backward.",
 )
-@click.option("--use_peft", is_flag=True, help="LoRA on all linear layers in place of all weights.")
+@click.option("--use_peft", **_SWITCH, help="LoRA on all linear layers in place of all weights.")
 @click.option("--lora_r", default=16, show_default=True, type=click.IntRange(min=1), help="Rank of the adapter.")
-@click.option("--load_in_4bit", is_flag=True, help="QLoRA: 4-bit base weights (--use_peft is implied).")
-@click.option("--load_in_8bit", is_flag=True, help="8-bit base weights (--use_peft is implied).")
+@click.option("--load_in_4bit", **_SWITCH, help="QLoRA: 4-bit base weights (--use_peft is implied).")
+@click.option("--load_in_8bit", **_SWITCH, help="8-bit base weights (--use_peft is implied).")
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "bfloat16", "float16"]),

@@ -60,6 +60,8 @@ KNOWN_SHAPES: dict[str, dict[str, Any]] = {
     },
 }
 
+KNOWN_NAMES = ("Qwen/Qwen2.5-7B", "meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.1-70B")
+
 _SHALLOW = (2, 4)  # layers of the two copies; even, for models whose layers alternate
 _VOCABULARY = 1024  # of the copies, so that layers and not embeddings make their peak
 
@@ -103,9 +105,14 @@ def load_config(model: str) -> PretrainedConfig:
     Raises:
         [`UserInputError`]: none of these, or a hub that does not answer.
     """
+    import logging
+
     from transformers import AutoConfig
 
-    from distjudge_trl.models import resolve_model
+    from distjudge_trl.models import BUNDLED_MODEL, resolve_model
+
+    # It tells of every attempt to reach a hub that is not there.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
     path = resolve_model(model)
     shape = KNOWN_SHAPES.get(model.lower().removesuffix("-instruct"))
@@ -113,8 +120,8 @@ def load_config(model: str) -> PretrainedConfig:
         if shape is not None and not Path(path).exists():
             return AutoConfig.for_model(**shape)
         return AutoConfig.from_pretrained(path)
-    except (OSError, ValueError, KeyError) as error:
-        known = ", ".join(sorted(KNOWN_SHAPES))
+    except Exception as error:  # noqa: BLE001 (a file may hold anything, and transformers raises many things)
+        known = f"{', '.join(KNOWN_NAMES)}, {BUNDLED_MODEL}"
         raise UserInputError(
             f"--model {model}: no model config is found there ({str(error).splitlines()[0]}). Give a hub id, a folder"
             f" or config.json of a causal language model, or a shape that is known offline: {known}."

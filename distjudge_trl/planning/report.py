@@ -52,7 +52,8 @@ def describe_changes(changes: Sequence[Change], memory: int) -> list[str]:
         lines.append(f"Fits with {' '.join(change.flags)}: {describe(change.estimate.peak)}{host}{note}.")
     first = changes[0]
     if first.sharding.devices <= _ONE_MACHINE:
-        return [*lines, f"  {launch_line(first.training, first.sharding)}"]
+        which = "The first of these" if len(changes) > 1 else "That is"
+        return [*lines, f"{which}: {launch_line(first.training, first.sharding)}"]
     return [*lines, "  (On several machines; docs/scaling.md has the launch lines.)"]
 
 

@@ -165,15 +165,20 @@ def explaining(shown: str) -> Iterator[None]:
         raise
     except ImportError as error:
         raise UserInputError(
-            f"--storage {shown}: its driver is not installed ({first_line(error)}). For PostgreSQL: pip install"
+            f"{shown}: its driver is not installed ({first_line(error)}). For PostgreSQL: pip install"
             " 'distjudge-trl[postgresql]'."
         ) from None
     except STORAGE_ERRORS as error:
         cause = error.__cause__ or error
-        raise UserInputError(f"--storage {shown}: cannot be reached ({first_line(cause)}).") from None
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or first_line(error)
-        raise UserInputError(f"--storage {shown}: cannot be read ({reason}).") from None
+        raise UserInputError(f"{shown}: cannot be reached ({first_line(cause)}).") from None
+    except OSError as error:
+        raise UserInputError(f"{shown}: cannot be opened ({error.strerror or first_line(error)}).") from None
+    except Exception as error:
+        # Optuna's journal raises whatever comes of a line that it does not understand.
+        raise UserInputError(
+            f"{shown}: is damaged ({type(error).__name__}: {first_line(error)}). Move it away: a new study in the same"
+            " --out takes the results of finished trials as they are."
+        ) from error
 
 
 @contextmanager
@@ -184,18 +189,18 @@ def losing(shown: str) -> Iterator[None]:
     except STORAGE_ERRORS as error:
         cause = error.__cause__ or error
         raise RunFailedError(
-            f"--storage {shown}: was lost ({first_line(cause)}). What was done is safe; the same command goes on."
+            f"{shown}: was lost ({first_line(cause)}). What was done is safe; the same command goes on."
         ) from error
 
 
 def _open_journal(file: Path) -> BaseStorage:
     if file.is_dir():
-        raise UserInputError(f"--storage {file}: is a folder; name a file.")
+        raise UserInputError(f"{file}: is a folder; name a file as --storage.")
     if file.is_file() and file.stat().st_size:
         with file.open("rb") as content:
             # Optuna would append to it.
             if not content.readline().startswith(b'{"op_code"'):
-                raise UserInputError(f"--storage {file}: is no journal file of Optuna's.")
+                raise UserInputError(f"{file}: is no journal file of Optuna's. Name another --storage.")
     file.parent.mkdir(parents=True, exist_ok=True)
     return JournalStorage(_Journal(file, _JournalLock(lock_folder(file) / "journal.lock")))
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from distjudge_trl.errors import UserInputError
+from distjudge_trl.errors import RunFailedError, UserInputError
 
 
 if TYPE_CHECKING:
@@ -94,8 +96,8 @@ def _study_options(command: Any) -> Any:
     expose_value=False,
     callback=_read_config,
     metavar="FILE",
-    help="YAML with any of these options, `parameters:` (name to values) and `options:` (of the recipe); or the name"
-    " of one that is shipped (the paper's grids: snli, mnli, summeval, mtbench).",
+    help="YAML with these options (without dashes), `parameters:` (name to values) and `options:` (of the recipe);"
+    " or the name of one that is shipped (the paper's grids: snli, mnli, summeval, mtbench).",
 )
 @click.option(
     "--param",
@@ -216,12 +218,23 @@ def _console() -> Any:
     return console if console.is_terminal or os.environ.get("COLUMNS") else Console(width=160)
 
 
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """A disk that is full shows only now."""
+    try:
+        yield
+    except OSError as error:
+        raise RunFailedError(
+            f"{path}: cannot be written ({error.strerror}). Make room, or name another file."
+        ) from None
+
+
 def _open(name: str | None, study: str | None, storage: str | None, out: str | None) -> tuple[Store, Definition]:
     """A study by the name of its recipe, its own name, or the sweep's folder."""
     from distjudge_trl.sweep.backends import file_of
     from distjudge_trl.sweep.store import JOURNAL_NAME, Store
 
-    if name is None and study is None and out is None:
+    if not (name or study or out):
         raise UserInputError("Which study? Give its name or the sweep's folder, or --study and --storage.")
     folder = Path(out) if out is not None else Path(name) if name is not None and Path(name).is_dir() else None
     shown = study or (Path(name).name if name is not None else folder.name if folder is not None else "")
@@ -258,7 +271,7 @@ def status(name: str | None, study: str | None, storage: str | None, out: str | 
 @click.argument("name", metavar="STUDY", required=False)
 @_study_options
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Of how many.")
-@click.option("--log", "log", type=int, metavar="TRIAL", help="The end of the log of a trial that failed.")
+@click.option("--log", "log", type=int, metavar="TRIAL", help="The end of a trial's log, in place of the table.")
 def show(name: str | None, study: str | None, storage: str | None, out: str | None, top: int, log: int | None) -> None:
     """The best configurations."""
     from distjudge_trl.sweep.table import make_table, ranked, read_rows
@@ -268,8 +281,12 @@ def show(name: str | None, study: str | None, storage: str | None, out: str | No
         found = [trial for trial in store.trials() if trial.number == log]
         if not found:
             raise UserInputError(f"The study {store.name!r} has no trial {log}.")
-        click.echo(found[0].user_attrs.get("error") or "no error")
-        click.echo(found[0].user_attrs.get("log_tail") or "")
+        from distjudge_trl.sweep.process import log_tail
+
+        attributes = found[0].user_attrs
+        runs = sorted((store.out / attributes["folder"]).glob("seed-*")) if "folder" in attributes else []
+        click.echo(attributes.get("error") or f"trial {log} did not fail")
+        click.echo(attributes.get("log_tail") or (log_tail(runs[-1]) if runs else ""))
         return
     rows = ranked(read_rows(store, definition), definition)
     if not rows:
@@ -302,10 +319,11 @@ def export(
     if path.is_dir():
         raise UserInputError(f"{path}: is a folder; name a file.")
     rows = table.read_rows(store, definition)
-    if csv_path is not None:
-        table.write_csv(path, rows, definition)
-    else:
-        write_json(path, table.export(store, definition))
+    with _writing(path):
+        if csv_path is not None:
+            table.write_csv(path, rows, definition)
+        else:
+            write_json(path, table.export(store, definition))
     click.echo(f"{len(rows)} configurations: {path}")
 
 
@@ -322,12 +340,13 @@ def best(name: str | None, study: str | None, storage: str | None, out: str | No
 
     store, definition = _open(name, study, storage, out)
     row = winner.find_best(store, definition)
+    if write_recipe is not None:
+        check_folder(Path(write_recipe).parent, "--write-recipe", shown=write_recipe)
+        if Path(write_recipe).is_dir():
+            raise UserInputError(f"{write_recipe}: is a folder; name a file.")
     click.echo(f"trial {row.number}: {definition.metric} {score_text(row)} on validation items")
     click.echo(" ".join([definition.recipe, *option_tokens(winner.recipe_config(row, definition))]))
     if write_recipe is not None:
-        path = Path(write_recipe)
-        check_folder(path.parent, "--write-recipe", shown=path)
-        if path.is_dir():
-            raise UserInputError(f"{path}: is a folder; name a file.")
-        winner.write_recipe(path, store, definition, row)
-        click.echo(f"python recipes/{definition.recipe}.py --config {path}")
+        with _writing(Path(write_recipe)):
+            winner.write_recipe(write_recipe, store, definition, row)
+        click.echo(f"python recipes/{definition.recipe}.py --config {write_recipe}")

@@ -29,11 +29,13 @@ METRICS = {
     **dict.fromkeys(("accuracy", "macro_f1", "kappa", "entropy_correlation", "distance_correlation"), True),
 }
 # How a sweep may be told in YAML; those without a flag of the same name are `parameters` and `options`.
-CONFIG_KEYS = (
-    *("recipe", "parameters", "options", "sampler", "trials", "seeds", "metric", "method", "pruner", "sampler_seed"),
-    *("study", "storage", "out", "jobs", "gpus_per_trial", "accelerate_config", "num_processes", "retries", "keep"),
-    "heartbeat",
-)
+CONFIG_TYPES: dict[str, type] = {
+    **dict.fromkeys(("parameters", "options"), dict),
+    **dict.fromkeys(("recipe", "sampler", "metric", "method", "pruner", "study"), str),
+    **dict.fromkeys(("storage", "out", "accelerate_config"), str),
+    **dict.fromkeys(("trials", "seeds", "sampler_seed", "jobs", "gpus_per_trial", "num_processes"), int),
+    **dict.fromkeys(("retries", "keep", "heartbeat"), int),
+}
 
 
 @dataclass(frozen=True)
@@ -172,15 +174,17 @@ def read_config(path: str) -> dict[str, Any]:
     """
     content = read_mapping(path, "must be a mapping, such as `recipe: vader` and `parameters:` below it.")
     for key in content:
-        if key not in CONFIG_KEYS:
-            close = difflib.get_close_matches(str(key), CONFIG_KEYS, n=1)
+        if key not in CONFIG_TYPES:
+            close = difflib.get_close_matches(str(key), CONFIG_TYPES, n=1)
             hint = f"did you mean `{close[0]}`? " if close else ""
             raise UserInputError(
                 f"{path}: the key `{key}` is not known; {hint}Options of the recipe stand below `options:`."
             )
-    for key in ("parameters", "options"):
-        if not isinstance(content.get(key) or {}, dict):
-            raise UserInputError(f"{path}, field `{key}`: must be a mapping of option names to values.")
+    content = {key: value for key, value in content.items() if value is not None}
+    names = {dict: "a mapping of option names to values", str: "a text", int: "a whole number"}
+    for key, value in content.items():
+        if not isinstance(value, CONFIG_TYPES[key]) or isinstance(value, bool):
+            raise UserInputError(f"{path}, field `{key}`: must be {names[CONFIG_TYPES[key]]}, got {value!r}.")
     return content
 
 

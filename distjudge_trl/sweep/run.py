@@ -27,7 +27,7 @@ from distjudge_trl.prepare import ANSWER_NAME, REQUEST_NAME, option_names
 from distjudge_trl.recipe import METHODS, PREPARE, Recipe
 from distjudge_trl.shipped import find_shipped
 from distjudge_trl.supervised import read_json
-from distjudge_trl.sweep.backends import losing
+from distjudge_trl.sweep.backends import losing, open_storage
 from distjudge_trl.sweep.best import score_best
 from distjudge_trl.sweep.definition import Definition, Sampler, find_metric, find_parameters, option_tokens
 from distjudge_trl.sweep.process import Launch, reserved_devices
@@ -97,10 +97,16 @@ def run_sweep(settings: SweepSettings, console: Console) -> int:
     out = Path(settings.out or f"runs/sweeps/{study}")
     with contextlib.ExitStack() as held:
         launches = _make_launches(settings, script, held)
-        check_folder(out, "--out")
-        store = Store(settings.storage, out, study, retries=settings.retries, heartbeat=settings.heartbeat)
+        save = out / DATA_NAME
+        if settings.dry_run:
+            save = Path(held.enter_context(tempfile.TemporaryDirectory()))
+        else:
+            check_folder(out, "--out")
+            # A server that is away is told at once; a file is made when all else is well.
+            if settings.storage is not None and "://" in settings.storage:
+                open_storage(settings.storage, out, settings.heartbeat)
         console.print(f"Checking the recipe and its data: {script}", highlight=False)
-        asked = _ask(settings, script, parameters, metric, out, launches[0])
+        asked = _ask(settings, script, parameters, metric, save, launches[0])
         definition = asked.definition
         points = _points(settings, definition.parameters, definition.sampler_seed)
         if settings.dry_run:
@@ -109,6 +115,7 @@ def run_sweep(settings: SweepSettings, console: Console) -> int:
                 line = " ".join(launches[0].command(words))
                 console.print(line, soft_wrap=True, highlight=False, markup=False)
             return 0
+        store = Store(settings.storage, out, study, retries=settings.retries, heartbeat=settings.heartbeat)
         planned = store.make(definition, points)
         console.print(
             f"Study {study!r} in {store.shown}: {planned} configurations, {len(definition.seeds)} seed(s) each;"
@@ -241,7 +248,7 @@ def _make_launches(settings: SweepSettings, script: Path, held: contextlib.ExitS
 
 
 def _ask(
-    settings: SweepSettings, script: Path, parameters: Sequence[Parameter], metric: str, out: Path, launch: Launch
+    settings: SweepSettings, script: Path, parameters: Sequence[Parameter], metric: str, save: Path, launch: Launch
 ) -> _Asked:
     """Let the recipe itself check all values and read the data, in a process of its own: it would take GPU memory."""
     _load_recipe(script)
@@ -255,7 +262,7 @@ def _ask(
         ends = {parameter.name: list(parameter.ends) for parameter in parameters}
         points = [] if any(p.is_range for p in parameters) else _points(settings, parameters, settings.sampler_seed)
         request = {"options": words, "extra": extra, "parameters": ends, "points": points}
-        request["save"] = str((out / DATA_NAME).resolve())
+        request["save"] = str(save.resolve())
         write_json(Path(folder, REQUEST_NAME), request)
         done = subprocess.run(
             [sys.executable, str(script)],

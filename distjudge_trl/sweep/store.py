@@ -248,6 +248,17 @@ class Store:
         else:
             os.utime(lock.lock_file)
 
+    def is_orphan(self, frozen: FrozenTrial) -> bool:
+        """Whether a trial that runs has lost its worker, as far as locks tell."""
+        lock = self.lock(f"trial-{frozen.number}")
+        if frozen.state != TrialState.RUNNING or not self._may_tell(frozen, lock):
+            return False
+        try:
+            with lock.acquire(timeout=0):
+                return True
+        except Timeout:
+            return False
+
     def put_back(self, trial: Trial) -> None:
         """Let a trial wait again that was stopped on purpose; it goes on from its last checkpoint."""
         self.storage.set_trial_user_attr(trial._trial_id, "place", None)

@@ -227,7 +227,8 @@ def make_table(rows: Sequence[Row], definition: Definition, store: Store | None 
     for place, row in enumerate(rows, 1):
         state = row.state + (f", attempt {row.attempts}" if row.attempts > 1 else "")
         if row.state == "running" and store is not None:
-            state += f", {progress_of(store, row)}"
+            gone = store.is_orphan(row.trial)
+            state = "its worker is gone" if gone else f"{state}, {progress_of(store, row)}"
         values = [show(row.parameters[name]) if name in row.parameters else "-" for name in names]
         table.add_row(
             str(place if ranks else row.number),

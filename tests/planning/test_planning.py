@@ -235,7 +235,11 @@ def test_a_plan_names_parts_peak_and_verdict():
     assert "Fits: " in result.output and "of 40.0 GiB per device." in result.output
     short = plan(*line, "--gpu-memory", "8GiB")
     assert short.exit_code == 1 and "Does not fit" in short.output and "Fits with" in short.output
-    assert "distjudge-trl train RECIPE --accelerate-config" in short.output
+    (launch,) = [line for line in short.output.splitlines() if "distjudge-trl train RECIPE" in line]
+    # What is suggested can be asked back.
+    words = launch.split("RECIPE ")[1].split()
+    again = plan("--model", "Qwen/Qwen2.5-7B", "--gpu-memory", "8GiB", *words)
+    assert again.exit_code == 0 and "Fits: " in again.output, again.output
 
 
 @pytest.mark.parametrize(
@@ -265,6 +269,7 @@ def test_bad_plans_are_one_line(args, words):
         ('{"model_type": "nothing"}', "no model config"),
         ('{"model_type": "t5"}', "causal"),
         ('{"model_type": "clip"}', "causal"),
+        ('{"model_type": "llama", "hidden_size": "x"}', "no model config"),
     ],
 )
 def test_what_is_no_causal_language_model_is_refused(tmp_path, content, word):

@@ -81,7 +81,7 @@ def test_validation_scores_are_not_among_test_scores(swept, tmp_path):
             assert "validation" not in path.read_text(), path
     # Nothing is lost: every run is in the table of all runs, told apart.
     text = (tmp_path / "all_runs.csv").read_text()
-    assert text.count('snli (validation items),snli') >= 6
+    assert text.count("snli (validation items),snli") >= 6
 
 
 def test_importances_find_the_parameter_that_mattered(swept):

@@ -269,6 +269,21 @@ def test_a_torn_line_of_a_journal_is_cut(tmp_path):
     assert [trial.system_attrs["fixed_params"] for trial in Store(None, tmp_path, "torn").trials()] == POINTS
 
 
+@pytest.mark.parametrize("line", [b"garbage", b'{"op_code": 99, "worker_id": "x"}', b'{"op_code": 6}', b"\xff\xfe"])
+def test_a_damaged_journal_is_named_and_results_are_safe(tmp_path, line):
+    store = Store(None, tmp_path, "damaged")
+    store.make(GRID, POINTS)
+    journal = tmp_path / "study.journal"
+    lines = journal.read_bytes().splitlines(True)
+    journal.write_bytes(b"".join([*lines[:5], line + b"\n", *lines[5:]]))
+    with pytest.raises(UserInputError) as error:
+        Store(None, tmp_path, "damaged").open()
+    text = str(error.value)
+    assert text.startswith(f"{journal}: is damaged (") and "Move it away" in text and "\n" not in text
+    journal.rename(tmp_path / "away")
+    assert Store(None, tmp_path, "damaged").make(GRID, POINTS) == 6
+
+
 def test_a_folder_belongs_to_one_study(open_store, tmp_path):
     """Results that are there would be taken for another sweep's."""
     store = open_store()
@@ -359,7 +374,7 @@ def test_tpe_learns_from_trials_that_other_workers_ran(open_store):
         ("postgresql://:::", ["postgresql://"]),
         ("sqlite://", ["write sqlite:///sweep.db"]),
         ("FOLDER", ["is a folder"]),
-        ("FOLDER/file/below", ["cannot be read"]),
+        ("FOLDER/file/below", ["cannot be opened"]),
         ("FOLDER/file", ["is no journal file"]),
     ],
 )

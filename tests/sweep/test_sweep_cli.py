@@ -200,6 +200,7 @@ def test_status_show_export_and_best(looked_at, tmp_path):
     for text in ("1 waiting, 1 running, 2 done, 1 failed, 1 pruned", "best kl 0.2500 ± 0.1414 (alpha=0 lora_r=8)"):
         assert text in " ".join(status.output.split()), status.output
     assert "trial 2 (alpha=0.4 lora_r=4) failed: OutOfMemoryError: CUDA" in status.output
+    assert "running, begins" in " ".join(status.output.split())
     shown = sweep("show", out, "--top", "1").output
     assert "0.2500" in shown and "0.5000" not in shown
     assert sweep("show", out, "--log", "2").output == "OutOfMemoryError: CUDA\nthe end\nof its log\n"
@@ -219,6 +220,25 @@ def test_status_show_export_and_best(looked_at, tmp_path):
     )
     assert sweep("export", out, "--csv", tmp_path).exit_code == 2
     assert sweep("best", out, "--write-recipe", out / "study.journal" / "x").exit_code == 2
+
+
+def test_a_trial_without_a_worker_is_told(looked_at):
+    out, store = looked_at
+    with store.claim(sampler) as trial:
+        number = trial.number
+    (line,) = [line for line in sweep("status", out).output.splitlines() if line.strip().startswith(f"{number} ")]
+    assert "its worker is gone" in line
+
+
+def test_a_full_disk_is_one_line(looked_at, monkeypatch, tmp_path):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    out, _ = looked_at
+    monkeypatch.setattr("distjudge_trl.atomic.json.dump", full)
+    done = sweep("export", out, "--json", tmp_path / "a.json")
+    assert done.exit_code == 1 and done.output.count("\n") == 1
+    assert "a.json: cannot be written (No space left on device)" in done.output and not list(tmp_path.glob("a*"))
 
 
 def test_nothing_done_is_said(tmp_path):
