@@ -376,8 +376,14 @@ def _work(
             thread.join()
         for number, handler in before.items():
             signal.signal(number, handler)
-    if errors:
-        raise errors[0]
+    for error in errors[:1]:
+        if isinstance(error, OSError):
+            where = error.filename or store.out
+            raise RunFailedError(
+                f"{where}: {error.strerror or first_line(error)}. What was done is safe; make room, and give the same"
+                " command again."
+            ) from error
+        raise error
     return signals[0] if signals else None
 
 

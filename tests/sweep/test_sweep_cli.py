@@ -11,7 +11,7 @@ from sweep.test_definition import DEFINITION
 from sweep.test_store import GRID, POINTS, sampler
 
 from distjudge_trl.cli import main
-from distjudge_trl.errors import UserInputError
+from distjudge_trl.errors import RunFailedError, UserInputError
 from distjudge_trl.sweep import run as sweep_run
 from distjudge_trl.sweep.space import grid
 from distjudge_trl.sweep.store import Store
@@ -239,6 +239,20 @@ def test_a_full_disk_is_one_line(looked_at, monkeypatch, tmp_path):
     done = sweep("export", out, "--json", tmp_path / "a.json")
     assert done.exit_code == 1 and done.output.count("\n") == 1
     assert "a.json: cannot be written (No space left on device)" in done.output and not list(tmp_path.glob("a*"))
+
+
+def test_a_worker_s_full_disk_ends_the_sweep_with_one_line(tmp_path, monkeypatch):
+    from rich.console import Console
+
+    def full(self):
+        raise OSError(28, "No space left on device", str(tmp_path / "trials"))
+
+    monkeypatch.setattr("distjudge_trl.sweep.run.Worker.work", full)
+    store = Store(None, tmp_path, "full")
+    store.make(GRID, POINTS)
+    asked = sweep_run._Asked(GRID, 1, 1, None, tmp_path)
+    with pytest.raises(RunFailedError, match="trials: No space left on device. What was done is safe"):
+        sweep_run._work(sweep_run.SweepSettings("vader"), store, asked, [None, None], Console(width=100))
 
 
 def test_nothing_done_is_said(tmp_path):
