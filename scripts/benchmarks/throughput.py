@@ -32,7 +32,7 @@ def make_rows(tokenizer, count: int, length: int) -> list[dict]:
             "id": str(i),
             "group": str(i),
             "prompt": [{"role": "user", "content": f"{i} {text}"}],
-            "completion": [{"role": "assistant", "content": "123"[i % 3]}],
+            "completion": [{"role": "assistant", "content": "1"}],
             "label_distribution": [0.5, 0.3, 0.2],
             "num_annotators": 10,
         }
