@@ -171,6 +171,8 @@ def explaining(shown: str) -> Iterator[None]:
     except STORAGE_ERRORS as error:
         cause = error.__cause__ or error
         raise UserInputError(f"{shown}: cannot be reached ({first_line(cause)}).") from None
+    except NotImplementedError as error:
+        raise UserInputError(f"{shown}: its file system has no file locks ({error}). Choose another place.") from None
     except OSError as error:
         raise UserInputError(f"{shown}: cannot be opened ({error.strerror or first_line(error)}).") from None
     except Exception as error:
