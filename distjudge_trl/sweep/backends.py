@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import getpass
 import itertools
 import os
 import random
 import sqlite3
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -43,6 +45,11 @@ def kernel_lock(path: Path) -> FileLock:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(path, fallback_to_soft=False)
+
+
+def machine_folder() -> Path:
+    """For locks among this user's sweeps on this machine."""
+    return Path(tempfile.gettempdir()) / f"distjudge-{getpass.getuser()}"
 
 
 class _JournalLock(JournalFileOpenLock):

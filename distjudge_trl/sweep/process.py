@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +20,7 @@ from filelock import Timeout
 
 from distjudge_trl.errors import RunFailedError, UserInputError
 from distjudge_trl.supervised import FAILURE_NAME, PREPARED, PROGRESS_NAME, RUN_FOLDER, WORKER, read_json, this_process
-from distjudge_trl.sweep.backends import kernel_lock
+from distjudge_trl.sweep.backends import kernel_lock, machine_folder
 
 
 LOG_NAME = "log.txt"
@@ -175,7 +173,7 @@ def reserved_port() -> Iterator[int]:
         with socket.socket() as probe:
             probe.bind(("", 0))
             port = probe.getsockname()[1]
-        lock = kernel_lock(_machine_folder() / f"port-{port}.lock")
+        lock = kernel_lock(machine_folder() / f"port-{port}.lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -199,7 +197,7 @@ def reserved_devices(visible: Sequence[str], count: int) -> Iterator[list[str]]:
         for device in visible:
             if len(free) == count:
                 break
-            lock = kernel_lock(_machine_folder() / f"gpu-{device}.lock")
+            lock = kernel_lock(machine_folder() / f"gpu-{device}.lock")
             with contextlib.suppress(Timeout):
                 held.enter_context(lock.acquire(timeout=0))
                 free.append(device)
@@ -209,8 +207,3 @@ def reserved_devices(visible: Sequence[str], count: int) -> Iterator[list[str]]:
                 f" {len(visible)} free. Give fewer --jobs, or wait."
             )
         yield free
-
-
-def _machine_folder() -> Path:
-    """For locks among this user's sweeps on this machine."""
-    return Path(tempfile.gettempdir()) / f"distjudge-{getpass.getuser()}"

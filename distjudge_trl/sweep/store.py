@@ -10,12 +10,10 @@ back. Where none does, on another machine with a database server, Optuna's heart
 from __future__ import annotations
 
 import copy
-import getpass
 import hashlib
 import json
 import os
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +30,15 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from distjudge_trl.atomic import write_json
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.supervised import read_json
-from distjudge_trl.sweep.backends import be_patient, explaining, kernel_lock, lock_folder, open_storage, turn_of
+from distjudge_trl.sweep.backends import (
+    be_patient,
+    explaining,
+    kernel_lock,
+    lock_folder,
+    machine_folder,
+    open_storage,
+    turn_of,
+)
 from distjudge_trl.sweep.definition import Definition
 from distjudge_trl.sweep.space import Scalar
 
@@ -63,8 +69,7 @@ class Store:
         self.storage, self.shown, file = open_storage(url, out / JOURNAL_NAME, heartbeat)
         self.is_server = file is None
         # Of a server's studies: one place a user and machine, whatever the workers' folders.
-        of_server = Path(tempfile.gettempdir()) / f"distjudge-locks-{getpass.getuser()}"
-        self.locks = lock_folder(file) if file is not None else of_server / _digest(self.shown)
+        self.locks = lock_folder(file) if file is not None else machine_folder() / f"locks-{_digest(self.shown)}"
         self._prefix = _digest(name)
         self._threads = threading.local()
 

@@ -22,11 +22,12 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from distjudge_trl.data import fingerprint
 from distjudge_trl.errors import RunFailedError, UserInputError
 from distjudge_trl.evaluation import read_predictions, read_results
+from distjudge_trl.evaluation.results import PREDICTIONS_NAME, RESULTS_NAME
 from distjudge_trl.recipe_data import SCORED_COLUMNS
 from distjudge_trl.report.runs import value_of
-from distjudge_trl.supervised import read_json
+from distjudge_trl.supervised import FAILURE_NAME, PROGRESS_NAME, read_json
 from distjudge_trl.sweep.definition import METRICS, Definition, option_tokens
-from distjudge_trl.sweep.process import Launch, RunProcess, end_run, log_tail
+from distjudge_trl.sweep.process import LOG_NAME, Launch, RunProcess, end_run, log_tail
 from distjudge_trl.sweep.space import name_of, show
 from distjudge_trl.sweep.store import Store
 from distjudge_trl.sweep.table import ranked, read_rows
@@ -36,7 +37,7 @@ from distjudge_trl.trainer.checkpoints import find_checkpoint
 _SECONDS_BETWEEN_LOOKS = 0.5
 _SECONDS_IDLE = 2.0
 # What is left of a judge that is not kept: its figures and its log.
-_KEPT_FILES = ("results.json", "predictions.parquet", "trainer_state.json", "log.txt", "progress.json", "failure.json")
+_KEPT_FILES = (RESULTS_NAME, PREDICTIONS_NAME, "trainer_state.json", LOG_NAME, PROGRESS_NAME, FAILURE_NAME)
 PRUNING_OPTIONS = (
     "--eval_strategy",
     "steps",
@@ -183,12 +184,12 @@ class Worker:
         last_step = 0
         for seed in self.definition.seeds:
             run_folder = folder / f"seed-{seed}"
-            if not (run_folder / "results.json").is_file():
+            if not (run_folder / RESULTS_NAME).is_file():
                 outcome = self._run_seed(trial, run_folder, seed, pruner, last_step)
                 if outcome.end is not _End.DONE:
                     return outcome
             # A later seed's steps come after those of the earlier ones: compared with other trials' same seed.
-            last_step += int(read_json(run_folder / "progress.json").get("max_steps", 0))
+            last_step += int(read_json(run_folder / PROGRESS_NAME).get("max_steps", 0))
         return _Outcome(_End.DONE)
 
     def _run_seed(
@@ -226,7 +227,7 @@ class Worker:
                     return _Outcome(_End.STOPPED)
         finally:
             run.end()
-        if code == 0 and (folder / "results.json").is_file():
+        if code == 0 and (folder / RESULTS_NAME).is_file():
             _drop_checkpoints(folder)
             return _Outcome(_End.DONE)
         reason = run.failure()
@@ -262,8 +263,7 @@ class Worker:
             if not again:
                 self._clear(folder)
         elif outcome.end is _End.FAILED:
-            self.store.fail(self._frozen(trial), outcome.reason, again=False)
-            self.say(f"{name} failed: {outcome.reason}")
+            self._fail(trial, outcome.reason)
             self._clear(folder)
         elif outcome.end is _End.PRUNED:
             self.store.storage.set_trial_state_values(trial._trial_id, TrialState.PRUNED)
@@ -271,6 +271,11 @@ class Worker:
             self._clear(folder)
         else:
             self._score(trial, folder)
+
+    def _fail(self, trial: Trial, reason: str) -> None:
+        """For good: nothing that trying again would change."""
+        self.store.fail(self._frozen(trial), reason, again=False)
+        self.say(f"trial {trial.number} failed: {reason}")
 
     def _score(self, trial: Trial, folder: Path) -> None:
         metric = self.definition.metric
@@ -280,9 +285,7 @@ class Worker:
             metrics = read_results(folder / f"seed-{seed}")["metrics"]
             scored = read_predictions(folder / f"seed-{seed}").select_columns(SCORED_COLUMNS)
             if fingerprint(scored) != self.definition.scored_fingerprint:
-                reason = "it was scored on other items than the rest: its values cannot be compared"
-                self.store.fail(self._frozen(trial), reason, again=False)
-                self.say(f"trial {trial.number} failed: {reason}")
+                self._fail(trial, "it was scored on other items than the rest: its values cannot be compared")
                 return
             figures = {name: value_of(metrics, name) for name in METRICS}
             scores[str(seed)] = {name: figure for name, figure in figures.items() if not math.isnan(figure)}
@@ -291,9 +294,7 @@ class Worker:
         trial.set_user_attr("training_seconds", round(training, 1))
         values = [score[metric] for score in scores.values() if metric in score]
         if len(values) < len(scores):
-            reason = f"the metric {metric} is not defined on its validation items"
-            self.store.fail(self._frozen(trial), reason, again=False)
-            self.say(f"trial {trial.number} failed: {reason}")
+            self._fail(trial, f"the metric {metric} is not defined on its validation items")
             return
         mean = statistics.fmean(values)
         self.store.storage.set_trial_state_values(trial._trial_id, TrialState.COMPLETE, [mean])
