@@ -11,8 +11,6 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-# dcor, which one test compares with, compiles with numba as it is imported, and LLVM has aborted the process there.
-os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
 
 from pathlib import Path
 
