@@ -186,7 +186,8 @@ def run(ctx: click.Context, **options: Any) -> None:
     from distjudge_trl.recipe import quieten
 
     quieten()
-    from distjudge_trl.sweep.run import SweepSettings, run_sweep
+    from distjudge_trl.sweep.asked import SweepSettings
+    from distjudge_trl.sweep.run import run_sweep
 
     arguments = list(ctx.args)
     recipe = (ctx.default_map or {}).get("recipe")

@@ -12,6 +12,7 @@ from sweep.test_store import GRID, POINTS, sampler
 
 from distjudge_trl.cli import main
 from distjudge_trl.errors import RunFailedError, UserInputError
+from distjudge_trl.sweep import asked as sweep_asked
 from distjudge_trl.sweep import run as sweep_run
 from distjudge_trl.sweep.space import grid
 from distjudge_trl.sweep.store import Store
@@ -60,7 +61,7 @@ def sweep(*words):
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_one_line_and_exit_code_2(tmp_path, words, message, monkeypatch):
-    monkeypatch.setattr(sweep_run, "device_count", lambda: 0)
+    monkeypatch.setattr(sweep_asked, "device_count", lambda: 0)
     monkeypatch.setattr("distjudge_trl.launch.device_count", lambda: 0)
     (tmp_path / "file").write_text("in the way")
     (tmp_path / "bad.yaml").write_text("recpie: vader")
@@ -111,8 +112,8 @@ def test_a_file_gives_defaults_that_flags_win_over(tmp_path, monkeypatch):
 def test_the_recipe_s_grid_leaves_out_what_a_method_sets(method, names):
     from distjudge_trl.shipped import shipped_folder
 
-    settings = sweep_run.SweepSettings("vader", method=method)
-    found = sweep_run._find_parameters(settings, shipped_folder("recipes") / "vader.py")
+    settings = sweep_asked.SweepSettings("vader", method=method)
+    found = sweep_asked.find_trial_parameters(settings, shipped_folder("recipes") / "vader.py")
     assert [parameter.name for parameter in found] == names
     if method is None:
         assert len(grid(found)) == 36
@@ -123,11 +124,10 @@ def test_gpus_are_dealt_out(monkeypatch, tmp_path):
 
     def launches(held, **settings):
         script = shipped_folder("recipes") / "vader.py"
-        return sweep_run._make_launches(sweep_run.SweepSettings("vader", **settings), script, held)
+        return sweep_asked.make_launches(sweep_asked.SweepSettings("vader", **settings), script, held)
 
-    for module in (sweep_run, "distjudge_trl.launch"):
-        target = f"{module}.device_count" if isinstance(module, str) else "distjudge_trl.sweep.run.device_count"
-        monkeypatch.setattr(target, lambda: 4)
+    for module in ("sweep.asked", "launch"):
+        monkeypatch.setattr(f"distjudge_trl.{module}.device_count", lambda: 4)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
@@ -154,13 +154,13 @@ def test_gpus_are_dealt_out(monkeypatch, tmp_path):
 def test_the_cores_are_shared_out(monkeypatch, tmp_path):
     from distjudge_trl.shipped import shipped_folder
 
-    monkeypatch.setattr(sweep_run, "device_count", lambda: 0)
+    monkeypatch.setattr(sweep_asked, "device_count", lambda: 0)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8))
     script = shipped_folder("recipes") / "vader.py"
 
     def threads(**settings):
-        settings = sweep_run.SweepSettings("vader", **settings)
-        return sweep_run._make_launches(settings, script, ExitStack())[0].threads
+        settings = sweep_asked.SweepSettings("vader", **settings)
+        return sweep_asked.make_launches(settings, script, ExitStack())[0].threads
 
     assert threads() is None, "one run has the machine for itself"
     assert threads(jobs=2) == 4
@@ -250,9 +250,9 @@ def test_a_worker_s_full_disk_ends_the_sweep_with_one_line(tmp_path, monkeypatch
     monkeypatch.setattr("distjudge_trl.sweep.run.Worker.work", full)
     store = Store(None, tmp_path, "full")
     store.make(GRID, POINTS)
-    asked = sweep_run._Asked(GRID, 1, 1, None, tmp_path)
+    asked = sweep_asked.Asked(GRID, 1, 1, None, tmp_path)
     with pytest.raises(RunFailedError, match="trials: No space left on device. What was done is safe"):
-        sweep_run._work(sweep_run.SweepSettings("vader"), store, asked, [None, None], Console(width=100))
+        sweep_run._work(sweep_asked.SweepSettings("vader"), store, asked, [None, None], Console(width=100))
 
 
 def test_nothing_done_is_said(tmp_path):
