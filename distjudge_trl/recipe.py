@@ -398,7 +398,7 @@ def _has_fast_bfloat16() -> bool:
 
     from distjudge_trl.environment import cpu_has_bfloat16
 
-    return torch.cuda.is_bf16_supported() if torch.cuda.is_available() else cpu_has_bfloat16()
+    return torch.cuda.is_bf16_supported(including_emulation=False) if torch.cuda.is_available() else cpu_has_bfloat16()
 
 
 def _peek(args: list[str], flag: str) -> str | None:

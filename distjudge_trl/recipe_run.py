@@ -30,7 +30,7 @@ from distjudge_trl.provenance import provenance
 from distjudge_trl.recipe_data import find_model, find_template, load_parts, model_error
 from distjudge_trl.report.tables import results_table
 from distjudge_trl.supervised import make_progress_callback
-from distjudge_trl.trainer import DistributionSFTTrainer
+from distjudge_trl.trainer import DistributionSFTConfig, DistributionSFTTrainer
 from distjudge_trl.trainer.checkpoints import find_checkpoint
 
 
@@ -77,8 +77,8 @@ def run_recipe(run: RecipeRun) -> dict[str, Any]:
         if recipe_args.method == "dirichlet":
             say(f"{task.name}: {training_args.target_smoothing:.3g} votes are added to every label")
         trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
-        # Before anything else can go wrong.
-        trainer.save_model(training_args.output_dir)
+        # Before anything else can go wrong; pushing can, and comes last.
+        trainer.save_model(training_args.output_dir, _internal_call=True)
         if trainer.is_world_process_zero():
             SeenItems.of(train, validation).write(training_args.output_dir)
 
@@ -136,13 +136,13 @@ def run_recipe(run: RecipeRun) -> dict[str, Any]:
     if trained:
         trainer.save_state()
         trainer.create_model_card(model_name=f"{task.name}-judge")
-        if training_args.push_to_hub:
-            trainer.push_to_hub()
     if results:
         # Last of all: a folder with results is a finished run.
         write_results(training_args.output_dir, results, scored, log_q)
         say(results_table([results], variants=True))
         say(f"Results and judge: {training_args.output_dir}")
+    if trained and training_args.push_to_hub:
+        trainer.push_to_hub()
     trainer.end()
     return results
 
@@ -187,10 +187,23 @@ def check_options(run: RecipeRun) -> None:
             "--score_on validation does not go with --calibrate: the scaling would be scored on the items that it was"
             " fitted on."
         )
+    if recipe_args.method == "raw" and (needs := _sharding_that_trains(training_args)):
+        raise UserInputError(
+            f"--method raw trains nothing, and {needs} can only be set up with an optimizer: launch it with ZeRO-3, on"
+            " single_gpu or multi_gpu."
+        )
     for name in ("max_train_samples", "max_eval_samples", "annotation_budget"):
         value = getattr(recipe_args, name)
         if value is not None and value < 1:
             raise UserInputError(f"`{name}` must be at least 1, got {value}.")
+
+
+def _sharding_that_trains(training_args: DistributionSFTConfig) -> str | None:
+    """The way of sharding of this launch, if it cannot run a model without an optimizer."""
+    plugin = getattr(training_args, "deepspeed_plugin", None)
+    if plugin is not None:
+        return f"ZeRO-{plugin.zero_stage}" if plugin.zero_stage != 3 else None
+    return "FSDP" if os.environ.get("ACCELERATE_USE_FSDP") == "true" else None
 
 
 def _make_trainer(
@@ -251,8 +264,10 @@ def quantization_config(model_args: ModelConfig) -> BitsAndBytesConfig | None:
     up flat tensors of one type, and take no bytes.
 
     Raises:
-        [`UserInputError`]: another storage type is asked for.
+        [`UserInputError`]: another storage type is asked for, or no type to compute in.
     """
+    if model_args.load_in_4bit and model_args.dtype in (None, "auto"):
+        raise UserInputError("--load_in_4bit computes in --dtype: give bfloat16, float16 or float32.")
     sharded = is_deepspeed_zero3_enabled() or os.environ.get("ACCELERATE_USE_FSDP") == "true"
     if model_args.load_in_4bit and sharded:
         storage = model_args.bnb_4bit_quant_storage or model_args.dtype

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distjudge_trl.atomic import write_json
-from distjudge_trl.errors import LostProcessError, first_line, says_connection_lost
+from distjudge_trl.errors import LostProcessError, first_line, lost_connection
 
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def record_failure(error: BaseException) -> None:
     several = os.environ.get("WORLD_SIZE", "1") != "1"
     if folder is None or isinstance(error, SystemExit | LostProcessError):
         return
-    if several and says_connection_lost(error):
+    if several and lost_connection(error) is not None:
         return
     if (folder / FAILURE_NAME).exists():
         return

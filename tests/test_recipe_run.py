@@ -11,7 +11,7 @@ from distjudge_trl import Judge
 from distjudge_trl.errors import JudgmentDataError, LabelSpaceError, UserInputError
 from distjudge_trl.evaluation import read_predictions, read_results
 from distjudge_trl.recipe import Recipe
-from distjudge_trl.recipe_run import quantization_config
+from distjudge_trl.recipe_run import check_options, quantization_config
 
 
 sys.path.insert(0, str(ROOT / "tests" / "tasks"))
@@ -241,3 +241,40 @@ def test_training_that_turns_to_nan_ends_with_one_line_and_a_reason_for_its_swee
     progress = json.loads((tmp_path / "progress.json").read_text())
     assert 1 <= progress["step"] < 20 and progress["max_steps"] == 20
     assert not (tmp_path / "out" / "results.json").exists()
+
+
+def untrained(folder):
+    words = ["--method", "raw", "--output_dir", str(folder), "--bf16", "False"]
+    return Recipe(task="vader", model="smollm2-135m").parse(words)
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_a_model_without_an_optimizer_cannot_be_sharded_by_zero_1_and_2(tmp_path, stage):
+    pytest.importorskip("deepspeed")
+    from accelerate import DeepSpeedPlugin
+
+    asked = Recipe(task="vader", model="smollm2-135m").parse(
+        ["--method", "raw", "--output_dir", str(tmp_path), "--bf16", "False"]
+    )
+    asked.training.deepspeed_plugin = DeepSpeedPlugin(zero_stage=stage)
+    if stage == 3:
+        check_options(asked)
+    else:
+        with pytest.raises(UserInputError, match=f"--method raw trains nothing, and ZeRO-{stage} can only be set up"):
+            check_options(asked)
+
+
+def test_nor_by_fsdp(tmp_path, monkeypatch):
+    asked = Recipe(task="vader", model="smollm2-135m").parse(
+        ["--method", "raw", "--output_dir", str(tmp_path), "--bf16", "False"]
+    )
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(UserInputError, match="and FSDP can only be set up"):
+        check_options(asked)
+
+
+def test_4_bit_weights_need_a_type_to_compute_in():
+    from trl import ModelConfig
+
+    with pytest.raises(UserInputError, match="--load_in_4bit computes in --dtype: give bfloat16"):
+        quantization_config(ModelConfig(load_in_4bit=True, dtype="auto"))

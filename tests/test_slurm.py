@@ -11,6 +11,7 @@ from distjudge_trl.shipped import list_shipped
 
 
 SCRIPTS = sorted((ROOT / "scripts/slurm").glob("*.sbatch"))
+SAY_CPUS = 'echo "cpus ${SRUN_CPUS_PER_TASK-unset}" >&2'
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
@@ -26,7 +27,7 @@ def dry_run(tmp_path, *arguments, **variables):
     """Runs the script with a `srun` that runs its command once a node, and a `scontrol` that knows two nodes."""
     fakes = {
         "scontrol": '[ "$*" = "show hostnames node[07-08]" ] && printf "node07\\nnode08\\n"',
-        "srun": 'shift; for SLURM_NODEID in 0 1; do export SLURM_NODEID; "$@" || exit 1; done',
+        "srun": f'shift; {SAY_CPUS}; for SLURM_NODEID in 0 1; do export SLURM_NODEID; "$@" || exit 1; done',
     }
     for name, body in fakes.items():
         (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
@@ -46,12 +47,13 @@ JOB = {
     "SLURM_JOB_NUM_NODES": "2",
     "SLURM_JOB_ID": "4712345",
     "SLURM_GPUS_ON_NODE": "4",
+    "SLURM_CPUS_PER_TASK": "48",
 }
 
 
 def test_every_node_gets_its_rank_and_the_same_rendezvous(tmp_path):
     done = dry_run(tmp_path, "recipes/summeval.py", "--output_dir", "runs/my judge", **JOB)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0 and done.stderr == "cpus 48\n", done.stderr
     lines = done.stdout.splitlines()
     assert len(lines) == 2
     for rank, line in enumerate(lines):
@@ -72,13 +74,16 @@ def test_every_node_gets_its_rank_and_the_same_rendezvous(tmp_path):
 
 def test_another_config_and_gpus_as_slurm_writes_them(tmp_path):
     variables = {**JOB, "SLURM_GPUS_ON_NODE": "", "SLURM_GPUS_PER_NODE": "h100:2", "ACCELERATE_CONFIG": "my.yaml"}
-    line = dry_run(tmp_path, "recipes/snli.py", **variables).stdout.splitlines()[1]
+    del variables["SLURM_CPUS_PER_TASK"]
+    done = dry_run(tmp_path, "recipes/snli.py", **variables)
+    assert done.stderr == "cpus unset\n"
+    line = done.stdout.splitlines()[1]
     assert "--config_file my.yaml --num_processes 4 " in line
 
 
 def sweep_run(tmp_path, *arguments, **variables):
     """The array script with a `srun` that runs its command."""
-    (tmp_path / "srun").write_text('#!/bin/bash\nexec "$@"\n')
+    (tmp_path / "srun").write_text(f'#!/bin/bash\n{SAY_CPUS}\nexec "$@"\n')
     (tmp_path / "srun").chmod(0o755)
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "DRY_RUN": "1", **variables}
     command = ["bash", str(ROOT / "scripts/slurm/sweep.sbatch"), *arguments]
@@ -88,6 +93,7 @@ def sweep_run(tmp_path, *arguments, **variables):
 def test_every_task_of_an_array_is_the_same_worker(tmp_path):
     words = ["summeval", "--jobs", "4", "--storage", "postgresql://user:a b@host/sweeps"]
     lines = [sweep_run(tmp_path, *words, SLURM_ARRAY_TASK_ID=task).stdout for task in "07"]
+    assert sweep_run(tmp_path, *words, SLURM_ARRAY_TASK_ID="0", SLURM_CPUS_PER_TASK="16").stderr == "cpus 16\n"
     assert lines[0] == lines[1] == " ".join(["distjudge-trl", "sweep", *words]) + "\n"
     done = sweep_run(tmp_path, "summeval")
     assert done.returncode == 2 and "no SLURM array. Submit this with sbatch --array" in done.stderr

@@ -91,6 +91,11 @@ def find_checkpoint(value: str | bool | None, output_dir: str | Path) -> Checkpo
     )
 
 
+def unmark_checkpoint(folder: str | Path) -> None:
+    """Take a checkpoint for half-written, if there is one, from now on: it is about to be written anew."""
+    (Path(folder) / CHECKPOINT_FILE).unlink(missing_ok=True)
+
+
 def write_checkpoint_file(folder: str | Path, run: dict[str, Any]) -> None:
     """Mark a checkpoint as whole: `checkpoint.json` with the sizes of its files and the `run` it belongs to."""
     folder = Path(folder)
@@ -128,9 +133,12 @@ def check_same_run(folder: str | Path, run: dict[str, Any]) -> list[str]:
 
 
 def rows_fingerprint(rows: Dataset) -> str:
-    """SHA-256, in 16 hex digits, of what training reads of its rows, in their order: token ids and votes."""
+    """SHA-256, in 16 hex digits, of what training reads of its rows, in their order: token ids, votes and the
+    reference label.
+    """
     digest = hashlib.sha256()
-    for row in rows.select_columns(["input_ids", "label_distribution", "num_annotators"]).with_format(None):
+    read = ["input_ids", "label_distribution", "num_annotators", "reference"]
+    for row in rows.select_columns(read).with_format(None):
         digest.update(json.dumps(row, sort_keys=True).encode())
     return digest.hexdigest()[:16]
 

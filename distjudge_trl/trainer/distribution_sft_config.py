@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -141,6 +142,11 @@ class DistributionSFTConfig(SFTConfig):
         if self.greater_is_better is None and f"_{metric}".endswith(_LOWER_IS_BETTER):
             self.greater_is_better: bool | None = False
         self.metric_for_best_model = metric
+        if "ACCELERATE_MIXED_PRECISION" in os.environ:
+            # The options decide, as without a launcher. transformers and accelerate's plugins would take what an
+            # accelerate config says over `--bf16 False`.
+            bf16 = self.bf16 if self.bf16 is not None else not self.fp16
+            os.environ["ACCELERATE_MIXED_PRECISION"] = "fp16" if self.fp16 else "bf16" if bf16 else "no"
         super().__post_init__()
         if self.use_cpu and torch.distributed.is_available() and torch.distributed.is_initialized():
             # transformers passes `ddp_timeout` on for accelerators alone: without this a process would wait for a dead
@@ -182,6 +188,11 @@ class DistributionSFTConfig(SFTConfig):
         """Options of SFT that would be ignored, or break the reading of judgments, are refused instead."""
         if self.dataloader_drop_last:
             raise UserInputError("`dataloader_drop_last` does not apply: it would drop rows of the evaluation, too.")
+        if self.accelerator_config.split_batches:
+            raise UserInputError(
+                "`accelerator_config.split_batches` does not apply: give the batch of one process with"
+                " `per_device_train_batch_size`."
+            )
         if self.packing or self.eval_packing:
             raise UserInputError(
                 "`packing` does not apply: every row has its own judgment position. Use `share_prefixes` to save"

@@ -32,10 +32,10 @@ from distjudge_trl.batching import (
     render_prompt,
 )
 from distjudge_trl.data.records import validate_records
-from distjudge_trl.errors import LostProcessError, RunFailedError, UserInputError, first_line, says_connection_lost
+from distjudge_trl.errors import LostProcessError, RunFailedError, UserInputError, first_line, lost_connection
 from distjudge_trl.judge_file import JudgeFile
 from distjudge_trl.labels import LabelSpace
-from distjudge_trl.models import keep_training_layout, resolve_model
+from distjudge_trl.models import keep_training_layout, keeping_dtypes, keeping_outputs, resolve_model
 from distjudge_trl.objective import (
     PGDAdversary,
     WorstCaseAdversary,
@@ -49,6 +49,7 @@ from distjudge_trl.trainer.checkpoints import (
     check_same_run,
     find_checkpoint,
     rows_fingerprint,
+    unmark_checkpoint,
     write_checkpoint_file,
 )
 from distjudge_trl.trainer.distribution_sft_config import DistributionSFTConfig
@@ -190,6 +191,8 @@ class DistributionSFTTrainer(SFTTrainer):
         collator.pad_token_id = self._tokenizer.pad_token_id or 0
         keep_training_layout(self.model)
         read_head_in_float32(self.model)
+        if self.is_fsdp_enabled:
+            self._check_fsdp()
         if args.share_prefixes:
             check_sharing(self.accelerator.unwrap_model(self.model))
 
@@ -204,6 +207,16 @@ class DistributionSFTTrainer(SFTTrainer):
             )
         elif args.adversary == "worst_case" and radius > 0:
             self.adversary = WorstCaseAdversary(radius)
+
+    def _check_fsdp(self) -> None:
+        plugin = self.accelerator.state.fsdp_plugin
+        # transformers saves no model otherwise, and says nothing.
+        if "FULL_STATE_DICT" not in str(plugin.state_dict_type):
+            raise UserInputError(
+                f"fsdp_state_dict_type {plugin.state_dict_type.name}: no judge would be saved, shards alone. Set"
+                " FULL_STATE_DICT in the accelerate config."
+            )
+        keeping_outputs(plugin)
 
     # Data
 
@@ -418,15 +431,12 @@ class DistributionSFTTrainer(SFTTrainer):
             return super().train(resume_from_checkpoint=found.path if found is not None else None, **kwargs)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
-        """PEFT widens half-precision adapters to float32 as it loads them (`autocast_adapter_dtype`); TRL trains those
-        on 4-bit weights in bfloat16. A resumed run keeps the precision that it was begun in.
-        """
-        module = self.model if model is None else model
-        dtypes = {name: weight.dtype for name, weight in module.named_parameters() if weight.requires_grad}
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        for name, weight in module.named_parameters():
-            if weight.dtype != dtypes.get(name, weight.dtype):
-                weight.data = weight.data.to(dtypes[name])
+        with keeping_dtypes(self.model if model is None else model):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self) -> None:
+        with keeping_dtypes(self.model):
+            super()._load_best_model()
 
     def end(self) -> None:
         """Finish the trackers and leave the process group, all processes at once.
@@ -452,21 +462,65 @@ class DistributionSFTTrainer(SFTTrainer):
             self.judge_file.write(temporary)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save the judge.
+        """Save the judge and, with `push_to_hub`, push it.
 
         Raises:
-            [`RunFailedError`]: it cannot be written (a full disk); what was there before is kept.
+            [`RunFailedError`]: it cannot be written (a full disk); what was there before is kept. Or it cannot be
+                pushed; the files are there then.
         """
         with self._explaining_failure(output_dir or self.args.output_dir):
-            super().save_model(output_dir, _internal_call)
+            super().save_model(output_dir, _internal_call=True)
+        if self.args.push_to_hub and not _internal_call:
+            self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
+
+    def init_hf_repo(self, *args, **kwargs) -> None:
+        """Make the repository that `push_to_hub` pushes to.
+
+        Raises:
+            [`RunFailedError`]: the hub cannot be reached or refuses.
+        """
+        try:
+            super().init_hf_repo(*args, **kwargs)
+        except Exception as error:
+            name = self.args.hub_model_id or self.args.output_dir
+            raise RunFailedError(f"--push_to_hub: {name} cannot be made ({first_line(error)}).") from error
+
+    def push_to_hub(self, *args, **kwargs):
+        """Push the judge.
+
+        Raises:
+            [`RunFailedError`]: the hub cannot be reached or refuses. The judge is saved first.
+        """
+        try:
+            return super().push_to_hub(*args, **kwargs)
+        except RunFailedError:
+            raise
+        except Exception as error:
+            raise RunFailedError(
+                f"{self.hub_model_id}: cannot be pushed ({first_line(error)}). The judge is saved in"
+                f" {self.args.output_dir}: push it later with `hf upload {self.hub_model_id} {self.args.output_dir}"
+                " --exclude 'checkpoint-*'`."
+            ) from error
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """A hub that is away costs this push alone: training goes on, and the last push brings all."""
+        try:
+            super()._push_from_checkpoint(checkpoint_folder)
+        except Exception as error:  # noqa: BLE001 (of the hub's client and of what it sends with)
+            self.accelerator.print(f"{checkpoint_folder}: cannot be pushed ({first_line(error)}). Training goes on.")
 
     def _save_checkpoint(self, model, trial) -> None:
-        """Mark the checkpoint as whole once every process has written its part, and only then delete old ones."""
+        """Mark the checkpoint as whole once every process has written its part, and only then delete old ones. One of
+        the same step, from an earlier run, loses its mark before the first file of it is replaced.
+        """
         limit, self.args.save_total_limit = self.args.save_total_limit, None
         run_dir = self._get_output_dir(trial)
         folder = os.path.join(run_dir, f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
         try:
             with self._explaining_failure(folder):
+                if self.args.should_save:
+                    unmark_checkpoint(folder)
+                self.accelerator.wait_for_everyone()
                 super()._save_checkpoint(model, trial)
                 self.accelerator.wait_for_everyone()
                 if self.args.should_save:
@@ -487,12 +541,12 @@ class DistributionSFTTrainer(SFTTrainer):
         try:
             yield
         except (RuntimeError, DistError) as error:
-            if self.args.world_size == 1 or not (isinstance(error, DistError) or says_connection_lost(error)):
+            reason = lost_connection(error)
+            if self.args.world_size == 1 or reason is None:
                 raise
             raise LostProcessError(
-                f"step {self.state.global_step + 1}: lost the connection to another process ({first_line(error)}). The"
-                " log of the one that failed first says why. Go on from the last checkpoint with"
-                " --resume_from_checkpoint true."
+                f"step {self.state.global_step + 1}: lost the connection to another process ({reason}). The log of the"
+                " one that failed first says why. Go on from the last checkpoint with --resume_from_checkpoint true."
             ) from error
 
     @contextmanager

@@ -13,12 +13,15 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch
+from accelerate import FullyShardedDataParallelPlugin
 from conftest import LABELS, make_records
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from transformers import AutoTokenizer
 from trl import TrlParser
 
+from distjudge_trl.batching import judgment_logits
 from distjudge_trl.labels import LabelSpace
+from distjudge_trl.models import keeping_outputs
 from distjudge_trl.trainer import DistributionSFTConfig, DistributionSFTTrainer
 
 
@@ -33,9 +36,15 @@ def main():
         label_space=LabelSpace(LABELS),
     )
     model = trainer.model
+    # The policy that accelerate would shard with, as the trainer leaves it.
+    plugin = FullyShardedDataParallelPlugin(fsdp_version=2)
+    if args.bf16:
+        plugin.set_mixed_precision("bf16")
+        keeping_outputs(plugin)
+    policy = {"mp_policy": plugin.mixed_precision_policy} if args.bf16 else {}
     for layer in model.model.layers:
-        fully_shard(layer)
-    fully_shard(model)
+        fully_shard(layer, **policy)
+    fully_shard(model, **policy)
     assert isinstance(model, FSDPModule)
     whole = sum(weight.numel() for weight in model.parameters())
     local = sum(weight.to_local().numel() for weight in model.parameters())
@@ -50,7 +59,10 @@ def main():
             if len(steps) == args.max_steps:
                 break
             (batch,), num_items = trainer.get_batch_samples(batches, 1, args.device)
-            loss = trainer.compute_loss(model, trainer._prepare_inputs(batch), num_items_in_batch=num_items)
+            batch = trainer._prepare_inputs(batch)
+            with torch.no_grad():
+                logits = judgment_logits(model, batch)
+            loss = trainer.compute_loss(model, batch, num_items_in_batch=num_items)
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), args.max_grad_norm).full_tensor()
             optimizer.step()
@@ -60,7 +72,7 @@ def main():
         if len(steps) == args.max_steps:
             break
     if trainer.is_world_process_zero():
-        content = {"world_size": args.world_size, "share": local / whole, "steps": steps}
+        content = {"world_size": args.world_size, "share": local / whole, "logits": str(logits.dtype), "steps": steps}
         Path(out).write_text(json.dumps(content))
     trainer.end()
 

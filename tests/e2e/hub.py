@@ -14,6 +14,7 @@ REVISION = "0" * 40
 
 class _Handler(BaseHTTPRequestHandler):
     repositories: dict[str, dict[str, bytes]]
+    takes_commits: bool
 
     def log_message(self, *_):
         pass
@@ -31,6 +32,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(
                 {"files": [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in files]}
             )
+        elif path.endswith("/commit/main") and not self.takes_commits:
+            self._answer({"error": "This repository is read-only"}, 403)
         elif path.endswith("/commit/main"):
             files = self.repositories["/".join(path.split("/")[3:5])]
             for line in body.decode().splitlines():
@@ -77,9 +80,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def model_hub():
+def model_hub(takes_commits=True):
     """Yields the environment that points clients to the hub, and its repositories: name -> path -> content."""
-    handler = type("Handler", (_Handler,), {"repositories": {}})
+    handler = type("Handler", (_Handler,), {"repositories": {}, "takes_commits": takes_commits})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:

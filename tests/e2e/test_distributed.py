@@ -12,6 +12,7 @@ from tiny_runs import CHECKPOINTING, EIGHT, FOUR, HALF, LORA, QLORA, SAVING, TOR
 
 
 TWO = ("--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "2")
+ONE_BY_FOUR = ("--per_device_train_batch_size", "1", "--gradient_accumulation_steps", "4")
 
 
 def launcher_of(config, folder):
@@ -26,7 +27,9 @@ def launcher_of(config, folder):
     [
         ("ddp_accumulation", None, None, TWO, ()),
         ("zero1", "zero1", 1, HALF, ()),
-        ("zero2_checkpointing", "zero2", 2, HALF, CHECKPOINTING),
+        # Rows to accumulate run out before the epoch's last step is full.
+        ("zero2_accumulation_checkpointing", "zero2", 2, ONE_BY_FOUR, CHECKPOINTING),
+        ("zero2_offload", "zero2_offload", 2, HALF, ()),
         ("zero3_offload", "zero3_offload", 3, HALF, ()),
         ("zero2_qlora", "zero2", 2, HALF, QLORA),
     ],
@@ -101,6 +104,14 @@ def test_the_trainer_s_loss_under_fully_shard_follows_the_trajectory_of_one_proc
     values, wanted = trajectory(result), trajectory(tiny_runs.reference()[0])
     np.testing.assert_allclose(values, wanted, rtol=1e-4, atol=1e-5)
     print(f"fully_shard: 10 steps, largest relative difference {np.abs(values[:, :2] / wanted[:, :2] - 1).max():.1e}")
+
+
+def test_fsdp2_in_bfloat16_leaves_logits_in_float32(tiny_runs):
+    """accelerate's own policy rounds a model's outputs to bfloat16."""
+    result, _ = tiny_runs.run("fully_shard_bf16", TORCHRUN, *HALF, "--bf16", "True", script="fsdp_run.py")
+    assert result["world_size"] == 2 and result["logits"] == "torch.float32"
+    values, wanted = trajectory(result), trajectory(tiny_runs.reference()[0])
+    np.testing.assert_allclose(values[:, 0], wanted[:, 0], rtol=3e-2)
 
 
 def test_a_user_s_mistake_is_one_line_and_exit_code_2_through_a_launcher():

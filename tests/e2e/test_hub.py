@@ -8,9 +8,10 @@ import sys
 import numpy as np
 from conftest import ROOT, make_records
 from hub import model_hub
-from tiny_runs import EIGHT, LORA
+from tiny_runs import EIGHT, LORA, SAVING
 
 from distjudge_trl import Judge
+from distjudge_trl.trainer.checkpoints import find_checkpoint
 
 
 FETCH = """
@@ -18,6 +19,7 @@ import json, sys
 sys.path.insert(0, "tests")
 from conftest import make_records
 from distjudge_trl import Judge
+from distjudge_trl.trainer.checkpoints import find_checkpoint
 print(json.dumps(Judge.from_pretrained("me/judge").judge(make_records(5, seed=3)).tolist()))
 """
 
@@ -43,3 +45,31 @@ def test_an_adapter_is_pushed_and_found_again_by_its_name(tiny_runs, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     fetched = json.loads(done.stdout.splitlines()[-1])
     np.testing.assert_allclose(fetched, Judge.from_pretrained(str(folder)).judge(make_records(5, seed=3)), atol=1e-6)
+
+
+def test_a_hub_that_takes_nothing_costs_no_checkpoint_and_no_judge(tiny_runs):
+    """Training goes on; at the end the error says where the judge is."""
+    with model_hub(takes_commits=False) as (environment, repositories):
+        options = ("--push_to_hub", "True", "--hub_model_id", "me/judge", "--hub_always_push", "True")
+        process = tiny_runs.start("refused", [sys.executable], *EIGHT, *LORA, *SAVING, *options, **environment)
+        assert process.wait(300) == 1
+    said = process.log.read_text()
+    folder = tiny_runs.folder / "refused"
+    errors = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and "me/judge: cannot be pushed (" in errors[0], said[-3000:]
+    assert f"push it later with `hf upload me/judge {folder}" in errors[0] and "Traceback" not in said
+    assert find_checkpoint("true", folder) == (str(folder / "checkpoint-10"), [])
+    assert Judge.from_pretrained(str(folder)).judge(make_records(5, seed=3)).shape == (5, 5)
+    assert repositories == {"me/judge": {}}
+
+
+def test_a_hub_that_is_away_is_one_line_before_training(tiny_runs):
+    options = ("--push_to_hub", "True", "--hub_model_id", "me/judge")
+    nowhere = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0", "HF_TOKEN": "hf_test"}
+    process = tiny_runs.start("unreachable", [sys.executable], *EIGHT, *options, **nowhere)
+    assert process.wait(300) == 1
+    said = process.log.read_text()
+    errors = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and "--push_to_hub: me/judge cannot be made (" in errors[0] and "Traceback" not in said, (
+        said
+    )

@@ -6,11 +6,12 @@ import subprocess
 
 import pytest
 from conftest import LABELS, make_records, make_tiny_model
+from datasets import Dataset
 
 from distjudge_trl.errors import RunFailedError, UserInputError
 from distjudge_trl.labels import LabelSpace
 from distjudge_trl.trainer import DistributionSFTConfig, DistributionSFTTrainer
-from distjudge_trl.trainer.checkpoints import CHECKPOINT_FILE, check_same_run, find_checkpoint
+from distjudge_trl.trainer.checkpoints import CHECKPOINT_FILE, check_same_run, find_checkpoint, rows_fingerprint
 
 
 def make_trainer(folder, tokenizer, *, size=32, rows=8, **options):
@@ -66,6 +67,41 @@ def test_a_half_written_checkpoint_is_passed_over(run_folder, damage):
     whole = (str(run_folder / "checkpoint-4"), [str(newest)])
     assert find_checkpoint("true", run_folder) == whole
     assert find_checkpoint(str(newest), "elsewhere") == whole
+
+
+def test_a_checkpoint_that_is_written_anew_is_half_written_until_it_is_whole(run_folder, tokenizer, monkeypatch):
+    """A run that goes on from step 2 dies while it replaces the checkpoint of step 4."""
+    trainer = make_trainer(run_folder, tokenizer, save_total_limit=None)
+    save = trainer._save
+
+    class Died(BaseException):
+        pass
+
+    def die(output_dir=None, state_dict=None):
+        save(output_dir, state_dict)
+        raise Died
+
+    monkeypatch.setattr(trainer, "_save", die)
+    with pytest.raises(Died):
+        trainer.train(resume_from_checkpoint=str(run_folder / "checkpoint-2"))
+    shutil.rmtree(run_folder / "checkpoint-6")
+    assert (run_folder / "checkpoint-4" / "optimizer.pt").is_file()
+    whole = (str(run_folder / "checkpoint-2"), [str(run_folder / "checkpoint-4")])
+    assert find_checkpoint("true", run_folder) == whole
+
+
+def test_rows_that_differ_in_the_reference_label_alone_are_other_rows():
+    rows = {"input_ids": [[1, 2]], "label_distribution": [[0.5, 0.5]], "num_annotators": [2]}
+    fingerprints = [rows_fingerprint(Dataset.from_dict({**rows, "reference": [label]})) for label in (0, 1)]
+    assert len(set(fingerprints)) == 2
+
+
+def test_what_a_killed_save_has_left_is_cleared_away(tokenizer, tmp_path):
+    left = tmp_path / ".saving-killed"
+    left.mkdir()
+    (left / "model.safetensors").write_text("half")
+    make_trainer(tmp_path, tokenizer).save_model()
+    assert not left.exists() and (tmp_path / "model.safetensors").is_file()
 
 
 def test_where_nothing_can_be_resumed_the_error_says_what_to_do(run_folder, tokenizer, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 
 import numpy as np
 import pytest
@@ -288,6 +289,66 @@ def test_best_checkpoint_is_the_one_with_the_lowest_eval_kl(tokenizer, tmp_path)
     assert trainer.evaluate()["eval_kl"] == pytest.approx(min(values), abs=1e-6)
 
 
+def test_going_back_to_the_best_checkpoint_keeps_the_precision_of_adapters(tokenizer, tmp_path):
+    """PEFT would widen bfloat16 adapters on 4-bit weights to float32, and another judge be saved than was chosen."""
+    from peft import LoraConfig
+    from transformers import BitsAndBytesConfig
+
+    pytest.importorskip("bitsandbytes")
+    base = tmp_path / "base"
+    make_tiny_model(len(tokenizer), hidden_size=64).save_pretrained(base)
+    trainer = make_trainer(
+        tokenizer,
+        tmp_path / "run",
+        model=str(base),
+        trainer_kwargs={
+            "peft_config": LoraConfig(r=8, task_type="CAUSAL_LM", target_modules=["q_proj", "v_proj"]),
+            "quantization_config": BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4"),
+        },
+        eval_dataset=make_records(8, seed=1),
+        eval_strategy="steps",
+        save_strategy="steps",
+        eval_steps=1,
+        save_steps=1,
+        load_best_model_at_end=True,
+    )
+    trainer.train()
+    assert {weight.dtype for weight in trainer.model.parameters() if weight.requires_grad} == {torch.bfloat16}
+    assert trainer.evaluate()["eval_kl"] == pytest.approx(trainer.state.best_metric, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "precision"), [({}, "bf16"), ({"bf16": False}, "no"), ({"bf16": False, "fp16": True}, "fp16")]
+)
+def test_options_are_stronger_than_the_precision_of_an_accelerate_config(tmp_path, monkeypatch, options, precision):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    if precision == "fp16":
+        # Refused on CPUs, but only later.
+        monkeypatch.setattr(DistributionSFTConfig, "_validate_args", lambda self: None)
+    args = DistributionSFTConfig(str(tmp_path), use_cpu=True, **options)
+    assert (args.mixed_precision, os.environ["ACCELERATE_MIXED_PRECISION"]) == (precision, precision)
+
+
+def test_shards_that_would_be_saved_without_a_judge_are_refused(tokenizer, tmp_path):
+    from accelerate import FullyShardedDataParallelPlugin
+
+    trainer = make_trainer(tokenizer, tmp_path)
+    plugin = trainer.accelerator.state.fsdp_plugin = FullyShardedDataParallelPlugin(
+        fsdp_version=2, state_dict_type="SHARDED_STATE_DICT"
+    )
+    try:
+        with pytest.raises(UserInputError, match="fsdp_state_dict_type SHARDED_STATE_DICT: no judge would be saved"):
+            trainer._check_fsdp()
+        plugin.set_state_dict_type("FULL_STATE_DICT")
+        plugin.set_mixed_precision("bf16")
+        assert plugin.mixed_precision_policy.output_dtype == torch.bfloat16
+        trainer._check_fsdp()
+        policy = plugin.mixed_precision_policy
+        assert (policy.param_dtype, policy.output_dtype) == (torch.bfloat16, None)
+    finally:
+        trainer.accelerator.state.fsdp_plugin = None
+
+
 # Saving, resuming, reloading
 
 
@@ -435,6 +496,7 @@ def test_a_saved_judge_says_what_it_is(tokenizer, tmp_path):
         ({"radius_scaling": "x"}, "`radius_scaling`"),
         ({"projection_solver": "x"}, "`projection_solver`"),
         ({"label_normalization": "x"}, "`label_normalization`"),
+        ({"accelerator_config": {"split_batches": True}}, "`accelerator_config.split_batches` does not apply"),
         ({"packing": True}, "`packing` does not apply"),
         ({"padding_free": True}, "`padding_free` does not apply"),
         ({"assistant_only_loss": True}, "`assistant_only_loss` does not apply"),
