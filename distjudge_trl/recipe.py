@@ -59,7 +59,6 @@ PAPER_GRID: dict[str, list[Any]] = {
 # the paper is silent (rank, schedule, which layers) they are ours: TRL's rank, all linear layers but the head.
 PAPER_TRAINING: dict[str, Any] = {
     "use_peft": True,
-    "optim": "adamw_torch",
     "learning_rate": 5e-5,
     "num_train_epochs": 2,
     "lr_scheduler_type": "cosine",

@@ -163,9 +163,16 @@ def read_sharding(path: str | Path, devices: int | None = None) -> Sharding:
         )
     if kind == "FSDP":
         options = content.get("fsdp_config") or {}
-        offload = bool(options.get("fsdp_offload_params"))
+        offload = _is_true(options.get("fsdp_offload_params", False))
+        if not _is_true(options.get("fsdp_reshard_after_forward", True)):
+            raise UserInputError(f"{path}: plans know FSDP with fsdp_reshard_after_forward: true alone.")
         return Sharding(path.stem, "fsdp", 3, count, offload, offload, device)
     raise UserInputError(f"{path}: distributed_type {kind} is not known to plans: DDP, DeepSpeed and FSDP are.")
+
+
+def _is_true(value: Any) -> bool:
+    """As accelerate reads a switch, which may be written as a string; FSDP 1 named strategies."""
+    return str(value).lower() in ("true", "1", "yes", "y", "on", "full_shard")
 
 
 def estimate(footprint: Footprint, training: Training, sharding: Sharding) -> Estimate:
@@ -208,9 +215,11 @@ def estimate(footprint: Footprint, training: Training, sharding: Sharding) -> Es
 
     host = 0
     if sharding.offload_optimizer:
-        host += (optimizer + stepping + trained * own // by_gradients) * n
+        # DeepSpeed's gradients in float32, and what travels in the type of the weights (theirs under ZeRO-2, that of
+        # the gradients under ZeRO-3); FSDP's gradients are in the optimizer's type already.
+        host += (optimizer + trained * (own + (size if zero else 0)) // by_optimizer) * n
         optimizer = stepping = 0
-        gradients = 0 if zero and sharding.stage >= 2 else gradients
+        gradients = 0 if fsdp or sharding.stage >= 2 else gradients
     if sharding.offload_weights:
         host += resting * n
         resting = 0

@@ -4,15 +4,19 @@
     python scripts/benchmarks/throughput.py --model smollm2-135m --seq-len 128 --batch-size 4 --steps 6   (CPU)
 
 Weights are random in the shape of the model (nothing is downloaded; the bundled model's tokenizer makes the rows),
-bfloat16 under LoRA, and NF4 under QLoRA. Every trainer runs in a process of its own, ours and TRL's in turn; the best
-of --repeats counts. FLOPs are the model's: two a parameter and token in the forward, two in the backward of frozen
-weights; what gradient checkpointing computes again does not count.
+bfloat16 under LoRA, and NF4 under QLoRA. Every trainer runs in a process of its own on one GPU, ours and TRL's in
+turn; of each run the median step counts, of --repeats the best. FLOPs are those that a trainer has to do: two a token
+and parameter of the linear layers in the forward, two in the backward of frozen weights, causal attention, and the
+head where it is read (by ours at one position a row, by TRL's at all). What gradient checkpointing computes again
+does not count, nor does the embedding, which is looked up.
 """
 
 import argparse
 import itertools
 import json
+import os
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -108,7 +112,57 @@ def work(args: argparse.Namespace) -> None:
     trainer.train()
     peak = torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     # The first steps warm up.
-    print(json.dumps({"step": min(b - a for a, b in itertools.pairwise(times[1:])), "peak": peak}))
+    print(json.dumps({"step": statistics.median(b - a for a, b in itertools.pairwise(times[1:])), "peak": peak}))
+
+
+def make_weights(args: argparse.Namespace) -> None:
+    """Save random weights in the shape of the model, and print how large it is."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from distjudge_trl.planning import load_config
+
+    if torch.cuda.is_available():
+        torch.set_default_device("cuda")
+    config = load_config(args.model)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    model.save_pretrained(args.weights)
+    head = model.get_output_embeddings()
+    linear = sum(m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head)
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    sizes = {
+        "parameters": sum(weight.numel() for weight in model.parameters()),
+        "linear": linear,
+        "head": head.weight.numel(),
+        "attention": config.num_hidden_layers * config.num_attention_heads * width,
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
+    }
+    print(json.dumps(sizes))
+
+
+def count_flops(sizes: dict, rows: int, length: int, read: int) -> int:
+    """FLOPs of a step's forward and of the backward to the activations: frozen weights have no gradients.
+
+    Args:
+        sizes (`dict`): of [`make_weights`]: parameters of `linear` layers and `head`; `attention`: layers x heads x
+            width.
+        rows, length (`int`): of the batch.
+        read (`int`): positions a row at which the head is computed.
+    """
+    matrices = 4 * rows * (sizes["linear"] * length + sizes["head"] * read)
+    # Scores and their product with the values, in a triangle: 2 length^2 forward, twice that backward.
+    return matrices + 6 * rows * length**2 * sizes["attention"]
+
+
+def run_child(args: list[str]) -> dict:
+    """What a process of its own prints last: it gives all memory back. One GPU: more would start no trainer."""
+    devices = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": devices}
+    command = [sys.executable, *sys.argv, *args]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        raise SystemExit(done.stderr[-4000:])
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def main() -> None:
@@ -123,40 +177,27 @@ def main() -> None:
     for name in ("trainer", "kind", "weights"):
         parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.trainer:
-        work(args)
+    if args.trainer or args.weights:
+        work(args) if args.trainer else make_weights(args)
         return
 
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    from distjudge_trl.planning import load_config
-
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    peak = args.peak_tflops or next((v for k, v in PEAK_TFLOPS.items() if k in device), None)
     with tempfile.TemporaryDirectory() as folder:
-        torch.set_default_device("cuda" if torch.cuda.is_available() else "cpu")
-        config = load_config(args.model)
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
-        parameters = sum(weight.numel() for weight in model.parameters())
-        model.save_pretrained(Path(folder, "weights"))
-        del model
-        print(f"{device}; {args.model} in shape, {parameters / 1e9:.3g} billion parameters; {args.batch_size} rows of")
-        print(f"{args.seq_len} tokens, gradient checkpointing.\n")
+        weights = ["--weights", str(Path(folder, "weights"))]
+        sizes = run_child(weights)
+        device = sizes["device"]
+        peak = args.peak_tflops or next((v for k, v in PEAK_TFLOPS.items() if k in device), None)
+        print(f"{device}; {args.model} in shape, {sizes['parameters'] / 1e9:.3g} billion parameters;")
+        print(f"{args.batch_size} rows of {args.seq_len} tokens, gradient checkpointing.\n")
         print("| | trainer | rows per second | peak memory, GiB | share of peak FLOPs |\n|---|---|---|---|---|")
         for kind in args.kinds:
             found: dict[str, list[dict]] = {"TRL's SFTTrainer": [], "ours": []}
             for _, trainer in itertools.product(range(args.repeats), found):
-                command = [sys.executable, *sys.argv, "--trainer", trainer, "--kind", kind]
-                command += ["--weights", str(Path(folder, "weights"))]
-                done = subprocess.run(command, check=False, capture_output=True, text=True)
-                if done.returncode:
-                    raise SystemExit(done.stderr[-4000:])
-                found[trainer].append(json.loads(done.stdout.splitlines()[-1]))
+                found[trainer].append(run_child(["--trainer", trainer, "--kind", kind, *weights]))
             for trainer, runs in found.items():
                 seconds = min(run["step"] for run in runs)
-                flops = 4 * parameters * args.batch_size * args.seq_len / seconds
-                share = f"{flops / peak / 1e12:.0%}" if peak else "-"
+                read = 1 if trainer == "ours" else args.seq_len
+                flops = count_flops(sizes, args.batch_size, args.seq_len, read)
+                share = f"{flops / seconds / peak / 1e12:.0%}" if peak else "-"
                 memory = min(run["peak"] for run in runs) / 2**30
                 print(f"| {kind} | {trainer} | {args.batch_size / seconds:.2f} | {memory:.1f} | {share} |", flush=True)
 

@@ -21,6 +21,7 @@ from tiny_runs import (
     FOUR,
     HALF,
     LORA,
+    ONE_BY_FOUR,
     QLORA,
     SAVING,
     RunError,
@@ -44,7 +45,9 @@ WAYS = {
     "DDP": ("multi_gpu", HALF, 1),
     "ZeRO-1": ("zero1", HALF, 1),
     "ZeRO-2": ("zero2", HALF, 1),
+    "ZeRO-2, accumulation": ("zero2", ONE_BY_FOUR, 1),
     "ZeRO-3": ("zero3", HALF, 1),
+    "ZeRO-2, offload": ("zero2_offload", HALF, 1),
     "ZeRO-3, offload": ("zero3_offload", HALF, 1),
     "two hosts, DDP": ("multi_gpu", HALF, 2),
     "two hosts, ZeRO-3": ("multi_node_zero3", HALF, 2),
@@ -93,7 +96,9 @@ def try_out(runs, kind, way):
         kl = tiny_runs.mean_kl(Judge.from_pretrained(str(folder)).judge(records), records)
         cells[3] = f"{largest(kl, result['metrics']['eval_kl']):.0e}"
     except (RunError, OSError, ValueError, RuntimeError) as error:
-        lines = [line for line in str(error).splitlines() if "Error" in line or "error:" in line]
+        lines = [line for line in str(error).splitlines() if "Error" in line or "error:" in line or "exitcode" in line]
+        # What the launcher says of a process that failed comes last.
+        lines = [line for line in lines if "ChildFailedError" not in line]
         cells[done] = "fails: " + (lines or [repr(error)])[-1].strip().replace("|", "/")[:200]
     return cells
 

@@ -8,11 +8,23 @@ import sys
 import numpy as np
 import pytest
 from conftest import ROOT
-from tiny_runs import CHECKPOINTING, EIGHT, FOUR, HALF, LORA, QLORA, SAVING, TORCHRUN, accelerate, cpu_twin, trajectory
+from tiny_runs import (
+    CHECKPOINTING,
+    EIGHT,
+    FOUR,
+    HALF,
+    LORA,
+    ONE_BY_FOUR,
+    QLORA,
+    SAVING,
+    TORCHRUN,
+    accelerate,
+    cpu_twin,
+    trajectory,
+)
 
 
 TWO = ("--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "2")
-ONE_BY_FOUR = ("--per_device_train_batch_size", "1", "--gradient_accumulation_steps", "4")
 
 
 def launcher_of(config, folder):
@@ -112,6 +124,22 @@ def test_fsdp2_in_bfloat16_leaves_logits_in_float32(tiny_runs):
     assert result["world_size"] == 2 and result["logits"] == "torch.float32"
     values, wanted = trajectory(result), trajectory(tiny_runs.reference()[0])
     np.testing.assert_allclose(values[:, 0], wanted[:, 0], rtol=3e-2)
+
+
+def test_the_page_s_table_of_what_goes_together_is_of_today():
+    """`make compat` writes it; it takes a quarter of an hour."""
+    import compatibility
+
+    page = compatibility.PAGE.read_text(encoding="utf-8")
+    rows = page.split(compatibility.START)[1].split(compatibility.END)[0].splitlines()
+    cells = {tuple(row.strip("| ").split(" | ")[:2]): row for row in rows if row.startswith("| ")}
+    expected = {(kind, way) for kind in compatibility.KINDS for way in compatibility.WAYS}
+    assert {key for key in cells if key[0] in compatibility.KINDS} == expected, "run `make compat`"
+    assert "fails" not in "".join(rows)
+    (versions,) = [row for row in rows if row.startswith("Versions: ")]
+    pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
+    for name in ("torch", "transformers", "trl", "accelerate", "peft", "deepspeed", "bitsandbytes"):
+        assert f" {name} {pins[name]}" in versions, "run `make compat`"
 
 
 def test_a_user_s_mistake_is_one_line_and_exit_code_2_through_a_launcher():

@@ -9,7 +9,7 @@ from conftest import ROOT
 pytestmark = pytest.mark.e2e
 
 
-@pytest.mark.parametrize("case", ["LoRA", "full, ZeRO-2"])
+@pytest.mark.parametrize("case", ["LoRA", "QLoRA", "full, ZeRO-2", "full, ZeRO-3"])
 def test_a_plan_is_within_a_fifth_of_the_measured_peak(case):
     spec = importlib.util.spec_from_file_location("memory", ROOT / "scripts/benchmarks/memory.py")
     benchmark = importlib.util.module_from_spec(spec)

@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, SHARED
 from tiny_runs import accelerate
 
 from distjudge_trl import Judge, get_task
@@ -145,6 +145,41 @@ def test_accelerate_launch_with_two_zero2_processes(tmp_path):
     records = [{"text": word} for word in read_predictions(tmp_path)["id"][:4]]
     judged = Judge.from_pretrained(str(tmp_path)).judge(records)
     np.testing.assert_allclose(judged, read_predictions(tmp_path)["judge_distribution"][:4], atol=1e-4)
+
+
+@pytest.mark.shared
+def test_summeval_as_the_paper_launches_it(tmp_path):
+    """`accelerate launch --config_file zero2_cpu.yaml recipes/summeval.py` on people's ratings of summaries."""
+    pytest.importorskip("deepspeed")
+    options = {
+        "data_path": SHARED / "data/summeval/model_annotations.aligned.paired.jsonl.gz",
+        "model_name_or_path": "smollm2-135m",
+        "use_peft": False,
+        "max_length": 384,
+        "max_train_samples": 8,
+        "max_eval_samples": 8,
+        "per_device_train_batch_size": 2,
+        "max_steps": 2,
+        "save_strategy": "no",
+        "output_dir": tmp_path,
+    }
+    done = subprocess.run(
+        [
+            *accelerate(ROOT / "accelerate_configs" / "zero2_cpu.yaml"),
+            str(ROOT / "recipes/summeval.py"),
+            *(word for name, value in options.items() for word in (f"--{name}", str(value))),
+        ],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    results = read_results(tmp_path)
+    assert results["provenance"]["world_size"] == 2 and results["metrics"]["num_items"] == 8
+    assert results["labels"] == ["1", "2", "3", "4", "5"] and results["settings"]["alpha"] == 0.8
+    assert Judge.from_pretrained(str(tmp_path)).judge_file.task == "summeval"
 
 
 def test_qlora_trains_real_nf4_weights_and_reloads(tmp_path):

@@ -33,6 +33,8 @@ LOGGED = ("loss", "grad_norm", "kl", "ce", "adversarial_gain", "label_mass", "ac
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
 EIGHT, HALF = (("--per_device_train_batch_size", size) for size in ("8", "4"))
 FOUR = ("--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "4")
+# Of two processes; 21 rows run out before the epoch's last step is full.
+ONE_BY_FOUR = ("--per_device_train_batch_size", "1", "--gradient_accumulation_steps", "4")
 LORA = ("--use_peft", "--lora_target_modules", "q_proj", "v_proj", "--lora_dropout", "0")
 # TRL keeps adapters on 4-bit weights in bfloat16, whatever the dtype: gradients have eight significant bits.
 QLORA = (*LORA, "--load_in_4bit", "--use_bnb_nested_quant", "--dtype", "float32")
