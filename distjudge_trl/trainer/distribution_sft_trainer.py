@@ -52,6 +52,7 @@ from distjudge_trl.trainer.checkpoints import (
     unmark_checkpoint,
     write_checkpoint_file,
 )
+from distjudge_trl.trainer.cpu_adam import load_cpu_adam
 from distjudge_trl.trainer.distribution_sft_config import DistributionSFTConfig
 from distjudge_trl.trainer.model_card import PAPER, write_model_card
 
@@ -193,6 +194,8 @@ class DistributionSFTTrainer(SFTTrainer):
         read_head_in_float32(self.model)
         if self.is_fsdp_enabled:
             self._check_fsdp()
+        if self.is_deepspeed_enabled and self._offloads_optimizer():
+            load_cpu_adam(self.accelerator.print)
         if args.share_prefixes:
             check_sharing(self.accelerator.unwrap_model(self.model))
 
@@ -207,6 +210,10 @@ class DistributionSFTTrainer(SFTTrainer):
             )
         elif args.adversary == "worst_case" and radius > 0:
             self.adversary = WorstCaseAdversary(radius)
+
+    def _offloads_optimizer(self) -> bool:
+        config = self.accelerator.state.deepspeed_plugin.hf_ds_config
+        return config.get_value("zero_optimization.offload_optimizer.device") in ("cpu", "nvme")
 
     def _check_fsdp(self) -> None:
         plugin = self.accelerator.state.fsdp_plugin
