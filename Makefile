@@ -43,7 +43,7 @@ system:
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$packages >/dev/null; } || \
 		echo "Not installed: $$packages. Tests that need them are skipped."
 
-test-fast: env system  ## Run the unit tests (some minutes)
+test-fast: env system  ## Run the unit tests (two minutes)
 	$(PYTEST) -m "not e2e"
 
 test-e2e: env system  ## Run the end-to-end tests: real model, several processes

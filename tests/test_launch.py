@@ -84,6 +84,7 @@ def test_nccl_s_own_failures_are_no_lost_process():
     assert lost_connection(RuntimeError("CUDA out of memory")) is None
 
 
+@pytest.mark.e2e
 def test_train_refuses_before_it_launches(monkeypatch):
     from click.testing import CliRunner
 

@@ -24,6 +24,7 @@ time.sleep(60)
 """
 
 
+@pytest.mark.e2e
 def test_a_run_ends_soon_after_its_worker_was_killed():
     worker = subprocess.Popen([sys.executable, "-c", WORKER_SCRIPT], stdout=subprocess.PIPE, text=True)
     run = psutil.Process(int(worker.stdout.readline()))

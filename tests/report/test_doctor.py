@@ -161,6 +161,7 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 
 
 @pytest.mark.shared
+@pytest.mark.e2e
 def test_the_command_on_the_real_snli(tmp_path):
     command = [sys.executable, "-m", "distjudge_trl", "data", "snli", "--stats", "--show", "1"]
     command += ["--data_path", str(SHARED / "data" / "snli"), "--out", str(tmp_path / "snli.parquet")]

@@ -162,6 +162,7 @@ def start(open_store, url, tmp_path):
     return start
 
 
+@pytest.mark.e2e
 def test_a_killed_worker_s_trial_is_put_back_by_any_other_at_once(open_store, start):
     """A real process that takes a trial and is killed; then its retries, as often as is allowed."""
     store = open_store(retries=2)
@@ -312,6 +313,7 @@ def test_what_failed_is_tried_again_on_request(open_store):
     assert store.retry_failed() == 0 and [row.state for row in read_rows(store, GRID)] == ["done", "done"]
 
 
+@pytest.mark.e2e
 def test_trials_go_on_while_the_server_restarts(tmp_path):
     try:
         with postgres_server() as server:
@@ -388,6 +390,7 @@ def test_a_storage_that_cannot_be_used_is_one_line_without_the_password(tmp_path
     assert (tmp_path / "file").read_text() == "no journal\n"
 
 
+@pytest.mark.e2e
 def test_processes_that_make_a_study_at_once_make_one(open_store, start):
     processes = [start(MAKER, json.dumps(GRID.to_dict())) for _ in range(2)]
     assert [process.communicate(timeout=60)[0].strip() for process in processes] == ["6", "6"]

@@ -39,7 +39,8 @@ def sweep(*words):
         (("vader", "--sampler", "gird"), "Invalid value for '--sampler'"),
         (("vader", "--trials", "0"), "Invalid value for '--trials'"),
         (("vader", "--out", "FOLDER/file"), "FOLDER/file: cannot be written"),
-        (("vader", "--storage", "FOLDER"), "is a folder; name a file"),
+        # It is opened once the recipe has checked all values, in a process of its own.
+        pytest.param(("vader", "--storage", "FOLDER"), "is a folder; name a file", marks=pytest.mark.e2e),
         (("vader", "--storage", "postgresql://me:secret@127.0.0.1:1/x"), "me:***@127.0.0.1:1/x: cannot be reached"),
         (("vader", "--jobs", "2", "--gpus-per-trial", "2"), "2 jobs with 2 GPUs a trial: this machine has none"),
         (("vader", "--accelerate-config", "zer2"), "Did you mean 'zero2'?"),
