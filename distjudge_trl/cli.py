@@ -54,6 +54,10 @@ def _echo_options(task: JudgmentTask, note: str = "") -> None:
     click.echo(make_option_parser(task).format_help().partition("\n\n")[2])
 
 
+# Of tokens by tokens, which a plan's tensors without storage still have to count.
+_MOST_ATTENTION = 2**55
+
+
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="distjudge-trl")
 def main() -> None:
@@ -542,6 +546,8 @@ def plan(
     sharding = read_sharding(path, gpus)
     bits: Literal[4, 8, 16] = 4 if load_in_4bit else 8 if load_in_8bit else 16
     adapter = use_peft or bits < 16
+    if batch_size * seq_len**2 > _MOST_ATTENTION:
+        raise UserInputError(f"--seq-len {seq_len} with --batch-size {batch_size} is more than any device holds.")
     training = Training(
         seq_len,
         batch_size,

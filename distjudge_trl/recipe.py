@@ -222,7 +222,7 @@ class Recipe:
 
     def main(self, argv: Sequence[str] | None = None) -> None:
         """Parse the command line, run, and exit: 0 done, 1 a run failed (one line on stderr where the cause is known,
-        else a traceback), 2 the input is wrong (one line on stderr).
+        else a traceback), 2 the input is wrong (one line on stderr), 130 it was interrupted by Ctrl-C.
         """
         follow_worker()
         try:
@@ -234,6 +234,12 @@ class Recipe:
                 rank = os.environ.get("RANK", "0")
                 print(f"error: {error}" if rank == "0" else f"error (rank {rank}): {error}", file=sys.stderr)
             raise SystemExit(exit_code(error)) from None
+        except KeyboardInterrupt:
+            if os.environ.get("RANK", "0") == "0":
+                print(
+                    "Stopped. With --resume_from_checkpoint true it goes on from its last checkpoint.", file=sys.stderr
+                )
+            raise SystemExit(130) from None
         except BaseException as error:
             record_failure(error)
             raise

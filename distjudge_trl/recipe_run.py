@@ -182,6 +182,13 @@ def check_options(run: RecipeRun) -> None:
         and not model_args.use_peft
     ):
         raise UserInputError("Quantised weights cannot be trained, only adapters on them: add --use_peft.")
+    if model_args.load_in_4bit and model_args.dtype in (None, "auto"):
+        raise UserInputError("--load_in_4bit computes in --dtype: give bfloat16, float16 or float32.")
+    if recipe_args.method != "raw" and training_args.num_train_epochs <= 0 and training_args.max_steps <= 0:
+        raise UserInputError(
+            f"`num_train_epochs` is {training_args.num_train_epochs:g}: nothing would be trained. --method raw scores"
+            " the untrained model."
+        )
     if recipe_args.calibrate and recipe_args.score_on == "validation":
         raise UserInputError(
             "--score_on validation does not go with --calibrate: the scaling would be scored on the items that it was"
@@ -264,10 +271,8 @@ def quantization_config(model_args: ModelConfig) -> BitsAndBytesConfig | None:
     up flat tensors of one type, and take no bytes.
 
     Raises:
-        [`UserInputError`]: another storage type is asked for, or no type to compute in.
+        [`UserInputError`]: another storage type is asked for.
     """
-    if model_args.load_in_4bit and model_args.dtype in (None, "auto"):
-        raise UserInputError("--load_in_4bit computes in --dtype: give bfloat16, float16 or float32.")
     sharded = is_deepspeed_zero3_enabled() or os.environ.get("ACCELERATE_USE_FSDP") == "true"
     if model_args.load_in_4bit and sharded:
         storage = model_args.bnb_4bit_quant_storage or model_args.dtype

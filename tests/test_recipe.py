@@ -218,3 +218,15 @@ def test_the_custom_recipe_needs_a_task(tmp_path):
         "old",
         "runs/chaosnli-distribution",
     )
+
+
+def test_ctrl_c_is_one_line(monkeypatch, capsys):
+    def stop(self, argv):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Recipe, "run", stop)
+    with pytest.raises(SystemExit) as stopped:
+        Recipe(task="vader", model="smollm2-135m").main([])
+    assert stopped.value.code == 130
+    said = capsys.readouterr().err
+    assert said.startswith("Stopped. With --resume_from_checkpoint true") and said.count("\n") == 1

@@ -273,8 +273,14 @@ def test_nor_by_fsdp(tmp_path, monkeypatch):
         check_options(asked)
 
 
-def test_4_bit_weights_need_a_type_to_compute_in():
-    from trl import ModelConfig
-
-    with pytest.raises(UserInputError, match="--load_in_4bit computes in --dtype: give bfloat16"):
-        quantization_config(ModelConfig(load_in_4bit=True, dtype="auto"))
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--load_in_4bit", "--use_peft", "--dtype", "auto"), "--load_in_4bit computes in --dtype: give bfloat16"),
+        (("--num_train_epochs", "0"), "`num_train_epochs` is 0: nothing would be trained. --method raw"),
+    ],
+)
+def test_options_that_cannot_work_together_are_refused_before_anything_is_read(tmp_path, words, message):
+    asked = Recipe(task="vader", model="smollm2-135m").parse(["--output_dir", str(tmp_path), *words])
+    with pytest.raises(UserInputError, match=message):
+        check_options(asked)

@@ -147,14 +147,21 @@ def open_storage(url: str | None, default: Path, heartbeat: int) -> Opened:
     """
     if url is None or "://" not in url:
         file = default if url is None else Path(url)
+        _check_place(file, url)
         with explaining(str(file)):
             return Opened(_open_journal(file), str(file), file)
     shown, database = _describe(url)
     with explaining(shown):
         if database is not None:
-            database.parent.mkdir(parents=True, exist_ok=True)
+            _check_place(database, url)
             return Opened(RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}}), shown, database)
         return Opened(_open_server(url, heartbeat), shown, None)
+
+
+def _check_place(file: Path, url: str | None) -> None:
+    """A folder that was mistyped is not made."""
+    if url is not None and not file.parent.is_dir():
+        raise UserInputError(f"--storage {url}: there is no folder {file.parent}. Make it, or mend the path.")
 
 
 def be_patient(storage: BaseStorage) -> None:

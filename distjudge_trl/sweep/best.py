@@ -63,7 +63,8 @@ def score_best(store: Store, definition: Definition, data_path: str | None, say:
                 winner = {"folder": str(folder), "parameters": row.parameters, "value": row.value}
                 write_json(out / "winner.json", winner)
     except Timeout:
-        return  # another worker does it
+        say(f"Best: {name_of(row.parameters)}. Another worker scores it on test items, into {out}.")
+        return
     say(
         f"Best: {name_of(row.parameters)}: {definition.metric} {score_text(row)} on validation items, by which it was"
         f" chosen. On test items:\n"
@@ -101,7 +102,7 @@ def write_recipe(path: str | Path, store: Store, definition: Definition, row: Ro
         f"# The best of {len(read_rows(store, definition))} configurations of the sweep {store.name!r} (trial"
         f" {row.number}):\n# {definition.metric} {score_text(row)} on validation items over"
         f" {len(definition.seeds)} seed{'s' if len(definition.seeds) > 1 else ''}.\n"
-        f"#   python recipes/{definition.recipe}.py --config {Path(path).name}\n"
+        f"#   distjudge-trl train {definition.recipe} --config {Path(path).name}\n"
     )
     body = yaml.safe_dump(recipe_config(row, definition), sort_keys=False, allow_unicode=True)
     with replacing(path) as temporary:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -179,7 +180,11 @@ def _study_options(command: Any) -> Any:
     help="A worker on another machine that is silent for three of them counts as dead.",
 )
 @click.option("--retry-failed", "--retry_failed", is_flag=True, help="Try configurations again that have failed.")
-@click.option("--dry-run", is_flag=True, help="Check everything, print every configuration's launch line, and stop.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Check recipe, data and values, print every launch line, and stop; nothing is written.",
+)
 @click.pass_context
 def run(ctx: click.Context, **options: Any) -> None:
     """Run a sweep, or go on with it (`run` may be left out)."""
@@ -346,8 +351,9 @@ def best(name: str | None, study: str | None, storage: str | None, out: str | No
         if Path(write_recipe).is_dir():
             raise UserInputError(f"{write_recipe}: is a folder; name a file.")
     click.echo(f"trial {row.number}: {definition.metric} {score_text(row)} on validation items")
-    click.echo(" ".join([definition.recipe, *option_tokens(winner.recipe_config(row, definition))]))
+    options = option_tokens(winner.recipe_config(row, definition))
+    click.echo(shlex.join(["distjudge-trl", "train", definition.recipe, *options]))
     if write_recipe is not None:
         with _writing(Path(write_recipe)):
             winner.write_recipe(write_recipe, store, definition, row)
-        click.echo(f"python recipes/{definition.recipe}.py --config {write_recipe}")
+        click.echo(shlex.join(["distjudge-trl", "train", definition.recipe, "--config", write_recipe]))

@@ -106,21 +106,21 @@ class Definition:
             [`UserInputError`]: they are two sweeps; the message says in what they differ.
         """
         what = {
-            "recipe": "recipe",
-            "parameters": "grid",
-            "sampler": "sampler",
-            "sampler_seed": "sampler seed",
-            "metric": "metric",
-            "seeds": "seeds",
-            "pruner": "pruner",
-            "options": "recipe options",
-            "train_fingerprint": "training data (fingerprint)",
-            "scored_fingerprint": "validation data (fingerprint)",
-            "defaults": "recipe's defaults (fingerprint)",
-            "precision": "precision",
-            "processes": "number of processes a trial",
-            "sharding": "way of sharding",
-            "heartbeat": "heartbeat",
+            "recipe": "its recipe",
+            "parameters": "its grid",
+            "sampler": "its sampler",
+            "sampler_seed": "the sampler's seed",
+            "metric": "its metric",
+            "seeds": "its seeds",
+            "pruner": "its pruner",
+            "options": "the recipe's options",
+            "train_fingerprint": "its training data (fingerprint)",
+            "scored_fingerprint": "its validation data (fingerprint)",
+            "defaults": "the recipe's defaults (fingerprint)",
+            "precision": "its precision",
+            "processes": "the number of processes a trial",
+            "sharding": "the way of sharding",
+            "heartbeat": "the heartbeat",
         }
         for name, words in what.items():
             mine, theirs = getattr(self, name), getattr(other, name)
@@ -128,7 +128,7 @@ class Definition:
                 mine, theirs = _telling(mine), _telling(theirs)
             if mine != theirs:
                 raise UserInputError(
-                    f"The study {study!r} has another {words}: {_short(mine, theirs)} there, {_short(theirs, mine)}"
+                    f"The study {study!r} differs in {words}: {_short(mine, theirs)} there, {_short(theirs, mine)}"
                     " here. Name a new study with --study, or repeat the command that began this one."
                 )
 

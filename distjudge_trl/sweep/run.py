@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.text import Text
 
 from distjudge_trl.atomic import check_folder
-from distjudge_trl.errors import RunFailedError, first_line
+from distjudge_trl.errors import RunFailedError, UserInputError, first_line
 from distjudge_trl.shipped import find_shipped
 from distjudge_trl.sweep.asked import (
     Asked,
@@ -37,6 +37,7 @@ from distjudge_trl.sweep.worker import Worker
 
 _SHOWN = 5  # of the best, in the live table
 _SECONDS_BETWEEN_TABLES = 1.0
+_LONGEST_NAME = 100
 DATA_NAME = "data"
 
 
@@ -50,11 +51,19 @@ def run_sweep(settings: SweepSettings, console: Console) -> int:
     script = find_shipped(settings.recipe, "recipes", ".py", "recipe")
     metric = find_metric(settings.metric)
     parameters = find_trial_parameters(settings, script)
-    study = settings.study or script.stem
+    study = settings.study if settings.study is not None else script.stem
+    if not study.strip() or study in (".", "..") or "/" in study or len(study) > _LONGEST_NAME:
+        raise UserInputError(
+            f"--study {study[:80]!r}: name it in one word or several, up to {_LONGEST_NAME} characters and no '/': its"
+            " folder has the name, too."
+        )
     out = Path(settings.out or f"runs/sweeps/{study}")
     with contextlib.ExitStack() as held:
         launches = make_launches(settings, script, held)
         save = out / DATA_NAME
+        if not out.exists():
+            # What is refused leaves no folder.
+            held.callback(_remove_empty, out)
         if settings.dry_run:
             save = Path(held.enter_context(tempfile.TemporaryDirectory()))
         else:
@@ -104,6 +113,11 @@ def run_sweep(settings: SweepSettings, console: Console) -> int:
             " TRIAL` prints the end of a trial's log, --retry-failed tries them again."
         )
     return 0
+
+
+def _remove_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def _work(

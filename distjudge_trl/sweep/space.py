@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from distjudge_trl.errors import UserInputError
@@ -102,12 +103,21 @@ def make_parameter(name: str, values: Any) -> Parameter:
         values = [part.strip() for part in values.split(",")] if values.strip() else []
     if not isinstance(values, Sequence):
         values = [values]
-    if not values or any(value == "" for value in values):
+    if not values:
         raise UserInputError(f"The parameter {name} has no values: write {_FORMS}.")
+    if any(value == "" for value in values):
+        raise UserInputError(f"The parameter {name} has an empty value: write {_FORMS}.")
     for value in values:
         if not isinstance(value, str | int | float | bool):
             raise UserInputError(f"The parameter {name}: {value!r} is neither a number nor a text. Write {_FORMS}.")
     choices = tuple(_scalar(value) for value in values)
+    for value in choices:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserInputError(f"The parameter {name}: {value} is no finite number.")
+        if isinstance(value, str) and ":" in value:
+            close = get_close_matches(value.partition(":")[0], _RANGES, n=1)
+            if close:
+                raise UserInputError(f"The parameter {name}: {value!r} is no range. Did you mean {close[0]}:LOW:HIGH?")
     return Parameter(name, check_distinct(name, choices))
 
 
@@ -132,7 +142,9 @@ def _range(name: str, kind: str, ends: str) -> Parameter:
     whole = kind != "int" or (first.is_integer() and last.is_integer())
     if not (first < last and math.isfinite(last - first) and whole and (kind != "log" or first > 0)):
         least = "two positive numbers" if kind == "log" else "two whole numbers" if kind == "int" else "two numbers"
-        raise UserInputError(f"The parameter {name}: {kind}:{ends} is no range. Write {kind}:LOW:HIGH, {least}.")
+        raise UserInputError(
+            f"The parameter {name}: {kind}:{ends} is no range. Write {kind}:LOW:HIGH, {least}, the lower one first."
+        )
     if kind == "int":
         return Parameter(name, (), int(first), int(last), integer=True)
     return Parameter(name, (), first, last, log=kind == "log")

@@ -196,7 +196,7 @@ def test_another_sweep_under_the_same_name_is_refused(diverging, options):
     before = stamps(out)
     done = sweep("vader", "--param", "learning_rate=1e-3,1e-4", "--seeds", "2", "--out", str(out), *options)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
-    assert "The study 'vader' has another grid: learning_rate=0.001,1e+30 there, learning_rate=0.001" in done.stderr
+    assert "The study 'vader' differs in its grid: learning_rate=0.001,1e+30 there, learning_rate=0.001" in done.stderr
     assert stamps(out) == before
 
 

@@ -273,6 +273,7 @@ def test_a_plan_names_parts_peak_and_verdict():
         (["--gpus", "8"], ["single_gpu", "multi_gpu"]),
         (["--gpus", "0"], ["--gpus"]),
         (["--seq-len", "0"], ["--seq-len"]),
+        (["--seq-len", "1000000000"], ["--seq-len 1000000000 with --batch-size", "more than any device holds"]),
     ],
 )
 def test_bad_plans_are_one_line(args, words):

@@ -53,8 +53,8 @@ def test_a_definition_survives_json():
     ("changes", "words"),
     [
         ({"parameters": (Parameter("alpha", (0.0, 0.5)),)},
-         ["another grid", "alpha=0,0.8 learning_rate", "alpha=0,0.5"]),
-        ({"train_fingerprint": "cc"}, ["another training data (fingerprint): aa there, cc here"]),
+         ["grid", "alpha=0,0.8 learning_rate", "alpha=0,0.5"]),
+        ({"train_fingerprint": "cc"}, ["training data (fingerprint): aa there, cc here"]),
         ({"scored_fingerprint": "cc"}, ["validation data"]),
         ({"options": {"max_train_samples": 50, "lora_target_modules": ["q_proj"]}},
          ["max_train_samples=40 there, max_train_samples=50 here"]),

@@ -81,7 +81,7 @@ def test_what_was_half_made_is_completed(open_store, monkeypatch):
 def test_another_sweep_of_the_same_name_is_refused_and_changes_nothing(open_store):
     store = open_store()
     store.make(GRID, POINTS)
-    with pytest.raises(UserInputError, match="another grid"):
+    with pytest.raises(UserInputError, match="differs in its grid"):
         open_store().make(replace(GRID, parameters=GRID.parameters[:1]), [])
     with pytest.raises(UserInputError, match="training data"):
         open_store().make(replace(GRID, train_fingerprint="zz"), POINTS)
@@ -293,7 +293,7 @@ def test_a_folder_belongs_to_one_study(open_store, tmp_path):
     with pytest.raises(UserInputError, match=f"holds the sweep '{store.name}'. Choose another --out"):
         other.make(GRID, POINTS)
     fresh = Store(f"sqlite:///{tmp_path}/fresh.db", store.out, store.name)
-    with pytest.raises(UserInputError, match="another metric"):
+    with pytest.raises(UserInputError, match="differs in its metric"):
         fresh.make(replace(GRID, metric="accuracy"), POINTS)
 
 
@@ -376,7 +376,8 @@ def test_tpe_learns_from_trials_that_other_workers_ran(open_store):
         ("postgresql://:::", ["postgresql://"]),
         ("sqlite://", ["write sqlite:///sweep.db"]),
         ("FOLDER", ["is a folder"]),
-        ("FOLDER/file/below", ["cannot be opened"]),
+        ("FOLDER/file/below", ["there is no folder", "Make it, or mend the path"]),
+        ("sqlite:///FOLDER/nowhere/x.db", ["there is no folder", "nowhere"]),
         ("FOLDER/file", ["is no journal file"]),
     ],
 )
