@@ -25,11 +25,11 @@ def check_launch(config: str | Path, num_processes: int | None = None) -> None:
 
     Args:
         config (`str` or `Path`): YAML file of accelerate.
-        num_processes (`int`, *optional*): in place of the config's.
+        num_processes (`int`, *optional*): in place of the config's, of all machines together.
 
     Raises:
-        [`UserInputError`]: no YAML mapping, DeepSpeed is asked for and missing, more GPUs than there are, or more
-            machines than this one.
+        [`UserInputError`]: no YAML mapping, DeepSpeed is asked for and missing, more GPUs than there are, or several
+            machines without the address of the first.
     """
     config = Path(config)
     content = read_accelerate_config(config)
@@ -39,20 +39,21 @@ def check_launch(config: str | Path, num_processes: int | None = None) -> None:
         )
     count = int(num_processes or content.get("num_processes") or 1)
     machines = int(content.get("num_machines") or 1)
-    if machines > 1:
+    if machines > 1 and str(content.get("main_process_ip") or "localhost") in ("localhost", "127.0.0.1"):
         raise UserInputError(
-            f"{config.stem} is for {machines} machines, each of which must be told its rank: start on every one\n"
-            f"  accelerate launch --config_file {config} --num_machines {machines} --num_processes {count}"
-            " --machine_rank RANK --main_process_ip FIRST_HOST --main_process_port 29500 RECIPE.py ...\n"
-            "or, under SLURM, submit scripts/slurm/train.sbatch."
+            f"{config.stem} is for {machines} machines, and does not say where the first one is. Start on each of"
+            f" them: accelerate launch --config_file {config} --num_machines {machines} --num_processes {count}"
+            " --machine_rank RANK --main_process_ip FIRST_HOST --main_process_port 29500 RECIPE.py ... (under SLURM:"
+            " scripts/slurm/train.sbatch)."
         )
+    wanted = -(-count // machines)
     if content.get("use_cpu") or count == 1:
         return
     there = device_count()
-    if count > there:
+    if wanted > there:
         raise UserInputError(
-            f"{config.stem} asks for {count} GPUs on this machine, which has {there or 'none'}. "
-            + (f"Give --num-processes {there}." if there else "On a CPU: cpu, zero2_cpu or zero3_cpu.")
+            f"{config.stem} asks for {wanted} GPUs on this machine, which has {there or 'none'}. "
+            + (f"Give --num-processes {there * machines}." if there else "On a CPU: cpu, zero2_cpu or zero3_cpu.")
         )
 
 

@@ -237,7 +237,8 @@ class Recipe:
         except KeyboardInterrupt:
             if os.environ.get("RANK", "0") == "0":
                 print(
-                    "Stopped. With --resume_from_checkpoint true it goes on from its last checkpoint.", file=sys.stderr
+                    "Stopped. --resume_from_checkpoint true goes on from a checkpoint, if it saved one.",
+                    file=sys.stderr,
                 )
             raise SystemExit(130) from None
         except BaseException as error:

@@ -18,7 +18,7 @@ def config(name):
     [
         ("zero2", None, 0, "zero2 asks for 8 GPUs on this machine, which has none. On a CPU: cpu, zero2_cpu"),
         ("zero2", 4, 2, "asks for 4 GPUs on this machine, which has 2. Give --num-processes 2."),
-        ("multi_node_zero3", None, 8, r"is for 2 machines.*\n.*--machine_rank RANK --main_process_ip FIRST_HOST"),
+        ("multi_node_zero3", None, 8, "is for 2 machines, .*--machine_rank RANK --main_process_ip FIRST_HOST"),
         ("zero2", 2, 2, None),
         ("zero2_cpu", 8, 0, None),
         ("single_gpu", None, 0, None),
@@ -31,6 +31,16 @@ def test_a_config_for_more_gpus_than_there_are_is_refused(monkeypatch, name, pro
     else:
         with pytest.raises(UserInputError, match=message):
             check_launch(config(name), processes)
+
+
+def test_a_config_of_several_machines_that_names_the_first_is_taken(monkeypatch, tmp_path):
+    path = tmp_path / "ours.yaml"
+    path.write_text(config("multi_node_zero3").read_text().replace("127.0.0.1", "10.0.0.7"))
+    monkeypatch.setattr(launch, "device_count", lambda: 8)
+    check_launch(path)
+    monkeypatch.setattr(launch, "device_count", lambda: 4)
+    with pytest.raises(UserInputError, match="asks for 8 GPUs on this machine, which has 4. Give --num-processes 8."):
+        check_launch(path)
 
 
 def test_deepspeed_that_is_not_installed_is_one_line(monkeypatch):

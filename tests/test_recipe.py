@@ -229,4 +229,4 @@ def test_ctrl_c_is_one_line(monkeypatch, capsys):
         Recipe(task="vader", model="smollm2-135m").main([])
     assert stopped.value.code == 130
     said = capsys.readouterr().err
-    assert said.startswith("Stopped. With --resume_from_checkpoint true") and said.count("\n") == 1
+    assert said.startswith("Stopped. --resume_from_checkpoint true") and said.count("\n") == 1

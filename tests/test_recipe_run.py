@@ -253,9 +253,7 @@ def test_a_model_without_an_optimizer_cannot_be_sharded_by_zero_1_and_2(tmp_path
     pytest.importorskip("deepspeed")
     from accelerate import DeepSpeedPlugin
 
-    asked = Recipe(task="vader", model="smollm2-135m").parse(
-        ["--method", "raw", "--output_dir", str(tmp_path), "--bf16", "False"]
-    )
+    asked = untrained(tmp_path)
     asked.training.deepspeed_plugin = DeepSpeedPlugin(zero_stage=stage)
     if stage == 3:
         check_options(asked)
@@ -265,9 +263,7 @@ def test_a_model_without_an_optimizer_cannot_be_sharded_by_zero_1_and_2(tmp_path
 
 
 def test_nor_by_fsdp(tmp_path, monkeypatch):
-    asked = Recipe(task="vader", model="smollm2-135m").parse(
-        ["--method", "raw", "--output_dir", str(tmp_path), "--bf16", "False"]
-    )
+    asked = untrained(tmp_path)
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(UserInputError, match="and FSDP can only be set up"):
         check_options(asked)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -19,6 +20,7 @@ _RANGES = ("log", "float", "int")
 _FORMS = "NAME=A,B,C, NAME=log:LOW:HIGH, NAME=float:LOW:HIGH or NAME=int:LOW:HIGH"
 
 Scalar = str | int | float | bool
+_LIKE_A_RANGE = re.compile(r"([a-z]+):[-+.e\d]+:[-+.e\d]+")
 
 
 @dataclass(frozen=True)
@@ -114,10 +116,13 @@ def make_parameter(name: str, values: Any) -> Parameter:
     for value in choices:
         if isinstance(value, float) and not math.isfinite(value):
             raise UserInputError(f"The parameter {name}: {value} is no finite number.")
-        if isinstance(value, str) and ":" in value:
-            close = get_close_matches(value.partition(":")[0], _RANGES, n=1)
-            if close:
-                raise UserInputError(f"The parameter {name}: {value!r} is no range. Did you mean {close[0]}:LOW:HIGH?")
+        if isinstance(value, str) and (found := _LIKE_A_RANGE.fullmatch(value)):
+            kind = found[1]
+            if kind in _RANGES:
+                raise UserInputError(f"The parameter {name}: the range {value} stands alone, not in a list.")
+            close = get_close_matches(kind, _RANGES, n=1)
+            hint = f"Did you mean {close[0]}:LOW:HIGH?" if close else f"Write {_FORMS}."
+            raise UserInputError(f"The parameter {name}: {value!r} is no range. {hint}")
     return Parameter(name, check_distinct(name, choices))
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock
@@ -14,17 +14,16 @@ from distjudge_trl.errors import RunFailedError, first_line
 # A build takes less; a mark that is older was left by a process that was killed.
 _LONGEST_BUILD = 300.0
 _SECONDS_BETWEEN_LOOKS = 0.2
+_logger = logging.getLogger(__name__)
 
 
-def load_cpu_adam(say: Callable[[str], None]) -> None:
+def load_cpu_adam() -> None:
     """Load `cpu_adam` before DeepSpeed does, one process at a time.
 
     torch marks a build, and every look whether one is needed, by a file, and waits for ever for one that a killed
     process has left (`torch.utils.file_baton`): no run on the machine that offloads its optimizer would start again.
-    Here a lock that the kernel releases guards it, so that a mark is another program's, or left.
-
-    Args:
-        say (`Callable`): is told of a mark that is taken away.
+    Here a lock that the kernel releases guards it, so that a mark is another program's, or left. A wait, and a mark
+    that is taken away, are logged as warnings.
 
     Raises:
         [`RunFailedError`]: it cannot be compiled.
@@ -32,21 +31,29 @@ def load_cpu_adam(say: Callable[[str], None]) -> None:
     from deepspeed.ops.op_builder import CPUAdamBuilder
     from torch.utils.cpp_extension import _get_build_directory
 
-    folder = Path(_get_build_directory(CPUAdamBuilder.NAME, verbose=False))
-    with FileLock(folder / "distjudge.lock"):
-        mark = folder / "lock"
-        while (age := _age(mark)) is not None and age < _LONGEST_BUILD:
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
-        if age is not None:
-            say(f"{mark}: left by a process that was killed while DeepSpeed's optimizer was compiled; taken away.")
-            mark.unlink(missing_ok=True)
-        try:
+    try:
+        folder = Path(_get_build_directory(CPUAdamBuilder.NAME, verbose=False))
+        with FileLock(folder / "distjudge.lock"):
+            _clear(folder / "lock")
             CPUAdamBuilder().load(verbose=False)
-        except Exception as error:
-            raise RunFailedError(
-                f"DeepSpeed's CPU optimizer, which offloading needs, cannot be compiled ({first_line(error)}). Is"
-                " there a C++ compiler, and ninja? `ds_report` says what is missing."
-            ) from error
+    except Exception as error:
+        raise RunFailedError(
+            f"DeepSpeed's CPU optimizer, which offloading needs, cannot be compiled ({first_line(error)}). Is there a"
+            " C++ compiler, and ninja? `ds_report` says what is missing."
+        ) from error
+
+
+def _clear(mark: Path) -> None:
+    """Wait for another program's build, and take away a mark that none can have set."""
+    said = False
+    while (age := _age(mark)) is not None and age < _LONGEST_BUILD:
+        if not said:
+            _logger.warning("Waiting for another program to compile DeepSpeed's optimizer: %s", mark)
+            said = True
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+    if age is not None:
+        _logger.warning("%s: left by a process that was killed as it compiled DeepSpeed's optimizer; taken away", mark)
+        mark.unlink(missing_ok=True)
 
 
 def _age(path: Path) -> float | None:

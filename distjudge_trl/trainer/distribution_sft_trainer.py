@@ -194,8 +194,6 @@ class DistributionSFTTrainer(SFTTrainer):
         read_head_in_float32(self.model)
         if self.is_fsdp_enabled:
             self._check_fsdp()
-        if self.is_deepspeed_enabled and self._offloads_optimizer():
-            load_cpu_adam(self.accelerator.print)
         if args.share_prefixes:
             check_sharing(self.accelerator.unwrap_model(self.model))
 
@@ -434,6 +432,8 @@ class DistributionSFTTrainer(SFTTrainer):
                 say(f"{folder} is half-written and passed over.")
             changed = check_same_run(found.path, self._describe_run())
             say(f"Resuming from {found.path}" + (f". Changed: {', '.join(changed)}" if changed else ""))
+        if self.is_deepspeed_enabled and self._offloads_optimizer():
+            load_cpu_adam()
         with self._explaining_lost_processes():
             return super().train(resume_from_checkpoint=found.path if found is not None else None, **kwargs)
 
@@ -489,6 +489,8 @@ class DistributionSFTTrainer(SFTTrainer):
         try:
             super().init_hf_repo(*args, **kwargs)
         except Exception as error:
+            if not _is_of_hub(error):
+                raise
             name = self.args.hub_model_id or self.args.output_dir
             raise RunFailedError(f"--push_to_hub: {name} cannot be made ({first_line(error)}).") from error
 
@@ -500,21 +502,14 @@ class DistributionSFTTrainer(SFTTrainer):
         """
         try:
             return super().push_to_hub(*args, **kwargs)
-        except RunFailedError:
-            raise
         except Exception as error:
+            if not _is_of_hub(error):
+                raise
+            name = self.hub_model_id or self.args.hub_model_id
             raise RunFailedError(
-                f"{self.hub_model_id}: cannot be pushed ({first_line(error)}). The judge is saved in"
-                f" {self.args.output_dir}: push it later with `hf upload {self.hub_model_id} {self.args.output_dir}"
-                " --exclude 'checkpoint-*'`."
+                f"{name}: cannot be pushed ({first_line(error)}). The judge is saved in {self.args.output_dir}:"
+                f" push it later with `hf upload {name} {self.args.output_dir} --exclude 'checkpoint-*'`."
             ) from error
-
-    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """A hub that is away costs this push alone: training goes on, and the last push brings all."""
-        try:
-            super()._push_from_checkpoint(checkpoint_folder)
-        except Exception as error:  # noqa: BLE001 (of the hub's client and of what it sends with)
-            self.accelerator.print(f"{checkpoint_folder}: cannot be pushed ({first_line(error)}). Training goes on.")
 
     def _save_checkpoint(self, model, trial) -> None:
         """Mark the checkpoint as whole once every process has written its part, and only then delete old ones. One of
@@ -653,6 +648,11 @@ def _is_weights(name: str) -> bool:
     return name.startswith(("model", "pytorch_model", "adapter_model")) and name.endswith(
         (".safetensors", ".bin", ".index.json")
     )
+
+
+def _is_of_hub(error: Exception) -> bool:
+    """Whether an exception comes of a hub: its client's, or of what that sends with."""
+    return isinstance(error, OSError) or type(error).__module__.split(".")[0] in ("huggingface_hub", "httpx", "httpx2")
 
 
 def _says_disk_failed(error: BaseException) -> bool:

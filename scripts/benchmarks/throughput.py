@@ -5,10 +5,12 @@
 
 Weights are random in the shape of the model (nothing is downloaded; the bundled model's tokenizer makes the rows),
 bfloat16 under LoRA, and NF4 under QLoRA. Every trainer runs in a process of its own on one GPU, ours and TRL's in
-turn; of each run the median step counts, of --repeats the best. FLOPs are those that a trainer has to do: two a token
-and parameter of the linear layers in the forward, two in the backward of frozen weights, causal attention, and the
-head where it is read (by ours at one position a row, by TRL's at all). What gradient checkpointing computes again
-does not count, nor does the embedding, which is looked up.
+turn; of each run the median step counts, of --repeats the best.
+
+FLOPs are those that a trainer has to do: two a token and parameter of the linear layers in the forward, two in the
+backward of frozen weights, causal attention, and the head where it is computed: by ours at one position a row, by
+TRL's at the completion's tokens (on CPUs at all). What gradient checkpointing computes again does not count, nor does
+the embedding, which is looked up.
 """
 
 import argparse
@@ -111,8 +113,14 @@ def work(args: argparse.Namespace) -> None:
     trainer.add_callback(Clock())
     trainer.train()
     peak = torch.cuda.max_memory_allocated() if cuda else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    # The first steps warm up.
-    print(json.dumps({"step": statistics.median(b - a for a, b in itertools.pairwise(times[1:])), "peak": peak}))
+    # What the head is computed for: TRL's fused one on GPUs reads the completion's tokens alone.
+    batch = trainer.data_collator([trainer.train_dataset[0]])
+    read = 1 if args.trainer == "ours" else int((batch["labels"] != -100).sum()) if cuda else args.seq_len
+    print(
+        json.dumps(
+            {"read": read, "step": statistics.median(b - a for a, b in itertools.pairwise(times[1:])), "peak": peak}
+        )
+    )
 
 
 def make_weights(args: argparse.Namespace) -> None:
@@ -195,8 +203,7 @@ def main() -> None:
                 found[trainer].append(run_child(["--trainer", trainer, "--kind", kind, *weights]))
             for trainer, runs in found.items():
                 seconds = min(run["step"] for run in runs)
-                read = 1 if trainer == "ours" else args.seq_len
-                flops = count_flops(sizes, args.batch_size, args.seq_len, read)
+                flops = count_flops(sizes, args.batch_size, args.seq_len, runs[0]["read"])
                 share = f"{flops / seconds / peak / 1e12:.0%}" if peak else "-"
                 memory = min(run["peak"] for run in runs) / 2**30
                 print(f"| {kind} | {trainer} | {args.batch_size / seconds:.2f} | {memory:.1f} | {share} |", flush=True)

@@ -19,7 +19,6 @@ import json, sys
 sys.path.insert(0, "tests")
 from conftest import make_records
 from distjudge_trl import Judge
-from distjudge_trl.trainer.checkpoints import find_checkpoint
 print(json.dumps(Judge.from_pretrained("me/judge").judge(make_records(5, seed=3)).tolist()))
 """
 

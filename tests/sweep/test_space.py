@@ -17,6 +17,7 @@ def test_lists_and_ranges_are_read():
     rank = parse_parameter("lora_r=int:4:64")
     assert rank.integer and rank.distribution().high == 64
     assert parse_parameter("x=float:0:1").distribution().log is False
+    assert parse_parameter("task=int8:a,float:x").choices == ("int8:a", "float:x"), "texts may have colons"
     # YAML reads 5e-5 as a text.
     assert make_parameter("learning_rate", ["5e-5", 1e-4]).choices == (5e-5, 1e-4)
     assert make_parameter("alpha", "log:0.1:1").log
@@ -36,6 +37,7 @@ def test_a_parameter_is_described_as_it_is_written():
         ("alpha=0,,1", "alpha has an empty value"),
         ("alpha=0.2,nan", "alpha: nan is no finite number"),
         ("alpha=inf", "alpha: inf is no finite number"),
+        ("alpha=0,log:0.1:1", "the range log:0.1:1 stands alone"),
         ("alpha=lgo:0.1:1", "is no range. Did you mean log:LOW:HIGH"),
         ("alpha=float:1:0", "two numbers, the lower one first"),
         ("alpha=0,0.0", "has the value 0 twice"),
