@@ -54,6 +54,7 @@ from distjudge_trl.trainer.checkpoints import (
 )
 from distjudge_trl.trainer.cpu_adam import load_cpu_adam
 from distjudge_trl.trainer.distribution_sft_config import DistributionSFTConfig
+from distjudge_trl.trainer.leaving import let_threads_finish
 from distjudge_trl.trainer.model_card import PAPER, write_model_card
 
 
@@ -448,13 +449,12 @@ class DistributionSFTTrainer(SFTTrainer):
     def end(self) -> None:
         """Finish the trackers and leave the process group, all processes at once.
 
-        A process that exits while a thread of Gloo still frees the tensors of the last collective aborts: the thread
-        asks for an interpreter that is going down (https://github.com/pytorch/pytorch/pull/179291). Destroying the
-        group does not stop that thread, for DistributedDataParallel keeps the group; waiting for the others, who may
-        be writing files, lets it finish.
+        Destroying the group does not stop Gloo's threads, for DistributedDataParallel and DeepSpeed keep groups.
         """
         self.accelerator.wait_for_everyone()
         super().end()
+        if self.args.world_size > 1:
+            let_threads_finish()
 
     def _save(self, output_dir: str | None = None, state_dict=None) -> None:
         """Under a temporary name first: a full disk leaves the weights that were there before."""

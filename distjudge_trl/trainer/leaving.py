@@ -1,0 +1,37 @@
+"""How a process of a distributed run ends without an abort."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+
+_SECONDS_BETWEEN_LOOKS = 0.01
+_QUIET_LOOKS = 5
+
+
+def let_threads_finish(limit: float = 10.0) -> None:
+    """Wait until torch's own threads of this process rest; `limit` is in seconds. Without effect where there is no
+    /proc.
+
+    A thread of Gloo frees the tensors of a collective after all have gone on, and needs the interpreter for it: if
+    that is going down by then, the process aborts ("terminate called without an active exception",
+    https://github.com/pytorch/pytorch/pull/179291). On a busy machine it may not have run yet when the script is at
+    its end. Such a thread is runnable; one that waits for work, or for the interpreter that sleeping here leaves to
+    it, is not.
+    """
+    deadline, quiet = time.monotonic() + limit, 0
+    while quiet < _QUIET_LOOKS and time.monotonic() < deadline:
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+        quiet = 0 if _is_busy() else quiet + 1
+
+
+def _is_busy() -> bool:
+    for stat in Path("/proc/self/task").glob("*/stat"):
+        try:
+            name, _, rest = stat.read_text().partition("(")[2].rpartition(")")
+        except OSError:
+            continue  # it has ended
+        if name.startswith(("pt_", "gloo_")) and rest.split()[0] != "S":
+            return True
+    return False
