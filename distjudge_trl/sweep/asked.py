@@ -69,15 +69,13 @@ class Asked(NamedTuple):
     data: Path
 
 
-def make_points(
-    settings: SweepSettings, parameters: Sequence[Parameter], sampler_seed: int
-) -> Sequence[dict[str, Scalar]]:
+def make_points(settings: SweepSettings, parameters: Sequence[Parameter]) -> Sequence[dict[str, Scalar]]:
     """The configurations of a sweep; an empty one is chosen when its trial begins."""
     if settings.sampler == "tpe":
         return [{}] * (settings.trials or _DEFAULT_TRIALS)
     if settings.sampler == "grid" and settings.trials is None:
         return grid(parameters)
-    return draw(parameters, settings.trials or _DEFAULT_TRIALS, sampler_seed)
+    return draw(parameters, settings.trials or _DEFAULT_TRIALS, settings.sampler_seed)
 
 
 def find_trial_parameters(settings: SweepSettings, script: Path) -> tuple[Parameter, ...]:
@@ -227,7 +225,7 @@ def _answer(settings: SweepSettings, script: Path, parameters: Sequence[Paramete
         "options": words,
         "extra": extra,
         "parameters": {parameter.name: list(parameter.ends) for parameter in parameters},
-        "points": [] if has_range else make_points(settings, parameters, settings.sampler_seed),
+        "points": [] if has_range else make_points(settings, parameters),
         "save": str(save.resolve()),
     }
     with tempfile.TemporaryDirectory() as folder:

@@ -74,7 +74,7 @@ def run_sweep(settings: SweepSettings, console: Console) -> int:
         console.print(f"Checking the recipe and its data: {script}", highlight=False)
         asked = ask(settings, script, parameters, metric, save, launches[0])
         definition = asked.definition
-        points = make_points(settings, definition.parameters, definition.sampler_seed)
+        points = make_points(settings, definition.parameters)
         if settings.dry_run:
             for point in points:
                 words = option_tokens({**definition.options, **point})
