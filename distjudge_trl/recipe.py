@@ -309,6 +309,7 @@ class Recipe:
         return RecipeRun(task, recipe_args, options, training_args, model_args)
 
     def _parser(self, task: JudgmentTask | None) -> TrlParser:
+        from transformers.hf_argparser import string_to_bool
         from trl import ModelConfig, TrlParser
 
         from distjudge_trl.tasks import TaskOptions
@@ -332,6 +333,9 @@ class Recipe:
         )
         # argparse prints the usage, 150 lines of it, before the one that matters.
         parser.error = _parser_error
+        # True and False in all the spellings of a switch.
+        (sharing,) = (action for action in parser._actions if action.dest == "share_prefixes")
+        sharing.choices, sharing.type = None, lambda text: text if text == "auto" else string_to_bool(text)
         return parser
 
     def _defaults(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from datasets import Dataset
 
-from distjudge_trl.batching import Truncation
+from distjudge_trl.batching import SharePrefixes, Truncation
 from distjudge_trl.data import SeenItems, fingerprint, partition, subsample
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import JudgmentDataError, UserInputError
@@ -46,7 +46,7 @@ class EvaluationOptions:
         calibrated (`bool`): also score temperature and vector scaling of a trained judge; an untrained one's always
             are, where the split leaves items to fit them on.
         autocast (`"none"`, `"bfloat16"` or `"float16"`, *optional*): by default as in training.
-        share_prefixes (`bool`, *optional*): compute common beginnings of a batch once. By default where it pays.
+        share_prefixes (`bool` or `"auto"`, defaults to `"auto"`): compute common beginnings of a batch once.
         batch_size (`int`): prompts in one forward pass.
         seed (`int`): of bootstrap, floor, ceiling and perturbations.
         trust_remote_code (`bool`): allow the code of the model's repository.
@@ -63,7 +63,7 @@ class EvaluationOptions:
     extraction: Literal["full", "top5"] = "full"
     calibrated: bool = False
     autocast: Literal["none", "bfloat16", "float16"] | None = None
-    share_prefixes: bool | None = None
+    share_prefixes: SharePrefixes = "auto"
     batch_size: int = 32
     seed: int = 0
     trust_remote_code: bool = False

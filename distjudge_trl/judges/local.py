@@ -23,14 +23,15 @@ from transformers import (
 from distjudge_trl.batching import (
     JudgmentCollator,
     PromptFitter,
+    SharePrefixes,
     Truncation,
-    check_sharing,
     context_length,
     encode_prompts,
+    find_sharing,
     judgment_logits,
     read_head_in_float32,
+    reading_order,
     render_prompt,
-    sharing_pays,
 )
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import UserInputError, first_line
@@ -80,8 +81,8 @@ class LocalJudge(Judge):
             trained with, and finished prompts may fill the model's context; longer ones are an error.
         truncation (`"middle"`, `"end"` or `"error"`, *optional*): what goes of the longest fields of a bare item that
             is too long; a warning says how many were shortened. By default as in training, else `"middle"`.
-        share_prefixes (`bool` or `None`, defaults to `False`): compute common beginnings of a batch once; `None` where
-            the model can and a batch takes less than half the work so. Numbers differ by rounding.
+        share_prefixes (`bool` or `"auto"`, defaults to `"auto"`): compute common beginnings of a batch once; `"auto"`
+            where the model can and a batch gains by it. Numbers differ by rounding.
         trust_remote_code (`bool`, defaults to `False`): allow the code of the model's repository. A judge that needs
             it says so in `judge.json`, but only the caller can allow it.
 
@@ -103,7 +104,7 @@ class LocalJudge(Judge):
         top_k: int | None = None,
         max_length: int | None = None,
         truncation: Truncation | None = None,
-        share_prefixes: bool | None = False,
+        share_prefixes: SharePrefixes = "auto",
         trust_remote_code: bool = False,
     ) -> None:
         _, source, found = find_judge(str(path))
@@ -124,13 +125,7 @@ class LocalJudge(Judge):
             self.model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         keep_training_layout(self.model)
         read_head_in_float32(self.model)
-        if share_prefixes is not False:
-            try:
-                check_sharing(self.model)
-            except UserInputError:
-                if share_prefixes:
-                    raise
-                share_prefixes = False
+        self._sharing = find_sharing(self.model, share_prefixes)
         self.model.eval()
         self.autocast = self.judge_file.autocast if autocast is None else autocast
         self.top_k = top_k
@@ -143,8 +138,7 @@ class LocalJudge(Judge):
         self.label_space = label_space.copy() if label_space is not None else self.judge_file.make_label_space()
         self._bound = False
         pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id
-        self._share = share_prefixes
-        self._pad_token_id = pad or 0
+        self._collate = JudgmentCollator(pad or 0, sharing=self._sharing)
 
     def read(self, records: Iterable[Mapping[str, Any]], batch_size: int = 32, *, progress: bool = False) -> Judgments:
         """See [`Judge.read`]; warns of bare items that were shortened."""
@@ -176,15 +170,14 @@ class LocalJudge(Judge):
         log_probs = np.empty((len(prompts), len(self.label_space)))
         mass = np.empty(len(prompts))
         floored = np.zeros(log_probs.shape, dtype=bool)
-        # Longest first: neighbours pad each other least, and running out of memory shows at once. Equal lengths sort
-        # by content, so that shared beginnings meet.
-        order = sorted(range(len(prompts)), key=lambda i: (-len(input_ids[i]), input_ids[i]))
+        order = reading_order(input_ids, batch_size, self._sharing and self._sharing.width)
         device = next(self.model.parameters()).device
         batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
         for rows in tqdm(batches, desc="Judging", disable=not progress):
-            batch = {k: v.to(device) for k, v in self._collate([input_ids[i] for i in rows]).items()}
+            batch = {k: v.to(device) for k, v in self._collate([{"input_ids": input_ids[i]} for i in rows]).items()}
             with torch.inference_mode(), self._autocast_context(device):
-                logits = judgment_logits(self.model, batch).float()
+                blocks = self._sharing is not None and self._sharing.blocks
+                logits = judgment_logits(self.model, batch, blocks=blocks).float()
                 # The floor of top-k extraction shows under the full vocabulary; normalised over labels it is raised.
                 space: Literal["labels", "vocab"] = "labels" if self.top_k is None else "vocab"
                 scores = self.label_space.log_probs(logits, top_k=self.top_k, normalization=space).double()
@@ -195,12 +188,6 @@ class LocalJudge(Judge):
         if not np.isfinite(log_probs).all():
             raise UserInputError("The model returns NaN: its weights are damaged, or its precision is too low.")
         return Judgments(log_probs, mass, floored)
-
-    def _collate(self, rows: list[list[int]]) -> dict[str, torch.Tensor]:
-        share = self._share
-        if share is None:
-            share = sharing_pays(rows, self.model.config.get_text_config().hidden_size)
-        return JudgmentCollator(self._pad_token_id, share_prefixes=share)([{"input_ids": row} for row in rows])
 
     def _autocast_context(self, device: torch.device) -> torch.autocast:
         enabled = self.autocast in ("bfloat16", "float16")

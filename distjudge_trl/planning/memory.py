@@ -28,6 +28,8 @@ _FOUR_BIT = 0.5 + 1 / 64 + 4 / (64 * 256)
 _REDUCE_BUCKET = 500_000_000
 _LIVE_PARAMETERS = 1_000_000_000
 _SUBGROUP = 1_000_000_000
+# Of a head in half precision: widened to float32 at a time (`batching.head`).
+HEAD_ROWS_AT_A_TIME = 8192
 # What a process takes before the model: on a GPU the context, the libraries' kernels and workspaces and what the
 # allocator cannot use (a rough allowance, not measured); on a CPU the interpreter with torch and the libraries
 # (measured, scripts/benchmarks/memory.py).
@@ -208,8 +210,9 @@ def estimate(footprint: Footprint, training: Training, sharding: Sharding) -> Es
     )
     buffers = _buffers(trained, size, sharding)
 
-    # The float32 copy of the head, its gradient, and logits, their log-softmax and its gradient.
-    copies = (sizes.head if training.compute_dtype != "float32" else 0) + (0 if adapter else sizes.head)
+    # The part of the head that is widened to float32, its gradient, and logits, their log-softmax and its gradient.
+    widened = min(sizes.head, HEAD_ROWS_AT_A_TIME * sizes.head // sizes.vocabulary)
+    copies = (widened if training.compute_dtype != "float32" else 0) + (0 if adapter else sizes.head)
     head = 4 * copies + 3 * 4 * training.batch_size * sizes.vocabulary
     dequantised = sizes.largest * 2 if training.bits < 16 else 0
 

@@ -28,8 +28,11 @@ _SAME = {
     "train_fingerprint": "training items",
     "train_batch_size": "batch size over all processes and accumulation steps",
     "seed": "seed",
+    "train_sampling_strategy": "way of drawing batches (train_sampling_strategy)",
     "sharding": "way of sharding",
 }
+# What was always so when it was not yet kept.
+_BEFORE = {"train_sampling_strategy": "random"}
 
 
 class Checkpoint(NamedTuple):
@@ -116,7 +119,7 @@ def check_same_run(folder: str | Path, run: dict[str, Any]) -> list[str]:
     """
     saved = _read(Path(folder))["run"]
     for key, what in _SAME.items():
-        then, now = saved.get(key), run.get(key)
+        then, now = saved.get(key, _BEFORE.get(key)), run.get(key)
         if then != now:
             raise UserInputError(
                 f"{folder}: was saved by another run: its {what} {_was(then)}, this run's {_was(now)}. Resume with the"

@@ -115,7 +115,7 @@ def share_of_training_step() -> None:
     """A forward and backward of the bundled model on the vader task, and the adversary on its batch, side by side."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from distjudge_trl.batching import JudgmentCollator, encode_prompts, judgment_logits
+    from distjudge_trl.batching import JudgmentCollator, encode_prompts, find_sharing, judgment_logits
     from distjudge_trl.environment import cpu_has_bfloat16
     from distjudge_trl.models import BUNDLED_MODEL, resolve_model
     from distjudge_trl.objective import hybrid_loss
@@ -134,7 +134,7 @@ def share_of_training_step() -> None:
     ]
     rows = []
     for share in (False, True):
-        batch = JudgmentCollator(pad_token_id=0, share_prefixes=share)(features)
+        batch = JudgmentCollator(pad_token_id=0, sharing=find_sharing(model, share))(features)
 
         def step(batch=batch):
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=cpu_has_bfloat16()):

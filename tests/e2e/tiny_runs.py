@@ -28,6 +28,8 @@ SETTINGS = (
         "--seed",
         "7",
     ),
+    # Launched runs pack all batches; what they are compared with packs none.
+    *("--share_prefixes", "True"),
 )
 LOGGED = ("loss", "grad_norm", "kl", "ce", "adversarial_gain", "label_mass", "accuracy")
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
@@ -122,7 +124,7 @@ class TinyRuns:
         """What one process with a batch of 8 does, by the options that every run of a comparison shares."""
         if options not in self._references:
             name = "-".join(["one", *(option.strip("-") for option in options)])
-            result, folder = self.run(name, [sys.executable], *EIGHT, *options)
+            result, folder = self.run(name, [sys.executable], *EIGHT, *options, "--share_prefixes", "False")
             assert result["world_size"] == 1 and len(result["steps"]) == 10
             self._references[options] = result, folder
         return self._references[options]

@@ -120,14 +120,130 @@ def test_gradient_accumulation_equals_a_large_batch(tokenizer, tmp_path, setting
         torch.testing.assert_close(final, expected_weights, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("settings", [{"share_prefixes": True}, {"gradient_checkpointing": True}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"share_prefixes": True},
+        {"gradient_checkpointing": True, "share_prefixes": False},
+        {"share_prefixes": True, "gradient_checkpointing": True},
+    ],
+)
 def test_sharing_prefixes_and_checkpointing_change_nothing(tokenizer, tmp_path, settings):
-    plain = make_trainer(tokenizer, tmp_path)
+    plain = make_trainer(tokenizer, tmp_path, share_prefixes=False)
     plain.train()
     other = make_trainer(tokenizer, tmp_path, **settings)
+    packed = watch_packs(other)
     other.train()
     names = ("loss", "grad_norm", "kl", "adversarial_gain")
     np.testing.assert_allclose(trajectory(other, *names), trajectory(plain, *names), rtol=2e-4, atol=1e-5)
+    assert all(packed) if settings["share_prefixes"] else not any(packed)
+
+
+def test_by_default_the_batches_that_gain_are_packed(tokenizer, tmp_path):
+    """Of six articles, two in a batch; a batch of one row has nothing to share."""
+    records = make_article_records().select(range(25))
+    runs = []
+    for share in (False, "auto"):
+        trainer = make_trainer(
+            tokenizer,
+            tmp_path,
+            records,
+            share_prefixes=share,
+            train_sampling_strategy="group_by_prefix",
+            per_device_train_batch_size=8,
+        )
+        packed = watch_packs(trainer)
+        trainer.train()
+        runs.append(trajectory(trainer, "loss", "grad_norm", "kl", "adversarial_gain"))
+    assert packed == [True, True, True, False]
+    np.testing.assert_allclose(runs[1], runs[0], rtol=2e-4, atol=1e-5)
+
+
+def watch_packs(trainer):
+    """Whether each batch that the trainer collates from now on is a pack."""
+    packed, collate = [], trainer.data_collator
+
+    def watched(features):
+        batch = collate(features)
+        packed.append("judgment_positions" in batch)
+        return batch
+
+    trainer.data_collator = watched
+    return packed
+
+
+# Rows that begin alike
+
+
+def make_article_records(articles=6, systems=5):
+    """Records whose prompts begin with one of some articles, in an order that mixes them."""
+    records = make_records(articles * systems)
+    texts = [" ".join(["the text rates", *["no", "yes", "judge"][k % 3 :], "text"] * 6) + f" {k}" for k in range(articles)]
+    prompts = [
+        [{"role": "user", "content": f"article: {texts[i % articles]} {prompt[0]['content']}"}]
+        for i, prompt in enumerate(records["prompt"])
+    ]
+    return records.remove_columns("prompt").add_column("prompt", prompts)
+
+
+def drawn(trainer, epoch=0):
+    """Rows of every batch that training reads, by their place in the data set."""
+    places = {tuple(ids): i for i, ids in enumerate(trainer.train_dataset["input_ids"])}
+    trainer.data_collator = lambda features: {"rows": [places[tuple(f["input_ids"])] for f in features]}
+    loader = trainer.get_train_dataloader()
+    loader.set_epoch(epoch)
+    return [batch["rows"] for batch in loader]
+
+
+def test_rows_that_begin_alike_are_drawn_into_one_batch(tokenizer, tmp_path):
+    """Thirty rows of six articles: five rows of one each, in another order in every epoch."""
+    records = make_article_records()
+    batches = drawn(make_trainer(tokenizer, tmp_path, records, per_device_train_batch_size=5))
+    assert sorted(i for batch in batches for i in batch) == list(range(30))
+    assert all(len({i % 6 for i in batch}) == 1 for batch in batches)
+    others = [
+        drawn(make_trainer(tokenizer, tmp_path, records, per_device_train_batch_size=5, **settings), epoch)
+        for settings, epoch in (({}, 0), ({}, 1), ({"seed": 3}, 0), ({"data_seed": 3}, 0))
+    ]
+    assert others[0] == batches and others[1] != batches and others[2] != batches and others[3] == others[2]
+
+
+@pytest.mark.parametrize(
+    ("settings", "grouped"),
+    [
+        ({"train_sampling_strategy": "random"}, False),
+        ({"share_prefixes": False}, False),
+        ({"share_prefixes": False, "train_sampling_strategy": "group_by_prefix"}, True),
+    ],
+)
+def test_how_batches_are_drawn_can_be_chosen(tokenizer, tmp_path, settings, grouped):
+    trainer = make_trainer(tokenizer, tmp_path, make_article_records(), per_device_train_batch_size=5, **settings)
+    assert all(len({i % 6 for i in batch}) == 1 for batch in drawn(trainer)) is grouped
+
+
+def test_rows_that_share_an_instruction_alone_are_drawn_at_random(tokenizer, tmp_path):
+    trainer = make_trainer(tokenizer, tmp_path)
+    assert trainer._sampling_strategy == "random"
+
+
+def test_an_unknown_way_of_drawing_batches_is_refused(tmp_path):
+    with pytest.raises(UserInputError, match="`train_sampling_strategy` must be one of auto, random"):
+        DistributionSFTConfig(str(tmp_path), train_sampling_strategy="by_prefix")
+
+
+def test_a_run_of_groups_that_is_resumed_draws_the_batches_that_are_left(tokenizer, tmp_path):
+    settings = {"per_device_train_batch_size": 5, "max_steps": 10, "save_strategy": "steps", "save_steps": 4}
+    whole = make_trainer(tokenizer, tmp_path, make_article_records(), **settings)
+    whole.train()
+    resumed = make_trainer(tokenizer, tmp_path / "again", make_article_records(), **settings)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+    names = ("loss", "grad_norm", "kl")
+    np.testing.assert_allclose(trajectory(resumed, *names), trajectory(whole, *names), rtol=1e-5)
+    other = make_trainer(
+        tokenizer, tmp_path / "other", make_article_records(), train_sampling_strategy="random", **settings
+    )
+    with pytest.raises(UserInputError, match="way of drawing batches .* was group_by_prefix, this run's was random"):
+        other.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
 
 
 def test_first_loss_is_the_hybrid_loss_on_the_adversary_s_targets(tokenizer, tmp_path, tiny_model):
@@ -588,7 +704,6 @@ def test_colliding_labels_are_refused(tokenizer, tmp_path):
     ("change", "match"),
     [
         ({"_attn_implementation": "eager"}, "attn_implementation=sdpa"),
-        ({"sliding_window": 4}, "sliding window of 4"),
         ({"layer_types": ["linear_attention", "full_attention"]}, "linear_attention"),
         ({"alibi": True}, "ALiBi"),
     ],
