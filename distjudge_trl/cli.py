@@ -358,7 +358,7 @@ def merge(model: str, out: str, dtype: str | None, trust_remote_code: bool) -> N
 @click.option(
     "--share-prefixes/--no-share-prefixes",
     default=None,
-    help="Compute common beginnings of a batch's prompts once. Default: where the model can and it halves the work.",
+    help="Compute common beginnings of a batch's prompts once. Default: where the model can and a batch gains by it.",
 )
 @_BATCH_SIZE
 @click.option(
@@ -408,6 +408,8 @@ def evaluate(
 
     if out is not None:
         check_results_path(out, judge=model)
+    if options["share_prefixes"] is None:
+        options["share_prefixes"] = "auto"
     found = find_judge(model)
     defaults = found.file.data.get("options") if found.file is not None and found.file.task == task.name else None
     task_options = parse_task_options(task, ctx.args, defaults)

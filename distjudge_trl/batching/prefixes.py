@@ -185,7 +185,7 @@ def reading_order(rows: Sequence[Row], batch_size: int, width: int | None) -> li
     by_length = sorted(range(len(rows)), key=lambda i: (-len(rows[i]), rows[i]))
     if width is None:
         return by_length
-    by_content = sorted(range(len(rows)), key=lambda i: rows[i])
+    by_content = sorted(range(len(rows)), key=lambda i: list(rows[i]))
     starts = range(0, len(rows), batch_size)
     judged = starts[:: max(1, len(starts) // _NUM_JUDGED)]
 

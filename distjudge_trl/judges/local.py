@@ -170,7 +170,7 @@ class LocalJudge(Judge):
         log_probs = np.empty((len(prompts), len(self.label_space)))
         mass = np.empty(len(prompts))
         floored = np.zeros(log_probs.shape, dtype=bool)
-        order = reading_order(input_ids, batch_size, self._sharing and self._sharing.width)
+        order = reading_order(input_ids, batch_size, self._sharing.width if self._sharing is not None else None)
         device = next(self.model.parameters()).device
         batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
         for rows in tqdm(batches, desc="Judging", disable=not progress):

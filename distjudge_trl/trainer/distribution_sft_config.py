@@ -78,8 +78,8 @@ class DistributionSFTConfig(SFTConfig):
 
     > [!NOTE]
     > Defaults that differ from [`~trl.SFTConfig`]: `pad_to_multiple_of` is 16; `train_sampling_strategy` is `"auto"`;
-    > `metric_for_best_model` is `"eval_kl"` when `load_best_model_at_end` is set. Packing, padding-free batches, smoothing over the vocabulary, other losses
-    > and MoE router losses do not apply and are refused.
+    > `metric_for_best_model` is `"eval_kl"` when `load_best_model_at_end` is set. Packing, padding-free batches,
+    > smoothing over the vocabulary, other losses and MoE router losses do not apply and are refused.
     """
 
     alpha: float = field(
@@ -214,7 +214,9 @@ class DistributionSFTConfig(SFTConfig):
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
-                raise UserInputError(f"`{name}` must be one of {', '.join(map(str, allowed))}, got {getattr(self, name)!r}.")
+                raise UserInputError(
+                    f"`{name}` must be one of {', '.join(map(str, allowed))}, got {getattr(self, name)!r}."
+                )
 
     def _check_inherited(self) -> None:
         """Options of SFT that would be ignored, or break the reading of judgments, are refused instead."""

@@ -202,9 +202,7 @@ class DistributionSFTTrainer(SFTTrainer):
         read_head_in_float32(self.model, self.label_space if args.label_normalization == "labels" else None)
         if self.is_fsdp_enabled:
             self._check_fsdp()
-        self._sharing = collator.sharing = find_sharing(
-            self.accelerator.unwrap_model(self.model), args.share_prefixes
-        )
+        self._sharing = collator.sharing = find_sharing(self.accelerator.unwrap_model(self.model), args.share_prefixes)
 
         # Objective
         if args.adversary == "pgd" and args.projection_solver == "cvxpy" and find_spec("cvxpy") is None:
@@ -271,7 +269,7 @@ class DistributionSFTTrainer(SFTTrainer):
 
     @cached_property
     def _sampling_strategy(self) -> str:
-        """`train_sampling_strategy`, decided. A run that is resumed draws the same batches only if it decides alike."""
+        """`train_sampling_strategy`, decided. A run that is resumed has to decide alike to draw the same batches."""
         strategy = self.args.train_sampling_strategy
         if strategy != "auto":
             return strategy
@@ -281,7 +279,9 @@ class DistributionSFTTrainer(SFTTrainer):
         saved = saved_by_grouping(rows, PrefixGroupSampler(rows, self._train_batch_size))
         if saved < MIN_SAVED_BY_GROUPING:
             return "random"
-        self.accelerator.print(f"Rows that begin alike are drawn into one batch, which saves {saved:.0%} of the tokens.")
+        self.accelerator.print(
+            f"Rows that begin alike are drawn into one batch, which saves {saved:.0%} of the tokens."
+        )
         return "group_by_prefix"
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> torch.utils.data.Sampler | None:
@@ -434,7 +434,11 @@ class DistributionSFTTrainer(SFTTrainer):
         test_dataset = self._prepare_dataset(
             test_dataset, self.processing_class, self.args, False, None, metric_key_prefix
         )
-        order = reading_order(test_dataset["input_ids"][:], self.args.eval_batch_size, self._sharing and self._sharing.width)
+        order = reading_order(
+            test_dataset["input_ids"][:],
+            self.args.eval_batch_size,
+            self._sharing.width if self._sharing is not None else None,
+        )
         output = super().predict(test_dataset.select(order), ignore_keys, metric_key_prefix)
         back = np.argsort(order, kind="stable")
         return output._replace(predictions=output.predictions[back], label_ids=output.label_ids[back])

@@ -3,6 +3,7 @@
 import ctypes
 import gc
 from pathlib import Path
+from typing import Self
 
 import torch
 
@@ -14,7 +15,7 @@ class PeakMemory:
 
     bytes = 0
 
-    def __enter__(self) -> "PeakMemory":
+    def __enter__(self) -> Self:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.synchronize()

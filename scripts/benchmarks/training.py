@@ -118,7 +118,9 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, help=f"default: {BATCH_SIZES}")
     parser.add_argument("--rounds", type=int, default=2, help="default: 2")
     parser.add_argument("--gradient-checkpointing", action="store_true")
-    parser.add_argument("--precisions", nargs="+", choices=["float32", "bf16"], help="default: both where bf16 is fast")
+    parser.add_argument(
+        "--precisions", nargs="+", choices=["float32", "bf16"], help="default: both where bf16 is fast"
+    )
     args = parser.parse_args()
     args.batch_size = args.batch_size or BATCH_SIZES[args.task]
     fast = torch.cuda.is_available() or cpu_has_bfloat16()
@@ -128,7 +130,8 @@ def main() -> None:
         f"\n{args.task}: {len(records)} rows, {args.batch_size} a batch, {args.model}, all weights, {device}, minimum"
         f" of {args.rounds} rounds\n"
     )
-    print("| precision | way | rows/s | speed / TRL | limit | peak memory / TRL | mean loss |\n|---|---|---|---|---|---|---|")
+    print("| precision | way | rows/s | speed / TRL | limit | peak memory / TRL | mean loss |")
+    print("|---|---|---|---|---|---|---|")
     for precision in args.precisions or ["float32", *(["bf16"] if fast else [])]:
         runs: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
         for _ in range(args.rounds):

@@ -4,8 +4,8 @@ import copy
 
 import pytest
 import torch
-
 from conftest import LABELS, make_tiny_model
+
 from distjudge_trl.batching import head as head_module
 from distjudge_trl.batching import read_head_in_float32
 from distjudge_trl.batching.head import ROWS_AT_A_TIME

@@ -3,8 +3,8 @@
 import pytest
 import torch
 import transformers
-
 from conftest import make_tiny_model
+
 from distjudge_trl.batching import JudgmentCollator, PrefixSharing, find_sharing, judgment_logits
 from distjudge_trl.batching import sharing as sharing_module
 from distjudge_trl.errors import UserInputError
@@ -44,7 +44,7 @@ def make_model(family, **changes):
 
 
 def make_rows(seed=0):
-    """Sixteen prompts: an instruction, one of four texts, an answer each; one twice, one that is another's beginning."""
+    """An instruction, one of four texts, an answer each; one row twice, one that is another's beginning."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw(count):
@@ -176,9 +176,7 @@ def test_rows_longer_than_a_sliding_window_are_padded():
 
 
 def test_layers_with_and_without_windows_are_read_exactly_within_the_window():
-    model = make_model(
-        "Qwen2", use_sliding_window=True, sliding_window=64, max_window_layers=1, num_hidden_layers=2
-    )
+    model = make_model("Qwen2", use_sliding_window=True, sliding_window=64, max_window_layers=1, num_hidden_layers=2)
     assert set(model.config.layer_types) == {"full_attention", "sliding_attention"}
     rows = make_rows()
     sharing = find_sharing(model, True)

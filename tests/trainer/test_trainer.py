@@ -178,7 +178,9 @@ def watch_packs(trainer):
 def make_article_records(articles=6, systems=5):
     """Records whose prompts begin with one of some articles, in an order that mixes them."""
     records = make_records(articles * systems)
-    texts = [" ".join(["the text rates", *["no", "yes", "judge"][k % 3 :], "text"] * 6) + f" {k}" for k in range(articles)]
+    texts = [
+        " ".join(["the text rates", *["no", "yes", "judge"][k % 3 :], "text"] * 6) + f" {k}" for k in range(articles)
+    ]
     prompts = [
         [{"role": "user", "content": f"article: {texts[i % articles]} {prompt[0]['content']}"}]
         for i, prompt in enumerate(records["prompt"])
