@@ -15,7 +15,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from distjudge_trl.batching.prefixes import sharing_pays
-from distjudge_trl.errors import UserInputError
+from distjudge_trl.errors import UserInputError, first_line
 
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ SharePrefixes = bool | Literal["auto"]
 
 # Name under which transformers finds attention that takes block masks and is sdpa for all others.
 PACK_ATTENTION = "sdpa_or_blocks"
+# Tested in tests/batching/test_sharing.py: read packs exactly, where it cannot be tried (weights in parts).
+KNOWN_MODEL_TYPES = {"llama", "mistral", "qwen2", "qwen3", "smollm3"}
 # FlexAttention's blocks are that wide.
 _BLOCK = 128
 _REACHES_AS_FAR_AS_A_ROW = {"full_attention", "sliding_attention"}
@@ -72,8 +74,10 @@ def find_sharing(model: PreTrainedModel, share: SharePrefixes) -> PrefixSharing 
     """How `model` reads packs; `None` where it shall not, or (with `"auto"`) cannot.
 
     That takes attention that honours a 4-D mask (sdpa) and nothing that reaches over the mask: no recurrent or
-    state-space layers, no positions that are derived from the mask. Windows of sliding attention are honoured row by
-    row. On GPUs the model's attention is exchanged for one that takes block masks as well, where FlexAttention runs.
+    state-space layers, no positions that are derived from the mask. Besides, it is tried: a small pack has to give the
+    logits of its rows; where the weights are in parts (ZeRO-3), known kinds of models alone are trusted. Windows of
+    sliding attention are honoured row by row. On GPUs the model's attention is exchanged for one that takes block
+    masks as well, where FlexAttention runs.
 
     Raises:
         [`UserInputError`]: `share` is `True`, and the model cannot.
@@ -81,7 +85,7 @@ def find_sharing(model: PreTrainedModel, share: SharePrefixes) -> PrefixSharing 
     if share is False:
         return None
     config = model.config.get_text_config()
-    problem = _problem(model, config)
+    problem = _problem(model, config) or _mismatch(model, config)
     if problem is not None:
         if share is True:
             raise UserInputError(
@@ -107,6 +111,50 @@ def _problem(model: PreTrainedModel, config: Any) -> str | None:
     if getattr(config, "alibi", False) or config.model_type in ("bloom", "mpt"):
         return "its positions are read off the attention mask (ALiBi)"
     return None
+
+
+def _mismatch(model: PreTrainedModel, config: Any) -> str | None:
+    """What is wrong with the logits of a pack of three rows, compared with those of the rows alone."""
+    weights = [model.get_input_embeddings().weight, *model.parameters()]
+    known = config.model_type in KNOWN_MODEL_TYPES
+    if any(weight.is_meta or hasattr(weight, "ds_id") for weight in weights):
+        return None if known else f"models of type {config.model_type!r} are not known to read packs exactly"
+    if known and weights[0].device.type == "cpu" and torch.accelerator.is_available():
+        return None  # on its way to a GPU; a large one is slow here
+    common, own = 6, 5
+    ids = [(7919 * i + 13) % config.vocab_size for i in range(common + 3 * own)]
+    rows = [ids[:common] + ids[start : start + own] for start in range(common, len(ids), own)]
+    ends = [len(ids)] * common + [common + (i // own + 1) * own for i in range(3 * own)]
+    depths = [*range(common), *(common + i % own for i in range(3 * own))]
+    last = [common + (i + 1) * own - 1 for i in range(3)]
+    device, was_training = weights[0].device, model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            alone = model(input_ids=torch.tensor(rows, device=device), use_cache=False).logits[:, -1].float()
+            packed = (
+                model(
+                    input_ids=torch.tensor([ids], device=device),
+                    position_ids=torch.tensor([depths], device=device),
+                    attention_mask=dense_mask(torch.tensor([ends], device=device)),
+                    logits_to_keep=torch.tensor(last, device=device),
+                    use_cache=False,
+                )
+                .logits[0]
+                .float()
+            )
+    except (TypeError, ValueError, RuntimeError, IndexError) as error:
+        return f"it takes no packs ({first_line(error)})"
+    finally:
+        model.train(was_training)
+    tolerance = 1e-3 if weights[0].dtype == torch.float32 and not _is_quantised(model) else 0.1
+    if (alone - packed).abs().max() > tolerance * alone.std().clamp(min=1e-6):
+        return "a row's logits in a pack are not those that it has alone"
+    return None
+
+
+def _is_quantised(model: PreTrainedModel) -> bool:
+    return getattr(model.config, "quantization_config", None) is not None
 
 
 def _take_block_masks(model: PreTrainedModel, config: Any) -> bool:

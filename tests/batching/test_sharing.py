@@ -208,3 +208,45 @@ def test_models_that_reach_past_the_mask_are_padded_and_true_is_refused(tokenize
     assert find_sharing(model, "auto") is None and find_sharing(model, False) is None
     with pytest.raises(UserInputError, match=match):
         find_sharing(model, True)
+
+
+def test_models_that_read_packs_otherwise_are_found_by_trying():
+    """Whatever their configs say: a model whose tokens take their neighbour in."""
+
+    class Leaky(transformers.LlamaModel):
+        def forward(self, *args, **kwargs):
+            output = super().forward(*args, **kwargs)
+            states = output.last_hidden_state
+            output.last_hidden_state = states + torch.roll(states, 9, dims=1)
+            return output
+
+    model = make_model("Llama")
+    assert find_sharing(model, "auto") is not None
+    model.model.__class__ = Leaky
+    assert find_sharing(model, "auto") is None and model.training
+    with pytest.raises(UserInputError, match="are not those that it has alone"):
+        find_sharing(model, True)
+
+
+@pytest.mark.parametrize("family", ["Mamba", "Bloom", "Falcon", "GPT2", "Gemma2", "Phi3", "Mixtral", "GPTNeoX"])
+def test_other_families_are_read_exactly_or_padded(family):
+    changes = {"Falcon": {"alibi": True}, "Gemma2": {"head_dim": 16}}.get(family, {})
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{family}Config")(**{**SIZES, **changes})
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()  # some have dropout
+    sharing = find_sharing(model, "auto")
+    if sharing is None:
+        assert family in ("Mamba", "Bloom", "Falcon", "Gemma2")
+        return
+    rows = make_rows()
+    assert_same(loss_and_gradients(model, rows, sharing), loss_and_gradients(model, rows, None))
+
+
+def test_where_weights_are_in_parts_known_models_alone_are_trusted():
+    for family, trusted in (("Llama", True), ("GPTNeoX", False)):
+        config = getattr(transformers, f"{family}Config")(**SIZES)
+        with torch.device("meta"):
+            model = getattr(transformers, f"{family}ForCausalLM")(config)
+        assert (find_sharing(model, "auto") is not None) is trusted
+    assert set(FAMILIES) == {"Llama", "Mistral", "Qwen2", "Qwen3", "SmolLM3"}
+    assert {name.lower() for name in FAMILIES} == sharing_module.KNOWN_MODEL_TYPES
