@@ -52,7 +52,11 @@ def test_deepspeed_that_is_not_installed_is_one_line(monkeypatch):
 
 def test_what_is_no_config_is_refused(tmp_path):
     path = tmp_path / "my.yaml"
-    wrong = (("- 1", "is no accelerate config"), ("a: [", "is no valid YAML"), ("a: 1\na: 2", "the key .a. occurs twice"))
+    wrong = (
+        ("- 1", "is no accelerate config"),
+        ("a: [", "is no valid YAML"),
+        ("a: 1\na: 2", "the key .a. occurs twice"),
+    )
     for content, message in wrong:
         path.write_text(content)
         with pytest.raises(UserInputError, match=message):

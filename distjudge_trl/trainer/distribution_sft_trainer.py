@@ -35,7 +35,13 @@ from distjudge_trl.data.records import validate_records
 from distjudge_trl.errors import LostProcessError, RunFailedError, UserInputError, first_line, lost_connection
 from distjudge_trl.judge_file import JudgeFile
 from distjudge_trl.labels import LabelSpace
-from distjudge_trl.models import keep_training_layout, keeping_dtypes, keeping_outputs, resolve_model
+from distjudge_trl.models import (
+    keep_training_layout,
+    keeping_dtypes,
+    keeping_outputs,
+    resolve_model,
+    widen_trained_weights,
+)
 from distjudge_trl.objective import (
     PGDAdversary,
     WorstCaseAdversary,
@@ -192,6 +198,8 @@ class DistributionSFTTrainer(SFTTrainer):
             self._tokenizer.pad_token = self._tokenizer.eos_token
         collator.pad_token_id = self._tokenizer.pad_token_id or 0
         keep_training_layout(self.model)
+        if args.fp16:
+            widen_trained_weights(self.model)
         read_head_in_float32(self.model)
         if self.is_fsdp_enabled:
             self._check_fsdp()
