@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from distjudge_trl.errors import RunFailedError, UserInputError, exit_code
-from distjudge_trl.launch import check_processes
+from distjudge_trl.launch import check_processes, share_cores
 from distjudge_trl.precision import runs_on_cpu
 from distjudge_trl.recipe_options import METHODS, RecipeArguments, TaskArgument, derived_defaults
 from distjudge_trl.recipe_parsing import (
@@ -123,6 +123,7 @@ class Recipe:
         Raises:
             [`UserInputError`]: anything wrong with flags, files, data or model names.
         """
+        share_cores()
         quieten()
         check_processes()
         if os.environ.get(PREPARE):
