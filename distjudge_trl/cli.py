@@ -196,7 +196,7 @@ def recipes() -> None:
     "--num-processes",
     "--num_processes",
     type=click.IntRange(min=1),
-    help="With --accelerate-config: how many, in place of its own.",
+    help="With --accelerate-config: how many. Default: as it says; those for GPUs take all of the machine's.",
 )
 @click.option("--dry-run", is_flag=True, help="Print the launch line and stop.")
 @click.pass_context
@@ -468,7 +468,7 @@ def report(runs: tuple[str, ...], out: str, max_items: int, title: str) -> None:
     "--num_processes",
     "gpus",
     type=click.IntRange(min=1),
-    help="Of all machines together. Default: as the config says.",
+    help="Of all machines together. Default: as the config says; `gpu` there stands for all of this machine's.",
 )
 @click.option(
     "--gpu-memory", "--gpu_memory", help="Of one GPU, such as 40GiB or 80GB. Default: this machine's, if it has one."
@@ -508,9 +508,14 @@ def report(runs: tuple[str, ...], out: str, max_items: int, title: str) -> None:
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "bfloat16", "float16"]),
-    help="Of the loaded weights. Default, as in recipes: float32 to train all of them, bfloat16 under adapters.",
+    help="Of the loaded weights. Default, as in recipes: float32 to train all of them, half precision under adapters.",
 )
-@click.option("--bf16", default=True, show_default=True, type=bool, help="bfloat16 mixed precision.")
+@click.option(
+    "--bf16",
+    type=bool,
+    metavar="[BOOL]",
+    help="Mixed precision (float16 takes as much). Default: yes; for a CPU as it is on this one.",
+)
 def plan(
     model: str,
     accelerate_config: str,
@@ -523,6 +528,7 @@ def plan(
     load_in_4bit: bool,
     load_in_8bit: bool,
     dtype: Literal["float32", "bfloat16", "float16"] | None,
+    bf16: bool | None,
     **options: Any,
 ) -> None:
     """Estimate what a training run needs per GPU, from the model's config alone, and what would make it fit.
@@ -539,6 +545,7 @@ def plan(
     from distjudge_trl.planning import estimate, find_changes, load_config, measure_footprint, read_sharding
     from distjudge_trl.planning.memory import Training, describe, local_memory, parse_memory
     from distjudge_trl.planning.report import describe_changes, describe_run, plan_table
+    from distjudge_trl.precision import decide_precision
     from distjudge_trl.shipped import find_shipped
 
     if load_in_4bit and load_in_8bit:
@@ -546,6 +553,8 @@ def plan(
     memory = parse_memory(gpu_memory) if gpu_memory is not None else local_memory()
     path = find_shipped(accelerate_config, "accelerate_configs", ".yaml", "accelerate config")
     sharding = read_sharding(path, gpus)
+    if bf16 is None:
+        bf16 = sharding.device == "gpu" or decide_precision(use_cpu=True).bf16
     bits: Literal[4, 8, 16] = 4 if load_in_4bit else 8 if load_in_8bit else 16
     adapter = use_peft or bits < 16
     if batch_size * seq_len**2 > _MOST_ATTENTION:
@@ -555,7 +564,8 @@ def plan(
         batch_size,
         lora_r=lora_r if adapter else 0,
         bits=bits,
-        dtype=dtype or ("bfloat16" if adapter else "float32"),
+        dtype=dtype or ("bfloat16" if adapter and bf16 else "float32"),
+        bf16=bf16,
         cast=sharding.casts,
         **options,
     )

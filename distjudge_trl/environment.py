@@ -6,6 +6,7 @@ import importlib.util
 import os
 import platform
 
+from distjudge_trl.precision import cpu_has_bfloat16, decide_precision
 from distjudge_trl.provenance import git_revision, library_versions
 
 
@@ -36,14 +37,9 @@ def describe_environment() -> str:
             lines.append(f"gpu {index}: {properties.name}, {properties.total_memory / 2**30:.0f} GiB")
     else:
         lines.append("gpu: none")
+    precision = decide_precision()
+    lines.append(f"computes in: {precision.dtype} ({precision.reason}); trained weights in float32")
     for module, feature, how in _OPTIONAL:
         if importlib.util.find_spec(module) is None:
             lines.append(f"missing for {feature}: {how}")
     return "\n".join(lines)
-
-
-def cpu_has_bfloat16() -> bool:
-    """Whether the CPU multiplies bfloat16 in hardware (AVX512-BF16 or AMX)."""
-    import torch
-
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -54,6 +54,19 @@ def keeping_dtypes(model: torch.nn.Module) -> Iterator[None]:
             weight.data = weight.data.to(dtypes[name])
 
 
+def widen_trained_weights(model: torch.nn.Module) -> None:
+    """Trained weights in half precision become float32, which loss scaling needs.
+
+    TRL casts adapters on quantised weights to bfloat16, for which torch's GradScaler has no kernel
+    (huggingface/trl#4901), and it refuses gradients in float16.
+    """
+    import torch
+
+    for weight in model.parameters():
+        if weight.requires_grad and weight.dtype in (torch.bfloat16, torch.float16):
+            weight.data = weight.data.to(torch.float32)
+
+
 def keeping_outputs(plugin: Any) -> None:
     """Make FSDP2 leave a model's outputs in the type they were computed in.
 

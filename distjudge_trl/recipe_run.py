@@ -184,6 +184,13 @@ def check_options(run: RecipeRun) -> None:
         raise UserInputError("Quantised weights cannot be trained, only adapters on them: add --use_peft.")
     if model_args.load_in_4bit and model_args.dtype in (None, "auto"):
         raise UserInputError("--load_in_4bit computes in --dtype: give bfloat16, float16 or float32.")
+    computes = "bfloat16" if training_args.bf16 else "float16" if training_args.fp16 else "float32"
+    if model_args.load_in_4bit and "float32" not in (model_args.dtype, computes) and model_args.dtype != computes:
+        # torch's autocast mixes no two half-precision types.
+        raise UserInputError(
+            f"--load_in_4bit would compute in {model_args.dtype} (--dtype), and the rest of the run in {computes}:"
+            f" drop --dtype, or give {computes}."
+        )
     if recipe_args.method != "raw" and training_args.num_train_epochs <= 0 and training_args.max_steps <= 0:
         raise UserInputError(
             f"`num_train_epochs` is {training_args.num_train_epochs:g}: nothing would be trained. --method raw scores"
@@ -222,12 +229,7 @@ def _make_trainer(
     validation: Dataset | None,
 ) -> DistributionSFTTrainer:
     task, recipe_args, options, training_args, model_args = run
-    training_args.model_init_kwargs = {
-        "revision": model_args.model_revision,
-        "attn_implementation": model_args.attn_implementation,
-        "dtype": model_args.dtype,
-        **(training_args.model_init_kwargs or {}),
-    }
+    training_args.model_init_kwargs = loading_options(model_args, training_args)
     name = model_args.model_name_or_path
     try:
         return DistributionSFTTrainer(
@@ -258,7 +260,7 @@ def _make_trainer(
                 truncation=fitter.truncation if fitter is not None else None,
                 trust_remote_code=training_args.trust_remote_code,
             ),
-            quantization_config=quantization_config(model_args),
+            quantization_config=quantization_config(model_args, training_args),
             peft_config=get_peft_config(model_args),
         )
     except (OSError, ImportError) as error:
@@ -266,20 +268,40 @@ def _make_trainer(
         raise model_error(name, error) from error
 
 
-def quantization_config(model_args: ModelConfig) -> BitsAndBytesConfig | None:
-    """TRL's, with 4-bit numbers stored in the type of all other weights where weights are sharded: ZeRO-3 and FSDP cut
-    up flat tensors of one type, and take no bytes.
+def loading_options(model_args: ModelConfig, training_args: DistributionSFTConfig) -> dict[str, Any]:
+    """Arguments of `from_pretrained`; those of `--model_init_kwargs` win."""
+    options: dict[str, Any] = {
+        "revision": model_args.model_revision,
+        "attn_implementation": model_args.attn_implementation,
+        "dtype": model_args.dtype,
+    }
+    alone = training_args.distributed_state.distributed_type == "NO"
+    if alone and training_args.device.type not in ("cpu", "mps"):
+        # TRL's "auto" would leave layers in the host's memory where the device is too small, without a word.
+        options["device_map"] = {"": str(training_args.device)}
+    return {**options, **(training_args.model_init_kwargs or {})}
+
+
+def quantization_config(model_args: ModelConfig, training_args: DistributionSFTConfig) -> BitsAndBytesConfig | None:
+    """TRL's, with 4-bit numbers stored so that ZeRO-3 and FSDP can shard them: as a floating type, and in the one that
+    the run computes in. Both cast sharded weights to that; to cast the bytes of 4-bit numbers would make other numbers
+    of them.
 
     Raises:
-        [`UserInputError`]: another storage type is asked for.
+        [`UserInputError`]: another storage type is asked for, or 8-bit weights under FSDP, which cannot shard them.
     """
-    sharded = is_deepspeed_zero3_enabled() or os.environ.get("ACCELERATE_USE_FSDP") == "true"
-    if model_args.load_in_4bit and sharded:
-        storage = model_args.bnb_4bit_quant_storage or model_args.dtype
-        if storage != model_args.dtype:
+    fsdp = os.environ.get("ACCELERATE_USE_FSDP") == "true"
+    if model_args.load_in_8bit and fsdp:
+        raise UserInputError(
+            "--load_in_8bit does not go with FSDP, which cannot shard 8-bit weights: give --load_in_4bit, or launch it"
+            " with ZeRO-3 or multi_gpu."
+        )
+    if model_args.load_in_4bit and (fsdp or is_deepspeed_zero3_enabled()):
+        storage = "bfloat16" if training_args.bf16 else "float16" if training_args.fp16 else model_args.dtype
+        if model_args.bnb_4bit_quant_storage not in (None, storage):
             raise UserInputError(
-                f"--bnb_4bit_quant_storage {storage} does not go with ZeRO-3 or FSDP, which shard tensors of one type:"
-                f" drop it, or make it the --dtype ({model_args.dtype})."
+                f"--bnb_4bit_quant_storage {model_args.bnb_4bit_quant_storage} does not go with ZeRO-3 or FSDP, which"
+                f" cast what they shard to the type that the run computes in: drop it, or give {storage}."
             )
         model_args.bnb_4bit_quant_storage = storage
     return get_quantization_config(model_args)

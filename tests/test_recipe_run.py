@@ -11,7 +11,8 @@ from distjudge_trl import Judge
 from distjudge_trl.errors import JudgmentDataError, LabelSpaceError, UserInputError
 from distjudge_trl.evaluation import read_predictions, read_results
 from distjudge_trl.recipe import Recipe
-from distjudge_trl.recipe_run import check_options, quantization_config
+from distjudge_trl.recipe_run import check_options, loading_options, quantization_config
+from distjudge_trl.trainer import DistributionSFTConfig
 
 
 sys.path.insert(0, str(ROOT / "tests" / "tasks"))
@@ -185,17 +186,55 @@ def test_label_smoothing_has_a_default_that_can_be_changed(model, tmp_path):
     assert done["settings"]["label_smoothing"] == 0.2 and done["settings"]["alpha"] == 0.0
 
 
-def test_four_bit_numbers_are_stored_so_that_they_can_be_sharded(monkeypatch):
+@pytest.mark.parametrize(
+    ("precision", "dtype", "expected"),
+    [
+        ({"bf16": True}, "bfloat16", torch.bfloat16),
+        ({"bf16": True}, "float16", torch.bfloat16),
+        ({"bf16": True}, "float32", torch.bfloat16),
+        ({"fp16": True}, "bfloat16", torch.float16),
+        ({"bf16": False}, "float32", torch.float32),
+        ({"bf16": False}, "bfloat16", torch.bfloat16),
+    ],
+)
+def test_four_bit_numbers_are_stored_so_that_they_can_be_sharded(monkeypatch, tmp_path, precision, dtype, expected):
+    """ZeRO-3 and FSDP cast what they shard to the type of the mixed precision."""
     from trl import ModelConfig
 
+    args = DistributionSFTConfig(str(tmp_path), use_cpu=True, **precision)
+
     def storage(**options):
-        return quantization_config(ModelConfig(load_in_4bit=True, dtype="bfloat16", **options)).bnb_4bit_quant_storage
+        return quantization_config(ModelConfig(load_in_4bit=True, dtype=dtype, **options), args).bnb_4bit_quant_storage
 
     assert storage() == torch.uint8
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    assert storage() == torch.bfloat16
+    assert storage() == expected
     with pytest.raises(UserInputError, match="--bnb_4bit_quant_storage uint8 does not go with ZeRO-3 or FSDP"):
         storage(bnb_4bit_quant_storage="uint8")
+    with pytest.raises(UserInputError, match="--load_in_8bit does not go with FSDP"):
+        quantization_config(ModelConfig(load_in_8bit=True), args)
+
+
+def test_one_gpu_holds_all_layers_unless_a_device_map_is_given(tmp_path):
+    """TRL's own "auto" leaves layers on the host without a word."""
+    from types import SimpleNamespace
+
+    from accelerate.utils import DistributedType
+    from trl import ModelConfig
+
+    def device_map(device, kind=DistributedType.NO, given=None):
+        state = SimpleNamespace(distributed_type=kind)
+        args = SimpleNamespace(distributed_state=state, device=torch.device(device), model_init_kwargs=given)
+        return loading_options(ModelConfig(), args).get("device_map", "TRL's")
+
+    assert device_map("cuda:0") == {"": "cuda:0"}
+    assert device_map("cuda:0", given={"device_map": "auto"}) == "auto"
+    assert (
+        device_map("cuda:0", DistributedType.DEEPSPEED) == device_map("cuda:1", DistributedType.MULTI_GPU) == "TRL's"
+    )
+    assert device_map("cpu") == device_map("mps") == "TRL's"
+    args = DistributionSFTConfig(str(tmp_path), use_cpu=True, model_init_kwargs={"dtype": "float16"})
+    assert loading_options(ModelConfig(), args)["dtype"] == "float16"
 
 
 @pytest.mark.parametrize("flag", ["--load_in_4bit", "--load_in_8bit"])
@@ -273,6 +312,10 @@ def test_nor_by_fsdp(tmp_path, monkeypatch):
     ("words", "message"),
     [
         (("--load_in_4bit", "--use_peft", "--dtype", "auto"), "--load_in_4bit computes in --dtype: give bfloat16"),
+        (
+            ("--load_in_4bit", "--use_peft", "--dtype", "float16", "--bf16", "True"),
+            r"compute in float16 \(--dtype\), and the rest of the run in bfloat16: drop --dtype",
+        ),
         (("--num_train_epochs", "0"), "`num_train_epochs` is 0: nothing would be trained. --method raw"),
     ],
 )

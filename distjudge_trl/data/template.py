@@ -13,6 +13,7 @@ import jinja2.meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from distjudge_trl.errors import JudgmentDataError, UserInputError
+from distjudge_trl.yaml_file import parse_yaml
 
 
 @lru_cache(maxsize=1)
@@ -96,12 +97,7 @@ class PromptTemplate:
             raise UserInputError(f"{path}: is empty; a prompt template is Jinja text with the item's fields.")
         messages: Any = [{"role": "user", "content": text.strip()}]
         if path.suffix in (".yaml", ".yml"):
-            import yaml
-
-            try:
-                messages = yaml.safe_load(text)
-            except yaml.YAMLError as error:
-                raise UserInputError(f"{path}: is no valid YAML ({' '.join(str(error).split())}).") from None
+            messages = parse_yaml(text, path)
             if not isinstance(messages, list):
                 raise UserInputError(f"{path}: must be a list of messages with `role` and `content`.")
         try:

@@ -221,9 +221,9 @@ def load_model(
         from peft import PeftModel
 
         model = PeftModel.from_pretrained(model, source)
-        if judge_file.quantization is not None:
-            # TRL trains the adapter of a quantised model in bfloat16; PEFT widens it on loading, which rounds
-            # elsewhere.
+        if judge_file.quantization is not None and judge_file.autocast != "float16":
+            # TRL trains the adapter of a quantised model in bfloat16 (but for fp16, which needs float32); PEFT widens
+            # it on loading, which rounds elsewhere.
             for name, parameter in model.named_parameters():
                 if "lora_" in name and "lora_magnitude_vector" not in name:
                     parameter.data = parameter.data.to(torch.bfloat16)

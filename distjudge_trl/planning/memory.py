@@ -137,11 +137,11 @@ def read_sharding(path: str | Path, devices: int | None = None) -> Sharding:
     Raises:
         [`UserInputError`]: no accelerate config, or a kind that is not known here.
     """
-    from distjudge_trl.launch import read_accelerate_config
+    from distjudge_trl.launch import count_processes, read_accelerate_config
 
     path = Path(path)
     content = read_accelerate_config(path)
-    count = devices or int(content.get("num_processes") or 1)
+    count = devices or count_processes(content, path)
     device: Literal["gpu", "cpu"] = "cpu" if content.get("use_cpu") else "gpu"
     kind = str(content.get("distributed_type", "NO")).upper()
     if kind == "NO" and count > 1:

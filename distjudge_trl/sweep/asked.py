@@ -15,7 +15,13 @@ from typing import Any, NamedTuple
 
 from distjudge_trl.atomic import write_json
 from distjudge_trl.errors import RunFailedError, UserInputError, first_line
-from distjudge_trl.launch import check_launch, device_count, read_accelerate_config
+from distjudge_trl.launch import (
+    check_launch,
+    cores_per_process,
+    count_processes,
+    device_count,
+    read_accelerate_config,
+)
 from distjudge_trl.prepare import ANSWER_NAME, REQUEST_NAME, option_names
 from distjudge_trl.recipe import METHODS, PREPARE, Recipe
 from distjudge_trl.shipped import find_shipped
@@ -142,9 +148,8 @@ def make_launches(settings: SweepSettings, script: Path, held: contextlib.ExitSt
         )
     check_launch(config, processes)
     threads = None
-    if not there and (several or settings.jobs > 1):
-        ways = settings.jobs * (processes or int(content.get("num_processes") or 1))
-        threads = max(1, len(os.sched_getaffinity(0)) // ways)
+    if (several or settings.jobs > 1) and "OMP_NUM_THREADS" not in os.environ:
+        threads = cores_per_process(settings.jobs * (processes or count_processes(content, config)))
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     devices = [name.strip() for name in visible.split(",")] if visible else [str(i) for i in range(there)]
     if per_trial and not settings.dry_run:
@@ -204,7 +209,7 @@ def ask(
         scored_fingerprint=answer["scored_fingerprint"],
         defaults=answer["defaults"],
         precision=answer["precision"],
-        processes=launch.num_processes or int(content.get("num_processes") or 1),
+        processes=launch.num_processes or count_processes(content, launch.config),
         sharding=f"{content.get('distributed_type', 'NO')}{stage}",
         heartbeat=settings.heartbeat,
         data_path=data_path,

@@ -38,7 +38,7 @@ class Launch:
         config (`Path`): of accelerate.
         num_processes (`int`, *optional*): in place of the config's.
         devices (`tuple[str, ...]`): GPUs that the runs see; empty on a CPU.
-        threads (`int`, *optional*): of every process on a CPU; `None` leaves it to torch.
+        threads (`int`, *optional*): of every process; `None` leaves them to the run.
         several (`bool`): whether a run has several processes, which meet at a port.
     """
 

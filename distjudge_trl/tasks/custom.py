@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -31,6 +30,7 @@ from distjudge_trl.data.votes import votes_to_counts
 from distjudge_trl.errors import JudgmentDataError, UserInputError, first_line
 from distjudge_trl.labels import LabelSpace
 from distjudge_trl.tasks.base import Item, JudgmentTask, Source, TaskOptions
+from distjudge_trl.yaml_file import read_yaml
 
 
 def _text(value: Any) -> Any:
@@ -180,7 +180,7 @@ def load_task(path: Path) -> JudgmentTask:
         what
             was expected), labels that contradict each other, or a template that does not parse.
     """
-    content = _read_yaml(path)
+    content = read_yaml(path)
     try:
         file = TaskFile.model_validate(content)
     except ValidationError as error:
@@ -213,26 +213,6 @@ def load_task(path: Path) -> JudgmentTask:
         options=TaskOptions,
         size="yours",
     )
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """PyYAML takes the last of two equal keys without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for i, key in enumerate(keys):
-            if key in keys[:i]:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} occurs twice", node.start_mark)
-        return super().construct_mapping(node, deep=deep)
-
-
-def _read_yaml(path: Path) -> Any:
-    try:
-        return yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_UniqueKeys)
-    except OSError as error:
-        raise UserInputError(f"{path}: cannot be read ({error.strerror}).") from None
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, TypeError, RecursionError) as error:
-        raise UserInputError(f"{path}: is no valid YAML ({' '.join(str(error).split())}).") from None
 
 
 def _explain(error: ValidationError) -> str:

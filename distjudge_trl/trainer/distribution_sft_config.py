@@ -11,6 +11,7 @@ import torch
 from trl import SFTConfig
 
 from distjudge_trl.errors import UserInputError
+from distjudge_trl.precision import resolve_precision, runs_on_cpu
 
 
 # Metrics of which less is better. `TrainingArguments` would take every name that does not end in "loss" for one to be
@@ -78,8 +79,11 @@ class DistributionSFTConfig(SFTConfig):
 
     > [!NOTE]
     > Defaults that differ from [`~trl.SFTConfig`]: `pad_to_multiple_of` is 16; `train_sampling_strategy` is `"auto"`;
-    > `metric_for_best_model` is `"eval_kl"` when `load_best_model_at_end` is set. Packing, padding-free batches,
-    > smoothing over the vocabulary, other losses and MoE router losses do not apply and are refused.
+    > `metric_for_best_model` is `"eval_kl"` when `load_best_model_at_end` is set; `ddp_find_unused_parameters` is
+    > `False`. Without `bf16` and `fp16` the hardware decides ([`~distjudge_trl.precision.decide_precision`]): bf16
+    > where it is fast, fp16 on GPUs that have that alone, else float32, which `bf16=False` asks for. Packing,
+    > padding-free batches, smoothing over the vocabulary, other losses and MoE router losses do not apply and are
+    > refused.
     """
 
     alpha: float = field(
@@ -164,8 +168,17 @@ class DistributionSFTConfig(SFTConfig):
 
     def __post_init__(self) -> None:
         if not torch.accelerator.is_available():
-            # bf16, TRL's default, is refused on a machine without accelerator unless the CPU is asked for.
+            # bf16 is refused on a machine without accelerator unless the CPU is asked for.
             self.use_cpu = True
+        # TRL's default is bf16 wherever torch can do it at all, emulated or not. `fp16` is False if it is not given.
+        bf16: bool | None = self.bf16  # type: ignore[has-type]
+        fp16: bool = self.fp16  # type: ignore[has-type]
+        if not (bf16 and fp16):  # which transformers refuses
+            precision = resolve_precision(bf16, fp16 or None, use_cpu=self.use_cpu or runs_on_cpu())
+            self.bf16, self.fp16 = precision.bf16, precision.fp16
+        # All weights that are trained take part in every step; looking for others costs a walk of the graph.
+        find_unused: bool | None = self.ddp_find_unused_parameters  # type: ignore[has-type]
+        self.ddp_find_unused_parameters = bool(find_unused)
         metric: str | None = self.metric_for_best_model  # type: ignore[has-type]
         if self.load_best_model_at_end and metric is None:
             metric = "eval_kl"
@@ -175,8 +188,7 @@ class DistributionSFTConfig(SFTConfig):
         if "ACCELERATE_MIXED_PRECISION" in os.environ:
             # The options decide, as without a launcher. transformers and accelerate's plugins would take what an
             # accelerate config says over `--bf16 False`.
-            bf16 = self.bf16 if self.bf16 is not None else not self.fp16
-            os.environ["ACCELERATE_MIXED_PRECISION"] = "fp16" if self.fp16 else "bf16" if bf16 else "no"
+            os.environ["ACCELERATE_MIXED_PRECISION"] = "fp16" if self.fp16 else "bf16" if self.bf16 else "no"
         super().__post_init__()
         if self.use_cpu and torch.distributed.is_available() and torch.distributed.is_initialized():
             # transformers passes `ddp_timeout` on for accelerators alone: without this a process would wait for a dead

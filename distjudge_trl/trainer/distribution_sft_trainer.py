@@ -38,7 +38,13 @@ from distjudge_trl.data.records import validate_records
 from distjudge_trl.errors import LostProcessError, RunFailedError, UserInputError, first_line, lost_connection
 from distjudge_trl.judge_file import JudgeFile
 from distjudge_trl.labels import LabelSpace
-from distjudge_trl.models import keep_training_layout, keeping_dtypes, keeping_outputs, resolve_model
+from distjudge_trl.models import (
+    keep_training_layout,
+    keeping_dtypes,
+    keeping_outputs,
+    resolve_model,
+    widen_trained_weights,
+)
 from distjudge_trl.objective import (
     PGDAdversary,
     WorstCaseAdversary,
@@ -198,6 +204,8 @@ class DistributionSFTTrainer(SFTTrainer):
             self._tokenizer.pad_token = self._tokenizer.eos_token
         collator.pad_token_id = self._tokenizer.pad_token_id or 0
         keep_training_layout(self.model)
+        if args.fp16:
+            widen_trained_weights(self.model)
         # Training on the labels' distribution alone reads no other logits but to log their mass.
         read_head_in_float32(self.model, self.label_space if args.label_normalization == "labels" else None)
         if self.is_fsdp_enabled:

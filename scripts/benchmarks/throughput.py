@@ -3,8 +3,8 @@
     python scripts/benchmarks/throughput.py --model Qwen/Qwen2.5-7B --seq-len 1024 --batch-size 8
     python scripts/benchmarks/throughput.py --model smollm2-135m --seq-len 128 --batch-size 4 --steps 6   (CPU)
 
-Weights are random in the shape of the model (nothing is downloaded; the bundled model's tokenizer makes the rows),
-bfloat16 under LoRA, and NF4 under QLoRA. Every trainer runs in a process of its own on one GPU, ours and TRL's in
+Weights are random in the shape of the model (nothing is downloaded; the bundled model's tokenizer makes the rows), in
+the type that this hardware computes in under LoRA, and NF4 under QLoRA. Every trainer runs in a process of its own on one GPU, ours and TRL's in
 turn; of each run the median step counts, of --repeats the best.
 
 FLOPs are those that a trainer has to do: two a token and parameter of the linear layers in the forward, two in the
@@ -56,21 +56,24 @@ def work(args: argparse.Namespace) -> None:
 
     from distjudge_trl.labels import LabelSpace
     from distjudge_trl.models import resolve_model
+    from distjudge_trl.precision import decide_precision
     from distjudge_trl.trainer import DistributionSFTConfig, DistributionSFTTrainer
 
     tokenizer = AutoTokenizer.from_pretrained(resolve_model("smollm2-135m"))
     rows = Dataset.from_list(make_rows(tokenizer, args.batch_size * args.steps, args.seq_len))
     cuda = torch.cuda.is_available()
+    precision = decide_precision(use_cpu=not cuda)
+    dtype = getattr(torch, precision.dtype)
     quantization = None
     if args.kind == "QLoRA":
         quantization = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=torch.bfloat16,
+            bnb_4bit_compute_dtype=dtype,
         )
     model = AutoModelForCausalLM.from_pretrained(
-        args.weights, dtype=torch.bfloat16, quantization_config=quantization, device_map="cuda" if cuda else None
+        args.weights, dtype=dtype, quantization_config=quantization, device_map="cuda" if cuda else None
     )
     times = []
 
@@ -85,7 +88,8 @@ def work(args: argparse.Namespace) -> None:
         "per_device_train_batch_size": args.batch_size,
         "max_length": args.seq_len,
         "max_steps": args.steps,
-        "bf16": True,
+        "bf16": precision.bf16,
+        "fp16": precision.fp16,
         "use_cpu": not cuda,
         "gradient_checkpointing": True,
         "save_strategy": "no",

@@ -39,7 +39,7 @@ def main():
     args, model_args = TrlParser((DistributionSFTConfig, ModelConfig)).parse_args_into_dataclasses(argv)
     tokenizer = AutoTokenizer.from_pretrained(model_folder)
     assert tokenizer.chat_template == CHAT_TEMPLATE
-    quantization = quantization_config(model_args)
+    quantization = quantization_config(model_args, args)
     if quantization is not None:
         args.model_init_kwargs = {"dtype": model_args.dtype}
     torch.manual_seed(0)  # of an adapter's first weights

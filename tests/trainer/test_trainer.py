@@ -435,8 +435,45 @@ def test_going_back_to_the_best_checkpoint_keeps_the_precision_of_adapters(token
     assert trainer.evaluate()["eval_kl"] == pytest.approx(trainer.state.best_metric, abs=1e-6)
 
 
+def test_under_fp16_adapters_on_4_bit_weights_are_float32_as_loss_scaling_needs(tokenizer, tmp_path):
+    """TRL casts them to bfloat16, of which torch's GradScaler cannot take the scale off on a GPU."""
+    from peft import LoraConfig
+    from transformers import BitsAndBytesConfig
+
+    from distjudge_trl import Judge
+
+    pytest.importorskip("bitsandbytes")
+    base = tmp_path / "base"
+    make_tiny_model(len(tokenizer), hidden_size=64).save_pretrained(base)
+    tokenizer.save_pretrained(base)
+    trainer = make_trainer(
+        tokenizer,
+        tmp_path / "run",
+        model=str(base),
+        trainer_kwargs={
+            "peft_config": LoraConfig(r=8, task_type="CAUSAL_LM", target_modules=["q_proj", "v_proj"]),
+            "quantization_config": BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=torch.float16),
+        },
+        fp16=True,
+        use_cpu=True,
+        model_init_kwargs={"dtype": "float16"},
+        max_steps=2,
+    )
+    trained = {weight.dtype for weight in trainer.model.parameters() if weight.requires_grad}
+    assert trained == {torch.float32} and trainer.accelerator.mixed_precision == "fp16"
+    trainer.train()
+    trainer.save_model()
+    records = make_records(6, seed=1)
+    judge = Judge.from_pretrained(str(tmp_path / "run"))
+    adapters = {weight.dtype for name, weight in judge.model.named_parameters() if "lora_" in name}
+    assert adapters == {torch.float32} and judge.judge_file.autocast == "float16"
+    expected = np.exp(trainer.predict(records).predictions)
+    np.testing.assert_allclose(judge.judge(records), expected, atol=2e-3)
+
+
 @pytest.mark.parametrize(
-    ("options", "precision"), [({}, "bf16"), ({"bf16": False}, "no"), ({"bf16": False, "fp16": True}, "fp16")]
+    ("options", "precision"),
+    [({"bf16": True}, "bf16"), ({"bf16": False}, "no"), ({"bf16": False, "fp16": True}, "fp16")],
 )
 def test_options_are_stronger_than_the_precision_of_an_accelerate_config(tmp_path, monkeypatch, options, precision):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
