@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from distjudge_trl.errors import UserInputError
+from distjudge_trl.extras import install_hint
 from distjudge_trl.yaml_file import read_mapping
 
 
@@ -34,9 +35,7 @@ def check_launch(config: str | Path, num_processes: int | None = None) -> None:
     config = Path(config)
     content = read_accelerate_config(config)
     if content.get("distributed_type") == "DEEPSPEED" and find_spec("deepspeed") is None:
-        raise UserInputError(
-            f"{config.stem} needs DeepSpeed, which is not installed: run `pip install 'distjudge-trl[deepspeed]'`."
-        )
+        raise UserInputError(f"{config.stem} needs DeepSpeed, which is not installed: {install_hint('deepspeed')}.")
     count = int(num_processes or content.get("num_processes") or 1)
     machines = int(content.get("num_machines") or 1)
     if machines > 1 and str(content.get("main_process_ip") or "localhost") in ("localhost", "127.0.0.1"):

@@ -62,9 +62,11 @@ def test_env_reports_versions_and_what_is_missing(monkeypatch):
     import importlib.util
 
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "cvxpy" else find(name))
+    gone = ("cvxpy", "plotly")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in gone else find(name))
     output = invoke("env").output
     assert "torch: " in output and "pip install 'distjudge-trl[cvxpy]'" in output and "[deepspeed]" not in output
+    assert "missing for the report's page: pip install 'distjudge-trl[report]'" in output
 
 
 def test_train_builds_the_launch_line():
