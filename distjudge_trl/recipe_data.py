@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from distjudge_trl.atomic import write_json
 from distjudge_trl.batching import PromptFitter
-from distjudge_trl.data import fingerprint, partition, split_records, subsample, within_budget
+from distjudge_trl.data import SplitPlan, fingerprint, within_budget
 from distjudge_trl.data.splits import SWAPPED
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import UserInputError, first_line
@@ -70,16 +70,17 @@ def load_parts(run: RecipeRun, template: PromptTemplate, fitter: PromptFitter | 
         saved = read_json(Path(folder) / _REPORT_NAME)
         if saved and saved["key"] == _key(run, template, fitter):
             return _read_parts(Path(folder), saved["report"])
-    report, seed = LoadReport(), run.recipe.split_seed
-    train, validation, test = _load(run, template, fitter, report)
-    train = subsample(train, run.recipe.max_train_samples, seed=seed)
+    report = LoadReport()
+    plan = SplitPlan(run.recipe.split, run.recipe.split_seed, run.recipe.validation_fraction)
+    train, validation, test = _load(run, plan, template, fitter, report)
+    train = plan.sample(train, run.recipe.max_train_samples)
     if run.recipe.annotation_budget is not None:
-        train = within_budget(train, run.recipe.annotation_budget, seed=seed)
+        train = within_budget(train, run.recipe.annotation_budget, seed=plan.seed)
     scored = test
     if run.recipe.score_on == "validation":
         assert validation is not None
         scored = validation
-    return Parts(train, validation, subsample(scored, run.recipe.max_eval_samples, seed=seed), report)
+    return Parts(train, validation, plan.sample(scored, run.recipe.max_eval_samples), report)
 
 
 def save_parts(parts: Parts, folder: str | Path, run: RecipeRun, fitter: PromptFitter | None) -> Path:
@@ -133,7 +134,7 @@ def _key(run: RecipeRun, template: PromptTemplate, fitter: PromptFitter | None) 
 
 
 def _load(
-    run: RecipeRun, template: PromptTemplate, fitter: PromptFitter | None, report: LoadReport
+    run: RecipeRun, plan: SplitPlan, template: PromptTemplate, fitter: PromptFitter | None, report: LoadReport
 ) -> tuple[Dataset, Dataset | None, Dataset]:
     """Training, validation (where something is held out) and test records.
 
@@ -147,19 +148,19 @@ def _load(
         items = list(items)  # they are needed twice
     drawn = task.draw(items, whole, report=report)
     records = task.records(drawn, whole, template=template, fitter=fitter, report=report)
-    seed, fraction = recipe_args.split_seed, recipe_args.validation_fraction
-    validation = None
-    if _holds_out(recipe_args, training_args):
-        train, validation, test = partition(records, recipe_args.split, validation_fraction=fraction, seed=seed)
-    else:
-        train, test = split_records(records, recipe_args.split, seed=seed)
+    train, validation, test = plan.partition(records, hold_out=_holds_out(recipe_args, training_args))
+    assert train is not None  # recipes split always
     if options.max_annotators is not None:
         names = set(train["id"])
         # A pair asked in both orders has two ids, of which a split of single records may take one.
         chosen = [item for item in items if item.id in names or f"{item.id}{SWAPPED}" in names]
-        budget = task.draw(chosen, options, report=report)
-        train = task.records(budget, options, template=template, fitter=fitter, report=LoadReport())
+        own = LoadReport(num_read=len(chosen), files=report.files)
+        budget = task.draw(chosen, options, report=own)
+        # Prompts that were shortened are in the report already.
+        told = replace(own, notes=Counter())
+        train = task.records(budget, options, template=template, fitter=fitter, report=told)
         train = train.select([i for i, name in enumerate(train["id"]) if name in names])
+        report.add_training(own)
     return train, validation, test
 
 
