@@ -254,7 +254,12 @@ def train(
 
 @main.command()
 @click.option("--model", required=True, help="Folder of a trained judge, or a hub id of one.")
-@click.option("--input", "input_path", required=True, help="JSONL: a `prompt` or the template's fields per line.")
+@click.option(
+    "--input",
+    "input_path",
+    required=True,
+    help="JSONL, CSV or Parquet: in every row a `prompt` (a list of messages) or the template's fields.",
+)
 @click.option(
     "--out", "output_path", required=True, help="JSONL to write: the input's lines plus `label_distribution`."
 )
