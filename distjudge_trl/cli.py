@@ -46,6 +46,14 @@ _DATA_PATH = click.option(
 )
 
 
+_TRUST_REMOTE_CODE = click.option(
+    "--trust-remote-code",
+    "--trust_remote_code",
+    is_flag=True,
+    help="Run the code of the model's repository, which some models need.",
+)
+
+
 def _echo_options(task: JudgmentTask, note: str = "") -> None:
     """What a task can be asked for when its records are built."""
     from distjudge_trl.recipe import make_option_parser
@@ -103,6 +111,7 @@ def tasks() -> None:
 )
 @click.option("--split-seed", "--split_seed", type=int, default=0, show_default=True, help="With --stats: see train.")
 @click.option("--prompt-template", "--prompt_template", help="Jinja file that replaces the task's prompt.")
+@_TRUST_REMOTE_CODE
 @click.option("-h", "--help", "help_", is_flag=True, help="This text, and the options of TASK.")
 @click.pass_context
 def data(
@@ -117,6 +126,7 @@ def data(
     split: str,
     split_seed: int,
     prompt_template: str | None,
+    trust_remote_code: bool,
     help_: bool,
 ) -> None:
     """Build, check and show a task's records.
@@ -164,11 +174,11 @@ def data(
         doctor.print_statistics(console, task, items)
         doctor.print_splits(console, records, split, split_seed)
         if model is not None:
-            doctor.print_model_view(console, task, records, model, max_length)
+            doctor.print_model_view(console, task, records, model, max_length, trust_remote_code=trust_remote_code)
         else:
             doctor.print_lengths(console, records)
     if show is not None:
-        doctor.print_examples(console, task, records, show, model)
+        doctor.print_examples(console, task, records, show, model, trust_remote_code=trust_remote_code)
 
 
 @main.command()
@@ -275,6 +285,7 @@ def train(
     type=click.Choice(["middle", "end", "error"]),
     help="What goes of the longest fields of an item that is too long; `error` stops. Default: as in training.",
 )
+@_TRUST_REMOTE_CODE
 def judge(
     model: str,
     input_path: str,
@@ -282,13 +293,16 @@ def judge(
     batch_size: int,
     max_length: int | None,
     truncate: Literal["middle", "end", "error"] | None,
+    trust_remote_code: bool,
 ) -> None:
     """Judge new items: a distribution over the labels for every line of a JSONL file."""
     from distjudge_trl.judges import Judge
     from distjudge_trl.judges.files import judge_jsonl
 
     def load() -> Judge:
-        return Judge.from_pretrained(model, max_length=max_length, truncation=truncate)
+        return Judge.from_pretrained(
+            model, max_length=max_length, truncation=truncate, trust_remote_code=trust_remote_code
+        )
 
     count = judge_jsonl(load, input_path, output_path, batch_size=batch_size)
     click.echo(f"{count} items judged: {output_path}")
@@ -302,7 +316,7 @@ def judge(
     type=click.Choice(["float32", "bfloat16", "float16"]),
     help="Of the merged weights. Default: as the base model in training.",
 )
-@click.option("--trust-remote-code", is_flag=True, help="Allow the code of the base model's repository.")
+@_TRUST_REMOTE_CODE
 def merge(model: str, out: str, dtype: str | None, trust_remote_code: bool) -> None:
     """Fold an adapter into its base model: a judge that plain transformers, vLLM or llama.cpp loads.
 
@@ -373,7 +387,7 @@ def merge(model: str, out: str, dtype: str | None, trust_remote_code: bool) -> N
     type=click.IntRange(min=0),
     help="Of bootstrap, noise floor and perturbations.",
 )
-@click.option("--trust-remote-code", is_flag=True, help="Allow the code of the model's repository.")
+@_TRUST_REMOTE_CODE
 @click.option("-h", "--help", "help_", is_flag=True, help="This text, and the options of TASK.")
 @click.pass_context
 def evaluate(
@@ -514,6 +528,7 @@ def report(runs: tuple[str, ...], out: str, max_items: int, title: str) -> None:
     help="Of the loaded weights. Default, as in recipes: float32 to train all of them, bfloat16 under adapters.",
 )
 @click.option("--bf16", default=True, show_default=True, type=bool, help="bfloat16 mixed precision.")
+@_TRUST_REMOTE_CODE
 def plan(
     model: str,
     accelerate_config: str,
@@ -526,6 +541,7 @@ def plan(
     load_in_4bit: bool,
     load_in_8bit: bool,
     dtype: Literal["float32", "bfloat16", "float16"] | None,
+    trust_remote_code: bool,
     **options: Any,
 ) -> None:
     """Estimate what a training run needs per GPU, from the model's config alone, and what would make it fit.
@@ -562,8 +578,8 @@ def plan(
         cast=sharding.casts,
         **options,
     )
-    config = load_config(model)
-    footprint = cache(lambda settings: measure_footprint(config, settings))
+    config = load_config(model, trust_remote_code=trust_remote_code)
+    footprint = cache(lambda settings: measure_footprint(config, settings, trust_remote_code=trust_remote_code))
     result = estimate(footprint(training), training, sharding)
     click.echo(describe_run(model, footprint(training).sizes, training, sharding) + "\n")
     click.echo(plan_table(result) + "\n")

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from datasets import Dataset
-from transformers import AutoConfig, AutoTokenizer
 
 from distjudge_trl.atomic import write_json
 from distjudge_trl.batching import PromptFitter
 from distjudge_trl.data import SplitPlan, fingerprint, within_budget
 from distjudge_trl.data.splits import SWAPPED
 from distjudge_trl.data.template import PromptTemplate
-from distjudge_trl.errors import UserInputError, first_line
+from distjudge_trl.errors import UserInputError
+from distjudge_trl.loading import load_config, load_tokenizer, loading_error
 from distjudge_trl.models import resolve_model
 from distjudge_trl.supervised import PREPARED, read_json
 from distjudge_trl.tasks import Item, LoadReport
@@ -171,13 +171,9 @@ def find_model(run: RecipeRun) -> tuple[str, PromptFitter | None]:
     _, recipe_args, _, training_args, model_args = run
     name = model_args.model_name_or_path
     path = resolve_model(name)
-    kwargs = {"revision": model_args.model_revision, "trust_remote_code": training_args.trust_remote_code}
-    try:
-        # Its errors are about the name alone; the same types out of the trainer might be bugs.
-        config = AutoConfig.from_pretrained(path, **kwargs)
-        tokenizer = AutoTokenizer.from_pretrained(path, **kwargs)
-    except (OSError, ValueError) as error:
-        raise model_error(name, error) from error
+    revision, trusted = model_args.model_revision, training_args.trust_remote_code
+    config = load_config(name, revision=revision, trust_remote_code=trusted)
+    tokenizer = load_tokenizer(name, revision=revision, trust_remote_code=trusted)
     context = getattr(config.get_text_config(), "max_position_embeddings", None)
     limits = [length for length in (training_args.max_length, context) if length]
     return path, PromptFitter(tokenizer, min(limits), recipe_args.truncate) if limits else None
@@ -191,5 +187,5 @@ def _holds_out(recipe_args: RecipeArguments, training_args: DistributionSFTConfi
 
 
 def model_error(name: str | None, error: Exception) -> UserInputError:
-    """transformers explains itself in several lines and a traceback; the first line is the cause."""
-    return UserInputError(f"The model {name!r} cannot be loaded: {first_line(error)}")
+    """What to say of a model that training cannot load."""
+    return loading_error(f"The model {name!r}", error)

@@ -12,6 +12,7 @@ FLOOR = {
         (
             *("errors", "extras", "atomic", "models", "provenance", "environment", "shipped", "launch", "supervised"),
             "yaml_file",
+            "loading",
         ),
         0,
     ),

@@ -14,7 +14,6 @@ from safetensors import SafetensorError
 from tqdm.auto import tqdm
 from transformers import (
     AutoModelForCausalLM,
-    AutoTokenizer,
     BitsAndBytesConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -33,10 +32,11 @@ from distjudge_trl.batching import (
     sharing_pays,
 )
 from distjudge_trl.data.template import PromptTemplate
-from distjudge_trl.errors import UserInputError, first_line
+from distjudge_trl.errors import UserInputError
 from distjudge_trl.judge_file import JUDGE_FILE_NAME, JudgeFile
 from distjudge_trl.judges.base import Judge, Judgments
 from distjudge_trl.labels import TOP_K_FLOOR, LabelSpace
+from distjudge_trl.loading import LOADING_ERRORS, load_tokenizer, loading_error
 from distjudge_trl.models import keep_training_layout, resolve_model
 
 
@@ -112,8 +112,8 @@ class LocalJudge(Judge):
         self.judge_file = found or JudgeFile(label_space={}, base_model=str(path))
         if self.judge_file.trust_remote_code and not trust_remote_code:
             raise UserInputError(
-                f"{source}: its model needs code from the repository of {self.judge_file.base_model!r}. Pass"
-                " `trust_remote_code=True` if you trust it."
+                f"{source}: its model needs code from the repository of {self.judge_file.base_model!r}. Read that"
+                " code, and allow it with --trust-remote-code (`trust_remote_code=True` in Python) if you trust it."
             )
         if template is None and self.judge_file.template is not None:
             template = PromptTemplate(self.judge_file.template)
@@ -222,11 +222,11 @@ def load_model(
         kwargs["revision"] = judge_file.base_revision
     if judge_file.quantization is not None and is_adapter:
         kwargs["quantization_config"] = BitsAndBytesConfig(**_bitsandbytes_arguments(judge_file.quantization))
+    tokenizer = load_tokenizer(source, trust_remote_code=trust_remote_code)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
         model, info = AutoModelForCausalLM.from_pretrained(weights, output_loading_info=True, **kwargs)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise UserInputError(f"The model {weights!r} cannot be loaded: {first_line(error)}") from error
+    except (*LOADING_ERRORS, RuntimeError, SafetensorError) as error:
+        raise loading_error(f"The model {weights!r}", error) from error
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise UserInputError(f"The model {weights!r} lacks {len(missing)} weights, {missing[0]!r} among them.")

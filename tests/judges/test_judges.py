@@ -187,5 +187,5 @@ def test_a_judge_file_cannot_allow_remote_code(folder, tmp_path):
     copy = tmp_path / "judge"
     shutil.copytree(folder, copy)
     JudgeFile(label_space=LabelSpace(LABELS).to_dict(), base_model="org/odd", trust_remote_code=True).write(copy)
-    with pytest.raises(UserInputError, match="Pass `trust_remote_code=True` if you trust it"):
+    with pytest.raises(UserInputError, match="allow it with --trust-remote-code"):
         Judge.from_pretrained(str(copy))
