@@ -6,6 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -52,6 +53,30 @@ _TRUST_REMOTE_CODE = click.option(
     is_flag=True,
     help="Run the code of the model's repository, which some models need.",
 )
+
+
+def _reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Where and in which type a command reads a judge's model."""
+    options = (
+        click.option(
+            "--device", help="Such as cuda:1 or cpu. Default: the GPU (or other accelerator), if there is one."
+        ),
+        click.option(
+            "--device-map",
+            "--device_map",
+            metavar="NAME",
+            help="In place of --device, as in transformers: `auto` spreads a model over all GPUs and host memory.",
+        ),
+        click.option(
+            "--dtype",
+            type=click.Choice(["float32", "bfloat16", "float16"]),
+            help="Of the weights. Default: as trained; an untrained model: bfloat16 on a GPU, float32 on the CPU.",
+        ),
+        _TRUST_REMOTE_CODE,
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 def _echo_options(task: JudgmentTask, note: str = "") -> None:
@@ -285,7 +310,7 @@ def train(
     type=click.Choice(["middle", "end", "error"]),
     help="What goes of the longest fields of an item that is too long; `error` stops. Default: as in training.",
 )
-@_TRUST_REMOTE_CODE
+@_reading_options
 def judge(
     model: str,
     input_path: str,
@@ -293,16 +318,14 @@ def judge(
     batch_size: int,
     max_length: int | None,
     truncate: Literal["middle", "end", "error"] | None,
-    trust_remote_code: bool,
+    **reading: Any,
 ) -> None:
     """Judge new items: a distribution over the labels for every line of a JSONL file."""
     from distjudge_trl.judges import Judge
     from distjudge_trl.judges.files import judge_jsonl
 
     def load() -> Judge:
-        return Judge.from_pretrained(
-            model, max_length=max_length, truncation=truncate, trust_remote_code=trust_remote_code
-        )
+        return Judge.from_pretrained(model, max_length=max_length, truncation=truncate, **reading)
 
     count = judge_jsonl(load, input_path, output_path, batch_size=batch_size)
     click.echo(f"{count} items judged: {output_path}")
@@ -387,7 +410,7 @@ def merge(model: str, out: str, dtype: str | None, trust_remote_code: bool) -> N
     type=click.IntRange(min=0),
     help="Of bootstrap, noise floor and perturbations.",
 )
-@_TRUST_REMOTE_CODE
+@_reading_options
 @click.option("-h", "--help", "help_", is_flag=True, help="This text, and the options of TASK.")
 @click.pass_context
 def evaluate(

@@ -45,6 +45,7 @@ class EvaluationOptions:
         extraction (`"full"` or `"top5"`): all label tokens count, or those among the five likeliest tokens.
         calibrated (`bool`): also score temperature and vector scaling of a trained judge; an untrained one's always
             are, where the split leaves items to fit them on.
+        device, device_map, dtype (*optional*): where and in which type the weights are read; see [`LocalJudge`].
         autocast (`"none"`, `"bfloat16"` or `"float16"`, *optional*): by default as in training.
         share_prefixes (`bool`, *optional*): compute common beginnings of a batch once. By default where it pays.
         batch_size (`int`): prompts in one forward pass.
@@ -62,6 +63,9 @@ class EvaluationOptions:
     truncation: Truncation | None = None
     extraction: Literal["full", "top5"] = "full"
     calibrated: bool = False
+    device: str | None = None
+    device_map: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
     autocast: Literal["none", "bfloat16", "float16"] | None = None
     share_prefixes: bool | None = None
     batch_size: int = 32
@@ -122,6 +126,9 @@ def evaluate_judge(
         found.name,
         label_space=task.label_space() if judge_file is None else None,
         template=template,
+        device=options.device,
+        device_map=options.device_map,
+        dtype=options.dtype,
         autocast=options.autocast,
         top_k=TOP_K if options.extraction == "top5" else None,
         max_length=options.max_length,
@@ -168,6 +175,7 @@ def evaluate_judge(
         "test_fingerprint": fingerprint(test),
         "provenance": provenance(
             judge=found.name,
+            reading=judge.reading(),
             evaluation=asdict(options),
             task_options=asdict(task_options),
             data_report=report.to_dict(),

@@ -612,6 +612,7 @@ class DistributionSFTTrainer(SFTTrainer):
             file.quantization = quantization.to_dict() if hasattr(quantization, "to_dict") else dict(quantization)
             file.quantization = {k: v for k, v in file.quantization.items() if not k.startswith("_")}
         file.dtype = str(model.dtype).removeprefix("torch.")
+        file.attn_implementation = getattr(config, "_attn_implementation", None)
         file.autocast = {"bf16": "bfloat16", "fp16": "float16"}.get(str(self.accelerator.mixed_precision))
         file.training = {name: getattr(args, name) for name in TRAINING_SETTINGS}
         file.training |= {

@@ -210,6 +210,15 @@ def test_the_command_writes_results_that_a_report_reads(world, tmp_path):
     assert made.exit_code == 0 and (tmp_path / "report" / "index.html").is_file()
 
 
+def test_the_type_of_the_weights_is_chosen_and_told(world):
+    plain, half = (evaluate(world, "model", dtype=dtype) for dtype in (None, "bfloat16"))
+    told = [done.results["provenance"]["reading"] for done in (plain, half)]
+    assert told[0] == {"device": "cpu", "dtype": "float32", "autocast": "none", "attn_implementation": "sdpa"}
+    assert told[1] == {**told[0], "dtype": "bfloat16"}
+    assert not np.array_equal(plain.log_q, half.log_q)
+    np.testing.assert_allclose(np.exp(plain.log_q), np.exp(half.log_q), atol=0.05)
+
+
 def test_batches_do_not_change_the_result(world):
     one, many = (evaluate(world, "model", batch_size=size).log_q for size in (1, 16))
     np.testing.assert_allclose(one, many, atol=1e-5)
