@@ -6,6 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -44,6 +45,38 @@ _SWITCH: dict[str, Any] = {
 _DATA_PATH = click.option(
     "--data-path", "--data_path", help="Official file, archive or folder. Default: downloaded once."
 )
+
+
+_TRUST_REMOTE_CODE = click.option(
+    "--trust-remote-code",
+    "--trust_remote_code",
+    is_flag=True,
+    help="Run the code of the model's repository, which some models need.",
+)
+
+
+def _reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Where and in which type a command reads a judge's model."""
+    options = (
+        click.option(
+            "--device", help="Such as cuda:1 or cpu. Default: the GPU (or other accelerator), if there is one."
+        ),
+        click.option(
+            "--device-map",
+            "--device_map",
+            metavar="NAME",
+            help="In place of --device, as in transformers: `auto` spreads a model over all GPUs and host memory.",
+        ),
+        click.option(
+            "--dtype",
+            type=click.Choice(["float32", "bfloat16", "float16"]),
+            help="Of the weights. Default: as trained; an untrained model: bfloat16 on a GPU, float32 on the CPU.",
+        ),
+        _TRUST_REMOTE_CODE,
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 def _echo_options(task: JudgmentTask, note: str = "") -> None:
@@ -103,6 +136,7 @@ def tasks() -> None:
 )
 @click.option("--split-seed", "--split_seed", type=int, default=0, show_default=True, help="With --stats: see train.")
 @click.option("--prompt-template", "--prompt_template", help="Jinja file that replaces the task's prompt.")
+@_TRUST_REMOTE_CODE
 @click.option("-h", "--help", "help_", is_flag=True, help="This text, and the options of TASK.")
 @click.pass_context
 def data(
@@ -117,6 +151,7 @@ def data(
     split: str,
     split_seed: int,
     prompt_template: str | None,
+    trust_remote_code: bool,
     help_: bool,
 ) -> None:
     """Build, check and show a task's records.
@@ -164,11 +199,11 @@ def data(
         doctor.print_statistics(console, task, items)
         doctor.print_splits(console, records, split, split_seed)
         if model is not None:
-            doctor.print_model_view(console, task, records, model, max_length)
+            doctor.print_model_view(console, task, records, model, max_length, trust_remote_code=trust_remote_code)
         else:
             doctor.print_lengths(console, records)
     if show is not None:
-        doctor.print_examples(console, task, records, show, model)
+        doctor.print_examples(console, task, records, show, model, trust_remote_code=trust_remote_code)
 
 
 @main.command()
@@ -254,7 +289,12 @@ def train(
 
 @main.command()
 @click.option("--model", required=True, help="Folder of a trained judge, or a hub id of one.")
-@click.option("--input", "input_path", required=True, help="JSONL: a `prompt` or the template's fields per line.")
+@click.option(
+    "--input",
+    "input_path",
+    required=True,
+    help="JSONL, CSV or Parquet: in every row a `prompt` (a list of messages) or the template's fields.",
+)
 @click.option(
     "--out", "output_path", required=True, help="JSONL to write: the input's lines plus `label_distribution`."
 )
@@ -270,6 +310,7 @@ def train(
     type=click.Choice(["middle", "end", "error"]),
     help="What goes of the longest fields of an item that is too long; `error` stops. Default: as in training.",
 )
+@_reading_options
 def judge(
     model: str,
     input_path: str,
@@ -277,13 +318,14 @@ def judge(
     batch_size: int,
     max_length: int | None,
     truncate: Literal["middle", "end", "error"] | None,
+    **reading: Any,
 ) -> None:
     """Judge new items: a distribution over the labels for every line of a JSONL file."""
     from distjudge_trl.judges import Judge
     from distjudge_trl.judges.files import judge_jsonl
 
     def load() -> Judge:
-        return Judge.from_pretrained(model, max_length=max_length, truncation=truncate)
+        return Judge.from_pretrained(model, max_length=max_length, truncation=truncate, **reading)
 
     count = judge_jsonl(load, input_path, output_path, batch_size=batch_size)
     click.echo(f"{count} items judged: {output_path}")
@@ -297,7 +339,7 @@ def judge(
     type=click.Choice(["float32", "bfloat16", "float16"]),
     help="Of the merged weights. Default: as the base model in training.",
 )
-@click.option("--trust-remote-code", is_flag=True, help="Allow the code of the base model's repository.")
+@_TRUST_REMOTE_CODE
 def merge(model: str, out: str, dtype: str | None, trust_remote_code: bool) -> None:
     """Fold an adapter into its base model: a judge that plain transformers, vLLM or llama.cpp loads.
 
@@ -368,7 +410,7 @@ def merge(model: str, out: str, dtype: str | None, trust_remote_code: bool) -> N
     type=click.IntRange(min=0),
     help="Of bootstrap, noise floor and perturbations.",
 )
-@click.option("--trust-remote-code", is_flag=True, help="Allow the code of the model's repository.")
+@_reading_options
 @click.option("-h", "--help", "help_", is_flag=True, help="This text, and the options of TASK.")
 @click.pass_context
 def evaluate(
@@ -516,6 +558,7 @@ def report(runs: tuple[str, ...], out: str, max_items: int, title: str) -> None:
     metavar="[BOOL]",
     help="Mixed precision (float16 takes as much). Default: yes; for a CPU as it is on this one.",
 )
+@_TRUST_REMOTE_CODE
 def plan(
     model: str,
     accelerate_config: str,
@@ -529,6 +572,7 @@ def plan(
     load_in_8bit: bool,
     dtype: Literal["float32", "bfloat16", "float16"] | None,
     bf16: bool | None,
+    trust_remote_code: bool,
     **options: Any,
 ) -> None:
     """Estimate what a training run needs per GPU, from the model's config alone, and what would make it fit.
@@ -569,8 +613,8 @@ def plan(
         cast=sharding.casts,
         **options,
     )
-    config = load_config(model)
-    footprint = cache(lambda settings: measure_footprint(config, settings))
+    config = load_config(model, trust_remote_code=trust_remote_code)
+    footprint = cache(lambda settings: measure_footprint(config, settings, trust_remote_code=trust_remote_code))
     result = estimate(footprint(training), training, sharding)
     click.echo(describe_run(model, footprint(training).sizes, training, sharding) + "\n")
     click.echo(plan_table(result) + "\n")

@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 
 from distjudge_trl.errors import UserInputError
+from distjudge_trl.extras import install_hint
 from distjudge_trl.yaml_file import read_mapping
 
 
@@ -66,9 +67,7 @@ def check_launch(config: str | Path, num_processes: int | None = None) -> None:
     config = Path(config)
     content = read_accelerate_config(config)
     if content.get("distributed_type") == "DEEPSPEED" and find_spec("deepspeed") is None:
-        raise UserInputError(
-            f"{config.stem} needs DeepSpeed, which is not installed: run `pip install 'distjudge-trl[deepspeed]'`."
-        )
+        raise UserInputError(f"{config.stem} needs DeepSpeed, which is not installed: {install_hint('deepspeed')}.")
     machines = int(content.get("num_machines") or 1)
     count = num_processes or count_processes(content, config)
     if machines > 1 and str(content.get("main_process_ip") or "localhost") in ("localhost", "127.0.0.1"):

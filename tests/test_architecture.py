@@ -10,16 +10,8 @@ PACKAGE = ROOT / "distjudge_trl"
 FLOOR = {
     **dict.fromkeys(
         (
-            "errors",
-            "atomic",
-            "models",
-            "provenance",
-            "environment",
-            "shipped",
-            "launch",
-            "supervised",
-            "yaml_file",
-            "precision",
+            *("errors", "extras", "atomic", "models", "provenance", "environment", "shipped", "launch", "supervised"),
+            *("yaml_file", "loading", "precision"),
         ),
         0,
     ),

@@ -1,6 +1,7 @@
 """A recipe from data to results on a tiny model: what the data options leave behind in the output folder."""
 
 import json
+import random
 import sys
 
 import pytest
@@ -75,7 +76,7 @@ def test_annotators_are_drawn_for_training_and_not_for_testing(model, tmp_path):
     run(model, path, tmp_path / "out", "--prompt_template", template(tmp_path), "--max_annotators", "2")
     assert set(read_predictions(tmp_path / "out")["num_annotators"]) == {6}
     report = read_results(tmp_path / "out")["provenance"]["data_report"]
-    assert report["notes"]["items of which 2 annotators were drawn"] == 24
+    assert report["notes"] == {"training items of which 2 annotators were drawn": 24}
     trained = Recipe(task="mtbench", model=model).parse(["--max_annotators", "2"])
     assert set(trained.task.load(path, trained.options)["num_annotators"]) == {2}
 
@@ -88,8 +89,29 @@ def test_items_whose_drawn_votes_tie_are_reported(model, tmp_path):
     options = ("--prompt_template", template(tmp_path), "--max_annotators", "2", "--majority_ties", "exclude")
     run(model, path, tmp_path / "out", *options)
     results = read_results(tmp_path / "out")
-    tied = results["provenance"]["data_report"]["excluded"]["tied majority"]
+    report = results["provenance"]["data_report"]
+    tied = report["notes"]["training items left out, tied majority"]
     assert 5 < tied < 24 and results["settings"]["num_train_items"] == 48 - 2 * tied
+    assert report["excluded"] == {} and report["records"] == 2 * report["read"]
+
+
+def test_counts_add_up_where_votes_tie_in_the_source_and_among_the_drawn(model, tmp_path):
+    rng = random.Random(0)
+    rows = [[rng.choice("123") for _ in range(5)] for _ in range(200)]
+    results = run_ratings(model, tmp_path, "--max_annotators", "2", "--majority_ties", "exclude", rows=rows)
+    report = results["provenance"]["data_report"]
+    assert report["records"] + report["excluded"]["tied majority"] == report["read"] == 200
+    training, tested = results["settings"]["num_train_items"], results["metrics"]["num_items"]
+    left_out = report["notes"]["training items left out, tied majority"]
+    assert training + left_out + tested == report["records"]
+    assert report["notes"]["training items of which 2 annotators were drawn"] == training + left_out
+
+
+def test_no_training_items_left_is_said(model, tmp_path):
+    """Two of the four votes tie nearly always."""
+    options = ("--max_annotators", "2", "--majority_ties", "exclude")
+    with pytest.raises(UserInputError, match=r"all 2 items are left out \(tied majority\). Loosen the options"):
+        run_ratings(model, tmp_path, *options, rows=[["1", "1", "2", "3"]] * 3)
 
 
 def test_truncate_error_names_file_row_and_field_before_training(model, votes, tmp_path):
@@ -122,9 +144,10 @@ def test_data_that_is_broken_leaves_an_empty_folder_and_exit_code_2(model, votes
     assert error.startswith(f"error: {votes}, row 31: is no valid JSON") and "\n" not in error
 
 
-def ratings(folder, votes=5):
-    """A task of 100 texts."""
-    rows = [{"text": f"text {i}", "votes": ["1", "2", "3", "1", str(i % 3 + 1)][:votes]} for i in range(100)]
+def ratings(folder, votes=5, rows=None):
+    """A task of 100 texts, or one a row of votes."""
+    rows = rows or [["1", "2", "3", "1", str(i % 3 + 1)][:votes] for i in range(100)]
+    rows = [{"text": f"text {i}", "votes": row} for i, row in enumerate(rows)]
     write(folder / "r.jsonl", rows)
     path = folder / "task.yaml"
     path.write_text(
@@ -133,9 +156,9 @@ def ratings(folder, votes=5):
     return str(path)
 
 
-def run_ratings(model, tmp_path, *options, votes=5):
+def run_ratings(model, tmp_path, *options, votes=5, rows=None):
     recipe = Recipe(task=None, model=model, training={"max_steps": 1})
-    argv = ["--task", ratings(tmp_path, votes), "--output_dir", str(tmp_path / "out"), "--bf16", "False"]
+    argv = ["--task", ratings(tmp_path, votes, rows), "--output_dir", str(tmp_path / "out"), "--bf16", "False"]
     return recipe.run([*argv, "--save_strategy", "no", *options])
 
 

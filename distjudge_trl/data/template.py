@@ -113,6 +113,8 @@ class PromptTemplate:
         Raises:
             [`JudgmentDataError`]: the template uses a field that the item lacks, or does something a template may not.
         """
+        for name in sorted(self.fields & set(fields)):
+            _check_shown(name, fields[name], source, row)
         for name in sorted((self.fields - self.optional_fields) & set(fields)):
             if is_empty(fields[name]):
                 raise JudgmentDataError(
@@ -143,6 +145,32 @@ class PromptTemplate:
             raise JudgmentDataError(
                 f"the prompt template fails on the item ({type(error).__name__}: {error})", source=source, row=row
             ) from None
+
+
+def finished_prompt(item: Mapping[str, Any]) -> Any:
+    """The finished prompt of an item, or `None` if it has none: what it calls `prompt`, if that is a list of messages
+    (mappings with a `role`). Anything else of that name, such as a text, is a field for a template.
+    """
+    prompt = item.get("prompt")
+    if not isinstance(prompt, Sequence) or isinstance(prompt, (str, bytes)) or not prompt:
+        return None
+    return prompt if all(isinstance(message, Mapping) and "role" in message for message in prompt) else None
+
+
+def _check_shown(name: str, value: Any, source: str | None, row: int | str | None) -> None:
+    """Refuse what a template would show otherwise than its writer meant."""
+    if isinstance(value, (bytes, bytearray)):
+        raise JudgmentDataError(
+            "is bytes, not text", source=source, row=row, field=name, fix="Write the column as text (UTF-8)."
+        )
+    if name == "prompt" and finished_prompt({name: value}) is not None:
+        raise JudgmentDataError(
+            "is a list of messages: a judge takes it for a finished prompt, without the template",
+            source=source,
+            row=row,
+            field=name,
+            fix="Give the column another name, here and in the template.",
+        )
 
 
 def _bounded(template: jinja2.Template, fields: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from distjudge_trl.data.records import check_messages
-from distjudge_trl.data.template import PromptTemplate
+from distjudge_trl.data.template import PromptTemplate, finished_prompt
 from distjudge_trl.errors import JudgmentDataError
 from distjudge_trl.labels import LabelSpace
 
@@ -54,8 +54,9 @@ class Judge(ABC):
         """Distributions over the labels.
 
         Args:
-            records (`Iterable[Mapping]`): judgment records or anything else with a `prompt` (a list of messages), or
-                bare items with the fields that the judge's template names.
+            records (`Iterable[Mapping]`): judgment records or anything else with a finished prompt (a list of messages
+                under the name `prompt`), or bare items with the fields that the judge's template names. A `prompt`
+                that is no list of messages is such a field.
             batch_size (`int`, defaults to 32): prompts in one forward pass.
             progress (`bool`, defaults to `False`): show a progress bar.
 
@@ -78,15 +79,21 @@ class Judge(ABC):
     def _prompt(self, record: Mapping[str, Any], row: int) -> list[dict[str, str]]:
         if not isinstance(record, Mapping):
             raise JudgmentDataError(f"is a {type(record).__name__}, not a mapping of fields", row=row)
-        if "prompt" in record:
-            prompt = record["prompt"]
-            check_messages(prompt, "prompt", None, row)
-            return list(prompt)
-        if self.template is None:
+        if finished_prompt(record) is None and self._takes_fields_of(record):
+            return self._render(record, row)
+        if "prompt" not in record:
             raise JudgmentDataError(
                 "is missing, and this judge has no prompt template to build it from", row=row, field="prompt"
             )
-        return self._render(record, row)
+        check_messages(record["prompt"], "prompt", None, row)
+        return list(record["prompt"])
+
+    def _takes_fields_of(self, record: Mapping[str, Any]) -> bool:
+        """Whether a record without a finished prompt is meant for the template; else its `prompt` is a broken one."""
+        if self.template is None:
+            return False
+        used, needed = self.template.fields, self.template.fields - self.template.optional_fields
+        return "prompt" not in record or "prompt" in used or needed <= set(record)
 
     def _render(self, item: Mapping[str, Any], row: int) -> list[dict[str, str]]:
         """The prompt of a bare item."""

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -48,7 +49,7 @@ def merge(path: str, out: str | Path, *, dtype: str | None = None, trust_remote_
     tokenizer, model = load_model(found.folder, found.file, None, trust_remote_code)
     if found.file.quantization is not None:
         # PEFT would merge into 4-bit numbers, and lose most of the adapter in rounding.
-        model = PeftModel.from_pretrained(model.unload().dequantize(), found.folder)
+        model = PeftModel.from_pretrained(_on_the_host(model.unload()), found.folder)
     merged = model.to(torch.float32).merge_and_unload(safe_merge=True).to(merged_dtype)
     temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
@@ -68,3 +69,12 @@ def merge(path: str, out: str | Path, *, dtype: str | None = None, trust_remote_
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return out
+
+
+def _on_the_host(base: Any) -> Any:
+    """Quantised weights in their computing type, in the host's memory: they were quantised where bitsandbytes did so
+    in training, on the GPU, but widened there they would take six times the memory in which they were trained.
+    """
+    if not getattr(base, "is_loaded_in_8bit", False):  # transformers moves no 8-bit model
+        base = base.to("cpu")
+    return base.dequantize().to("cpu")

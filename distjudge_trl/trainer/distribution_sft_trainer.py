@@ -24,6 +24,7 @@ from trl import SFTTrainer
 
 from distjudge_trl.atomic import replacing_files
 from distjudge_trl.batching import (
+    PACK_ATTENTION,
     JudgmentCollator,
     PrefixGroupSampler,
     encode_prompts,
@@ -660,6 +661,8 @@ class DistributionSFTTrainer(SFTTrainer):
             file.quantization = quantization.to_dict() if hasattr(quantization, "to_dict") else dict(quantization)
             file.quantization = {k: v for k, v in file.quantization.items() if not k.startswith("_")}
         file.dtype = str(model.dtype).removeprefix("torch.")
+        attention = getattr(config, "_attn_implementation", None)
+        file.attn_implementation = "sdpa" if attention == PACK_ATTENTION else attention
         file.autocast = {"bf16": "bfloat16", "fp16": "float16"}.get(str(self.accelerator.mixed_precision))
         file.training = {name: getattr(args, name) for name in TRAINING_SETTINGS}
         file.training |= {

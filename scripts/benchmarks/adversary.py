@@ -49,11 +49,11 @@ def solve_rebuilt(rows, centers, radii):
     """Eq. 9 with a new CVXPY program for every row."""
     import cvxpy as cp
 
-    for v, center, radius in zip(rows, centers, radii, strict=True):
+    for i, (v, center, radius) in enumerate(zip(rows, centers, radii, strict=True)):
         u = cp.Variable(len(v))
         constraints = [u >= 0, cp.sum(u) == 1, cp.norm(u - center) <= radius]
         cp.Problem(cp.Minimize(cp.sum_squares(u - v)), constraints).solve(solver=cp.CLARABEL)
-        rows[0] = u.value
+        rows[i] = u.value
     return rows
 
 
