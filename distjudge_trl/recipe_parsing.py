@@ -86,10 +86,9 @@ def _checked(action: Action, value: Any, place: str) -> Any:
             raise UserInputError(f"{place} must be one of {', '.join(map(str, action.choices))}, got {value!r}.")
         return found[0] if found else None
     if action.const is True and not isinstance(value, bool):
-        from transformers.hf_argparser import string_to_bool
-
+        assert callable(action.type)
         try:
-            return string_to_bool(str(value))
+            return action.type(str(value))
         except ArgumentTypeError:
             raise UserInputError(f"{place} must be true or false, got {value!r}.") from None
     return value

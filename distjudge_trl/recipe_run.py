@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from datasets import Dataset
-from transformers import BitsAndBytesConfig
-from transformers.integrations import is_deepspeed_zero3_enabled
-from trl import ModelConfig, get_peft_config, get_quantization_config
+from trl import get_peft_config
 
 from distjudge_trl.atomic import check_folder
 from distjudge_trl.batching import PromptFitter
@@ -28,6 +26,7 @@ from distjudge_trl.evaluation.scoring import MIN_CALIBRATION_ITEMS
 from distjudge_trl.judge_file import JudgeFile
 from distjudge_trl.provenance import provenance
 from distjudge_trl.recipe_data import find_model, find_template, load_parts, model_error
+from distjudge_trl.recipe_model import loading_options, quantization_config
 from distjudge_trl.report.tables import results_table
 from distjudge_trl.supervised import make_progress_callback
 from distjudge_trl.trainer import DistributionSFTConfig, DistributionSFTTrainer
@@ -266,42 +265,3 @@ def _make_trainer(
     except (OSError, ImportError) as error:
         # Missing weights or tokenizer files; a package that the options need (bitsandbytes, deepspeed).
         raise model_error(name, error) from error
-
-
-def loading_options(model_args: ModelConfig, training_args: DistributionSFTConfig) -> dict[str, Any]:
-    """Arguments of `from_pretrained`; those of `--model_init_kwargs` win."""
-    options: dict[str, Any] = {
-        "revision": model_args.model_revision,
-        "attn_implementation": model_args.attn_implementation,
-        "dtype": model_args.dtype,
-    }
-    alone = training_args.distributed_state.distributed_type == "NO"
-    if alone and training_args.device.type not in ("cpu", "mps"):
-        # TRL's "auto" would leave layers in the host's memory where the device is too small, without a word.
-        options["device_map"] = {"": str(training_args.device)}
-    return {**options, **(training_args.model_init_kwargs or {})}
-
-
-def quantization_config(model_args: ModelConfig, training_args: DistributionSFTConfig) -> BitsAndBytesConfig | None:
-    """TRL's, with 4-bit numbers stored so that ZeRO-3 and FSDP can shard them: as a floating type, and in the one that
-    the run computes in. Both cast sharded weights to that; to cast the bytes of 4-bit numbers would make other numbers
-    of them.
-
-    Raises:
-        [`UserInputError`]: another storage type is asked for, or 8-bit weights under FSDP, which cannot shard them.
-    """
-    fsdp = os.environ.get("ACCELERATE_USE_FSDP") == "true"
-    if model_args.load_in_8bit and fsdp:
-        raise UserInputError(
-            "--load_in_8bit does not go with FSDP, which cannot shard 8-bit weights: give --load_in_4bit, or launch it"
-            " with ZeRO-3 or multi_gpu."
-        )
-    if model_args.load_in_4bit and (fsdp or is_deepspeed_zero3_enabled()):
-        storage = "bfloat16" if training_args.bf16 else "float16" if training_args.fp16 else model_args.dtype
-        if model_args.bnb_4bit_quant_storage not in (None, storage):
-            raise UserInputError(
-                f"--bnb_4bit_quant_storage {model_args.bnb_4bit_quant_storage} does not go with ZeRO-3 or FSDP, which"
-                f" cast what they shard to the type that the run computes in: drop it, or give {storage}."
-            )
-        model_args.bnb_4bit_quant_storage = storage
-    return get_quantization_config(model_args)

@@ -20,7 +20,9 @@ FLOOR = {
     **dict.fromkeys(("trainer", "judges"), 3),
     "evaluation": 4,
     "report": 5,
-    **dict.fromkeys(("recipe", "recipe_options", "recipe_parsing", "recipe_data", "recipe_run", "prepare"), 6),
+    **dict.fromkeys(
+        ("recipe", "recipe_options", "recipe_parsing", "recipe_data", "recipe_model", "recipe_run", "prepare"), 6
+    ),
     "sweep": 7,
     "cli": 8,
     "__main__": 9,

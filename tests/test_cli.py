@@ -17,6 +17,7 @@ from conftest import LABELS, ROOT, make_records, make_tiny_model
 from distjudge_trl.cli import main
 from distjudge_trl.judge_file import JudgeFile
 from distjudge_trl.labels import LabelSpace
+from distjudge_trl.precision import decide_precision
 from distjudge_trl.shipped import list_shipped, shipped_folder
 
 
@@ -70,6 +71,7 @@ def test_env_reports_versions_and_what_is_missing(monkeypatch):
     gone = ("cvxpy", "plotly")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in gone else find(name))
     output = invoke("env").output
+    assert f"computes in: {decide_precision().dtype} (" in output
     assert "torch: " in output and "pip install 'distjudge-trl[cvxpy]'" in output and "[deepspeed]" not in output
     assert "missing for the report's page: pip install 'distjudge-trl[report]'" in output
 

@@ -12,7 +12,8 @@ from distjudge_trl import Judge
 from distjudge_trl.errors import JudgmentDataError, LabelSpaceError, UserInputError
 from distjudge_trl.evaluation import read_predictions, read_results
 from distjudge_trl.recipe import Recipe
-from distjudge_trl.recipe_run import check_options, loading_options, quantization_config
+from distjudge_trl.recipe_model import loading_options, quantization_config
+from distjudge_trl.recipe_run import check_options
 from distjudge_trl.trainer import DistributionSFTConfig
 
 

@@ -5,7 +5,8 @@
 
 Weights are random in the shape of the model (nothing is downloaded; the bundled model's tokenizer makes the rows), in
 the type that this hardware computes in under LoRA, and NF4 under QLoRA. Every trainer runs in a process of its own on
-one GPU, ours and TRL's in turn; of each run the median step counts, of --repeats the best.
+one GPU, ours and TRL's in turn; of each run the median step counts, of --repeats the best. (On GPUs that have float16
+alone TRL's own trainer cannot train QLoRA.)
 
 FLOPs are those that a trainer has to do: two a token and parameter of the linear layers in the forward, two in the
 backward of frozen weights, causal attention, and the head where it is computed: by ours at one position a row, by

@@ -19,7 +19,7 @@ from transformers import AutoTokenizer, TrainerCallback
 
 from distjudge_trl.errors import run_script
 from distjudge_trl.labels import LabelSpace
-from distjudge_trl.recipe_run import quantization_config
+from distjudge_trl.recipe_model import quantization_config
 from distjudge_trl.trainer import DistributionSFTConfig, DistributionSFTTrainer
 
 

@@ -19,6 +19,7 @@ from distjudge_trl.errors import RunFailedError, UserInputError
 from distjudge_trl.judge_file import JudgeFile
 from distjudge_trl.judges.placement import default_dtype, find_device
 from distjudge_trl.labels import LabelSpace
+from distjudge_trl.precision import Precision
 from distjudge_trl.recipe import Recipe
 
 
@@ -74,19 +75,11 @@ def test_a_device_that_is_not_there(monkeypatch):
         find_device("xpu")
 
 
-@pytest.mark.parametrize(
-    ("device", "native", "dtype"),
-    [
-        ("cpu", True, "float32"),
-        ("mps", True, "float32"),
-        ("cuda", True, "bfloat16"),
-        ("cuda", False, "float16"),
-        ("xpu", True, "bfloat16"),
-    ],
-)
-def test_untrained_models_are_read_in_half_precision_where_the_device_has_it(monkeypatch, device, native, dtype):
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native)
-    assert default_dtype(torch.device(device)) == getattr(torch, dtype)
+@pytest.mark.parametrize("decided", ["float32", "float16", "bfloat16"])
+def test_untrained_models_are_read_on_a_gpu_in_the_type_that_it_computes_in(monkeypatch, decided):
+    monkeypatch.setattr("distjudge_trl.judges.placement.decide_precision", lambda: Precision(decided, "a test"))
+    assert default_dtype(torch.device("cuda")) == getattr(torch, decided)
+    assert default_dtype(torch.device("cpu")) == torch.float32
 
 
 def test_that_is_of_the_weights_of_untrained_models_alone(folder, tmp_path, monkeypatch, expected):
