@@ -65,6 +65,7 @@ plan-tables: env  ## Estimate what fits where for models that are asked for most
 	$(BIN)/python scripts/plan_tables.py --write
 
 benchmark: env  ## Print the benchmarks' tables
+	$(BIN)/python scripts/benchmarks/openmp.py
 	$(BIN)/python scripts/benchmarks/adversary.py
 	$(BIN)/python scripts/benchmarks/reading.py
 	$(BIN)/python scripts/benchmarks/memory.py

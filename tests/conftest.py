@@ -14,6 +14,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from pathlib import Path
 
+
+import distjudge_trl  # noqa: F401  # isort: skip (before torch: it says how OpenMP's threads wait)
 import pytest
 import torch
 

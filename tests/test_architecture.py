@@ -9,7 +9,19 @@ from conftest import ROOT
 PACKAGE = ROOT / "distjudge_trl"
 FLOOR = {
     **dict.fromkeys(
-        ("errors", "atomic", "models", "provenance", "environment", "shipped", "launch", "supervised", "yaml_file"), 0
+        (
+            "errors",
+            "atomic",
+            "models",
+            "openmp",
+            "provenance",
+            "environment",
+            "shipped",
+            "launch",
+            "supervised",
+            "yaml_file",
+        ),
+        0,
     ),
     **dict.fromkeys(("data", "batching", "labels", "objective", "judge_file"), 1),
     **dict.fromkeys(("tasks", "planning"), 2),

@@ -16,6 +16,9 @@ import time
 from pathlib import Path
 
 
+import distjudge_trl  # noqa: F401  # isort: skip (before torch: it says how OpenMP's threads wait)
+
+
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = "smollm2-135m"
 # What is freed goes back at once: glibc otherwise keeps holes between tensors (up to twice the memory with gradient

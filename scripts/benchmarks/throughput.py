@@ -26,6 +26,9 @@ import time
 from pathlib import Path
 
 
+import distjudge_trl  # noqa: F401  # isort: skip (before torch: it says how OpenMP's threads wait)
+
+
 # Dense bfloat16, by what the device's name holds.
 PEAK_TFLOPS = {"H100": 989, "H200": 989, "A100": 312, "L40S": 362, "4090": 165}
 
