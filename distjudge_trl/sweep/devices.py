@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,21 +19,6 @@ _ASK = """import json, torch
 print(json.dumps([str(torch.cuda.get_device_properties(i).uuid) for i in range(torch.cuda.device_count())]))
 """
 _LONGEST_ANSWER = 120  # seconds; a driver that starts cold takes some ten
-
-
-def visible_devices(count: int) -> list[str]:
-    """Names of the GPUs that this process sees, as `CUDA_VISIBLE_DEVICES` takes them.
-
-    Args:
-        count (`int`): how many CUDA counts: it leaves out what stands behind a name that it does not know.
-    """
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return [name.strip() for name in visible.split(",")][:count] if visible else [str(i) for i in range(count)]
-
-
-def seeing(devices: Sequence[str]) -> dict[str, str]:
-    """Environment of a child that sees these GPUs; as this process, if there are none."""
-    return {**os.environ, "CUDA_VISIBLE_DEVICES": ",".join(devices)} if devices else dict(os.environ)
 
 
 def device_ids(visible: Sequence[str]) -> list[str]:

@@ -19,9 +19,9 @@ import psutil
 from filelock import Timeout
 
 from distjudge_trl.errors import RunFailedError
+from distjudge_trl.launch import seeing
 from distjudge_trl.supervised import FAILURE_NAME, PREPARED, PROGRESS_NAME, RUN_FOLDER, WORKER, read_json, this_process
 from distjudge_trl.sweep.backends import kernel_lock, machine_folder
-from distjudge_trl.sweep.devices import seeing
 
 
 LOG_NAME = "log.txt"
