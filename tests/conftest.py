@@ -5,6 +5,7 @@ bundled one.
 from __future__ import annotations
 
 import os
+import re
 
 
 # Before transformers, TRL or DeepSpeed are imported anywhere.
@@ -14,6 +15,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from pathlib import Path
 
+
+import distjudge_trl  # noqa: F401  # isort: skip (before torch: it says how OpenMP's threads wait)
 import pytest
 import torch
 
@@ -27,12 +30,25 @@ CHAT_TEMPLATE = (
 )
 
 
+def hides_gpus(marks: str) -> bool:
+    """Whether a selection (`-m`) is of other tests than those for GPUs. These run on the CPU wherever they run: they
+    compare with CPU runs to many digits, and measure memory of the host.
+    """
+    return re.search(r"(?<!not )\bgpu\b", marks) is None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Here, and for all processes that tests start; before CUDA is asked anything.
+    if hides_gpus(config.option.markexpr):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "e2e" in item.path.parts:
             item.add_marker(pytest.mark.e2e)
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
-            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device, and -m gpu"))
         if item.get_closest_marker("shared") and not SHARED.is_dir():
             item.add_marker(pytest.mark.skip(reason=f"needs the files of {SHARED}"))
 
@@ -140,6 +156,16 @@ def tiny_runs(tokenizer, tmp_path_factory):
     from tiny_runs import TinyRuns
 
     return TinyRuns(tmp_path_factory.mktemp("tiny_runs"), tokenizer)
+
+
+@pytest.fixture(scope="session")
+def scripts():
+    """A function that imports a module of scripts/ by its name, as its neighbours there do."""
+    import sys
+    from importlib import import_module
+
+    sys.path.append(str(ROOT / "scripts"))
+    return import_module
 
 
 @pytest.fixture(scope="session")

@@ -21,13 +21,16 @@ from distjudge_trl.launch import (
     count_processes,
     device_count,
     read_accelerate_config,
+    seeing,
+    visible_devices,
 )
 from distjudge_trl.prepare import ANSWER_NAME, REQUEST_NAME, option_names
 from distjudge_trl.recipe import METHODS, PREPARE, Recipe
 from distjudge_trl.shipped import find_shipped
 from distjudge_trl.supervised import read_json
 from distjudge_trl.sweep.definition import Definition, Sampler, find_parameters, option_tokens
-from distjudge_trl.sweep.process import Launch, reserved_devices
+from distjudge_trl.sweep.devices import reserved_devices
+from distjudge_trl.sweep.process import Launch
 from distjudge_trl.sweep.space import Parameter, Scalar, check_distinct, draw, grid, make_parameter
 from distjudge_trl.sweep.worker import PRUNING_OPTIONS
 
@@ -150,8 +153,7 @@ def make_launches(settings: SweepSettings, script: Path, held: contextlib.ExitSt
     threads = None
     if (several or settings.jobs > 1) and "OMP_NUM_THREADS" not in os.environ:
         threads = cores_per_process(settings.jobs * (processes or count_processes(content, config)))
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    devices = [name.strip() for name in visible.split(",")] if visible else [str(i) for i in range(there)]
+    devices = visible_devices(there)
     if per_trial and not settings.dry_run:
         devices = held.enter_context(reserved_devices(devices, settings.jobs * per_trial))
     return [
@@ -185,7 +187,7 @@ def ask(
         [`RunFailedError`]: the recipe ended otherwise.
     """
     load_recipe(script)
-    answer = _answer(settings, script, parameters, save)
+    answer = _answer(settings, script, parameters, save, launch.devices)
     options = {name: value for name, value in answer["options"].items() if name not in ("score_on", "seed")}
     typed = _typed(parameters, answer["parameters"])
     for parameter in typed:
@@ -217,8 +219,10 @@ def ask(
     return Asked(definition, answer["num_train"], answer["num_scored"], data_path, Path(answer["data"]))
 
 
-def _answer(settings: SweepSettings, script: Path, parameters: Sequence[Parameter], save: Path) -> dict[str, Any]:
-    """The recipe's answer to `prepare`, in a process of its own: it would take GPU memory."""
+def _answer(
+    settings: SweepSettings, script: Path, parameters: Sequence[Parameter], save: Path, devices: Sequence[str]
+) -> dict[str, Any]:
+    """The recipe's answer to `prepare`, in a process of its own: it would take GPU memory (of the sweep's GPUs)."""
     words = [*option_tokens(settings.options), *settings.recipe_arguments]
     if settings.method and "," not in settings.method:
         words += ["--method", settings.method]
@@ -241,7 +245,7 @@ def _answer(settings: SweepSettings, script: Path, parameters: Sequence[Paramete
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            env={**os.environ, PREPARE: folder},
+            env={**seeing(devices), PREPARE: folder},
         )
         if done.returncode:
             lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]

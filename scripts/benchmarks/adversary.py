@@ -15,6 +15,8 @@ import time
 import warnings
 from collections.abc import Callable
 
+
+import distjudge_trl  # noqa: F401  # isort: skip (before torch: it says how OpenMP's threads wait)
 import torch
 
 from distjudge_trl.objective import PGDAdversary, WorstCaseAdversary, kl_divergence

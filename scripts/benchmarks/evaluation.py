@@ -15,6 +15,8 @@ import logging
 import time
 from collections.abc import Callable
 
+
+import distjudge_trl  # noqa: F401  # isort: skip (before torch: it says how OpenMP's threads wait)
 import torch
 
 from distjudge_trl.batching import encode_prompts, render_prompt

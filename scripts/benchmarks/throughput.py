@@ -27,8 +27,43 @@ import time
 from pathlib import Path
 
 
-# Dense bfloat16, by what the device's name holds.
-PEAK_TFLOPS = {"H100": 989, "H200": 989, "A100": 312, "L40S": 362, "4090": 165}
+import distjudge_trl  # noqa: F401  # isort: skip (before torch: it says how OpenMP's threads wait)
+
+
+# Of the vendors' data sheets: dense bfloat16 with float32 sums, in TFLOPS. Words that a device's name must hold; of
+# several entries that fit the one with the most words counts (an H100 says SXM nowhere, its other forms are named).
+PEAK_TFLOPS = {
+    "A10": 125,
+    "A10G": 70,
+    "A30": 165,
+    "A40": 150,
+    "A100": 312,
+    "A800": 312,
+    "L4": 121,
+    "L40": 181,
+    "L40S": 362,
+    "RTX A6000": 155,
+    "RTX 4090": 165,
+    "RTX 4090 D": 147,
+    "H100": 989,
+    "H100 PCIe": 756,
+    "H100 NVL": 835,
+    "H200": 989,
+    "H200 NVL": 835,
+    "H800": 989,
+    "GH200": 989,
+    "B200": 2250,
+    "GB200": 2500,
+}
+
+
+def find_peak(device: str) -> float | None:
+    """Peak TFLOPS of a device by its name; `None` for one that is not known."""
+    words = set(device.replace("-", " ").split())
+    if "Laptop" in words:
+        return None  # slower than their namesakes, by what the maker of the machine allows
+    fitting = [name for name in PEAK_TFLOPS if set(name.split()) <= words]
+    return PEAK_TFLOPS[max(fitting, key=lambda name: len(name.split()))] if fitting else None
 
 
 def make_rows(tokenizer, count: int, length: int) -> list[dict]:
@@ -198,7 +233,7 @@ def main() -> None:
         weights = ["--weights", str(Path(folder, "weights"))]
         sizes = run_child(weights)
         device = sizes["device"]
-        peak = args.peak_tflops or next((v for k, v in PEAK_TFLOPS.items() if k in device), None)
+        peak = args.peak_tflops or find_peak(device)
         print(f"{device}; {args.model} in shape, {sizes['parameters'] / 1e9:.3g} billion parameters;")
         print(f"{args.batch_size} rows of {args.seq_len} tokens, gradient checkpointing.\n")
         print("| | trainer | rows per second | peak memory, GiB | share of peak FLOPs |\n|---|---|---|---|---|")

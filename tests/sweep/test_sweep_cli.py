@@ -134,6 +134,7 @@ def test_gpus_are_dealt_out(monkeypatch, tmp_path):
 
     for module in ("sweep.asked", "launch"):
         monkeypatch.setattr(f"distjudge_trl.{module}.device_count", lambda: 4)
+    monkeypatch.setattr("distjudge_trl.sweep.devices.device_ids", list)  # see test_devices.py
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
