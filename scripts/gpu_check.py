@@ -28,7 +28,7 @@ from pathlib import Path
 from gpu_checks import CHECKS
 from gpu_checks.check import Check, Machine, Result
 from gpu_checks.report import summary, write_report
-from gpu_checks.runner import environment, run_checks, select
+from gpu_checks.runner import ROOT, environment, run_checks, select
 
 
 # The large model's weights, the same merged, and checkpoints of the small one.
@@ -101,6 +101,8 @@ def main(argv: Sequence[str] | None = None, checks: Sequence[Check] = CHECKS) ->
         machine = Machine(device, 0 if args.cpu else here["gpus"], args.tiny, str(work.resolve()))
         command = shlex.join(["python", "scripts/gpu_check.py", *argv])
         return check_machine(chosen, machine, here["environment"], command, args)
+    except KeyboardInterrupt:
+        return 130
     finally:
         if args.work is None:
             shutil.rmtree(work, ignore_errors=True)
@@ -109,7 +111,8 @@ def main(argv: Sequence[str] | None = None, checks: Sequence[Check] = CHECKS) ->
 def probe(machine: Machine) -> dict:
     """How many GPUs torch sees, and what `distjudge-trl env` says."""
     env = environment(machine, all_gpus=True)
-    done = subprocess.run([sys.executable, "-c", _PROBE], check=False, capture_output=True, text=True, env=env)
+    line = [sys.executable, "-c", _PROBE]
+    done = subprocess.run(line, check=False, capture_output=True, text=True, env=env, timeout=300)
     if done.returncode:
         sys.stderr.write(done.stderr)
         raise SystemExit(f"error: distjudge-trl cannot be imported by {sys.executable}: see above")
@@ -125,7 +128,13 @@ def check_machine(
 
     def write(note: str = "") -> Path:
         return write_report(
-            args.out, command=command, environment=described, checks=checks, results=results, note=note
+            args.out,
+            command=command,
+            environment=described,
+            checks=checks,
+            results=results,
+            note=note,
+            folders={machine.work: "WORK", str(ROOT): "CLONE"},
         )
 
     def started(check: Check) -> None:
@@ -136,7 +145,10 @@ def check_machine(
         results.append(result)
         write("Not finished yet.")
 
-    finished = run_checks(checks, machine, budget=60 * args.time_budget, started=started, done=done)
+    try:
+        finished = run_checks(checks, machine, budget=60 * args.time_budget, started=started, done=done)
+    except KeyboardInterrupt:  # between two checks
+        finished = False
     path = write("" if finished else "Stopped before its end.")
     print(f"\n{summary(results)}. Report: {path}")
     if not finished:

@@ -115,7 +115,7 @@ def test_whatever_becomes_of_a_check_the_next_ones_run(made, machine):
     measured = {name: result.measured for name, result in results.items()}
     assert measured["passes"] == "answer 42"
     assert measured["wrong"] == (
-        "number: 1.06, expected 1 within 0.05; nothing: nan, expected nan within nan; after it 1"
+        "number: 1.06, expected 1 within 5.0%; nothing: nan, expected nan within 5.0%; after it 1"
     )
     assert measured["raises"] == "ValueError: it is broken; before it 1"
     assert "ValueError: it is broken\nin detail" in results["raises"].log.read_text()
@@ -207,17 +207,23 @@ def test_the_report_can_be_pasted_and_tells_no_secrets(made, tmp_path, monkeypat
     log = tmp_path / "log.txt"
     log.write_text("1%\r50%\r100%\nfound abcdef123456 and hf_ABCDEFGHIJKLMNOP\n```\nat https://me:pw@host/x\n")
     results = [
-        Result("passes", "PASS", 3.2, ["a | b", "two\nlines"], sections=[("kernels", "fmha 1 ms")]),
+        Result("passes", "PASS", 3.2, ["a | b", "two\nlines /home/me/work/x"], sections=[("kernels", "fmha 1 ms")]),
         Result("raises", "FAIL", 1.0, failures=["broke with abcdef123456"], log=log),
     ]
     path = write_report(
-        tmp_path / "new", command="gpu_check", environment="torch 2", checks=made, results=results, note="A note."
+        tmp_path / "new",
+        command="gpu_check",
+        environment="torch 2",
+        checks=made,
+        results=results,
+        note="A note.",
+        folders={"/home/me/work": "WORK"},
     )
     text = path.read_text()
     kept = (tmp_path / "new" / "gpu_check_logs" / "raises.log").read_text()
     for secret in ("abcdef123456", "hf_ABCDEFGHIJKLMNOP", "me:pw"):
         assert secret not in text and secret not in kept
-    assert "| passes | PASS | 3 | expected of passes | a \\| b; two lines |" in text
+    assert "| passes | PASS | 3 | expected of passes | a \\| b; two lines WORK/x |" in text
     assert "fmha 1 ms" in text and "A note." in text and "1 passed, 1 failed (raises), 0 skipped" in text
     assert "````\n100%\nfound [removed] and [removed]\n```\nat https://[removed]@host/x\n````" in text
 

@@ -26,7 +26,7 @@ class Machine:
         device (`"cuda"` or `"cpu"`): what computes.
         gpus (`int`): how many there are; 0 on a CPU.
         tiny (`bool`): tiny random models in place of the bundled one and of one in the shape of Qwen2.5-7B.
-        work (`str`): folder for weights and runs; a check's own folder is below it.
+        work (`str`): folder for the models and for what the checks leave.
     """
 
     device: str
@@ -37,12 +37,16 @@ class Machine:
     @property
     def small(self) -> str:
         """Folder of the small model: the bundled one, or a tiny one."""
-        return str(Path(self.work, "small"))
+        return str(Path(self.work, "models", "small"))
 
     @property
     def large(self) -> str:
         """Folder of the large model: random weights in the shape of Qwen2.5-7B, or a tiny one with its options."""
-        return str(Path(self.work, "large"))
+        return str(Path(self.work, "models", "large"))
+
+    def folder(self, check: str) -> Path:
+        """Of a check, by its name; another may read it."""
+        return Path(self.work, "checks", check)
 
     @property
     def processes(self) -> int:
@@ -123,11 +127,11 @@ class Findings:
         if not holds:
             self.fail(problem)
 
-    def close(self, name: str, value: float, expected: float, *, rel: float, absolute: float = 0.0) -> None:
-        """Fail unless two numbers are finite and equal within `rel` of the expected one, or `absolute`."""
+    def close(self, name: str, value: float, expected: float, *, rel: float) -> None:
+        """Fail unless two numbers are finite and equal within `rel` of the expected one."""
         both = math.isfinite(value) and math.isfinite(expected)
-        if not both or abs(value - expected) > max(rel * abs(expected), absolute):
-            self.fail(f"{name}: {value:.6g}, expected {expected:.6g} within {max(rel * abs(expected), absolute):.1g}")
+        if not both or abs(value - expected) > rel * abs(expected):
+            self.fail(f"{name}: {value:.6g}, expected {expected:.6g} within {rel:.1%}")
 
     def skip(self, reason: str) -> None:
         self._write("skip", text=reason)

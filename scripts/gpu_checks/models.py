@@ -52,6 +52,7 @@ def weights(find: Findings) -> None:
 
     bundled = Path(resolve_model(BUNDLED))
     small, large = Path(find.machine.small), Path(find.machine.large)
+    small.parent.mkdir(parents=True, exist_ok=True)
     tokenizer = AutoTokenizer.from_pretrained(bundled)
     vocabulary = AutoConfig.from_pretrained(bundled).vocab_size
 

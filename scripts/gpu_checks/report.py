@@ -50,7 +50,14 @@ def summary(results: Sequence[Result]) -> str:
 
 
 def write_report(
-    out: Path, *, command: str, environment: str, checks: Sequence[Check], results: Sequence[Result], note: str = ""
+    out: Path,
+    *,
+    command: str,
+    environment: str,
+    checks: Sequence[Check],
+    results: Sequence[Result],
+    note: str = "",
+    folders: Mapping[str, str] | None = None,
 ) -> Path:
     """Write the report and the full logs of failed checks beside it; returns the report's path.
 
@@ -60,6 +67,7 @@ def write_report(
         environment (`str`): versions and devices.
         checks, results (`Sequence`): what was asked for and what came of it so far.
         note (`str`): a sentence under the title.
+        folders (`Mapping[str, str]`, *optional*): paths, and what stands for them in the report.
     """
     expectation = {check.name: check.expectation for check in checks}
     seconds = sum(result.seconds for result in results)
@@ -83,6 +91,8 @@ def write_report(
     out.mkdir(parents=True, exist_ok=True)
     _keep_logs(out, failed)
     text = redact("\n\n".join(part for part in parts if part)) + "\n"
+    for folder, name in (folders or {}).items():
+        text = text.replace(folder, name)
     path = out / NAME
     temporary = path.with_suffix(".tmp")
     temporary.write_text(text, encoding="utf-8")

@@ -49,7 +49,7 @@ def environment(machine: Machine, all_gpus: bool = False) -> dict[str, str]:
 
 def run_check(check: Check, machine: Machine, limit: float) -> Result:
     """Run one check, and end all that it has started."""
-    folder = Path(machine.work, check.name)
+    folder = machine.folder(check.name)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     mark = uuid.uuid4().hex

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 
 from gpu_checks.check import Check, Findings, Machine
 from gpu_checks.commands import run
@@ -61,7 +60,7 @@ def memory(find: Findings, kind: str) -> None:
     from distjudge_trl.planning import Training, estimate, load_config, measure_footprint, read_sharding
 
     machine = find.machine
-    left = Path(machine.work, f"throughput-{kind.lower()}", "found.json")
+    left = machine.folder(f"throughput-{kind.lower()}") / "found.json"
     measured = json.loads(left.read_text(encoding="utf-8"))["ours"]["peak"]
     settings = batch(machine)
     training = Training(

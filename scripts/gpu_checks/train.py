@@ -51,7 +51,7 @@ def evaluate(find: Findings, judge: Path, out: Path, trained: Path, *, rel: floa
 
 def resume(find: Findings) -> None:
     """The run of `lora`, killed after its first checkpoint and gone on with."""
-    out, whole = find.folder / "run", Path(find.machine.work, "lora", "run")
+    out, whole = find.folder / "run", find.machine.folder("lora") / "run"
     run_until_killed(train_command(find, "lora", out), out / "checkpoint-4" / "checkpoint.json")
     find.expect(not (out / "results.json").exists(), "the run was done before it could be killed")
     run(train_command(find, "lora", out, resume_from_checkpoint=out / "checkpoint-4"))
@@ -72,7 +72,7 @@ def merge(find: Findings) -> None:
 
     from distjudge_trl.judges.merge import merge as merge_judge
 
-    run_folder, merged = Path(find.machine.work, "qlora", "run"), find.folder / "merged"
+    run_folder, merged = find.machine.folder("qlora") / "run", find.folder / "merged"
     merge_judge(str(run_folder), merged, dtype="float32")
     if torch.cuda.is_available():
         find.figure("peak on the GPU, GiB", torch.cuda.max_memory_allocated() / 2**30)
