@@ -84,12 +84,6 @@ def main(argv: Sequence[str] | None = None, checks: Sequence[Check] = CHECKS) ->
         except OSError as error:
             parser.error(f"{option} {folder}: {error.strerror}")
 
-    if not args.tiny and (free := shutil.disk_usage(args.work or tempfile.gettempdir()).free) < DISK:
-        parser.error(
-            f"{args.work or tempfile.gettempdir()} has {free / 2**30:.0f} GiB to spare, and weights and runs take"
-            f" {DISK / 2**30:.0f}: choose another folder with --work"
-        )
-
     # SLURM and `timeout` say it so.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     work = args.work or Path(tempfile.mkdtemp(prefix="gpu_check-"))
@@ -97,6 +91,11 @@ def main(argv: Sequence[str] | None = None, checks: Sequence[Check] = CHECKS) ->
         here = probe(Machine("cpu" if args.cpu else "cuda", 0, args.tiny, str(work)))
         if not args.cpu and not here["gpus"]:
             parser.error("torch finds no GPU here; --cpu --tiny runs what a CPU can do")
+        if not args.tiny and (free := shutil.disk_usage(work).free) < DISK:
+            parser.error(
+                f"{work.parent if args.work is None else work} has {free / 2**30:.0f} GiB to spare, and weights and runs"
+                f" take {DISK / 2**30:.0f}: choose another folder with --work"
+            )
         device = "cpu" if args.cpu else "cuda"
         machine = Machine(device, 0 if args.cpu else here["gpus"], args.tiny, str(work.resolve()))
         command = shlex.join(["python", "scripts/gpu_check.py", *argv])

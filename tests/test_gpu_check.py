@@ -195,11 +195,15 @@ def test_a_failure_is_exit_code_1_and_the_report_is_there(made, tmp_path, monkey
     assert (tmp_path / "out" / "gpu_check_logs" / "crashes.log").read_text() == "before it: 1\nlast words\n"
 
 
-def test_without_a_gpu_one_line_says_what_can_be_done(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(gpu_check, "probe", lambda machine: {"gpus": 0, "environment": ""})
+@pytest.mark.parametrize(
+    ("gpus", "message"), [(0, "--cpu --tiny runs what a CPU can do"), (1, "choose another folder with --work")]
+)
+def test_without_a_gpu_or_room_one_line_says_what_can_be_done(tmp_path, monkeypatch, capsys, gpus, message):
+    monkeypatch.setattr(gpu_check, "probe", lambda machine: {"gpus": gpus, "environment": ""})
+    monkeypatch.setattr(gpu_check, "DISK", 2**60)
     with pytest.raises(SystemExit) as caught:
         gpu_check.main(["--out", str(tmp_path)])
-    assert caught.value.code == 2 and "--cpu --tiny runs what a CPU can do" in capsys.readouterr().err
+    assert caught.value.code == 2 and message in capsys.readouterr().err
 
 
 def test_the_report_can_be_pasted_and_tells_no_secrets(made, tmp_path, monkeypatch):
