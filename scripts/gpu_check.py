@@ -93,8 +93,8 @@ def main(argv: Sequence[str] | None = None, checks: Sequence[Check] = CHECKS) ->
             parser.error("torch finds no GPU here; --cpu --tiny runs what a CPU can do")
         if not args.tiny and (free := shutil.disk_usage(work).free) < DISK:
             parser.error(
-                f"{work.parent if args.work is None else work} has {free / 2**30:.0f} GiB to spare, and weights and runs"
-                f" take {DISK / 2**30:.0f}: choose another folder with --work"
+                f"{work.parent if args.work is None else work} has {free / 2**30:.0f} GiB to spare, and weights and"
+                f" runs take {DISK / 2**30:.0f}: choose another folder with --work"
             )
         device = "cpu" if args.cpu else "cuda"
         machine = Machine(device, 0 if args.cpu else here["gpus"], args.tiny, str(work.resolve()))
