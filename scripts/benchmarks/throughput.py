@@ -69,10 +69,11 @@ def work(args: argparse.Namespace) -> None:
             bnb_4bit_use_double_quant=True,
             bnb_4bit_compute_dtype=torch.bfloat16,
         )
-    dtype = torch.float32 if args.kind == "full" else torch.bfloat16
     model = AutoModelForCausalLM.from_pretrained(
-        args.weights, dtype=dtype, quantization_config=quantization, device_map="cuda" if cuda else None
+        args.weights, dtype=torch.bfloat16, quantization_config=quantization, device_map="cuda" if cuda else None
     )
+    if args.kind == "full":
+        model.float()
     times = []
 
     class Clock(TrainerCallback):

@@ -13,8 +13,9 @@ from gpu_checks.trainers import Fit, fit, half_precision, make_rows
 # Relative, of losses and gradient norms: of two kernels in float32, and in half precision.
 REL = {"float32": (1e-4, 1e-3), "bfloat16": (1e-2, 5e-2), "float16": (5e-3, 2e-2)}
 # PyTorch's own names of what attention was computed with, and of the kernels on a GPU.
-_ATEN = re.compile(
+_CHOSEN = re.compile(
     r"aten::_(scaled_dot_product_\w+?|flash_attention_forward|efficient_attention_forward)(_backward)?$"
+    r"|.*(flex_attention)"
 )
 _CUDA = re.compile(r"fmha|flash|cudnn.*(attn|attention|sdpa)|mha_", re.IGNORECASE)
 
@@ -74,13 +75,13 @@ def kernels(find: Findings) -> None:
     for name, own, share in (("full", (600, 600), False), ("padded", (400, 600), False), ("packed", (200, 200), True)):
         rows = _rows(find, 24, 400, own)
         found = _train(find, rows, batch_size=8, dtype=dtype, share_prefixes=share, profiled=True)
-        chosen = sorted({match[1] for key in found.kernels if (match := _ATEN.match(key))} - {"scaled_dot_product"})
+        chosen = sorted({match[1] or match[3] for key in found.kernels if (match := _CHOSEN.match(key))})
         find.figure(name, ", ".join(chosen) or "none found")
         find.expect(bool(chosen), f"{name}: no attention was seen by the profiler")
         if find.machine.device == "cuda":
             math_kernel = [key for key in chosen if "math" in key]
             find.expect(not math_kernel, f"{name}: the math kernel ran, which keeps all scores")
-        times = [(key, s) for key, s in found.kernels.items() if _ATEN.match(key) or _CUDA.search(key)]
+        times = [(key, s) for key, s in found.kernels.items() if _CHOSEN.match(key) or _CUDA.search(key)]
         lines += [
             f"{name}: {seconds * 1e3:9.2f} ms  {key[:150]}" for key, seconds in sorted(times, key=lambda p: -p[1])
         ]
