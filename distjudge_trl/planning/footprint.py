@@ -171,7 +171,7 @@ def _shallow(config: PretrainedConfig, layers: int) -> PretrainedConfig:
     text = config.get_text_config()
     types = getattr(text, "layer_types", None)
     if types is not None:
-        text.layer_types = types[:layers]
+        text.layer_types = (types * layers)[:layers]  # the model may have fewer than the copy
     text.num_hidden_layers = layers
     text.vocab_size = _VOCABULARY
     text.pad_token_id = None

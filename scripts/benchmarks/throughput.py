@@ -111,6 +111,8 @@ def work(args: argparse.Namespace) -> None:
     model = AutoModelForCausalLM.from_pretrained(
         args.weights, dtype=dtype, quantization_config=quantization, device_map="cuda" if cuda else None
     )
+    if args.kind == "full":
+        model.float()
     times = []
 
     class Clock(TrainerCallback):
@@ -132,7 +134,7 @@ def work(args: argparse.Namespace) -> None:
         "report_to": "none",
         "disable_tqdm": True,
     }
-    peft = LoraConfig(r=16, target_modules="all-linear", task_type="CAUSAL_LM")
+    peft = LoraConfig(r=16, target_modules="all-linear", task_type="CAUSAL_LM") if args.kind != "full" else None
     if args.trainer == "ours":
         trainer = DistributionSFTTrainer(
             model=model,
@@ -175,25 +177,31 @@ def make_weights(args: argparse.Namespace) -> None:
     config = load_config(args.model)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     model.save_pretrained(args.weights)
-    head = model.get_output_embeddings()
-    linear = sum(m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head)
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    print(json.dumps({**count_sizes(model), "device": device}))
+
+
+def count_sizes(model) -> dict[str, int]:
+    """What [`count_flops`] needs to know of a model: numbers of `parameters`, those of `linear` layers and of the
+    `head`; `attention`: layers x heads x width.
+    """
+    import torch
+
+    config, head = model.config, model.get_output_embeddings()
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    sizes = {
+    return {
         "parameters": sum(weight.numel() for weight in model.parameters()),
-        "linear": linear,
+        "linear": sum(m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head),
         "head": head.weight.numel(),
         "attention": config.num_hidden_layers * config.num_attention_heads * width,
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU",
     }
-    print(json.dumps(sizes))
 
 
 def count_flops(sizes: dict, rows: int, length: int, read: int) -> int:
     """FLOPs of a step's forward and of the backward to the activations: frozen weights have no gradients.
 
     Args:
-        sizes (`dict`): of [`make_weights`]: parameters of `linear` layers and `head`; `attention`: layers x heads x
-            width.
+        sizes (`dict`): of [`count_sizes`].
         rows, length (`int`): of the batch.
         read (`int`): positions a row at which the head is computed.
     """

@@ -79,6 +79,13 @@ def test_counts_are_those_of_the_real_model_and_its_adapter(tied):
     assert sizes.adapter == sum(p.numel() for p in adapted.parameters() if p.requires_grad)
 
 
+def test_a_model_may_have_fewer_layers_than_the_copies():
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_config(shape(2))
+    assert measure_footprint(shape(2), Training(16, 1)).sizes.base == sum(p.numel() for p in model.parameters())
+
+
 @pytest.mark.parametrize("checkpointing", [True, False])
 @pytest.mark.parametrize("rank", [0, 4])
 def test_two_shallow_copies_tell_the_activations_of_the_whole_model(rank, checkpointing):
