@@ -11,7 +11,7 @@ FLOOR = {
     **dict.fromkeys(
         ("errors", "atomic", "models", "provenance", "environment", "shipped", "launch", "supervised", "yaml_file"), 0
     ),
-    **dict.fromkeys(("data", "batching", "labels", "objective", "judge_file"), 1),
+    **dict.fromkeys(("data", "batching", "labels", "objective", "judge_file", "judge_folder"), 1),
     **dict.fromkeys(("tasks", "planning"), 2),
     **dict.fromkeys(("trainer", "judges"), 3),
     "evaluation": 4,

@@ -22,7 +22,6 @@ from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBas
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 from trl import SFTTrainer
 
-from distjudge_trl.atomic import replacing_files
 from distjudge_trl.batching import (
     JudgmentCollator,
     check_sharing,
@@ -34,8 +33,15 @@ from distjudge_trl.batching import (
 from distjudge_trl.data.records import validate_records
 from distjudge_trl.errors import LostProcessError, RunFailedError, UserInputError, first_line, lost_connection
 from distjudge_trl.judge_file import JudgeFile
+from distjudge_trl.judge_folder import replacing_judge
 from distjudge_trl.labels import LabelSpace
-from distjudge_trl.models import keep_training_layout, keeping_dtypes, keeping_outputs, resolve_model
+from distjudge_trl.models import (
+    gather_trained_weights,
+    keep_training_layout,
+    keeping_dtypes,
+    keeping_hook,
+    resolve_model,
+)
 from distjudge_trl.objective import (
     PGDAdversary,
     WorstCaseAdversary,
@@ -54,6 +60,7 @@ from distjudge_trl.trainer.checkpoints import (
 )
 from distjudge_trl.trainer.cpu_adam import load_cpu_adam
 from distjudge_trl.trainer.distribution_sft_config import DistributionSFTConfig
+from distjudge_trl.trainer.launches import check_adapters, check_devices, check_sharding, refusing_data_parallel
 from distjudge_trl.trainer.leaving import let_threads_finish
 from distjudge_trl.trainer.model_card import PAPER, write_model_card
 
@@ -159,12 +166,7 @@ class DistributionSFTTrainer(SFTTrainer):
             args = DistributionSFTConfig("distribution-sft")
         elif not isinstance(args, DistributionSFTConfig):
             raise UserInputError(f"`args` must be a DistributionSFTConfig, got {type(args).__name__}.")
-        if args.n_gpu > 1:
-            raise UserInputError(
-                f"{args.n_gpu} GPUs are visible to one process. Launch one process a GPU (`distjudge-trl train RECIPE"
-                f" --accelerate-config multi_gpu --num-processes {args.n_gpu}`, accelerate launch or torchrun), or"
-                " choose one with CUDA_VISIBLE_DEVICES=0."
-            )
+        check_devices(model, args)
         if isinstance(model, str):
             model = resolve_model(model)
         self.label_space = label_space.copy()
@@ -178,23 +180,25 @@ class DistributionSFTTrainer(SFTTrainer):
             share_prefixes=args.share_prefixes,
         )
         self._sums: dict[str, Tensor | None] = {"train": None, "eval": None}
-        super().__init__(
-            model=model,
-            args=args,
-            data_collator=collator,
-            train_dataset=train_dataset,
-            eval_dataset=eval_dataset,
-            processing_class=processing_class,
-            compute_metrics=compute_metrics or label_metrics,
-            **kwargs,
-        )
+        with refusing_data_parallel(args):
+            super().__init__(
+                model=model,
+                args=args,
+                data_collator=collator,
+                train_dataset=train_dataset,
+                eval_dataset=eval_dataset,
+                processing_class=processing_class,
+                compute_metrics=compute_metrics or label_metrics,
+                **kwargs,
+            )
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
         collator.pad_token_id = self._tokenizer.pad_token_id or 0
+        check_adapters(self.model)
         keep_training_layout(self.model)
-        read_head_in_float32(self.model)
-        if self.is_fsdp_enabled:
-            self._check_fsdp()
+        with keeping_hook(self.model.get_output_embeddings()):
+            read_head_in_float32(self.model)
+        check_sharding(self)
         if args.share_prefixes:
             check_sharing(self.accelerator.unwrap_model(self.model))
 
@@ -213,16 +217,6 @@ class DistributionSFTTrainer(SFTTrainer):
     def _offloads_optimizer(self) -> bool:
         config = self.accelerator.state.deepspeed_plugin.hf_ds_config
         return config.get_value("zero_optimization.offload_optimizer.device") in ("cpu", "nvme")
-
-    def _check_fsdp(self) -> None:
-        plugin = self.accelerator.state.fsdp_plugin
-        # transformers saves no model otherwise, and says nothing.
-        if "FULL_STATE_DICT" not in str(plugin.state_dict_type):
-            raise UserInputError(
-                f"fsdp_state_dict_type {plugin.state_dict_type.name}: no judge would be saved, shards alone. Set"
-                " FULL_STATE_DICT in the accelerate config."
-            )
-        keeping_outputs(plugin)
 
     # Data
 
@@ -457,13 +451,13 @@ class DistributionSFTTrainer(SFTTrainer):
             let_threads_finish()
 
     def _save(self, output_dir: str | None = None, state_dict=None) -> None:
-        """Under a temporary name first: a full disk leaves the weights that were there before."""
+        """Under a temporary name first: a full disk leaves the judge that was there before."""
         if not self.args.should_save:
             # Called on every process; the others only join in gathering.
             super()._save(output_dir, state_dict)
             return
         folder = Path(output_dir if output_dir is not None else self.args.output_dir)
-        with replacing_files(folder, stale=_is_weights) as temporary:
+        with replacing_judge(folder) as temporary:
             super()._save(str(temporary), state_dict)
             self._complete_judge_file()
             self.judge_file.write(temporary)
@@ -476,7 +470,11 @@ class DistributionSFTTrainer(SFTTrainer):
                 pushed; the files are there then.
         """
         with self._explaining_failure(output_dir or self.args.output_dir):
-            super().save_model(output_dir, _internal_call=True)
+            if self.is_fsdp_enabled and self.accelerator.is_fsdp2 and hasattr(self.model, "peft_config"):
+                # transformers would gather the frozen base, too, of which an adapter's save keeps nothing.
+                self._save(output_dir, gather_trained_weights(self.model))
+            else:
+                super().save_model(output_dir, _internal_call=True)
         if self.args.push_to_hub and not _internal_call:
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
 
@@ -641,13 +639,6 @@ class DistributionSFTTrainer(SFTTrainer):
             metrics=metrics,
             tags=sorted({*self._tag_names, *([tags] if isinstance(tags, str) else tags or [])}),
         )
-
-
-def _is_weights(name: str) -> bool:
-    """Whether a file holds weights or the index of their shards, which an older save may have cut otherwise."""
-    return name.startswith(("model", "pytorch_model", "adapter_model")) and name.endswith(
-        (".safetensors", ".bin", ".index.json")
-    )
 
 
 def _is_of_hub(error: Exception) -> bool:
