@@ -85,10 +85,22 @@ def gather_trained_weights(model: torch.nn.Module) -> dict[str, Any]:
     """Whole trainable weights, in the first process's host memory, of a model that FSDP2 shards; empty on the others.
     A collective: every process calls it.
     """
-    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+    import torch.distributed
+    from torch.distributed.checkpoint.state_dict import get_model_state_dict
+    from torch.distributed.tensor import DTensor
 
-    options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
-    return get_model_state_dict(model, options=options)
+    # Names as they are saved: without the wrappers of checkpointed layers. Tied weights and the numbers of a quantiser
+    # have names of their own, which torch's `ignore_frozen_params` would leave in.
+    wrapper = "_checkpoint_wrapped_module."
+    trained = [name.replace(wrapper, "") for name, weight in model.named_parameters() if weight.requires_grad]
+    shards: dict[str, Any] = {**get_model_state_dict(model)}
+    is_first = torch.distributed.get_rank() == 0
+    whole = {}
+    for name in trained:
+        weight = shards[name].full_tensor() if isinstance(shards[name], DTensor) else shards[name]
+        if is_first:
+            whole[name] = weight.cpu()
+    return whole
 
 
 def cache_dir() -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 
 from distjudge_trl.data.records import check_messages
 from distjudge_trl.data.template import PromptTemplate
-from distjudge_trl.errors import JudgmentDataError
+from distjudge_trl.errors import JudgmentDataError, explaining_memory
 from distjudge_trl.labels import LabelSpace
 
 
@@ -64,6 +64,7 @@ class Judge(ABC):
 
         Raises:
             [`JudgmentDataError`]: an item with neither a prompt nor the template's fields, or too long a prompt.
+            [`RunFailedError`]: `batch_size` prompts do not fit into memory.
         """
         return self.read(records, batch_size, progress=progress).probabilities
 
@@ -71,9 +72,9 @@ class Judge(ABC):
         """Like [`~Judge.judge`], but log-probabilities and the label mass."""
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
-        return self._read_prompts(
-            [self._prompt(record, i) for i, record in enumerate(records, start=1)], batch_size, progress
-        )
+        prompts = [self._prompt(record, i) for i, record in enumerate(records, start=1)]
+        with explaining_memory(lambda: f"Read fewer prompts at once: a batch size (--batch-size) below {batch_size}."):
+            return self._read_prompts(prompts, batch_size, progress)
 
     def _prompt(self, record: Mapping[str, Any], row: int) -> list[dict[str, str]]:
         if not isinstance(record, Mapping):

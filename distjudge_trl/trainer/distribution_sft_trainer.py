@@ -31,7 +31,14 @@ from distjudge_trl.batching import (
     render_prompt,
 )
 from distjudge_trl.data.records import validate_records
-from distjudge_trl.errors import LostProcessError, RunFailedError, UserInputError, first_line, lost_connection
+from distjudge_trl.errors import (
+    LostProcessError,
+    RunFailedError,
+    UserInputError,
+    explaining_memory,
+    first_line,
+    lost_connection,
+)
 from distjudge_trl.judge_file import JudgeFile
 from distjudge_trl.judge_folder import replacing_judge
 from distjudge_trl.labels import LabelSpace
@@ -62,6 +69,7 @@ from distjudge_trl.trainer.cpu_adam import load_cpu_adam
 from distjudge_trl.trainer.distribution_sft_config import DistributionSFTConfig
 from distjudge_trl.trainer.launches import check_adapters, check_devices, check_sharding, refusing_data_parallel
 from distjudge_trl.trainer.leaving import let_threads_finish
+from distjudge_trl.trainer.memory import advise
 from distjudge_trl.trainer.model_card import PAPER, write_model_card
 
 
@@ -180,7 +188,8 @@ class DistributionSFTTrainer(SFTTrainer):
             share_prefixes=args.share_prefixes,
         )
         self._sums: dict[str, Tensor | None] = {"train": None, "eval": None}
-        with refusing_data_parallel(args):
+        loading = {name: kwargs.get(name) for name in ("peft_config", "quantization_config")}
+        with refusing_data_parallel(args), explaining_memory(lambda: advise(args, model, **loading)):
             super().__init__(
                 model=model,
                 args=args,
@@ -401,7 +410,8 @@ class DistributionSFTTrainer(SFTTrainer):
     def evaluation_loop(self, *args, **kwargs):
         """Adds `label_mass` and `adversarial_gain`, which `compute_metrics` cannot see, to the metrics."""
         self._sums["eval"] = None
-        output = super().evaluation_loop(*args, **kwargs)
+        with explaining_memory(self._advise_on_memory):
+            output = super().evaluation_loop(*args, **kwargs)
         prefix = kwargs.get("metric_key_prefix", "eval")
         means = self._pop_means("eval")
         for name in ("label_mass", "adversarial_gain"):
@@ -418,7 +428,7 @@ class DistributionSFTTrainer(SFTTrainer):
         Raises:
             [`UserInputError`]: there is no whole checkpoint, or it belongs to another run.
             [`RunFailedError`]: a checkpoint cannot be written, or another process is gone (then within `ddp_timeout`
-                seconds; at once if its machine lives on).
+                seconds; at once if its machine lives on), or memory runs out.
         """
         found = find_checkpoint(resume_from_checkpoint, self.args.output_dir)
         if found is not None:
@@ -429,7 +439,7 @@ class DistributionSFTTrainer(SFTTrainer):
             say(f"Resuming from {found.path}" + (f". Changed: {', '.join(changed)}" if changed else ""))
         if self.is_deepspeed_enabled and self._offloads_optimizer():
             load_cpu_adam()
-        with self._explaining_lost_processes():
+        with self._explaining_lost_processes(), explaining_memory(self._advise_on_memory):
             return super().train(resume_from_checkpoint=found.path if found is not None else None, **kwargs)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
@@ -534,6 +544,10 @@ class DistributionSFTTrainer(SFTTrainer):
                 best_model_checkpoint=self.state.best_model_checkpoint,
                 use_mtime=True,
             )
+
+    def _advise_on_memory(self) -> str:
+        longest = max(map(len, self.train_dataset["input_ids"]))
+        return advise(self.args, self.accelerator.unwrap_model(self.model), longest_row=longest)
 
     @contextmanager
     def _explaining_lost_processes(self) -> Iterator[None]:

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 SEVERAL_GPUS = (
     "{count} GPUs are visible to one process, and the model is on one of them. Launch one process a GPU"
-    " (`distjudge-trl train RECIPE --accelerate-config multi_gpu --num-processes {count}`, accelerate launch or torchrun), choose one"
-    " with CUDA_VISIBLE_DEVICES=0, or spread a model that is too large for one over all: --model_init_kwargs"
-    ' \'{{"device_map": "auto"}}\'.'
+    " (`distjudge-trl train RECIPE --accelerate-config multi_gpu --num-processes {count}`, accelerate launch or"
+    " torchrun), choose one with CUDA_VISIBLE_DEVICES=0, or spread a model that is too large for one over all:"
+    ' --model_init_kwargs \'{{"device_map": "auto"}}\'.'
 )
 
 
