@@ -294,6 +294,11 @@ class DistributionSFTTrainer(SFTTrainer):
             total = self.accelerator.gather(total).sum()
         return total
 
+    def _update_auto_batch_size(self, batch_size: int) -> None:
+        """An attempt of `auto_find_batch_size` begins: what the one before summed up counts nothing."""
+        self._sums["train"] = None
+        super()._update_auto_batch_size(batch_size)
+
     def _perturb(self, target: Tensor, log_q: Tensor, num_annotators: Tensor) -> Tensor:
         """The adversary's target distribution `(B, K)`; the human one without an adversary."""
         if self.adversary is None:
@@ -629,7 +634,8 @@ class DistributionSFTTrainer(SFTTrainer):
         file.training |= {
             "optim": str(args.optim.value),
             "lr_scheduler_type": str(args.lr_scheduler_type.value),
-            "train_batch_size": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
+            # With `auto_find_batch_size` what was found.
+            "train_batch_size": self._train_batch_size * args.gradient_accumulation_steps * args.world_size,
             "adapter": _adapter_text(model),
             "quantization": (file.quantization or {}).get("quant_method"),
             "load_in_4bit": bool((file.quantization or {}).get("load_in_4bit")),

@@ -61,6 +61,8 @@ def main():
         def look(self, output_dir=None, state_dict=None, seen=seen):
             weights = list(self.model.parameters())
             seen["sharded"] = sum(isinstance(weight, DTensor) for weight in weights) / len(weights)
+            local = [weight.to_local() if isinstance(weight, DTensor) else weight for weight in weights]
+            seen["share"] = sum(weight.numel() for weight in local) / sum(weight.numel() for weight in weights)
             seen["gathered"] = sum(weight.numel() for weight in state_dict.values()) if state_dict else 0
             seen["trained"] = sum(weight.numel() for weight in weights if weight.requires_grad)
             save(self, output_dir, state_dict)

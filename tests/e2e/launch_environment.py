@@ -23,10 +23,11 @@ def main():
         yaml.safe_dump(content, file)
         file.flush()
         options = ["--config_file", file.name, "--num_processes", count, "--main_process_port", "29500", "script.py"]
-        args, defaults, _ = _validate_launch_command(launch_command_parser().parse_args(options))
+        args, defaults, precision_given = _validate_launch_command(launch_command_parser().parse_args(options))
     before = dict(os.environ)
     if args.use_deepspeed:
-        args.deepspeed_fields_from_accelerate_config = ",".join([*defaults.deepspeed_config, "mixed_precision"])
+        fields = [*defaults.deepspeed_config, *(["mixed_precision"] if precision_given else [])]
+        args.deepspeed_fields_from_accelerate_config = ",".join(fields)
         environment = prepare_deepspeed_cmd_env(args)[1]
     else:
         environment = prepare_multi_gpu_env(args)

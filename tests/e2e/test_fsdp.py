@@ -61,7 +61,7 @@ def test_two_processes_follow_the_trajectory_of_one(tiny_runs, trained, kind):
     """10 steps with the adversary on, the evaluation, and the judge that is read from what was saved."""
     result, folder = trained[f"fsdp2_{kind}"], tiny_runs.folder / f"fsdp2_{kind}"
     assert result["world_size"] == 2 and result["distributed_type"] == "DistributedType.FSDP"
-    assert result["sharded"] == 1, "all weights are shared out"
+    assert result["sharded"] == 1 and result["share"] == pytest.approx(0.5, abs=0.01), "all weights are shared out"
     tiny_runs.assert_follows(f"FSDP2, {kind}", result, folder, KINDS[kind])
 
 

@@ -8,6 +8,7 @@ import json
 import sys
 
 import pytest
+import yaml
 from conftest import ROOT
 from ranks import check_ranks, environment_of, run_ranks
 from tiny_runs import CHECKPOINTING, HALF, LORA
@@ -36,10 +37,14 @@ TIGHT = {
 def test_partitioned_weights_follow_the_trajectory_of_one_process(tiny_runs, tmp_path, options):
     """The head is read in float32 while its weight is gathered for a moment; recomputed layers are gathered anew."""
     (tmp_path / "tight.json").write_text(json.dumps(TIGHT))
+    config = yaml.safe_load((ROOT / "accelerate_configs/zero3_cpu.yaml").read_text())
+    config["deepspeed_config"] = {"deepspeed_config_file": str(tmp_path / "tight.json"), "zero3_init_flag": True}
+    del config["mixed_precision"]  # which is the JSON file's to say
+    (tmp_path / "tight.yaml").write_text(yaml.safe_dump(config))
     name = f"zero3_tight_{len(options)}"
-    command = tiny_runs.command(name, [sys.executable], *HALF, *options, "--deepspeed", str(tmp_path / "tight.json"))
+    run = tiny_runs.command(name, (), *HALF, *options)
     log = tmp_path / "log"
-    check_ranks(run_ranks(command, 2, {"DS_ACCELERATOR": "cpu"}, log), log)
+    check_ranks(run_ranks([sys.executable, *run], 2, environment_of(tmp_path / "tight.yaml", 2), log), log)
     result = json.loads((tiny_runs.folder / f"{name}.json").read_text())
     assert (result["world_size"], result["zero_stage"], result["partitioned"]) == (2, 3, 1.0)
     tiny_runs.assert_follows("ZeRO-3, partitioned", result, tiny_runs.folder / name, LORA if options else ())
@@ -50,7 +55,7 @@ def test_shards_that_would_be_saved_without_a_judge_are_refused(tiny_runs, tmp_p
     environment = environment_of(
         ROOT / "accelerate_configs/zero3_cpu.yaml", 1, deepspeed_config={"zero3_save_16bit_model": False}
     )
-    command = tiny_runs.command("zero3_shards", [sys.executable], *HALF, "--max_steps", "1")
-    assert run_ranks(command, 1, environment, tmp_path / "log") == [2]
+    run = tiny_runs.command("zero3_shards", (), *HALF, "--max_steps", "1")
+    assert run_ranks([sys.executable, *run], 1, environment, tmp_path / "log") == [2]
     (line,) = [text for text in (tmp_path / "log.0").read_text().splitlines() if text.startswith("error: ")]
     assert line.startswith("error: zero3_save_16bit_model false: no judge would be saved, shards alone. Set")

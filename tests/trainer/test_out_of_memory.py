@@ -43,7 +43,7 @@ def test_it_is_told_from_other_errors():
     assert str(once.value) == "CUDA out of memory. Tried to allocate 20.00 GiB. inner."
 
 
-def make_trainer(tokenizer, tmp_path, **kwargs):
+def make_trainer(tokenizer, tmp_path, **settings):
     make_tiny_model(len(tokenizer)).save_pretrained(tmp_path / "model")
     return DistributionSFTTrainer(
         model=str(tmp_path / "model"),
@@ -54,12 +54,12 @@ def make_trainer(tokenizer, tmp_path, **kwargs):
             disable_tqdm=True,
             gradient_accumulation_steps=2,
             per_device_train_batch_size=4,
+            **settings,
         ),
         train_dataset=make_records(8),
         processing_class=tokenizer,
         label_space=LabelSpace(LABELS),
         peft_config=LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"),
-        **kwargs,
     )
 
 
@@ -91,6 +91,35 @@ def test_a_run_that_runs_out_of_memory_names_its_plan(tokenizer, tmp_path, monke
     assert {name for name in words if words[name] != later.get(name)} == {"--seq-len", "--dtype"}
     done = CliRunner().invoke(main, lines[0])
     assert done.exit_code == 0 and "LoRA" in done.output and "32 tokens" in done.output, done.output
+
+
+def test_a_batch_size_that_was_found_is_the_one_that_is_recorded(tokenizer, tmp_path, monkeypatch):
+    """`auto_find_batch_size` lowers it until it fits; rows of attempts that failed count nothing in what is logged."""
+    from accelerate.utils import memory
+
+    # It collects all garbage before every attempt.
+    monkeypatch.setattr(memory, "clear_device_cache", lambda **kwargs: None)
+    seen = []
+    compute_loss = DistributionSFTTrainer.compute_loss
+
+    def limited(self, model, inputs, *args, **kwargs):
+        size = len(inputs["reference"])
+        loss = compute_loss(self, model, inputs, *args, **kwargs)
+        seen.append(size)
+        if len(seen) == 2:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return loss
+
+    monkeypatch.setattr(DistributionSFTTrainer, "compute_loss", limited)
+    trainer = make_trainer(tokenizer, tmp_path, auto_find_batch_size=True, max_steps=1, logging_steps=1)
+    popped = []
+    pop = trainer._pop_means
+    monkeypatch.setattr(trainer, "_pop_means", lambda mode: popped.append(trainer._sums[mode][-1].item()) or pop(mode))
+    trainer.train()
+    trainer.save_model()
+    # Two batches, accumulated.
+    assert seen == [4, 4, 3, 3] and popped == [6]
+    assert Judge.from_pretrained(str(tmp_path / "run")).judge_file.training["train_batch_size"] == 6
 
 
 def test_a_judge_that_runs_out_of_memory_says_what_to_change(tokenizer, tmp_path, monkeypatch):
