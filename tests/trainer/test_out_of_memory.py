@@ -10,9 +10,10 @@ from peft import LoraConfig
 
 from distjudge_trl import Judge
 from distjudge_trl.cli import main
-from distjudge_trl.errors import MemoryExhaustedError, explaining_memory, memory_exhausted
+from distjudge_trl.errors import MemoryExhaustedError, RunFailedError, explaining_memory, memory_exhausted
 from distjudge_trl.judges.base import Judge as BaseJudge
 from distjudge_trl.labels import LabelSpace
+from distjudge_trl.recipe import Recipe
 from distjudge_trl.trainer import DistributionSFTConfig, DistributionSFTTrainer
 
 
@@ -147,6 +148,23 @@ def test_the_command_line_ends_with_one_line_and_exit_code_1(tmp_path, monkeypat
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 1 and done.output.startswith("error: DefaultCPUAllocator: can't allocate memory")
     assert done.output.count("\n") == 1 and not (tmp_path / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"), [(MemoryExhaustedError, "error (rank 3): no memory\n"), (RunFailedError, "")]
+)
+def test_every_process_of_a_recipe_says_that_its_own_memory_ran_out(monkeypatch, capsys, kind, said):
+    """What all processes know is said once a machine."""
+
+    def fail(self, argv=None):
+        raise kind("no memory")
+
+    monkeypatch.setattr(Recipe, "run", fail)
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    with pytest.raises(SystemExit) as stopped:
+        Recipe(task="vader", model="smollm2-135m").main([])
+    assert stopped.value.code == 1 and capsys.readouterr().err == said
 
 
 class _Reader(BaseJudge):
