@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from distjudge_trl.errors import RunFailedError, UserInputError, exit_code
+from distjudge_trl.errors import RunFailedError, UserInputError, exit_code, memory_exhausted
 from distjudge_trl.sweep.cli import sweep
 
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class _Group(click.Group):
-    """Errors that are the user's to mend become one line on stderr and exit code 2."""
+    """Errors that are the user's to mend become one line on stderr and exit code 2, runs that failed exit code 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -29,6 +29,11 @@ class _Group(click.Group):
         except (UserInputError, RunFailedError) as error:
             click.echo(f"error: {error}", err=True)
             raise SystemExit(exit_code(error)) from None
+        except RuntimeError as error:
+            if (reason := memory_exhausted(error)) is None:
+                raise
+            click.echo(f"error: {reason}", err=True)
+            raise SystemExit(1) from None
 
 
 _BATCH_SIZE = click.option(
@@ -620,6 +625,11 @@ def plan(
     click.echo(plan_table(result) + "\n")
     if result.host:
         click.echo(f"Host memory, of all devices together: {describe(result.host)}.")
+    if result.loading:
+        click.echo(
+            f"Host memory while the model is loaded, of all devices together: {describe(result.loading)} (every"
+            f" process loads all of it, in {training.dtype})."
+        )
     if sharding.devices > 1:
         click.echo(f"Each device sends {describe(result.sent)} per optimizer step.")
     if memory is None:

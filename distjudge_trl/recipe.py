@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from distjudge_trl.errors import RunFailedError, UserInputError, exit_code
+from distjudge_trl.errors import MemoryExhaustedError, RunFailedError, UserInputError, exit_code
 from distjudge_trl.launch import check_processes, share_cores
 from distjudge_trl.precision import runs_on_cpu
 from distjudge_trl.recipe_options import METHODS, RecipeArguments, TaskArgument, derived_defaults
@@ -101,8 +101,8 @@ class Recipe:
             self.run(argv)
         except (UserInputError, RunFailedError) as error:
             record_failure(error)
-            # Once a machine: a file may be missing on one of them.
-            if os.environ.get("LOCAL_RANK", "0") == "0":
+            # Once a machine: a file may be missing on one of them. Memory may run out on any device.
+            if os.environ.get("LOCAL_RANK", "0") == "0" or isinstance(error, MemoryExhaustedError):
                 rank = os.environ.get("RANK", "0")
                 print(f"error: {error}" if rank == "0" else f"error (rank {rank}): {error}", file=sys.stderr)
             raise SystemExit(exit_code(error)) from None

@@ -15,7 +15,7 @@ FLOOR = {
         ),
         0,
     ),
-    **dict.fromkeys(("data", "batching", "labels", "objective", "judge_file"), 1),
+    **dict.fromkeys(("data", "batching", "labels", "objective", "judge_file", "judge_folder"), 1),
     **dict.fromkeys(("tasks", "planning"), 2),
     **dict.fromkeys(("trainer", "judges"), 3),
     "evaluation": 4,

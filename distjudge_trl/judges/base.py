@@ -65,6 +65,7 @@ class Judge(ABC):
 
         Raises:
             [`JudgmentDataError`]: an item with neither a prompt nor the template's fields, or too long a prompt.
+            [`RunFailedError`]: not even a single prompt fits into memory.
         """
         return self.read(records, batch_size, progress=progress).probabilities
 
@@ -72,9 +73,8 @@ class Judge(ABC):
         """Like [`~Judge.judge`], but log-probabilities and the label mass."""
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
-        return self._read_prompts(
-            [self._prompt(record, i) for i, record in enumerate(records, start=1)], batch_size, progress
-        )
+        prompts = [self._prompt(record, i) for i, record in enumerate(records, start=1)]
+        return self._read_prompts(prompts, batch_size, progress)
 
     def _prompt(self, record: Mapping[str, Any], row: int) -> list[dict[str, str]]:
         if not isinstance(record, Mapping):

@@ -28,6 +28,7 @@ from distjudge_trl.batching import (
     encode_prompts,
     find_sharing,
     judgment_logits,
+    read_head_in_float32,
     reading_order,
     render_prompt,
 )
@@ -40,7 +41,6 @@ from distjudge_trl.judges.placement import (
     check_device_map,
     default_dtype,
     find_device,
-    float32_head,
     input_device,
     put_on,
     read_in_batches,
@@ -48,7 +48,7 @@ from distjudge_trl.judges.placement import (
 )
 from distjudge_trl.labels import TOP_K_FLOOR, LabelSpace
 from distjudge_trl.loading import LOADING_ERRORS, load_tokenizer, loading_error
-from distjudge_trl.models import keep_training_layout, resolve_model
+from distjudge_trl.models import keep_training_layout, keeping_hook, resolve_model
 
 
 class FoundJudge(NamedTuple):
@@ -157,7 +157,8 @@ class LocalJudge(Judge):
         if not quantized and device_map is None:
             put_on(self.model, wanted)
         keep_training_layout(self.model)
-        float32_head(self.model)
+        with keeping_hook(self.model.get_output_embeddings()):
+            read_head_in_float32(self.model)
         self._sharing = find_sharing(self.model, share_prefixes)
         self.model.eval()
         self.autocast = self.judge_file.autocast if autocast is None else autocast

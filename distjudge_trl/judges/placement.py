@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size  # type: ignore[import-untyped]
+from accelerate.utils.memory import clear_device_cache  # type: ignore[import-untyped]
 from tqdm.auto import tqdm
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils.import_utils import (
@@ -16,8 +16,7 @@ from transformers.utils.import_utils import (
     is_flash_attn_4_available,
 )
 
-from distjudge_trl.batching import read_head_in_float32
-from distjudge_trl.errors import RunFailedError, UserInputError
+from distjudge_trl.errors import RunFailedError, UserInputError, memory_exhausted
 from distjudge_trl.precision import decide_precision
 
 
@@ -109,7 +108,7 @@ def put_on(model: Any, device: torch.device) -> None:
     try:
         model.to(device)
     except RuntimeError as error:
-        if not is_out_of_memory(error):
+        if memory_exhausted(error) is None:
             raise
         raise RunFailedError(f"The model does not fit into the memory of {device}. {_LESS_MEMORY}.") from error
 
@@ -123,29 +122,11 @@ def check_adaptable(model: Any, name: str) -> None:
         )
 
 
-def float32_head(model: Any) -> None:
-    """[`~distjudge_trl.batching.read_head_in_float32`], also of a model that is spread over devices: the hook stays
-    that brings the head's weights and inputs together.
-    """
-    head = model.get_output_embeddings()
-    hooked = head.forward if hasattr(head, "_hf_hook") else None
-    read_head_in_float32(model)
-    if hooked is not None and head.forward is not hooked:
-        head._old_forward, head.forward = head.forward, hooked
-
-
 def input_device(model: Any) -> torch.device:
     """Where a batch has to be. Of a model whose first weights are offloaded: where they come to when they are used."""
     table = model.get_input_embeddings()
     device = getattr(getattr(table, "_hf_hook", None), "execution_device", None)
     return torch.device(device) if device is not None else table.weight.device
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device's memory was too small for it."""
-    return isinstance(error, torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and should_reduce_batch_size(error)
-    )
 
 
 def read_in_batches(
@@ -178,7 +159,7 @@ def _fits(read: Callable[[list[int]], None], batch: list[int]) -> bool:
     try:
         read(batch)
     except RuntimeError as error:
-        if not is_out_of_memory(error):
+        if memory_exhausted(error) is None:
             raise
     else:
         return True

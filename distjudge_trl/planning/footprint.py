@@ -93,11 +93,13 @@ class Footprint:
         first (`int`): bytes of activations at their peak: as the forward ends, with autocast's copies of the weights,
             or as the backward begins, with its own temporaries.
         last (`int`): bytes of activations when it has reached the first layer.
+        saved_dtype (`str`): of the weights in the checkpoint's files.
     """
 
     sizes: Sizes
     first: int
     last: int
+    saved_dtype: str = "bfloat16"
 
 
 def load_config(model: str, *, trust_remote_code: bool = False) -> PretrainedConfig:
@@ -163,7 +165,9 @@ def measure_footprint(config: PretrainedConfig, training: Training, *, trust_rem
         largest=high["largest"],
         vocabulary=text.vocab_size,
     )
-    return Footprint(sizes, first=max(extend("forward"), extend("backward")), last=extend("backward", layers=1))
+    # The known shapes are published in bfloat16, as all recent models.
+    saved = str(getattr(config, "dtype", None) or "bfloat16").removeprefix("torch.")
+    return Footprint(sizes, max(extend("forward"), extend("backward")), extend("backward", layers=1), saved)
 
 
 def _shallow(config: PretrainedConfig, layers: int) -> PretrainedConfig:

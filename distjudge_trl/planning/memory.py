@@ -111,11 +111,13 @@ class Estimate:
         moments (`dict[str, dict[str, int]]`): for each moment that can be the peak, the bytes per device by part.
         host (`int`): bytes of host memory that offloading takes, of all devices together.
         sent (`int`): bytes that a device sends per optimizer step.
+        loading (`int`): bytes of host memory, of all devices together, while the model is loaded.
     """
 
     moments: dict[str, dict[str, int]]
     host: int
     sent: int
+    loading: int = 0
 
     @property
     def peak_moment(self) -> str:
@@ -257,7 +259,22 @@ def estimate(footprint: Footprint, training: Training, sharding: Sharding) -> Es
         **process,
     }
     moments = {"backward begins": begins, "backward ends": ends, "optimizer steps": steps}
-    return Estimate(moments, host, _sent(weights, trained * size, training, sharding))
+    # FSDP adds gradients up in float32 (`models.keeping_outputs`).
+    sent = _sent(weights, trained * (own if fsdp else size), training, sharding)
+    return Estimate(moments, host, sent, _loading(footprint, training, sharding))
+
+
+def _loading(footprint: Footprint, training: Training, sharding: Sharding) -> int:
+    """Bytes of host memory of several processes that each load the whole model before it is shared out or moved.
+
+    In the checkpoint's own type weights stay mapped from its files, which processes share. Quantised ones go to the
+    GPU at once, and ZeRO-3's processes keep their shards alone. (transformers takes FSDP's `cpu_ram_efficient_loading`
+    for missing weights only.)
+    """
+    whole = sharding.device == "gpu" and sharding.devices > 1 and not (sharding.kind == "zero" and sharding.stage == 3)
+    if not whole or training.bits < 16 or training.dtype == footprint.saved_dtype:
+        return 0
+    return sharding.devices * footprint.sizes.base * _BYTES[training.dtype]
 
 
 def _frozen(sizes: Sizes, training: Training) -> int:

@@ -12,6 +12,7 @@ from trl import SFTConfig
 
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.precision import resolve_precision, runs_on_cpu
+from distjudge_trl.trainer.inherited import check_inherited
 
 
 # Metrics of which less is better. `TrainingArguments` would take every name that does not end in "loss" for one to be
@@ -82,8 +83,8 @@ class DistributionSFTConfig(SFTConfig):
     > `metric_for_best_model` is `"eval_kl"` when `load_best_model_at_end` is set; `ddp_find_unused_parameters` is
     > `False`. Without `bf16` and `fp16` the hardware decides ([`~distjudge_trl.precision.decide_precision`]): bf16
     > where it is fast, fp16 on GPUs that have that alone, else float32, which `bf16=False` asks for. Packing,
-    > padding-free batches, smoothing over the vocabulary, other losses and MoE router losses do not apply and are
-    > refused.
+    > padding-free batches, smoothing over the vocabulary, other losses and MoE router losses do not apply; they and
+    > all others that would be ignored are refused (`distjudge_trl/trainer/inherited.py`).
     """
 
     alpha: float = field(
@@ -195,7 +196,7 @@ class DistributionSFTConfig(SFTConfig):
             # host for half an hour.
             torch.distributed.distributed_c10d._set_pg_timeout(self.ddp_timeout_delta)
         self._check_objective()
-        self._check_inherited()
+        check_inherited(self)
 
     def _check_objective(self) -> None:
         for name in ("perturbation_radius", "perturbation_step_size", "learning_rate"):
@@ -229,48 +230,3 @@ class DistributionSFTConfig(SFTConfig):
                 raise UserInputError(
                     f"`{name}` must be one of {', '.join(map(str, allowed))}, got {getattr(self, name)!r}."
                 )
-
-    def _check_inherited(self) -> None:
-        """Options of SFT that would be ignored, or break the reading of judgments, are refused instead."""
-        if self.dataloader_drop_last:
-            raise UserInputError("`dataloader_drop_last` does not apply: it would drop rows of the evaluation, too.")
-        if self.accelerator_config.split_batches:
-            raise UserInputError(
-                "`accelerator_config.split_batches` does not apply: give the batch of one process with"
-                " `per_device_train_batch_size`."
-            )
-        if self.packing or self.eval_packing:
-            raise UserInputError(
-                "`packing` does not apply: every row has its own judgment position. Use `share_prefixes` to save"
-                " compute."
-            )
-        if self.padding_free:
-            raise UserInputError(
-                "`padding_free` does not apply: rows are padded on the left, or packed with `share_prefixes`."
-            )
-        if self.assistant_only_loss:
-            raise UserInputError("`assistant_only_loss` does not apply: the loss is on the judgment position alone.")
-        if self.completion_only_loss is False:
-            raise UserInputError(
-                "`completion_only_loss=False` does not apply: the loss is on the judgment position alone."
-            )
-        if self.truncation_mode != "keep_start":
-            raise UserInputError(
-                "`truncation_mode` does not apply: prompts are never cut, their end asks for the answer."
-            )
-        if isinstance(self.dataset_kwargs, dict) and self.dataset_kwargs.get("skip_prepare_dataset"):
-            raise UserInputError("`skip_prepare_dataset` does not apply: judgment records are tokenized here.")
-        if self.router_aux_loss_coef:  # type: ignore[has-type]
-            raise UserInputError("`router_aux_loss_coef` does not apply: the objective has no load-balancing term.")
-        # Unset, it would be the model's own, and the model would compute a loss that is not added.
-        self.router_aux_loss_coef = 0.0
-        if self.loss_type != "nll":
-            raise UserInputError(
-                f"`loss_type={self.loss_type!r}` does not apply: the objective is set by `alpha` and `adversary`."
-            )
-        if self.label_smoothing_factor:
-            raise UserInputError(
-                "`label_smoothing_factor` does not apply: it smooths over the vocabulary. Use `label_smoothing`."
-            )
-        if isinstance(self.pad_to_multiple_of, int) and self.pad_to_multiple_of < 1:
-            raise UserInputError(f"`pad_to_multiple_of` must be at least 1, got {self.pad_to_multiple_of}.")

@@ -22,7 +22,6 @@ from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBas
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 from trl import SFTTrainer
 
-from distjudge_trl.atomic import replacing_files
 from distjudge_trl.batching import (
     PACK_ATTENTION,
     JudgmentCollator,
@@ -36,13 +35,22 @@ from distjudge_trl.batching import (
     saved_by_grouping,
 )
 from distjudge_trl.data.records import validate_records
-from distjudge_trl.errors import LostProcessError, RunFailedError, UserInputError, first_line, lost_connection
+from distjudge_trl.errors import (
+    LostProcessError,
+    RunFailedError,
+    UserInputError,
+    explaining_memory,
+    first_line,
+    lost_connection,
+)
 from distjudge_trl.judge_file import JudgeFile
+from distjudge_trl.judge_folder import replacing_judge
 from distjudge_trl.labels import LabelSpace
 from distjudge_trl.models import (
+    gather_trained_weights,
     keep_training_layout,
     keeping_dtypes,
-    keeping_outputs,
+    keeping_hook,
     resolve_model,
     widen_trained_weights,
 )
@@ -64,7 +72,9 @@ from distjudge_trl.trainer.checkpoints import (
 )
 from distjudge_trl.trainer.cpu_adam import load_cpu_adam
 from distjudge_trl.trainer.distribution_sft_config import DistributionSFTConfig
+from distjudge_trl.trainer.launches import check_adapters, check_devices, check_sharding, refusing_data_parallel
 from distjudge_trl.trainer.leaving import let_threads_finish
+from distjudge_trl.trainer.memory import advise
 from distjudge_trl.trainer.model_card import PAPER, write_model_card
 
 
@@ -173,12 +183,7 @@ class DistributionSFTTrainer(SFTTrainer):
             args = DistributionSFTConfig("distribution-sft")
         elif not isinstance(args, DistributionSFTConfig):
             raise UserInputError(f"`args` must be a DistributionSFTConfig, got {type(args).__name__}.")
-        if args.n_gpu > 1:
-            raise UserInputError(
-                f"{args.n_gpu} GPUs are visible to one process. Launch one process a GPU (`distjudge-trl train RECIPE"
-                f" --accelerate-config multi_gpu --num-processes {args.n_gpu}`, accelerate launch or torchrun), or"
-                " choose one with CUDA_VISIBLE_DEVICES=0."
-            )
+        check_devices(model, args)
         if isinstance(model, str):
             model = resolve_model(model)
         self.label_space = label_space.copy()
@@ -191,26 +196,29 @@ class DistributionSFTTrainer(SFTTrainer):
             pad_to_multiple_of=args.pad_to_multiple_of if isinstance(args.pad_to_multiple_of, int) else 1,
         )
         self._sums: dict[str, Tensor | None] = {"train": None, "eval": None}
-        super().__init__(
-            model=model,
-            args=args,
-            data_collator=collator,
-            train_dataset=train_dataset,
-            eval_dataset=eval_dataset,
-            processing_class=processing_class,
-            compute_metrics=compute_metrics or label_metrics,
-            **kwargs,
-        )
+        loading = {name: kwargs.get(name) for name in ("peft_config", "quantization_config")}
+        with refusing_data_parallel(args), explaining_memory(lambda: advise(args, model, **loading)):
+            super().__init__(
+                model=model,
+                args=args,
+                data_collator=collator,
+                train_dataset=train_dataset,
+                eval_dataset=eval_dataset,
+                processing_class=processing_class,
+                compute_metrics=compute_metrics or label_metrics,
+                **kwargs,
+            )
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
         collator.pad_token_id = self._tokenizer.pad_token_id or 0
+        check_adapters(self.model)
         keep_training_layout(self.model)
         if args.fp16:
             widen_trained_weights(self.model)
-        # Training on the labels' distribution alone reads no other logits but to log their mass.
-        read_head_in_float32(self.model, self.label_space if args.label_normalization == "labels" else None)
-        if self.is_fsdp_enabled:
-            self._check_fsdp()
+        with keeping_hook(self.model.get_output_embeddings()):
+            # Training on the labels' distribution alone reads no other logits but to log their mass.
+            read_head_in_float32(self.model, self.label_space if args.label_normalization == "labels" else None)
+        check_sharding(self)
         self._sharing = collator.sharing = find_sharing(self.accelerator.unwrap_model(self.model), args.share_prefixes)
 
         # Objective
@@ -228,16 +236,6 @@ class DistributionSFTTrainer(SFTTrainer):
     def _offloads_optimizer(self) -> bool:
         config = self.accelerator.state.deepspeed_plugin.hf_ds_config
         return config.get_value("zero_optimization.offload_optimizer.device") in ("cpu", "nvme")
-
-    def _check_fsdp(self) -> None:
-        plugin = self.accelerator.state.fsdp_plugin
-        # transformers saves no model otherwise, and says nothing.
-        if "FULL_STATE_DICT" not in str(plugin.state_dict_type):
-            raise UserInputError(
-                f"fsdp_state_dict_type {plugin.state_dict_type.name}: no judge would be saved, shards alone. Set"
-                " FULL_STATE_DICT in the accelerate config."
-            )
-        keeping_outputs(plugin)
 
     # Data
 
@@ -329,6 +327,11 @@ class DistributionSFTTrainer(SFTTrainer):
         if self.args.world_size > 1:
             total = self.accelerator.gather(total).sum()
         return total
+
+    def _update_auto_batch_size(self, batch_size: int) -> None:
+        """An attempt of `auto_find_batch_size` begins: what the one before summed up counts nothing."""
+        self._sums["train"] = None
+        super()._update_auto_batch_size(batch_size)
 
     def _perturb(self, target: Tensor, log_q: Tensor, num_annotators: Tensor) -> Tensor:
         """The adversary's target distribution `(B, K)`; the human one without an adversary.
@@ -455,7 +458,8 @@ class DistributionSFTTrainer(SFTTrainer):
     def evaluation_loop(self, *args, **kwargs):
         """Adds `label_mass` and `adversarial_gain`, which `compute_metrics` cannot see, to the metrics."""
         self._sums["eval"] = None
-        output = super().evaluation_loop(*args, **kwargs)
+        with explaining_memory(self._advise_on_memory):
+            output = super().evaluation_loop(*args, **kwargs)
         prefix = kwargs.get("metric_key_prefix", "eval")
         means = self._pop_means("eval")
         for name in ("label_mass", "adversarial_gain"):
@@ -472,7 +476,7 @@ class DistributionSFTTrainer(SFTTrainer):
         Raises:
             [`UserInputError`]: there is no whole checkpoint, or it belongs to another run.
             [`RunFailedError`]: a checkpoint cannot be written, or another process is gone (then within `ddp_timeout`
-                seconds; at once if its machine lives on).
+                seconds; at once if its machine lives on), or memory runs out.
         """
         found = find_checkpoint(resume_from_checkpoint, self.args.output_dir)
         if found is not None:
@@ -483,7 +487,7 @@ class DistributionSFTTrainer(SFTTrainer):
             say(f"Resuming from {found.path}" + (f". Changed: {', '.join(changed)}" if changed else ""))
         if self.is_deepspeed_enabled and self._offloads_optimizer():
             load_cpu_adam()
-        with self._explaining_lost_processes():
+        with self._explaining_lost_processes(), explaining_memory(self._advise_on_memory):
             return super().train(resume_from_checkpoint=found.path if found is not None else None, **kwargs)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
@@ -505,13 +509,13 @@ class DistributionSFTTrainer(SFTTrainer):
             let_threads_finish()
 
     def _save(self, output_dir: str | None = None, state_dict=None) -> None:
-        """Under a temporary name first: a full disk leaves the weights that were there before."""
+        """Under a temporary name first: a full disk leaves the judge that was there before."""
         if not self.args.should_save:
             # Called on every process; the others only join in gathering.
             super()._save(output_dir, state_dict)
             return
         folder = Path(output_dir if output_dir is not None else self.args.output_dir)
-        with replacing_files(folder, stale=_is_weights) as temporary:
+        with replacing_judge(folder) as temporary:
             super()._save(str(temporary), state_dict)
             self._complete_judge_file()
             self.judge_file.write(temporary)
@@ -524,7 +528,11 @@ class DistributionSFTTrainer(SFTTrainer):
                 pushed; the files are there then.
         """
         with self._explaining_failure(output_dir or self.args.output_dir):
-            super().save_model(output_dir, _internal_call=True)
+            if self.is_fsdp_enabled and self.accelerator.is_fsdp2 and hasattr(self.model, "peft_config"):
+                # transformers would gather the frozen base, too, of which an adapter's save keeps nothing.
+                self._save(output_dir, gather_trained_weights(self.model))
+            else:
+                super().save_model(output_dir, _internal_call=True)
         if self.args.push_to_hub and not _internal_call:
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
 
@@ -584,6 +592,10 @@ class DistributionSFTTrainer(SFTTrainer):
                 best_model_checkpoint=self.state.best_model_checkpoint,
                 use_mtime=True,
             )
+
+    def _advise_on_memory(self) -> str:
+        longest = max(map(len, self.train_dataset["input_ids"]))
+        return advise(self.args, self.accelerator.unwrap_model(self.model), longest_row=longest)
 
     @contextmanager
     def _explaining_lost_processes(self) -> Iterator[None]:
@@ -668,7 +680,8 @@ class DistributionSFTTrainer(SFTTrainer):
         file.training |= {
             "optim": str(args.optim.value),
             "lr_scheduler_type": str(args.lr_scheduler_type.value),
-            "train_batch_size": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
+            # With `auto_find_batch_size` what was found.
+            "train_batch_size": self._train_batch_size * args.gradient_accumulation_steps * args.world_size,
             "adapter": _adapter_text(model),
             "quantization": (file.quantization or {}).get("quant_method"),
             "load_in_4bit": bool((file.quantization or {}).get("load_in_4bit")),
@@ -692,13 +705,6 @@ class DistributionSFTTrainer(SFTTrainer):
             metrics=metrics,
             tags=sorted({*self._tag_names, *([tags] if isinstance(tags, str) else tags or [])}),
         )
-
-
-def _is_weights(name: str) -> bool:
-    """Whether a file holds weights or the index of their shards, which an older save may have cut otherwise."""
-    return name.startswith(("model", "pytorch_model", "adapter_model")) and name.endswith(
-        (".safetensors", ".bin", ".index.json")
-    )
 
 
 def _is_of_hub(error: Exception) -> bool:

@@ -109,23 +109,6 @@ def test_a_run_of_two_processes_goes_on_on_one(tiny_runs):
     tiny_runs.assert_follows("two processes, then one", result, folder)
 
 
-def test_the_trainer_s_loss_under_fully_shard_follows_the_trajectory_of_one_process(tiny_runs):
-    """FSDP2 through accelerate needs an accelerator; torch's own runs on gloo."""
-    result, _ = tiny_runs.run("fully_shard", TORCHRUN, *HALF, script="fsdp_run.py")
-    assert result["world_size"] == 2 and result["share"] == pytest.approx(0.5, abs=0.01)
-    values, wanted = trajectory(result), trajectory(tiny_runs.reference()[0])
-    np.testing.assert_allclose(values, wanted, rtol=1e-4, atol=1e-5)
-    print(f"fully_shard: 10 steps, largest relative difference {np.abs(values[:, :2] / wanted[:, :2] - 1).max():.1e}")
-
-
-def test_fsdp2_in_bfloat16_leaves_logits_in_float32(tiny_runs):
-    """accelerate's own policy rounds a model's outputs to bfloat16."""
-    result, _ = tiny_runs.run("fully_shard_bf16", TORCHRUN, *HALF, "--bf16", "True", script="fsdp_run.py")
-    assert result["world_size"] == 2 and result["logits"] == "torch.float32"
-    values, wanted = trajectory(result), trajectory(tiny_runs.reference()[0])
-    np.testing.assert_allclose(values[:, 0], wanted[:, 0], rtol=3e-2)
-
-
 def test_the_page_s_table_of_what_goes_together_is_of_today():
     """`make compat` writes it; it takes a quarter of an hour."""
     import compatibility

@@ -32,6 +32,12 @@ class Pause(TrainerCallback):
             time.sleep(3600)
 
 
+def share_of_partitioned(model):
+    """Of ZeRO-3: weights that DeepSpeed does not keep whole on every process; 0 without it."""
+    weights = list(model.parameters())
+    return sum(not getattr(weight, "ds_persist", True) for weight in weights) / len(weights)
+
+
 def main():
     out, model_folder, *argv = sys.argv[1:]
     from trl import ModelConfig, TrlParser, get_peft_config
@@ -68,6 +74,7 @@ def main():
             "zero_stage": trainer.accelerator.state.deepspeed_plugin.zero_stage
             if trainer.is_deepspeed_enabled
             else None,
+            "partitioned": share_of_partitioned(trainer.model),
             "steps": [{k: float(v) for k, v in entry.items()} for entry in steps],
             "metrics": {k: float(v) for k, v in metrics.items()},
             "num_predictions": len(prediction.predictions),

@@ -129,6 +129,21 @@ def test_offloading_moves_the_optimizer_to_the_host():
     assert here.host == 0 and away.peak < here.peak
 
 
+def test_every_process_loads_the_whole_model_into_the_host_s_memory():
+    """Unless ZeRO-3 partitions it as it is read, or its type is the checkpoint's: then processes share the files."""
+    full, lora = replace(FULL, dtype="float32"), replace(FULL, lora_r=16, dtype="bfloat16")
+    shared = {name: read_sharding(CONFIGS / f"{name}.yaml", 8) for name in ("fsdp2", "zero2", "multi_gpu")}
+    for sharding in shared.values():
+        assert planned(full, sharding, large).loading == 8 * 4 * 7_615_616_512
+        assert planned(lora, sharding, large).loading == 0
+    assert planned(full, read_sharding(CONFIGS / "zero3.yaml", 8), large).loading == 0
+    assert planned(full, read_sharding(CONFIGS / "single_gpu.yaml", 1), large).loading == 0
+    assert planned(replace(lora, dtype="float32", bits=4), shared["fsdp2"], large).loading == 0
+    arguments = ["plan", "--model", "Qwen/Qwen2.5-7B", "--accelerate-config", "fsdp2", "--gpus", "8"]
+    done = CliRunner().invoke(main, arguments)
+    assert "while the model is loaded, of all devices together: 227.0 GiB (every process loads all" in done.output
+
+
 @pytest.mark.parametrize("devices", [1, 8, 64])
 @pytest.mark.parametrize(("name", "host"), [("zero2_offload", 18), ("zero3_offload", 20)])
 def test_bytes_of_host_memory_are_those_that_deepspeed_allocates(name, host, devices):

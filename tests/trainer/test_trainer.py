@@ -484,26 +484,6 @@ def test_options_are_stronger_than_the_precision_of_an_accelerate_config(tmp_pat
     assert (args.mixed_precision, os.environ["ACCELERATE_MIXED_PRECISION"]) == (precision, precision)
 
 
-def test_shards_that_would_be_saved_without_a_judge_are_refused(tokenizer, tmp_path):
-    from accelerate import FullyShardedDataParallelPlugin
-
-    trainer = make_trainer(tokenizer, tmp_path)
-    plugin = trainer.accelerator.state.fsdp_plugin = FullyShardedDataParallelPlugin(
-        fsdp_version=2, state_dict_type="SHARDED_STATE_DICT"
-    )
-    try:
-        with pytest.raises(UserInputError, match="fsdp_state_dict_type SHARDED_STATE_DICT: no judge would be saved"):
-            trainer._check_fsdp()
-        plugin.set_state_dict_type("FULL_STATE_DICT")
-        plugin.set_mixed_precision("bf16")
-        assert plugin.mixed_precision_policy.output_dtype == torch.bfloat16
-        trainer._check_fsdp()
-        policy = plugin.mixed_precision_policy
-        assert (policy.param_dtype, policy.output_dtype) == (torch.bfloat16, None)
-    finally:
-        trainer.accelerator.state.fsdp_plugin = None
-
-
 # Saving, resuming, reloading
 
 
@@ -651,19 +631,9 @@ def test_a_saved_judge_says_what_it_is(tokenizer, tmp_path):
         ({"radius_scaling": "x"}, "`radius_scaling`"),
         ({"projection_solver": "x"}, "`projection_solver`"),
         ({"label_normalization": "x"}, "`label_normalization`"),
-        ({"accelerator_config": {"split_batches": True}}, "`accelerator_config.split_batches` does not apply"),
-        ({"packing": True}, "`packing` does not apply"),
-        ({"padding_free": True}, "`padding_free` does not apply"),
-        ({"assistant_only_loss": True}, "`assistant_only_loss` does not apply"),
-        ({"label_smoothing_factor": 0.1}, "`label_smoothing_factor` does not apply.*Use `label_smoothing`"),
         ({"label_smoothing": 1.0}, "`label_smoothing` must be at least 0 and less than 1"),
         ({"target_smoothing": -1.0}, "`target_smoothing` must be at least 0"),
         ({"target_smoothing": float("nan")}, "`target_smoothing` must be at least 0"),
-        ({"completion_only_loss": False}, "`completion_only_loss=False` does not apply"),
-        ({"dataset_kwargs": {"skip_prepare_dataset": True}}, "`skip_prepare_dataset` does not apply"),
-        ({"router_aux_loss_coef": 0.1}, "`router_aux_loss_coef` does not apply"),
-        ({"loss_type": "dft"}, "`loss_type='dft'` does not apply"),
-        ({"pad_to_multiple_of": 0}, "`pad_to_multiple_of`"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(tmp_path, settings, match):
