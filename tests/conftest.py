@@ -135,11 +135,20 @@ def lexicon(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def tiny_runs(tokenizer, tmp_path_factory):
-    """Launches of the tiny model in real processes (tests/e2e/tiny_runs.py)."""
+def warm_python():
+    """Program to call in place of `sys.executable` that has torch, transformers and TRL imported (tests/warm.py)."""
+    import warm
+
+    with warm.warm_python() as path:
+        yield path
+
+
+@pytest.fixture(scope="session")
+def tiny_runs(tokenizer, tmp_path_factory, warm_python):
+    """Launches of the tiny model in processes of their own (tests/e2e/tiny_runs.py)."""
     from tiny_runs import TinyRuns
 
-    return TinyRuns(tmp_path_factory.mktemp("tiny_runs"), tokenizer)
+    return TinyRuns(tmp_path_factory.mktemp("tiny_runs"), tokenizer, warm_python)
 
 
 @pytest.fixture(scope="session")
