@@ -1,5 +1,5 @@
-"""Sweeps as people run them: real workers, real trials (of a tiny model), killed at any moment. Most are warm processes
-(tests/warm.py); one sweep and its trial are interpreters as a user starts them.
+"""Sweeps as people run them: real workers, real trials (of a tiny model), killed at any moment. Most processes are
+warm (tests/warm.py); those of one sweep are interpreters as a user starts them.
 """
 
 import csv
@@ -243,7 +243,7 @@ def test_the_best_configuration_goes_back_into_its_recipe(diverging, options, tm
 def test_a_lagging_configuration_is_pruned(options, tmp_path):
     out = tmp_path / "out"
     # The first is not compared: it tells the pruner how long trials are.
-    grid = ("--param", "learning_rate=1e-8,1e-3,1e-9", "--pruner", "halving", "--num_train_epochs", "20")
+    grid = ("--param", "learning_rate=1e-8,1e-3,1e-9", "--pruner", "halving", "--num_train_epochs", "8")
     done = sweep("vader", *grid, "--out", str(out), *options[:-6])
     assert done.returncode == 0, done.stdout + done.stderr
     _, good, bad = rows_of(out)
