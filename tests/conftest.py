@@ -27,7 +27,13 @@ CHAT_TEMPLATE = (
 )
 
 
+# Files that take a minute or more, the longest first: they begin first, or one worker would be left alone with them.
+LONG = ("test_memory", "test_distributed", "test_vader_recipe", "test_sweep", "test_quickstart", "test_two_hosts")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: (place.get(item.path.stem, len(LONG)), "e2e" not in item.path.parts))
     for item in items:
         if "e2e" in item.path.parts:
             item.add_marker(pytest.mark.e2e)

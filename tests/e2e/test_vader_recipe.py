@@ -16,6 +16,7 @@ from tiny_runs import accelerate
 
 from distjudge_trl import Judge, get_task
 from distjudge_trl.data import split_records, subsample
+from distjudge_trl.environment import cpu_has_bfloat16
 from distjudge_trl.evaluation import item_kl, read_predictions, read_results
 
 
@@ -179,8 +180,11 @@ def test_summeval_as_the_paper_launches_it(warm_python, recipe_model, tmp_path):
 
 def test_qlora_trains_real_nf4_weights_and_reloads(recipe, tmp_path):
     pytest.importorskip("bitsandbytes")
+    # bfloat16, as by default, where the CPU computes in it; elsewhere it is emulated for minutes.
+    dtype = () if cpu_has_bfloat16() else ("--dtype", "float32")
     done = recipe(
         *SMALL,
+        *dtype,
         "--load_in_4bit",
         "--use_peft",
         "--lora_r",
