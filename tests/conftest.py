@@ -43,7 +43,13 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
+# Files that take a minute or more, the longest first: they begin first, or one worker would be left alone with them.
+LONG = ("test_memory", "test_distributed", "test_vader_recipe", "test_sweep", "test_quickstart", "test_two_hosts")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: (place.get(item.path.stem, len(LONG)), "e2e" not in item.path.parts))
     for item in items:
         if "e2e" in item.path.parts:
             item.add_marker(pytest.mark.e2e)
@@ -151,11 +157,29 @@ def lexicon(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def tiny_runs(tokenizer, tmp_path_factory):
-    """Launches of the tiny model in real processes (tests/e2e/tiny_runs.py)."""
+def warm_python():
+    """Program to call in place of `sys.executable` that has torch, transformers and TRL imported (tests/warm.py)."""
+    import warm
+
+    with warm.warm_python() as path:
+        yield path
+
+
+@pytest.fixture(scope="session")
+def tiny_runs(tokenizer, tmp_path_factory, warm_python):
+    """Launches of the tiny model in processes of their own (tests/e2e/tiny_runs.py)."""
     from tiny_runs import TinyRuns
 
-    return TinyRuns(tmp_path_factory.mktemp("tiny_runs"), tokenizer)
+    return TinyRuns(tmp_path_factory.mktemp("tiny_runs"), tokenizer, warm_python)
+
+
+@pytest.fixture(scope="session")
+def recipe_model(tokenizer, tmp_path_factory):
+    """Folder of a tiny model that recipes train, whose byte-sized tokens need a longer context."""
+    folder = tmp_path_factory.mktemp("recipe_model")
+    make_tiny_model(len(tokenizer), context=1024).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
 
 
 @pytest.fixture(scope="session")

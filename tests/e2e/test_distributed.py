@@ -1,5 +1,6 @@
 """Two real processes give the trajectory of one, whatever shards them; rows that fill up the ranks count nothing; a
-killed run goes on as if nothing had been.
+killed run goes on as if nothing had been. Most processes are warm ones (tests/warm.py); those of the runs in `REAL`
+are interpreters as a user starts them.
 """
 
 import subprocess
@@ -24,7 +25,13 @@ from tiny_runs import (
 )
 
 
+# Of a run that is killed and resumed, and of one whose optimizer is compiled first.
+REAL = ("ddp", "zero2_offload")
 TWO = ("--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "2")
+
+
+def python_of(name):
+    return sys.executable if name in REAL else None
 
 
 def launcher_of(config, folder):
@@ -48,7 +55,8 @@ def launcher_of(config, folder):
 )
 def test_two_processes_follow_the_trajectory_of_one(tiny_runs, tmp_path, name, config, stage, batch, common):
     """10 optimizer steps with the adversary on, over uneven ends of epochs."""
-    result, folder = tiny_runs.run(name, launcher_of(config, tmp_path), *batch, *common)
+    launcher = launcher_of(config, tmp_path)
+    result, folder = tiny_runs.run(name, launcher, *batch, *common, python=python_of(name))
     assert result["world_size"] == 2 and result["zero_stage"] == stage
     tiny_runs.assert_follows(name, result, folder, common)
 
@@ -90,10 +98,11 @@ def test_after_kill_9_between_two_steps_it_goes_on_as_one_process_would(
     """Steps 1 to 4 are the killed run's, 5 to 10 the resumed one's; 21 rows over two processes of 4: step 6 is the
     uneven end of the epoch in which the resumed run begins.
     """
-    launcher = launcher_of(config, tmp_path)
-    folder = tiny_runs.run_until_killed(name, launcher, *HALF, *common, *SAVING, step=5)
+    launcher, python = launcher_of(config, tmp_path), python_of(name)
+    folder = tiny_runs.run_until_killed(name, launcher, *HALF, *common, *SAVING, step=5, python=python)
     assert [path.name for path in folder.glob("checkpoint-*")] == ["checkpoint-4"]
-    result, _ = tiny_runs.run(name, launcher, *HALF, *common, *SAVING, "--resume_from_checkpoint", "true")
+    resumed = (*HALF, *common, *SAVING, "--resume_from_checkpoint", "true")
+    result, _ = tiny_runs.run(name, launcher, *resumed, python=python)
     assert result["world_size"] == 2 and result["zero_stage"] == stage
     if common == QLORA:
         # Another number of processes rounds bfloat16 otherwise: the same run, uninterrupted, is the measure.

@@ -1,4 +1,4 @@
-"""The quickstart as `make quickstart` runs it, on fewer words."""
+"""The quickstart as `make quickstart` runs it, on fewer words; its recipes are warm processes."""
 
 import json
 import signal
@@ -8,7 +8,7 @@ import time
 from argparse import Namespace
 
 import pytest
-from conftest import ROOT, make_tiny_model
+from conftest import ROOT
 
 from distjudge_trl.evaluation import read_results
 
@@ -16,19 +16,10 @@ from distjudge_trl.evaluation import read_results
 QUICKSTART = [sys.executable, str(ROOT / "scripts/quickstart.py")]
 
 
-@pytest.fixture(scope="module")
-def small_model(tokenizer, tmp_path_factory):
-    """A tiny model that has room for the recipe's prompts."""
-    folder = tmp_path_factory.mktemp("quickstart") / "model"
-    make_tiny_model(len(tokenizer), context=1024).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return str(folder)
-
-
-def test_quickstart_trains_compares_and_draws(tmp_path, bundled_model):
-    command = [*QUICKSTART, "--output-dir", str(tmp_path / "out")]
+def test_quickstart_trains_compares_and_draws(tmp_path, bundled_model, warm_python):
+    command = [str(ROOT / "scripts/quickstart.py"), "--output-dir", str(tmp_path / "out")]
     command += ["--max-train-samples", "96", "--max-eval-samples", "60"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=900)
+    done = subprocess.run([warm_python, *command], check=False, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
     kl = {
         name: read_results(tmp_path / "out" / name)["metrics"]["kl"]
@@ -41,13 +32,13 @@ def test_quickstart_trains_compares_and_draws(tmp_path, bundled_model):
     table = (tmp_path / "out" / "table.md").read_text().strip()
     assert table in done.stdout and "96 words to train on, seed 42, " in table and "expect a higher KL" in table
     assert "| here: " in done.stdout and "| README: " in done.stdout and "Not to be compared: " in done.stdout
-    again = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
+    again = subprocess.run([sys.executable, *command], check=False, capture_output=True, text=True, timeout=300)
     assert again.stdout.count("done before") == 3 and again.returncode == 0
 
 
-def test_stopped_by_hand_it_goes_on_from_its_checkpoint(tmp_path, small_model):
+def test_stopped_by_hand_it_goes_on_from_its_checkpoint(tmp_path, recipe_model):
     out = tmp_path / "out"
-    command = [*QUICKSTART, "--output-dir", str(out), "--model", small_model]
+    command = [*QUICKSTART, "--output-dir", str(out), "--model", recipe_model]
     command += ["--max-train-samples", "640", "--max-eval-samples", "40"]
     with (tmp_path / "log").open("w") as log:
         first = subprocess.Popen(command, stdout=log, stderr=subprocess.PIPE, text=True)
@@ -80,10 +71,10 @@ def test_stopped_by_hand_it_goes_on_from_its_checkpoint(tmp_path, small_model):
     assert f"{low} to {high} (" in more.stdout
 
 
-def test_a_few_steps_tell_how_fast_the_machine_is(tmp_path, small_model, scripts, monkeypatch, capsys):
+def test_a_few_steps_tell_how_fast_the_machine_is(tmp_path, recipe_model, scripts, monkeypatch, capsys):
     runs = scripts("quickstart_runs")
     began = time.monotonic()
-    speed = runs.measure(Namespace(model=small_model, float32=True))
+    speed = runs.measure(Namespace(model=recipe_model, float32=True))
     took = time.monotonic() - began
     assert 0 < speed.step < took and 0 < speed.batch < took and 0 < speed.beside < took
     # What it says of a run of the same size is about what that took.

@@ -28,7 +28,7 @@ class Pause(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         if state.global_step == int(os.environ["PAUSE_AFTER"]):
-            Path(args.output_dir, f"paused-{args.process_index}").touch()
+            Path(args.output_dir, f"paused-{args.process_index}-{os.getpid()}").touch()
             time.sleep(3600)
 
 
