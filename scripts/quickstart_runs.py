@@ -21,9 +21,9 @@ from distjudge_trl.atomic import write_json
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.launch import device_count, seeing, visible_devices
 from distjudge_trl.provenance import git_revision, library_versions
+from distjudge_trl.recipe import quieten
 from distjudge_trl.shipped import find_shipped
 from distjudge_trl.supervised import WORKER, read_json, this_process
-from distjudge_trl.trainer.checkpoints import find_checkpoint
 
 
 SEED = 42  # the recipe's own
@@ -169,16 +169,25 @@ def run(args: argparse.Namespace, part: Part, size: Size, speed: Speed | None, p
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         write_json(part.folder / "part.json", made)
     command = [sys.executable, *made["options"], *saving(part, size, speed)]
-    try:
-        goes_on = bool(checkpoints) and find_checkpoint("true", part.folder) is not None
-    except UserInputError:
-        goes_on = False  # it was killed while it saved its first
+    goes_on = bool(checkpoints) and has_whole_checkpoint(part.folder)
     command += ["--resume_from_checkpoint", "true"] if goes_on else []
     print(f"\n{progress} {shlex.join(command)}\n", flush=True)
     if code := run_child(command):
         raise SystemExit(code)
     for path in part.folder.glob("checkpoint-*"):
         shutil.rmtree(path)
+
+
+def has_whole_checkpoint(folder: Path) -> bool:
+    """Whether there is a checkpoint to go on from; none, if a run was killed while it saved its first."""
+    quieten()
+    # Late: it brings all that training needs.
+    from distjudge_trl.trainer.checkpoints import find_checkpoint
+
+    try:
+        return find_checkpoint("true", folder) is not None
+    except UserInputError:
+        return False
 
 
 def saving(part: Part, size: Size, speed: Speed | None) -> list[str]:

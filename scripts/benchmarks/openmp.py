@@ -7,7 +7,8 @@ process that keeps a core busy; one run, and two at once, each with a thread a c
 each other. (A launcher gives each of two processes its share of the cores: with one thread each nothing waits.)
 
 Every run is a process of its own; ways take turns, and of each the best median counts. Ratios are to ours: above 1,
-ours is faster. Alone one run should show about 1, which only an idle machine can tell.
+ours is faster. Alone one run should show about 1, which only an idle machine can tell. To libgomp PASSIVE means what
+ours means, so that its column is the noise of the others.
 """
 
 import argparse

@@ -58,6 +58,31 @@ def test_a_long_run_saves_every_two_minutes(runs, tmp_path):
     assert runs.saving(runs.Part("raw", 42, tmp_path), size, None) == ["--save_strategy", "no"]
 
 
+def test_what_is_left_of_other_settings_is_not_taken_up(runs, tmp_path, monkeypatch, capsys):
+    part, args = runs.Part("distribution", 42, tmp_path / "out"), asked(tmp_path)
+    commands = []
+    monkeypatch.setattr(runs, "run_child", lambda command: commands.append(command) or 0)
+
+    def leave(name, content):
+        (part.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (part.folder / name).write_text(json.dumps(content))
+
+    def run(size):
+        runs.run(args, part, runs.Size(*size), None, "")
+        return "--resume_from_checkpoint" in commands[-1]
+
+    assert not run((160, 200))
+    whole = {"format_version": 1, "run": {}, "files": {}}
+    leave("checkpoint-3/checkpoint.json", whole)
+    assert run((160, 200)), "goes on"
+    leave("checkpoint-3/model.safetensors", "half of it")
+    assert not run((160, 200)), "killed while it saved"
+    leave("checkpoint-3/checkpoint.json", whole)
+    leave("results.json", "of 160 words")
+    assert runs.is_done(args, part, runs.Size(160, 200)) and not runs.is_done(args, part, runs.Size(320, 250))
+    assert not run((320, 250)) and not (part.folder / "results.json").exists()
+
+
 def test_time_left_follows_what_parts_took(runs, tmp_path, monkeypatch, capsys):
     clock = [0.0]
     said = []
