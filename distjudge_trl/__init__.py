@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
+from distjudge_trl.openmp import let_threads_sleep
+
 
 if TYPE_CHECKING:
     from distjudge_trl.judges import Judge
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     from distjudge_trl.recipe import Recipe
     from distjudge_trl.tasks import JudgmentTask, get_task, list_tasks
     from distjudge_trl.trainer import DistributionSFTConfig, DistributionSFTTrainer
+
+# Here, because it has to come before torch: recipes, commands and scripts import this package first.
+let_threads_sleep()
 
 _HOME = {
     "DistributionSFTConfig": "trainer",

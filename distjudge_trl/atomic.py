@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,25 +41,54 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_files(folder: str | Path, *, stale: Callable[[str], bool]) -> Iterator[Path]:
-    """A temporary folder to write into; its files are renamed into `folder` at the end of the block, and files there
-    that were not written anew and whose name is `stale` are deleted. If the block fails `folder` is as before.
+def replacing_files(folder: str | Path, *, stale: Callable[[Path], bool], mark: str) -> Iterator[Path]:
+    """A temporary folder to write into. At the end of the block all that is in it, folders too, takes its place in
+    `folder`, and what is `stale` there and was not written anew goes. If the block fails `folder` is as before.
 
-    What a process that was killed here has left is cleared away: one process at a time writes into a folder.
+    Files are renamed one by one, so `mark` names the one without which nothing is read from `folder`: it goes first
+    and comes last. A process that is killed in between leaves a folder without it, never old files that pass for new
+    ones. What such a process has left is cleared away: one process at a time writes into a folder.
+
+    Args:
+        folder (`str` or `Path`): made if missing.
+        stale (`Callable[[Path], bool]`): whether a file or folder in `folder` would change how the new ones are read.
+        mark (`str`): name of a file that the block writes.
     """
     folder = Path(folder)
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     for left in folder.glob(f"{_SAVING}*"):
         shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=_SAVING) as name:
-        temporary = Path(name)
-        yield temporary
-        written = {path.name for path in temporary.iterdir()}
-        for path in temporary.iterdir():
-            path.replace(folder / path.name)
-        for path in folder.iterdir():
-            if path.is_file() and path.name not in written and stale(path.name):
-                path.unlink()
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=_SAVING) as name:
+            written, replaced = Path(name, "written"), Path(name, "replaced")
+            written.mkdir()
+            replaced.mkdir()
+            yield written
+            _exchange(folder, written, replaced, stale, mark)
+    except BaseException:
+        if is_new:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+def _exchange(folder: Path, written: Path, replaced: Path, stale: Callable[[Path], bool], mark: str) -> None:
+    """Move what is written into `folder`, and what it takes the place of into `replaced`; back if that fails."""
+    new = {path.name for path in written.iterdir()}
+    here = [path for path in folder.iterdir() if path != written.parent]
+    old = [path for path in here if path.name in new or stale(path)]
+    moves = [(path, replaced / path.name) for path in sorted(old, key=lambda path: path.name != mark)]
+    moves += [(written / name, folder / name) for name in sorted(new, key=lambda name: name == mark)]
+    done = []
+    try:
+        for source, target in moves:
+            source.rename(target)
+            done.append((source, target))
+    except BaseException:
+        for source, target in reversed(done):
+            target.rename(source)
+        raise
 
 
 def check_folder(folder: str | Path, option: str, *, shown: str | Path | None = None) -> None:

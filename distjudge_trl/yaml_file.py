@@ -1,11 +1,54 @@
-"""YAML files that people write."""
+"""YAML files that people write: a key that occurs twice is a mistake, and PyYAML takes the last without a word."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from distjudge_trl.errors import UserInputError
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for i, key in enumerate(keys):
+            if key in keys[:i]:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} occurs twice", node.start_mark)
+        return super().construct_mapping(node, deep=deep)
+
+
+def parse_yaml(text: str, source: str | Path) -> Any:
+    """What a YAML text holds.
+
+    Args:
+        text (`str`): the content of a file.
+        source (`str` or `Path`): its path, for messages.
+
+    Raises:
+        [`UserInputError`]: it is no YAML, or a key occurs twice.
+    """
+    try:
+        return yaml.load(text, Loader=_UniqueKeys)
+    # A mapping as a key, a date that is none, brackets without end.
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise UserInputError(f"{source}: is no valid YAML ({' '.join(str(error).split())}).") from None
+
+
+def read_yaml(path: str | Path) -> Any:
+    """What a YAML file holds.
+
+    Raises:
+        [`UserInputError`]: it cannot be read, is no YAML, or a key occurs twice.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserInputError(f"{path}: cannot be read ({error.strerror}).") from None
+    except UnicodeDecodeError as error:
+        raise UserInputError(f"{path}: is no valid YAML ({error}).") from None
+    return parse_yaml(text, path)
 
 
 def read_mapping(path: str | Path, otherwise: str) -> dict[str, Any]:
@@ -16,16 +59,9 @@ def read_mapping(path: str | Path, otherwise: str) -> dict[str, Any]:
         otherwise (`str`): what to say of one that holds something else, behind the path and a colon.
 
     Raises:
-        [`UserInputError`]: it cannot be read, is no YAML, or no mapping.
+        [`UserInputError`]: it cannot be read, is no YAML, no mapping, or a key occurs twice.
     """
-    import yaml
-
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserInputError(f"{path}: cannot be read ({error.strerror}).") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserInputError(f"{path}: is no valid YAML ({' '.join(str(error).split())}).") from None
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise UserInputError(f"{path}: {otherwise}")
     return content

@@ -4,11 +4,11 @@ The bundled model on the CPU:
 
     python recipes/custom.py --task task.yaml --model_name_or_path smollm2-135m --use_peft False
 
-QLoRA on a single GPU:
+QLoRA on a single GPU of 16 GB:
 
     python recipes/custom.py --task task.yaml --load_in_4bit
 
-Several GPUs, LoRA under DeepSpeed ZeRO-2:
+LoRA on one GPU of 40 GB or several, under DeepSpeed ZeRO-2:
 
     accelerate launch --config_file accelerate_configs/zero2.yaml recipes/custom.py --task task.yaml
 """
@@ -21,10 +21,11 @@ RECIPE = Recipe(
     model="Qwen/Qwen2.5-7B-Instruct",
     training={
         **PAPER_TRAINING,
-        "per_device_train_batch_size": 8,
-        "gradient_accumulation_steps": 2,
-        "per_device_eval_batch_size": 32,
+        "per_device_train_batch_size": 4,
+        "gradient_accumulation_steps": 4,
+        "per_device_eval_batch_size": 16,
         "max_length": 2048,
+        "gradient_checkpointing": True,
     },
 )
 

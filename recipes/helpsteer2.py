@@ -2,11 +2,11 @@
 
 From the publishers' disagreements.jsonl.gz, which has the single ratings; the main files have means only.
 
-QLoRA on a single GPU:
+QLoRA on a single GPU of 16 GB:
 
     python recipes/helpsteer2.py --load_in_4bit
 
-Several GPUs, LoRA under DeepSpeed ZeRO-2:
+LoRA on one GPU of 40 GB or several, under DeepSpeed ZeRO-2:
 
     accelerate launch --config_file accelerate_configs/zero2.yaml recipes/helpsteer2.py
 

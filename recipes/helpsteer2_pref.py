@@ -2,11 +2,11 @@
 
 From the publishers' preference.jsonl.gz. Strengths -1 to 1 count as ties, as in the paper.
 
-QLoRA on a single GPU:
+QLoRA on a single GPU of 16 GB:
 
     python recipes/helpsteer2_pref.py --load_in_4bit
 
-Several GPUs, LoRA under DeepSpeed ZeRO-2:
+LoRA on one GPU of 40 GB or several, under DeepSpeed ZeRO-2:
 
     accelerate launch --config_file accelerate_configs/zero2.yaml recipes/helpsteer2_pref.py
 

@@ -2,11 +2,11 @@
 
 Official archive: https://cims.nyu.edu/~sbowman/multinli/ (downloaded once, or --data_path multinli_1.0.zip).
 
-QLoRA on a single GPU:
+QLoRA on a single GPU of 16 GB:
 
     python recipes/mnli.py --load_in_4bit
 
-Several GPUs, LoRA under DeepSpeed ZeRO-2:
+LoRA on one GPU of 40 GB or several, under DeepSpeed ZeRO-2:
 
     accelerate launch --config_file accelerate_configs/zero2.yaml recipes/mnli.py
 
@@ -28,7 +28,7 @@ RECIPE = Recipe(
         "gradient_accumulation_steps": 1,
         "per_device_eval_batch_size": 64,
         "max_length": 512,
-        "gradient_checkpointing": False,
+        "gradient_checkpointing": True,
     },
 )
 

@@ -2,11 +2,11 @@
 
 --swap both (default) asks every pair in both orders. The question is the group.
 
-QLoRA on a single GPU:
+QLoRA on a single GPU of 16 GB:
 
     python recipes/mtbench.py --load_in_4bit
 
-Several GPUs, LoRA under DeepSpeed ZeRO-2:
+LoRA on one GPU of 40 GB or several, under DeepSpeed ZeRO-2:
 
     accelerate launch --config_file accelerate_configs/zero2.yaml recipes/mtbench.py
 

@@ -3,11 +3,11 @@
 Official archive: https://nlp.stanford.edu/projects/snli/ (downloaded once, or --data_path snli_1.0.zip). The paper
 compares on 10,000 items: --max_items 10000.
 
-QLoRA on a single GPU:
+QLoRA on a single GPU of 16 GB:
 
     python recipes/snli.py --load_in_4bit
 
-Several GPUs, LoRA under DeepSpeed ZeRO-2:
+LoRA on one GPU of 40 GB or several, under DeepSpeed ZeRO-2:
 
     accelerate launch --config_file accelerate_configs/zero2.yaml recipes/snli.py
 
@@ -29,7 +29,7 @@ RECIPE = Recipe(
         "gradient_accumulation_steps": 1,
         "per_device_eval_batch_size": 64,
         "max_length": 512,
-        "gradient_checkpointing": False,
+        "gradient_checkpointing": True,
     },
 )
 

@@ -2,11 +2,11 @@
 
 --annotators expert or crowd takes one group alone. The article is the group: none is on both sides of the split.
 
-QLoRA on a single GPU:
+QLoRA on a single GPU of 16 GB:
 
     python recipes/summeval.py --load_in_4bit
 
-Several GPUs, LoRA under DeepSpeed ZeRO-2:
+LoRA on one GPU of 40 GB or several, under DeepSpeed ZeRO-2:
 
     accelerate launch --config_file accelerate_configs/zero2.yaml recipes/summeval.py
 

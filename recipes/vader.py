@@ -30,9 +30,6 @@ RECIPE = Recipe(
         "gradient_checkpointing": False,
         "save_strategy": "epoch",
         "logging_steps": 10,
-        # All prompts begin with the same instruction.
-        "share_prefixes": True,
-        "attn_implementation": "sdpa",
     },
 )
 

@@ -4,56 +4,106 @@
 
 Runs `recipes/vader.py` three times on the same items: `raw` (no training), `single-point` (cross-entropy on the
 majority label) and `distribution` (KL + cross-entropy + adversary). Then prints one table on words of families that no
-training saw, and draws a picture of words that people disagree on. A part that the same code finished with the same
-settings is not run again.
+training saw, sets it beside the README's, and draws a picture of words that people disagree on.
+
+How many words it takes is chosen by a few timed steps, so that it ends in about ten minutes on this machine, too, and
+kept in the folder. Stopped or killed and started again it goes on where it was: a part that the same code finished
+with the same settings is not run again, and another goes on from its last checkpoint.
 """
 
 from __future__ import annotations
 
 import argparse
-import subprocess
+import shlex
+import shutil
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
+from quickstart_reference import METHODS, PICTURE, compare, precision_of, summarize, write_reference
+from quickstart_runs import SEED, SIZES, Part, Size, choose_size, run_parts
 
+from distjudge_trl.atomic import check_folder
 from distjudge_trl.data.splits import stable_key
-from distjudge_trl.errors import run_script
+from distjudge_trl.errors import UserInputError, run_script
 from distjudge_trl.evaluation import item_kl, paired_difference, read_predictions, read_results
-from distjudge_trl.provenance import git_revision, library_versions
 from distjudge_trl.report import plot_distributions, results_table
-from distjudge_trl.shipped import find_shipped
 
 
-METHODS = ("raw", "single-point", "distribution")
 NUM_PANELS = 12
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__.split("\n")[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--output-dir",
+        type=Path,
+        default=Path("quickstart"),
+        help="folder for judges, results and picture; default: quickstart",
     )
     parser.add_argument(
-        "--output-dir", type=Path, default=Path("quickstart"), help="folder for judges, results and picture"
+        "--minutes", type=float, default=10.0, help="it may take for one seed, which decides on the size; default: 10"
     )
-    parser.add_argument("--max-train-samples", type=int, default=2800, help="words to train on")
-    parser.add_argument("--max-eval-samples", type=int, default=1504, help="unseen words to test on")
-    parser.add_argument("--model", default="smollm2-135m", help="bundled model, hub id or path")
+    parser.add_argument("--max-train-samples", type=int, help="words to train on, however long that takes")
+    parser.add_argument("--max-eval-samples", type=int, help="unseen words to test on, likewise")
+    parser.add_argument(
+        "--seeds", type=int, default=1, help="train with as many seeds, and show how they differ; default: 1"
+    )
+    parser.add_argument("--model", default="smollm2-135m", help="bundled model, hub id or path; default: smollm2-135m")
+    parser.add_argument("--float32", action="store_true", help="compute in float32 where bfloat16 is the default")
+    parser.add_argument(
+        "--write-reference",
+        action="store_true",
+        help="take all words, and write docs/quickstart.json and from it the README's tables and picture",
+    )
     args = parser.parse_args()
+    if (args.max_train_samples is None) != (args.max_eval_samples is None):
+        raise UserInputError("--max-train-samples and --max-eval-samples go together.")
+    if args.write_reference and args.max_train_samples is not None:
+        raise UserInputError("--write-reference takes all words: drop --max-train-samples and --max-eval-samples.")
+    for name in ("max_train_samples", "max_eval_samples", "seeds", "minutes"):
+        value = getattr(args, name)
+        if value is not None and not value > 0:
+            raise UserInputError(f"--{name.replace('_', '-')} must be more than 0, got {value:g}.")
+    check_folder(args.output_dir, "--output-dir")
+    try:
+        quickstart(args)
+    except KeyboardInterrupt:
+        command = shlex.join([sys.executable, *sys.argv])
+        print(f"\nStopped. The same command goes on where it was: {command}", file=sys.stderr)
+        raise SystemExit(130) from None
 
+
+def quickstart(args: argparse.Namespace) -> None:
     start = time.monotonic()
-    for number, method in enumerate(METHODS, start=1):
-        run(args, method, f"[{number}/{len(METHODS)}]")
-    folders = {method: args.output_dir / method for method in METHODS}
-    runs = [read_results(folders[method]) for method in METHODS]
-    print(f"\nJudges of {runs[0]['metrics']['num_items']} words and emoticons of families never seen in training:\n")
-    table = results_table(runs)
+    size, speed = choose_size(args)
+    parts = [
+        Part(method, seed, args.output_dir / (method if seed == SEED else f"seed-{seed}/{method}"))
+        for seed in range(SEED, SEED + args.seeds)
+        for method in METHODS
+        # Nothing is drawn where nothing is trained.
+        if seed == SEED or method != "raw"
+    ]
+    run_parts(args, parts, size, speed)
+
+    folders = {part.method: part.folder for part in parts if part.seed == SEED}
+    results = [read_results(folders[method]) for method in METHODS]
+    runs = [summarize(read_results(part.folder)) for part in parts]
+    settings = {"model": args.model, "max_train_samples": size.train, "max_eval_samples": size.test}
+    count = results[0]["metrics"]["num_items"]
+    print(f"\nJudges of {count} words and emoticons of families never seen in training:\n")
+    table = results_table(results) + f"\n\n{describe(size, precision_of(results[0]))}"
     print(table)
     (args.output_dir / "table.md").write_text(table + "\n", encoding="utf-8")
     print(explain(folders))
+    print(f"\nKL and (label mass) beside the README's:\n\n{compare(runs, settings)}")
     picture = args.output_dir / "disagreement.png"
-    draw(folders, runs[0]["labels"], picture)
+    draw(folders, results[0]["labels"], picture)
+    if args.write_reference:
+        if write_reference(runs, settings):
+            shutil.copyfile(picture, PICTURE)
+        print("Written: docs/quickstart.json and README.md.")
     print(
         f"""
 Picture: {picture}: human ratings (bars) and both judges (lines) for words that people disagree on.
@@ -70,27 +120,16 @@ What to try next (after `source {Path(sys.prefix) / "bin" / "activate"}`):
     )
 
 
-def run(args: argparse.Namespace, method: str, progress: str) -> None:
-    """One run of the recipe in a process of its own, unless its results are there already."""
-    folder = args.output_dir / method
-    if (folder / "results.json").is_file():
-        done = read_results(folder)
-        made = done["provenance"]
-        samples = (made["recipe"]["max_train_samples"], made["recipe"]["max_eval_samples"])
-        same = samples == (args.max_train_samples, args.max_eval_samples) and done["model"] == args.model
-        if same and made["git_revision"] == git_revision() and made["versions"] == library_versions():
-            print(f"{progress} {method}: done before ({folder}).")
-            return
-    command = [
-        *(sys.executable, str(find_shipped("vader", "recipes", ".py", "recipe"))),
-        *("--method", method, "--model_name_or_path", args.model, "--output_dir", str(folder)),
-        *("--max_train_samples", str(args.max_train_samples), "--max_eval_samples", str(args.max_eval_samples)),
-        *("--num_train_epochs", "1", "--save_strategy", "no", "--logging_steps", "20"),
-    ]
-    print(f"\n{progress} {' '.join(command)}\n", flush=True)
-    code = subprocess.run(command, check=False).returncode
-    if code:
-        raise SystemExit(code)
+def describe(size: Size, precision: str) -> str:
+    """How large the quickstart was, in a sentence for the table."""
+    whole = SIZES[0]
+    text = f"{size.train:,} words to train on, seed {SEED}, {precision}."
+    if size == whole:
+        return text
+    return (
+        f"{text} That is less than the {whole.train:,} of the README's table (and {size.test:,} words to test on in"
+        f" place of {whole.test:,}), so that it ends in time on this machine: expect a higher KL."
+    )
 
 
 def explain(folders: dict[str, Path]) -> str:

@@ -5,6 +5,7 @@ bundled one.
 from __future__ import annotations
 
 import os
+import re
 
 
 # Before transformers, TRL or DeepSpeed are imported anywhere.
@@ -14,6 +15,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 from pathlib import Path
 
+
+import distjudge_trl  # noqa: F401  # isort: skip (before torch: it says how OpenMP's threads wait)
 import pytest
 import torch
 
@@ -27,12 +30,31 @@ CHAT_TEMPLATE = (
 )
 
 
+def hides_gpus(marks: str) -> bool:
+    """Whether a selection (`-m`) is of other tests than those for GPUs. These run on the CPU wherever they run: they
+    compare with CPU runs to many digits, and measure memory of the host.
+    """
+    return re.search(r"(?<!not )\bgpu\b", marks) is None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Here, and for all processes that tests start; before CUDA is asked anything.
+    if hides_gpus(config.option.markexpr):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+# Files that take a minute or more, the longest first: they begin first, or one worker would be left alone with them.
+LONG = ("test_memory", "test_distributed", "test_vader_recipe", "test_sweep", "test_quickstart", "test_two_hosts")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: (place.get(item.path.stem, len(LONG)), "e2e" not in item.path.parts))
     for item in items:
         if "e2e" in item.path.parts:
             item.add_marker(pytest.mark.e2e)
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
-            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device, and -m gpu"))
         if item.get_closest_marker("shared") and not SHARED.is_dir():
             item.add_marker(pytest.mark.skip(reason=f"needs the files of {SHARED}"))
 
@@ -135,11 +157,39 @@ def lexicon(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def tiny_runs(tokenizer, tmp_path_factory):
-    """Launches of the tiny model in real processes (tests/e2e/tiny_runs.py)."""
+def warm_python():
+    """Program to call in place of `sys.executable` that has torch, transformers and TRL imported (tests/warm.py)."""
+    import warm
+
+    with warm.warm_python() as path:
+        yield path
+
+
+@pytest.fixture(scope="session")
+def tiny_runs(tokenizer, tmp_path_factory, warm_python):
+    """Launches of the tiny model in processes of their own (tests/e2e/tiny_runs.py)."""
     from tiny_runs import TinyRuns
 
-    return TinyRuns(tmp_path_factory.mktemp("tiny_runs"), tokenizer)
+    return TinyRuns(tmp_path_factory.mktemp("tiny_runs"), tokenizer, warm_python)
+
+
+@pytest.fixture(scope="session")
+def recipe_model(tokenizer, tmp_path_factory):
+    """Folder of a tiny model that recipes train, whose byte-sized tokens need a longer context."""
+    folder = tmp_path_factory.mktemp("recipe_model")
+    make_tiny_model(len(tokenizer), context=1024).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def scripts():
+    """A function that imports a module of scripts/ by its name, as its neighbours there do."""
+    import sys
+    from importlib import import_module
+
+    sys.path.append(str(ROOT / "scripts"))
+    return import_module
 
 
 @pytest.fixture(scope="session")

@@ -9,14 +9,20 @@ from conftest import ROOT
 PACKAGE = ROOT / "distjudge_trl"
 FLOOR = {
     **dict.fromkeys(
-        ("errors", "atomic", "models", "provenance", "environment", "shipped", "launch", "supervised", "yaml_file"), 0
+        (
+            *("errors", "extras", "atomic", "models", "provenance", "environment", "shipped", "launch", "supervised"),
+            *("yaml_file", "loading", "precision", "openmp"),
+        ),
+        0,
     ),
-    **dict.fromkeys(("data", "batching", "labels", "objective", "judge_file"), 1),
+    **dict.fromkeys(("data", "batching", "labels", "objective", "judge_file", "judge_folder"), 1),
     **dict.fromkeys(("tasks", "planning"), 2),
     **dict.fromkeys(("trainer", "judges"), 3),
     "evaluation": 4,
     "report": 5,
-    **dict.fromkeys(("recipe", "recipe_data", "recipe_run", "prepare"), 6),
+    **dict.fromkeys(
+        ("recipe", "recipe_options", "recipe_parsing", "recipe_data", "recipe_model", "recipe_run", "prepare"), 6
+    ),
     "sweep": 7,
     "cli": 8,
     "__main__": 9,

@@ -1,9 +1,14 @@
 """The command line: light, helpful, exit code 2 and one line for a user's mistake."""
 
+import datetime
+import decimal
 import json
 import subprocess
 import sys
+from functools import partial
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -12,6 +17,7 @@ from conftest import LABELS, ROOT, make_records, make_tiny_model
 from distjudge_trl.cli import main
 from distjudge_trl.judge_file import JudgeFile
 from distjudge_trl.labels import LabelSpace
+from distjudge_trl.precision import decide_precision
 from distjudge_trl.shipped import list_shipped, shipped_folder
 
 
@@ -62,9 +68,12 @@ def test_env_reports_versions_and_what_is_missing(monkeypatch):
     import importlib.util
 
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "cvxpy" else find(name))
+    gone = ("cvxpy", "plotly")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in gone else find(name))
     output = invoke("env").output
+    assert f"computes in: {decide_precision().dtype} (" in output
     assert "torch: " in output and "pip install 'distjudge-trl[cvxpy]'" in output and "[deepspeed]" not in output
+    assert "missing for the report's page: pip install 'distjudge-trl[report]'" in output
 
 
 def test_train_builds_the_launch_line():
@@ -211,6 +220,52 @@ def test_bad_items_leave_no_output(judge_folder, tmp_path, content, message):
     result, target = judge_lines(judge_folder, tmp_path, content)
     assert result.exit_code == 2 and message in result.output and "Traceback" not in result.output
     assert not target.exists() and [p.name for p in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+ODD = {
+    "when": [datetime.datetime(2026, 1, 2, 3), None],
+    "day": [datetime.date(2026, 1, 2)] * 2,
+    "price": [decimal.Decimal("1.50"), decimal.Decimal("2.00")],
+    "score": [1.5, float("nan")],
+    "nested": [{"at": [datetime.time(3, 4)]}, None],
+}
+
+
+def test_judge_writes_every_type_of_a_table_as_json(judge_folder, tmp_path):
+    pq.write_table(pa.table({"text": ["yes", "no"], **ODD}), tmp_path / "in.parquet")
+    target = tmp_path / "out.jsonl"
+    result = invoke("judge", "--model", judge_folder, "--input", str(tmp_path / "in.parquet"), "--out", str(target))
+    assert result.exit_code == 0, result.output
+    strict = partial(json.loads, parse_constant=pytest.fail)
+    first, second = (strict(line) for line in target.read_text().splitlines())
+    assert [first[name] for name in ODD] == ["2026-01-02T03:00:00", "2026-01-02", 1.5, 1.5, {"at": ["03:04:00"]}]
+    assert [second[name] for name in ODD] == [None, "2026-01-02", 2, None, None]
+
+
+@pytest.mark.parametrize(
+    ("column", "shown"),
+    [
+        ([None, b"\xff"], "b'\\xff'"),
+        ([[1.0], [float("inf")]], "[inf]"),
+        (pa.array([None, 5], pa.duration("s")), "datetime.timedelta"),
+    ],
+)
+def test_what_json_cannot_say_is_refused_before_the_model_is_loaded(tmp_path, column, shown):
+    pq.write_table(pa.table({"text": ["yes", "no"], "odd": column}), tmp_path / "in.parquet")
+    command = ["judge", "--model", "nowhere", "--input", str(tmp_path / "in.parquet"), "--out", str(tmp_path / "out")]
+    result = invoke(*command)
+    assert result.exit_code == 2 and "in.parquet, row 2, field `odd`: holds" in result.output
+    assert shown in result.output and "cannot be written as JSON" in result.output
+    assert [path.name for path in tmp_path.iterdir()] == ["in.parquet"]
+
+
+def test_a_bad_item_is_named_by_its_line(judge_folder, tmp_path):
+    (tmp_path / "in.csv").write_text("id,text\n1,yes\n\n2,\n")
+    target = tmp_path / "out.jsonl"
+    result = invoke("judge", "--model", judge_folder, "--input", str(tmp_path / "in.csv"), "--out", str(target))
+    assert result.exit_code == 2 and "in.csv, row 4, field `text`: is ''" in result.output
+    result, _ = judge_lines(judge_folder, tmp_path, '{"text": "a"}\n\n{"text": ""}\n')
+    assert "in.jsonl, row 3, field `text`: is ''" in result.output
 
 
 def test_bad_items_leave_an_older_output_alone(judge_folder, tmp_path):

@@ -1,5 +1,10 @@
 """What is refused before a launch, or before training in one process among several GPUs."""
 
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
 import pytest
 from conftest import LABELS, ROOT, make_records
 
@@ -16,7 +21,15 @@ def config(name):
 @pytest.mark.parametrize(
     ("name", "processes", "there", "message"),
     [
-        ("zero2", None, 0, "zero2 asks for 8 GPUs on this machine, which has none. On a CPU: cpu, zero2_cpu"),
+        (
+            "zero2",
+            None,
+            0,
+            "zero2 starts a process for each GPU of the machine, which has none. On a CPU: cpu, zero2_cpu",
+        ),
+        ("zero2", 4, 0, "zero2 asks for 4 GPUs on this machine, which has none. On a CPU: cpu, zero2_cpu"),
+        ("zero2", None, 1, None),
+        ("fsdp2", None, 8, None),
         ("zero2", 4, 2, "asks for 4 GPUs on this machine, which has 2. Give --num-processes 2."),
         ("multi_node_zero3", None, 8, "is for 2 machines, .*--machine_rank RANK --main_process_ip FIRST_HOST"),
         ("zero2", 2, 2, None),
@@ -52,7 +65,14 @@ def test_deepspeed_that_is_not_installed_is_one_line(monkeypatch):
 
 def test_what_is_no_config_is_refused(tmp_path):
     path = tmp_path / "my.yaml"
-    for content, message in (("- 1", "is no accelerate config"), ("a: [", "is no valid YAML")):
+    wrong = (
+        ("- 1", "is no accelerate config"),
+        ("a: [", "is no valid YAML"),
+        ("a: 1\na: 2", "the key .a. occurs twice"),
+    )
+    several = "num_machines: 2\nnum_processes: gpu"
+    wrong += (("num_processes: many", "must be a number, or gpu"), (several, "must be the number of all their GPUs"))
+    for content, message in wrong:
         path.write_text(content)
         with pytest.raises(UserInputError, match=message):
             check_launch(path)
@@ -103,3 +123,99 @@ def test_train_refuses_before_it_launches(monkeypatch):
     monkeypatch.setattr(launch, "device_count", lambda: 0)
     done = CliRunner().invoke(main, ["train", "vader", "--accelerate-config", "zero2"])
     assert done.exit_code == 2 and "which has none" in done.output, done.output
+
+
+# What accelerate and torchrun make of the shipped configs, with their own code
+
+
+GPU_CONFIGS = ["multi_gpu", "zero1", "zero2", "zero3", "zero2_offload", "zero3_offload", "fsdp2", "fsdp2_qlora"]
+
+
+@pytest.fixture()
+def started(monkeypatch):
+    """Processes on this machine that a launch line starts, given a number of GPUs."""
+    import torch
+    from accelerate.commands import launch as accelerate_launch
+    from torch.distributed import run as torchrun
+
+    def count(gpus, *words):
+        seen = []
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+        monkeypatch.setattr(accelerate_launch, "check_cuda_p2p_ib_support", lambda: True)
+        monkeypatch.setattr(torchrun, "run", lambda args: seen.append(torchrun.config_from_args(args)[0]))
+        parser = accelerate_launch.launch_command_parser()
+        accelerate_launch.launch_command(parser.parse_args([*words, "recipes/summeval.py"]))
+        return seen[0].nproc_per_node
+
+    return count
+
+
+@pytest.mark.parametrize("name", GPU_CONFIGS)
+@pytest.mark.parametrize("gpus", [1, 8])
+def test_a_launch_as_it_is_typed_starts_a_process_for_each_gpu(started, name, gpus):
+    if "zero" in name:
+        pytest.importorskip("deepspeed")
+    assert started(gpus, "--config_file", str(config(name))) == gpus
+    assert started(gpus, "--config_file", str(config(name)), "--num_processes", "1") == 1
+
+
+def test_every_config_for_gpus_of_one_machine_counts_them():
+    names = {path.stem for path in config("x").parent.glob("*.yaml")}
+    one = {name for name in names if "cpu" not in name and "multi_node" not in name} - {"single_gpu"}
+    assert one == set(GPU_CONFIGS)
+
+
+# Cores
+
+
+SHOWS = """
+import os
+from distjudge_trl.launch import share_cores
+share_cores()
+import torch
+print(f"{os.environ['OMP_NUM_THREADS']} {torch.get_num_threads()}\\n", end="")
+"""
+ACCELERATE = f"accelerate.commands.launch --config_file {config('multi_gpu')} --main_process_port 0 --num_processes 1"
+TORCHRUN = "torch.distributed.run --standalone --nproc_per_node 2"
+
+
+@pytest.mark.parametrize(
+    ("launcher", "processes", "given"), [(ACCELERATE, 1, None), (ACCELERATE, 1, "1"), (TORCHRUN, 2, None)]
+)
+def test_processes_share_the_cores_that_a_launcher_leaves_idle(tmp_path, launcher, processes, given):
+    """Both set OMP_NUM_THREADS to 1 by themselves; what a user has set stays."""
+    script = tmp_path / "shows.py"
+    script.write_text(SHOWS)
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    environment |= {"PYTHONPATH": str(ROOT)} | ({"OMP_NUM_THREADS": given} if given else {})
+    command = [sys.executable, "-m", *launcher.split(), str(script)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    expected = given or str(max(1, len(os.sched_getaffinity(0)) // processes))
+    assert done.stdout.splitlines() == [f"{expected} {expected}"] * processes
+
+
+@pytest.mark.parametrize(
+    ("environment", "words", "threads"),
+    [
+        ({}, [], "16"),
+        ({"LOCAL_WORLD_SIZE": "4"}, [], "4"),
+        ({"TORCHELASTIC_RUN_ID": None}, [], "1"),
+        ({"OMP_NUM_THREADS": "3"}, [], "3"),
+        ({}, ["--num-cpu-threads-per-process=1"], "1"),
+        ({}, ["--num_cpu_threads_per_process", "1"], "1"),
+    ],
+)
+def test_only_a_launcher_s_own_single_thread_is_changed(monkeypatch, environment, words, threads):
+    """Of 16 cores."""
+    launcher = SimpleNamespace(environ=dict, cmdline=lambda: ["accelerate", "launch", *words])
+    monkeypatch.setattr(launch.psutil, "Process", lambda pid: launcher)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(16))
+    monkeypatch.setattr("torch.set_num_threads", lambda count: None)
+    for name, value in ({"TORCHELASTIC_RUN_ID": "x", "OMP_NUM_THREADS": "1"} | environment).items():
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
+    launch.share_cores()
+    assert os.environ["OMP_NUM_THREADS"] == threads

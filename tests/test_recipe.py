@@ -8,6 +8,7 @@ import pytest
 from conftest import ROOT
 
 from distjudge_trl.errors import UserInputError
+from distjudge_trl.precision import decide_precision
 from distjudge_trl.recipe import METHODS, PAPER_GRID, Recipe
 
 
@@ -51,16 +52,6 @@ def test_flags_win_over_yaml_and_yaml_over_the_recipe(tmp_path):
 def test_every_field_of_the_trainer_and_the_model_is_a_flag():
     _, training, model = parse("--alpha", "0.4", "--radius_scaling", "annotators", "--use_peft", "--lora_r", "4")
     assert (training.alpha, training.radius_scaling, model.use_peft, model.lora_r) == (0.4, "annotators", True, 4)
-
-
-def test_four_bits_compute_in_bfloat16_unless_told_otherwise(tmp_path):
-    assert parse()[2].dtype == "float32"
-    assert parse("--load_in_4bit", "--use_peft")[2].dtype == "bfloat16"
-    assert parse("--load_in_4bit=True", "--use_peft")[2].use_bnb_nested_quant
-    assert parse("--load_in_4bit", "False", "--use_peft")[2].dtype == "float32"
-    assert parse("--load_in_4bit", "--use_peft", "--dtype", "float16")[2].dtype == "float16"
-    (tmp_path / "c.yaml").write_text("load_in_4bit: true\n")
-    assert parse("--config", str(tmp_path / "c.yaml"))[2].dtype == "bfloat16"
 
 
 def test_an_output_folder_that_cannot_be_written_is_told_before_training(tmp_path):
@@ -126,11 +117,6 @@ def test_main_prints_one_line_and_exits_with_2(capsys, tmp_path):
         )
 
 
-def test_the_options_for_choosing_a_checkpoint_go_together():
-    _, training, _ = parse("--eval_strategy", "steps", "--load_best_model_at_end")
-    assert training.save_strategy == training.eval_strategy and training.metric_for_best_model == "eval_kl"
-
-
 @pytest.mark.parametrize("name", ["--max_train_samples", "--max_eval_samples"])
 def test_sample_sizes_are_checked(tmp_path, name):
     with pytest.raises(UserInputError, match=f"`{name[2:]}` must be at least 1, got 0"):
@@ -167,7 +153,7 @@ def test_every_recipe_parses_and_has_the_paper_s_settings(path):
     assert recipe.grid == PAPER_GRID
     if path.stem != "vader":
         assert run.model.use_peft and run.model.lora_target_modules == "all-linear"
-        assert run.model.dtype == "bfloat16"
+        assert run.model.dtype == decide_precision().dtype
         full = recipe.parse([*argv, "--use_peft", "False"])
         assert full.model.dtype == "float32"  # trained weights keep small updates
 

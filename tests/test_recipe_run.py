@@ -1,6 +1,7 @@
 """A recipe from data to results on a tiny model: what the data options leave behind in the output folder."""
 
 import json
+import random
 import sys
 
 import pytest
@@ -11,7 +12,9 @@ from distjudge_trl import Judge
 from distjudge_trl.errors import JudgmentDataError, LabelSpaceError, UserInputError
 from distjudge_trl.evaluation import read_predictions, read_results
 from distjudge_trl.recipe import Recipe
-from distjudge_trl.recipe_run import check_options, quantization_config
+from distjudge_trl.recipe_model import loading_options, quantization_config
+from distjudge_trl.recipe_run import check_options
+from distjudge_trl.trainer import DistributionSFTConfig
 
 
 sys.path.insert(0, str(ROOT / "tests" / "tasks"))
@@ -74,7 +77,7 @@ def test_annotators_are_drawn_for_training_and_not_for_testing(model, tmp_path):
     run(model, path, tmp_path / "out", "--prompt_template", template(tmp_path), "--max_annotators", "2")
     assert set(read_predictions(tmp_path / "out")["num_annotators"]) == {6}
     report = read_results(tmp_path / "out")["provenance"]["data_report"]
-    assert report["notes"]["items of which 2 annotators were drawn"] == 24
+    assert report["notes"] == {"training items of which 2 annotators were drawn": 24}
     trained = Recipe(task="mtbench", model=model).parse(["--max_annotators", "2"])
     assert set(trained.task.load(path, trained.options)["num_annotators"]) == {2}
 
@@ -87,8 +90,29 @@ def test_items_whose_drawn_votes_tie_are_reported(model, tmp_path):
     options = ("--prompt_template", template(tmp_path), "--max_annotators", "2", "--majority_ties", "exclude")
     run(model, path, tmp_path / "out", *options)
     results = read_results(tmp_path / "out")
-    tied = results["provenance"]["data_report"]["excluded"]["tied majority"]
+    report = results["provenance"]["data_report"]
+    tied = report["notes"]["training items left out, tied majority"]
     assert 5 < tied < 24 and results["settings"]["num_train_items"] == 48 - 2 * tied
+    assert report["excluded"] == {} and report["records"] == 2 * report["read"]
+
+
+def test_counts_add_up_where_votes_tie_in_the_source_and_among_the_drawn(model, tmp_path):
+    rng = random.Random(0)
+    rows = [[rng.choice("123") for _ in range(5)] for _ in range(200)]
+    results = run_ratings(model, tmp_path, "--max_annotators", "2", "--majority_ties", "exclude", rows=rows)
+    report = results["provenance"]["data_report"]
+    assert report["records"] + report["excluded"]["tied majority"] == report["read"] == 200
+    training, tested = results["settings"]["num_train_items"], results["metrics"]["num_items"]
+    left_out = report["notes"]["training items left out, tied majority"]
+    assert training + left_out + tested == report["records"]
+    assert report["notes"]["training items of which 2 annotators were drawn"] == training + left_out
+
+
+def test_no_training_items_left_is_said(model, tmp_path):
+    """Two of the four votes tie nearly always."""
+    options = ("--max_annotators", "2", "--majority_ties", "exclude")
+    with pytest.raises(UserInputError, match=r"all 2 items are left out \(tied majority\). Loosen the options"):
+        run_ratings(model, tmp_path, *options, rows=[["1", "1", "2", "3"]] * 3)
 
 
 def test_truncate_error_names_file_row_and_field_before_training(model, votes, tmp_path):
@@ -121,9 +145,10 @@ def test_data_that_is_broken_leaves_an_empty_folder_and_exit_code_2(model, votes
     assert error.startswith(f"error: {votes}, row 31: is no valid JSON") and "\n" not in error
 
 
-def ratings(folder, votes=5):
-    """A task of 100 texts."""
-    rows = [{"text": f"text {i}", "votes": ["1", "2", "3", "1", str(i % 3 + 1)][:votes]} for i in range(100)]
+def ratings(folder, votes=5, rows=None):
+    """A task of 100 texts, or one a row of votes."""
+    rows = rows or [["1", "2", "3", "1", str(i % 3 + 1)][:votes] for i in range(100)]
+    rows = [{"text": f"text {i}", "votes": row} for i, row in enumerate(rows)]
     write(folder / "r.jsonl", rows)
     path = folder / "task.yaml"
     path.write_text(
@@ -132,9 +157,9 @@ def ratings(folder, votes=5):
     return str(path)
 
 
-def run_ratings(model, tmp_path, *options, votes=5):
+def run_ratings(model, tmp_path, *options, votes=5, rows=None):
     recipe = Recipe(task=None, model=model, training={"max_steps": 1})
-    argv = ["--task", ratings(tmp_path, votes), "--output_dir", str(tmp_path / "out"), "--bf16", "False"]
+    argv = ["--task", ratings(tmp_path, votes, rows), "--output_dir", str(tmp_path / "out"), "--bf16", "False"]
     return recipe.run([*argv, "--save_strategy", "no", *options])
 
 
@@ -185,17 +210,55 @@ def test_label_smoothing_has_a_default_that_can_be_changed(model, tmp_path):
     assert done["settings"]["label_smoothing"] == 0.2 and done["settings"]["alpha"] == 0.0
 
 
-def test_four_bit_numbers_are_stored_so_that_they_can_be_sharded(monkeypatch):
+@pytest.mark.parametrize(
+    ("precision", "dtype", "expected"),
+    [
+        ({"bf16": True}, "bfloat16", torch.bfloat16),
+        ({"bf16": True}, "float16", torch.bfloat16),
+        ({"bf16": True}, "float32", torch.bfloat16),
+        ({"fp16": True}, "bfloat16", torch.float16),
+        ({"bf16": False}, "float32", torch.float32),
+        ({"bf16": False}, "bfloat16", torch.bfloat16),
+    ],
+)
+def test_four_bit_numbers_are_stored_so_that_they_can_be_sharded(monkeypatch, tmp_path, precision, dtype, expected):
+    """ZeRO-3 and FSDP cast what they shard to the type of the mixed precision."""
     from trl import ModelConfig
 
+    args = DistributionSFTConfig(str(tmp_path), use_cpu=True, **precision)
+
     def storage(**options):
-        return quantization_config(ModelConfig(load_in_4bit=True, dtype="bfloat16", **options)).bnb_4bit_quant_storage
+        return quantization_config(ModelConfig(load_in_4bit=True, dtype=dtype, **options), args).bnb_4bit_quant_storage
 
     assert storage() == torch.uint8
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    assert storage() == torch.bfloat16
+    assert storage() == expected
     with pytest.raises(UserInputError, match="--bnb_4bit_quant_storage uint8 does not go with ZeRO-3 or FSDP"):
         storage(bnb_4bit_quant_storage="uint8")
+    with pytest.raises(UserInputError, match="--load_in_8bit does not go with FSDP"):
+        quantization_config(ModelConfig(load_in_8bit=True), args)
+
+
+def test_one_gpu_holds_all_layers_unless_a_device_map_is_given(tmp_path):
+    """TRL's own "auto" leaves layers on the host without a word."""
+    from types import SimpleNamespace
+
+    from accelerate.utils import DistributedType
+    from trl import ModelConfig
+
+    def device_map(device, kind=DistributedType.NO, given=None):
+        state = SimpleNamespace(distributed_type=kind)
+        args = SimpleNamespace(distributed_state=state, device=torch.device(device), model_init_kwargs=given)
+        return loading_options(ModelConfig(), args).get("device_map", "TRL's")
+
+    assert device_map("cuda:0") == {"": "cuda:0"}
+    assert device_map("cuda:0", given={"device_map": "auto"}) == "auto"
+    assert (
+        device_map("cuda:0", DistributedType.DEEPSPEED) == device_map("cuda:1", DistributedType.MULTI_GPU) == "TRL's"
+    )
+    assert device_map("cpu") == device_map("mps") == "TRL's"
+    args = DistributionSFTConfig(str(tmp_path), use_cpu=True, model_init_kwargs={"dtype": "float16"})
+    assert loading_options(ModelConfig(), args)["dtype"] == "float16"
 
 
 @pytest.mark.parametrize("flag", ["--load_in_4bit", "--load_in_8bit"])
@@ -273,6 +336,10 @@ def test_nor_by_fsdp(tmp_path, monkeypatch):
     ("words", "message"),
     [
         (("--load_in_4bit", "--use_peft", "--dtype", "auto"), "--load_in_4bit computes in --dtype: give bfloat16"),
+        (
+            ("--load_in_4bit", "--use_peft", "--dtype", "float16", "--bf16", "True"),
+            r"compute in float16 \(--dtype\), and the rest of the run in bfloat16: drop --dtype",
+        ),
         (("--num_train_epochs", "0"), "`num_train_epochs` is 0: nothing would be trained. --method raw"),
     ],
 )

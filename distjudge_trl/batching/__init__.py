@@ -1,27 +1,29 @@
 """Prompt ids to model inputs whose judgment positions are known: left-padded rows, or packs that share a prefix."""
 
-from distjudge_trl.batching.collator import (
-    JudgmentCollator,
-    check_sharing,
-    context_length,
-    judgment_logits,
-    read_head_in_float32,
-    sharing_pays,
-)
+from distjudge_trl.batching.collator import JudgmentCollator, context_length, judgment_logits
 from distjudge_trl.batching.fitting import PromptFitter, Truncation
+from distjudge_trl.batching.head import read_head_in_float32
+from distjudge_trl.batching.prefixes import PrefixGroupSampler, reading_order, saved_by_grouping, sharing_pays
 from distjudge_trl.batching.prompts import count_tokens, encode_prompts, render_prompt
+from distjudge_trl.batching.sharing import PACK_ATTENTION, PrefixSharing, SharePrefixes, find_sharing
 
 
 __all__ = [
+    "PACK_ATTENTION",
     "JudgmentCollator",
+    "PrefixGroupSampler",
+    "PrefixSharing",
     "PromptFitter",
+    "SharePrefixes",
     "Truncation",
-    "check_sharing",
     "context_length",
     "count_tokens",
     "encode_prompts",
+    "find_sharing",
     "judgment_logits",
     "read_head_in_float32",
+    "reading_order",
     "render_prompt",
+    "saved_by_grouping",
     "sharing_pays",
 ]

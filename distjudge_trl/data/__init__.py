@@ -8,7 +8,15 @@ from distjudge_trl.data.records import (
     validate_records,
 )
 from distjudge_trl.data.seen import SeenItems
-from distjudge_trl.data.splits import Partition, num_votes, partition, split_records, subsample, within_budget
+from distjudge_trl.data.splits import (
+    Partition,
+    SplitPlan,
+    num_votes,
+    partition,
+    split_records,
+    subsample,
+    within_budget,
+)
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.data.votes import choose_pseudo_count, draw_votes, majority_label, votes_to_counts
 
@@ -18,6 +26,7 @@ __all__ = [
     "Partition",
     "PromptTemplate",
     "SeenItems",
+    "SplitPlan",
     "build_dataset",
     "choose_pseudo_count",
     "draw_votes",

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from distjudge_trl.data.values import has_classes, name_classes, plain_value
 from distjudge_trl.errors import JudgmentDataError, UserInputError
 
 
@@ -391,14 +392,31 @@ def _read_parquet(stream: IO[bytes], file: DataFile, _: str | None = None) -> It
     seekable = stream if stream.seekable() and not file.name.lower().endswith(".gz") else io.BytesIO(stream.read())
     number = 0
     try:
-        for batch in pq.ParquetFile(seekable).iter_batches(batch_size=1024):
-            for row in batch.to_pylist():
+        content = pq.ParquetFile(seekable)
+        features = _classes_of(content.schema_arrow)
+        for batch in content.iter_batches(batch_size=1024):
+            for row in batch.to_pylist(maps_as_pydicts="strict"):
                 number += 1
-                yield number, row
-    except (pa.ArrowException, ValueError) as error:
+                plain = plain_value(row)
+                yield number, name_classes(plain, features, source=file.name, number=number) if features else plain
+    except JudgmentDataError:
+        raise
+    except (pa.ArrowException, ValueError, KeyError) as error:
         raise JudgmentDataError(
             f"is no readable Parquet ({str(error).splitlines()[0]})",
             source=file.name,
             row=number + 1,
             fix="The file is damaged or incomplete: fetch or write it again.",
         ) from None
+
+
+def _classes_of(schema: Any) -> Any:
+    """Features of a file that the hub's library wrote, if there are classes among them: numbers, whose names are in
+    the file's metadata alone.
+    """
+    if b"ClassLabel" not in (schema.metadata or {}).get(b"huggingface", b""):
+        return None
+    from datasets import Features
+
+    features = Features.from_arrow_schema(schema)
+    return features if has_classes(features) else None

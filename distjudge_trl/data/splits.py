@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from datasets import Dataset
@@ -66,11 +67,48 @@ def split_records(
 
 
 class Partition(NamedTuple):
-    """Records to train on, to choose and calibrate on (a part of the training side), and to test on."""
+    """Records to train on, to choose and calibrate on (a part of the training side), and to test on. A part is `None`
+    where none was asked for.
+    """
 
-    train: Dataset
-    validation: Dataset
+    train: Dataset | None
+    validation: Dataset | None
     test: Dataset
+
+
+@dataclass(frozen=True)
+class SplitPlan:
+    """Which records are for what. Training, evaluation and sweeps all draw by a plan, so that the same settings mean
+    the same test items wherever a judge is scored.
+
+    Args:
+        kind (`"group"`, `"paper"` or `"all"`, defaults to `"group"`): as in [`split_records`]; with `"all"` every
+            record is a test record.
+        seed (`int`, defaults to 0): of the split, and of what is drawn from its parts.
+        validation_fraction (`float`, defaults to 0.1): share of the training side that is held out, where something
+            is.
+    """
+
+    kind: Literal["group", "paper", "all"] = "group"
+    seed: int = 0
+    validation_fraction: float = 0.1
+
+    def partition(self, records: Dataset, *, hold_out: bool = True) -> Partition:
+        """The parts of `records`. Without `hold_out` validation records stay among the training records.
+
+        Raises:
+            [`UserInputError`]: as [`split_records`].
+        """
+        if self.kind == "all":
+            return Partition(None, None, records)
+        if not hold_out:
+            train, test = split_records(records, self.kind, seed=self.seed)
+            return Partition(train, None, test)
+        return partition(records, self.kind, validation_fraction=self.validation_fraction, seed=self.seed)
+
+    def sample(self, records: Dataset, max_samples: int | None) -> Dataset:
+        """At most `max_samples` records of a part; see [`subsample`]."""
+        return subsample(records, max_samples, seed=self.seed)
 
 
 def partition(

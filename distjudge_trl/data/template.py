@@ -13,6 +13,7 @@ import jinja2.meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from distjudge_trl.errors import JudgmentDataError, UserInputError
+from distjudge_trl.yaml_file import parse_yaml
 
 
 @lru_cache(maxsize=1)
@@ -96,12 +97,7 @@ class PromptTemplate:
             raise UserInputError(f"{path}: is empty; a prompt template is Jinja text with the item's fields.")
         messages: Any = [{"role": "user", "content": text.strip()}]
         if path.suffix in (".yaml", ".yml"):
-            import yaml
-
-            try:
-                messages = yaml.safe_load(text)
-            except yaml.YAMLError as error:
-                raise UserInputError(f"{path}: is no valid YAML ({' '.join(str(error).split())}).") from None
+            messages = parse_yaml(text, path)
             if not isinstance(messages, list):
                 raise UserInputError(f"{path}: must be a list of messages with `role` and `content`.")
         try:
@@ -117,6 +113,8 @@ class PromptTemplate:
         Raises:
             [`JudgmentDataError`]: the template uses a field that the item lacks, or does something a template may not.
         """
+        for name in sorted(self.fields & set(fields)):
+            _check_shown(name, fields[name], source, row)
         for name in sorted((self.fields - self.optional_fields) & set(fields)):
             if is_empty(fields[name]):
                 raise JudgmentDataError(
@@ -147,6 +145,32 @@ class PromptTemplate:
             raise JudgmentDataError(
                 f"the prompt template fails on the item ({type(error).__name__}: {error})", source=source, row=row
             ) from None
+
+
+def finished_prompt(item: Mapping[str, Any]) -> Any:
+    """The finished prompt of an item, or `None` if it has none: what it calls `prompt`, if that is a list of messages
+    (mappings with a `role`). Anything else of that name, such as a text, is a field for a template.
+    """
+    prompt = item.get("prompt")
+    if not isinstance(prompt, Sequence) or isinstance(prompt, (str, bytes)) or not prompt:
+        return None
+    return prompt if all(isinstance(message, Mapping) and "role" in message for message in prompt) else None
+
+
+def _check_shown(name: str, value: Any, source: str | None, row: int | str | None) -> None:
+    """Refuse what a template would show otherwise than its writer meant."""
+    if isinstance(value, (bytes, bytearray)):
+        raise JudgmentDataError(
+            "is bytes, not text", source=source, row=row, field=name, fix="Write the column as text (UTF-8)."
+        )
+    if name == "prompt" and finished_prompt({name: value}) is not None:
+        raise JudgmentDataError(
+            "is a list of messages: a judge takes it for a finished prompt, without the template",
+            source=source,
+            row=row,
+            field=name,
+            fix="Give the column another name, here and in the template.",
+        )
 
 
 def _bounded(template: jinja2.Template, fields: Mapping[str, Any]) -> str:

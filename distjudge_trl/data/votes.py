@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import numbers
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -12,12 +11,10 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from distjudge_trl.data.splits import stable_key
+from distjudge_trl.data.values import spelling
 from distjudge_trl.errors import JudgmentDataError
 from distjudge_trl.labels import LabelSpace
 
-
-# 3, 3.0, -1.00: the same whole number in the spellings of integers, floats and spreadsheets.
-_WHOLE_NUMBER = re.compile(r"([+-]?[0-9]+)(?:\.0*)?")
 
 MajorityRule = Literal["first", "random", "exclude"]
 
@@ -54,17 +51,14 @@ def votes_to_counts(
 
 def _index_of(answer: Any, label_space: LabelSpace, source: str | None, row: int | str | None, field: str) -> int:
     if isinstance(answer, bool):
-        # Python takes true for 1; a label called 1 does not mean it.
-        answer = str(answer).lower()
+        answer = spelling(answer)
     try:
         return label_space.index(answer)
     except KeyError as error:
-        number = _WHOLE_NUMBER.fullmatch(str(answer).strip())
-        if number is not None:
-            try:
-                return label_space.index(str(int(number[1])))
-            except KeyError:
-                pass
+        try:
+            return label_space.index(spelling(answer))
+        except KeyError:
+            pass
         raise JudgmentDataError(
             str(error.args[0]),
             source=source,

@@ -116,7 +116,9 @@ def _expectation_maximization(
     centers = [np.average(p, axis=0, weights=multiplicity)]
     while len(centers) < size:
         distance = multiplicity * np.min([((p - c) ** 2).sum(-1) for c in centers], axis=0)
-        centers.append(p[rng.choice(len(p), p=distance / distance.sum())])
+        # Rows of the same shares (all tied, say) lie on one point: any of them is as far as the others.
+        share = distance if distance.any() else multiplicity
+        centers.append(p[rng.choice(len(p), p=share / share.sum())])
     alphas = np.maximum(np.array(centers) * (5.0 if size > 1 else 1.0), 1e-3)
     weights = np.full(size, 1 / size)
     previous = -np.inf

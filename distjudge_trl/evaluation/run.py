@@ -10,8 +10,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from datasets import Dataset
 
-from distjudge_trl.batching import Truncation
-from distjudge_trl.data import SeenItems, fingerprint, partition, subsample
+from distjudge_trl.batching import SharePrefixes, Truncation
+from distjudge_trl.data import Partition, SeenItems, SplitPlan, fingerprint
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import JudgmentDataError, UserInputError
 from distjudge_trl.evaluation.results import read_results
@@ -45,8 +45,9 @@ class EvaluationOptions:
         extraction (`"full"` or `"top5"`): all label tokens count, or those among the five likeliest tokens.
         calibrated (`bool`): also score temperature and vector scaling of a trained judge; an untrained one's always
             are, where the split leaves items to fit them on.
+        device, device_map, dtype (*optional*): where and in which type the weights are read; see [`LocalJudge`].
         autocast (`"none"`, `"bfloat16"` or `"float16"`, *optional*): by default as in training.
-        share_prefixes (`bool`, *optional*): compute common beginnings of a batch once. By default where it pays.
+        share_prefixes (`bool` or `"auto"`, defaults to `"auto"`): compute common beginnings of a batch once.
         batch_size (`int`): prompts in one forward pass.
         seed (`int`): of bootstrap, floor, ceiling and perturbations.
         trust_remote_code (`bool`): allow the code of the model's repository.
@@ -62,8 +63,11 @@ class EvaluationOptions:
     truncation: Truncation | None = None
     extraction: Literal["full", "top5"] = "full"
     calibrated: bool = False
+    device: str | None = None
+    device_map: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
     autocast: Literal["none", "bfloat16", "float16"] | None = None
-    share_prefixes: bool | None = None
+    share_prefixes: SharePrefixes = "auto"
     batch_size: int = 32
     seed: int = 0
     trust_remote_code: bool = False
@@ -76,12 +80,6 @@ class Evaluation(NamedTuple):
     records: Dataset
     log_q: np.ndarray
     report: LoadReport
-
-
-class _Parts(NamedTuple):
-    train: Dataset | None
-    validation: Dataset | None
-    test: Dataset
 
 
 @dataclass(frozen=True)
@@ -128,6 +126,9 @@ def evaluate_judge(
         found.name,
         label_space=task.label_space() if judge_file is None else None,
         template=template,
+        device=options.device,
+        device_map=options.device_map,
+        dtype=options.dtype,
         autocast=options.autocast,
         top_k=TOP_K if options.extraction == "top5" else None,
         max_length=options.max_length,
@@ -136,9 +137,9 @@ def evaluate_judge(
         trust_remote_code=options.trust_remote_code,
     )
     records = task.records(items, task_options, template=template, fitter=judge.fitter, report=report)
-    train, validation, test = _parts(records, origin, options, report)
-    test = _left(test, known, _by(origin, options), report)
-    test = subsample(test, options.max_eval_samples, seed=options.split_seed or 0)
+    plan = _plan(origin, options)
+    train, validation, test = _parts(records, origin, plan, options, report)
+    test = plan.sample(_left(test, known, _by(plan), report), options.max_eval_samples)
     judgments = judge.read(test, options.batch_size, progress=progress)
     scorer = TestItems.of(test, ordinal=task.ordinal, seed=options.seed)
     scores = scorer.score(judgments.log_probs, mass=float(judgments.mass.mean()), floored=judgments.floored)
@@ -163,8 +164,8 @@ def evaluate_judge(
         "seed": judge_file.training.get("seed") if judge_file is not None else None,
         "settings": {
             **(judge_file.training if judge_file is not None else {}),
-            "split": _split(origin, options),
-            "split_seed": _split_seed(origin, options),
+            "split": plan.kind,
+            "split_seed": plan.seed,
             **origin.data.get("settings", {}),
         },
         "extraction": {"kind": options.extraction, "floor": TOP_K_FLOOR if top5 else None},
@@ -174,6 +175,7 @@ def evaluate_judge(
         "test_fingerprint": fingerprint(test),
         "provenance": provenance(
             judge=found.name,
+            reading=judge.reading(),
             evaluation=asdict(options),
             task_options=asdict(task_options),
             data_report=report.to_dict(),
@@ -195,18 +197,17 @@ def _origin(judge: FoundJudge, task: JudgmentTask) -> _Origin:
     return _Origin(judge, SeenItems.read(judge.folder), file.task == task.name, file.data)
 
 
-def _split(origin: _Origin, options: EvaluationOptions) -> Literal["group", "paper", "all"]:
-    if options.split is not None:
-        return options.split
+def _plan(origin: _Origin, options: EvaluationOptions) -> SplitPlan:
+    """The plan of the judge's own run, where it was trained on this task, but for what is asked for otherwise."""
+    own = origin.data if origin.same_task else {}
+    kind: Literal["group", "paper", "all"] = "all" if origin.judge.file is not None else "group"
     if origin.same_task:
-        return "paper" if origin.data.get("split") == "paper" else "group"
-    return "all" if origin.judge.file is not None else "group"
-
-
-def _split_seed(origin: _Origin, options: EvaluationOptions) -> int:
-    if options.split_seed is not None:
-        return options.split_seed
-    return int(origin.data.get("split_seed", 0)) if origin.same_task else 0
+        kind = "paper" if own.get("split") == "paper" else "group"
+    return SplitPlan(
+        options.split or kind,
+        options.split_seed if options.split_seed is not None else int(own.get("split_seed", 0)),
+        float(origin.data.get("validation_fraction", 0.1)),
+    )
 
 
 def _template(origin: _Origin, task: JudgmentTask, items: list[Item], options: EvaluationOptions) -> PromptTemplate:
@@ -226,22 +227,17 @@ def _template(origin: _Origin, task: JudgmentTask, items: list[Item], options: E
     return task.template
 
 
-def _parts(records: Dataset, origin: _Origin, options: EvaluationOptions, report: LoadReport) -> _Parts:
+def _parts(
+    records: Dataset, origin: _Origin, plan: SplitPlan, options: EvaluationOptions, report: LoadReport
+) -> Partition:
     """The three parts of the split, without what the judge was trained on."""
-    split, seed = _split(origin, options), _split_seed(origin, options)
-    train: Dataset | None = None
-    validation: Dataset | None = None
-    if split == "all":
-        test = records
-    else:
-        fraction = float(origin.data.get("validation_fraction", 0.1))
-        train, validation, test = partition(records, split, validation_fraction=fraction, seed=seed)
+    train, validation, test = plan.partition(records)
     if origin.judge.file is None:
-        return _Parts(train, validation, test)
+        return Partition(train, validation, test)
     if origin.seen is None:
         report.notes["the judge keeps no list of its training items: that the test items are new is not checked"] += 1
-        return _Parts(train, None, test)
-    by = _by(origin, options)
+        return Partition(train, None, test)
+    by = _by(plan)
     new = origin.seen.unseen(test, by)
     if len(new) < len(test):
         report.excluded["seen in training or held out of it"] += len(test) - len(new)
@@ -257,12 +253,12 @@ def _parts(records: Dataset, origin: _Origin, options: EvaluationOptions, report
                 f"{origin.judge.name}: was trained on all items but the test items; none are left to calibrate on."
                 " Train it with --calibrate True, which holds some out."
             )
-    return _Parts(train, validation, new)
+    return Partition(train, validation, new)
 
 
-def _by(origin: _Origin, options: EvaluationOptions) -> Literal["group", "id"]:
+def _by(plan: SplitPlan) -> Literal["group", "id"]:
     """What makes an item known: one of its group, or under the paper's split itself alone."""
-    return "id" if _split(origin, options) == "paper" else "group"
+    return "id" if plan.kind == "paper" else "group"
 
 
 def _seen_by(path: str) -> SeenItems:

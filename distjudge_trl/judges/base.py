@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from distjudge_trl.data.records import check_messages
-from distjudge_trl.data.template import PromptTemplate
+from distjudge_trl.data.template import PromptTemplate, finished_prompt
 from distjudge_trl.errors import JudgmentDataError
 from distjudge_trl.labels import LabelSpace
 
@@ -54,8 +54,9 @@ class Judge(ABC):
         """Distributions over the labels.
 
         Args:
-            records (`Iterable[Mapping]`): judgment records or anything else with a `prompt` (a list of messages), or
-                bare items with the fields that the judge's template names.
+            records (`Iterable[Mapping]`): judgment records or anything else with a finished prompt (a list of messages
+                under the name `prompt`), or bare items with the fields that the judge's template names. A `prompt`
+                that is no list of messages is such a field.
             batch_size (`int`, defaults to 32): prompts in one forward pass.
             progress (`bool`, defaults to `False`): show a progress bar.
 
@@ -64,6 +65,7 @@ class Judge(ABC):
 
         Raises:
             [`JudgmentDataError`]: an item with neither a prompt nor the template's fields, or too long a prompt.
+            [`RunFailedError`]: not even a single prompt fits into memory.
         """
         return self.read(records, batch_size, progress=progress).probabilities
 
@@ -71,22 +73,27 @@ class Judge(ABC):
         """Like [`~Judge.judge`], but log-probabilities and the label mass."""
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
-        return self._read_prompts(
-            [self._prompt(record, i) for i, record in enumerate(records, start=1)], batch_size, progress
-        )
+        prompts = [self._prompt(record, i) for i, record in enumerate(records, start=1)]
+        return self._read_prompts(prompts, batch_size, progress)
 
     def _prompt(self, record: Mapping[str, Any], row: int) -> list[dict[str, str]]:
         if not isinstance(record, Mapping):
             raise JudgmentDataError(f"is a {type(record).__name__}, not a mapping of fields", row=row)
-        if "prompt" in record:
-            prompt = record["prompt"]
-            check_messages(prompt, "prompt", None, row)
-            return list(prompt)
-        if self.template is None:
+        if finished_prompt(record) is None and self._takes_fields_of(record):
+            return self._render(record, row)
+        if "prompt" not in record:
             raise JudgmentDataError(
                 "is missing, and this judge has no prompt template to build it from", row=row, field="prompt"
             )
-        return self._render(record, row)
+        check_messages(record["prompt"], "prompt", None, row)
+        return list(record["prompt"])
+
+    def _takes_fields_of(self, record: Mapping[str, Any]) -> bool:
+        """Whether a record without a finished prompt is meant for the template; else its `prompt` is a broken one."""
+        if self.template is None:
+            return False
+        used, needed = self.template.fields, self.template.fields - self.template.optional_fields
+        return "prompt" not in record or "prompt" in used or needed <= set(record)
 
     def _render(self, item: Mapping[str, Any], row: int) -> list[dict[str, str]]:
         """The prompt of a bare item."""

@@ -1,4 +1,4 @@
-"""Judging a JSONL file: read and check all of it first, then judge, then write whole or not at all."""
+"""Judging a file of items: read and check all of it first, then judge, then write JSON lines, whole or not at all."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from distjudge_trl.data.files import find_files, read_rows
+from distjudge_trl.data.values import as_json
 from distjudge_trl.errors import JudgmentDataError, UserInputError
 from distjudge_trl.judges.base import Judge
 
@@ -16,7 +17,15 @@ from distjudge_trl.judges.base import Judge
 OUTPUT_FIELD = "label_distribution"
 
 
-def read_items(path: str | Path) -> list[dict[str, Any]]:
+class InputRow(NamedTuple):
+    """A row to judge: its file and number there, and its content."""
+
+    source: str
+    number: int
+    content: dict[str, Any]
+
+
+def read_items(path: str | Path) -> list[InputRow]:
     """Rows of a file: JSON lines, or any other format of [`~distjudge_trl.data.files.find_files`].
 
     Raises:
@@ -25,19 +34,21 @@ def read_items(path: str | Path) -> list[dict[str, Any]]:
     """
     if Path(path).is_dir():
         raise UserInputError(f"{path}: is a folder; name the file to judge.")
-    items = [row for file in find_files(path, ("*",)) for _, row in read_rows(file)]
+    items = [InputRow(file.name, number, row) for file in find_files(path, ("*",)) for number, row in read_rows(file)]
     if not items:
         raise UserInputError(f"{path}: holds no items.")
     return items
 
 
 def judge_jsonl(make_judge: Callable[[], Judge], input_path: str, output_path: str, *, batch_size: int = 32) -> int:
-    """Judge every item of a JSONL file and write them with the field `label_distribution` (label to probability).
+    """Judge every item of a file and write them as JSON lines with the field `label_distribution` (label to
+    probability). NaN, an empty cell, is written as null.
 
     Args:
-        make_judge (`Callable`): loads the judge; called only once the input has been read and the output is known to
-            be writable.
-        input_path, output_path (`str`): JSONL files.
+        make_judge (`Callable`): loads the judge; called only once the input has been read, every row of it can be
+            written again, and the output is known to be writable.
+        input_path (`str`): JSON lines, or any other format of [`read_items`].
+        output_path (`str`): JSONL file.
         batch_size (`int`, defaults to 32): prompts in one forward pass.
 
     Returns:
@@ -46,17 +57,20 @@ def judge_jsonl(make_judge: Callable[[], Judge], input_path: str, output_path: s
     Raises:
         [`UserInputError`]: unreadable or malformed input, an output that cannot be written, or items that already have
             the field.
+        [`JudgmentDataError`]: a row that JSON has no words for, or that makes no prompt.
     """
     items = read_items(input_path)
-    for number, item in enumerate(items, start=1):
+    lines = []
+    for source, number, item in items:
         if OUTPUT_FIELD in item:
             raise JudgmentDataError(
                 "is in the input already, and the output would overwrite it",
-                source=input_path,
+                source=source,
                 row=number,
                 field=OUTPUT_FIELD,
                 fix="Rename it.",
             )
+        lines.append(as_json(item, source=source, number=number))
     target = Path(output_path)
     if target.exists() and target.samefile(input_path):
         raise UserInputError(f"{output_path}: is the input; name another file to write.")
@@ -72,18 +86,20 @@ def judge_jsonl(make_judge: Callable[[], Judge], input_path: str, output_path: s
     try:
         judge = make_judge()
         try:
-            probabilities = judge.judge(items, batch_size, progress=True)
+            probabilities = judge.judge([item.content for item in items], batch_size, progress=True)
         except JudgmentDataError as error:
-            if error.source is not None:
+            if error.source is not None or not isinstance(error.row, int):
                 raise
+            # Judges count items; people look for the line, which a header or a blank line shifts.
+            place = items[error.row - 1]
             raise JudgmentDataError(
-                error.problem, source=input_path, row=error.row, field=error.field, fix=error.fix
+                error.problem, source=place.source, row=place.number, field=error.field, fix=error.fix
             ) from None
         with temporary.open("w", encoding="utf-8") as file:
-            for item, row in zip(items, probabilities.tolist(), strict=True):
+            for line, row in zip(lines, probabilities.tolist(), strict=True):
                 assert math.isclose(sum(row), 1, abs_tol=1e-6)
-                item[OUTPUT_FIELD] = dict(zip(judge.label_space.labels, row, strict=True))
-                file.write(json.dumps(item, ensure_ascii=False) + "\n")
+                line[OUTPUT_FIELD] = dict(zip(judge.label_space.labels, row, strict=True))
+                file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)

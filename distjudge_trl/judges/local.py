@@ -11,10 +11,9 @@ from typing import Any, Literal, NamedTuple, cast
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from tqdm.auto import tqdm
+from scipy.special import log_softmax
 from transformers import (
     AutoModelForCausalLM,
-    AutoTokenizer,
     BitsAndBytesConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -23,21 +22,33 @@ from transformers import (
 from distjudge_trl.batching import (
     JudgmentCollator,
     PromptFitter,
+    SharePrefixes,
     Truncation,
-    check_sharing,
     context_length,
     encode_prompts,
+    find_sharing,
     judgment_logits,
     read_head_in_float32,
+    reading_order,
     render_prompt,
-    sharing_pays,
 )
 from distjudge_trl.data.template import PromptTemplate
-from distjudge_trl.errors import UserInputError, first_line
+from distjudge_trl.errors import UserInputError
 from distjudge_trl.judge_file import JUDGE_FILE_NAME, JudgeFile
 from distjudge_trl.judges.base import Judge, Judgments
+from distjudge_trl.judges.placement import (
+    check_adaptable,
+    check_device_map,
+    default_dtype,
+    find_device,
+    input_device,
+    put_on,
+    read_in_batches,
+    usable_attention,
+)
 from distjudge_trl.labels import TOP_K_FLOOR, LabelSpace
-from distjudge_trl.models import keep_training_layout, resolve_model
+from distjudge_trl.loading import LOADING_ERRORS, load_tokenizer, loading_error
+from distjudge_trl.models import keep_training_layout, keeping_hook, resolve_model
 
 
 class FoundJudge(NamedTuple):
@@ -69,9 +80,13 @@ class LocalJudge(Judge):
             path for an untrained judge, which needs `label_space`.
         label_space ([`LabelSpace`], *optional*): replaces the checkpoint's.
         template ([`PromptTemplate`], *optional*): replaces the checkpoint's.
-        device (`str`, *optional*): defaults to the GPU if there is one. Ignored where a quantised model brings its own
-            placement.
-        dtype (`torch.dtype`, *optional*): of the weights; by default as saved (float32 for untrained models).
+        device (`str`, *optional*): such as `"cuda:1"` or `"cpu"`; defaults to the accelerator that torch sees (CUDA,
+            XPU, NPU, MPS), else the CPU.
+        device_map (`str` or `dict`, *optional*): transformers' own, in place of a device: `"auto"` spreads a model
+            that is too large for one GPU over all of them, and over the host's memory if that is not enough.
+        dtype (`torch.dtype` or `str`, *optional*): of the weights; by default as saved, or of an adapter's base model
+            as in training. Untrained models are read in bfloat16 on a GPU (float16 where it has no bfloat16), and in
+            float32 on the CPU and on MPS. The head is read in float32 in any case.
         autocast (`"bfloat16"`, `"float16"` or `"none"`, *optional*): by default what training used, so that a judge
             reads as it was evaluated.
         top_k (`int`, *optional*): the paper's extraction from the k likeliest tokens; by default all label tokens
@@ -80,15 +95,18 @@ class LocalJudge(Judge):
             trained with, and finished prompts may fill the model's context; longer ones are an error.
         truncation (`"middle"`, `"end"` or `"error"`, *optional*): what goes of the longest fields of a bare item that
             is too long; a warning says how many were shortened. By default as in training, else `"middle"`.
-        share_prefixes (`bool` or `None`, defaults to `False`): compute common beginnings of a batch once; `None` where
-            the model can and a batch takes less than half the work so. Numbers differ by rounding.
+        attn_implementation (`str`, *optional*): by default what training used, where this machine has it.
+        share_prefixes (`bool` or `"auto"`, defaults to `"auto"`): compute common beginnings of a batch once; `"auto"`
+            where the model can and a batch gains by it. Numbers differ by rounding.
         trust_remote_code (`bool`, defaults to `False`): allow the code of the model's repository. A judge that needs
             it says so in `judge.json`, but only the caller can allow it.
 
     `fitter` is what shortens bare items (`None` where nothing limits their length).
 
     Raises:
-        [`UserInputError`]: no such folder or model, no `judge.json` and no `label_space`, a damaged `judge.json`.
+        [`UserInputError`]: no such folder or model, no `judge.json` and no `label_space`, a damaged `judge.json`, no
+            such device.
+        [`RunFailedError`]: the model does not fit into the device's memory.
     """
 
     def __init__(
@@ -98,39 +116,50 @@ class LocalJudge(Judge):
         label_space: LabelSpace | None = None,
         template: PromptTemplate | None = None,
         device: str | None = None,
-        dtype: torch.dtype | None = None,
+        device_map: str | dict[str, Any] | None = None,
+        dtype: torch.dtype | str | None = None,
         autocast: Literal["bfloat16", "float16", "none"] | None = None,
         top_k: int | None = None,
         max_length: int | None = None,
         truncation: Truncation | None = None,
-        share_prefixes: bool | None = False,
+        attn_implementation: str | None = None,
+        share_prefixes: SharePrefixes = "auto",
         trust_remote_code: bool = False,
     ) -> None:
+        check_device_map(device, device_map)
+        wanted = find_device(device)
         _, source, found = find_judge(str(path))
         if found is None and label_space is None:
             JudgeFile.read(source)  # raises the error that says what is missing
         self.judge_file = found or JudgeFile(label_space={}, base_model=str(path))
         if self.judge_file.trust_remote_code and not trust_remote_code:
             raise UserInputError(
-                f"{source}: its model needs code from the repository of {self.judge_file.base_model!r}. Pass"
-                " `trust_remote_code=True` if you trust it."
+                f"{source}: its model needs code from the repository of {self.judge_file.base_model!r}. Read that"
+                " code, and allow it with --trust-remote-code (`trust_remote_code=True` in Python) if you trust it."
             )
         if template is None and self.judge_file.template is not None:
             template = PromptTemplate(self.judge_file.template)
         self.template = template
-        self.tokenizer, self.model = load_model(source, self.judge_file, dtype, trust_remote_code)
+        if dtype is None and found is None:
+            dtype = default_dtype(wanted)
+        if device is not None and self.judge_file.quantization is not None:
+            device_map = {"": wanted}  # bitsandbytes brings quantised weights to a device itself
+        self.tokenizer, self.model = load_model(
+            source,
+            self.judge_file,
+            getattr(torch, dtype) if isinstance(dtype, str) else dtype,
+            trust_remote_code,
+            device_map=device_map,
+            attn_implementation=attn_implementation
+            or usable_attention(self.judge_file.attn_implementation, trust_remote_code),
+        )
         quantized = getattr(self.model, "is_loaded_in_4bit", False) or getattr(self.model, "is_loaded_in_8bit", False)
-        if not quantized:
-            self.model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if not quantized and device_map is None:
+            put_on(self.model, wanted)
         keep_training_layout(self.model)
-        read_head_in_float32(self.model)
-        if share_prefixes is not False:
-            try:
-                check_sharing(self.model)
-            except UserInputError:
-                if share_prefixes:
-                    raise
-                share_prefixes = False
+        with keeping_hook(self.model.get_output_embeddings()):
+            read_head_in_float32(self.model)
+        self._sharing = find_sharing(self.model, share_prefixes)
         self.model.eval()
         self.autocast = self.judge_file.autocast if autocast is None else autocast
         self.top_k = top_k
@@ -143,8 +172,7 @@ class LocalJudge(Judge):
         self.label_space = label_space.copy() if label_space is not None else self.judge_file.make_label_space()
         self._bound = False
         pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id
-        self._share = share_prefixes
-        self._pad_token_id = pad or 0
+        self._collate = JudgmentCollator(pad or 0, sharing=self._sharing)
 
     def read(self, records: Iterable[Mapping[str, Any]], batch_size: int = 32, *, progress: bool = False) -> Judgments:
         """See [`Judge.read`]; warns of bare items that were shortened."""
@@ -157,6 +185,15 @@ class LocalJudge(Judge):
                 stacklevel=2,
             )
         return judgments
+
+    def reading(self) -> dict[str, str]:
+        """How the model is read, for result files: device, type of the weights, autocast, attention."""
+        return {
+            "device": str(input_device(self.model)),
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "autocast": self.autocast or "none",
+            "attn_implementation": str(getattr(self.model.config, "_attn_implementation", None)),
+        }
 
     def _render(self, item: Mapping[str, Any], row: int) -> list[dict[str, str]]:
         if self.fitter is None or self.template is None:
@@ -176,31 +213,26 @@ class LocalJudge(Judge):
         log_probs = np.empty((len(prompts), len(self.label_space)))
         mass = np.empty(len(prompts))
         floored = np.zeros(log_probs.shape, dtype=bool)
-        # Longest first: neighbours pad each other least, and running out of memory shows at once. Equal lengths sort
-        # by content, so that shared beginnings meet.
-        order = sorted(range(len(prompts)), key=lambda i: (-len(input_ids[i]), input_ids[i]))
-        device = next(self.model.parameters()).device
-        batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
-        for rows in tqdm(batches, desc="Judging", disable=not progress):
-            batch = {k: v.to(device) for k, v in self._collate([input_ids[i] for i in rows]).items()}
+        order = reading_order(input_ids, batch_size, self._sharing.width if self._sharing is not None else None)
+        device = input_device(self.model)
+
+        def read(rows: list[int]) -> None:
+            batch = {k: v.to(device) for k, v in self._collate([{"input_ids": input_ids[i]} for i in rows]).items()}
             with torch.inference_mode(), self._autocast_context(device):
-                logits = judgment_logits(self.model, batch).float()
+                blocks = self._sharing is not None and self._sharing.blocks
+                logits = judgment_logits(self.model, batch, blocks=blocks).float()
                 # The floor of top-k extraction shows under the full vocabulary; normalised over labels it is raised.
                 space: Literal["labels", "vocab"] = "labels" if self.top_k is None else "vocab"
-                scores = self.label_space.log_probs(logits, top_k=self.top_k, normalization=space).double()
-                log_probs[rows] = scores.log_softmax(-1).cpu().numpy()
-                mass[rows] = self.label_space.mass(logits).double().cpu().numpy()
+                scores = _in_float64(self.label_space.log_probs(logits, top_k=self.top_k, normalization=space))
+                log_probs[rows] = log_softmax(scores, -1)
+                mass[rows] = _in_float64(self.label_space.mass(logits))
                 if self.top_k is not None:
-                    floored[rows] = (scores <= math.log(TOP_K_FLOOR) + 1e-6).cpu().numpy()
+                    floored[rows] = scores <= math.log(TOP_K_FLOOR) + 1e-6
+
+        read_in_batches(read, order, batch_size, progress=progress)
         if not np.isfinite(log_probs).all():
             raise UserInputError("The model returns NaN: its weights are damaged, or its precision is too low.")
         return Judgments(log_probs, mass, floored)
-
-    def _collate(self, rows: list[list[int]]) -> dict[str, torch.Tensor]:
-        share = self._share
-        if share is None:
-            share = sharing_pays(rows, self.model.config.get_text_config().hidden_size)
-        return JudgmentCollator(self._pad_token_id, share_prefixes=share)([{"input_ids": row} for row in rows])
 
     def _autocast_context(self, device: torch.device) -> torch.autocast:
         enabled = self.autocast in ("bfloat16", "float16")
@@ -208,8 +240,19 @@ class LocalJudge(Judge):
         return torch.autocast(device.type, dtype=dtype, enabled=enabled)
 
 
+def _in_float64(values: torch.Tensor) -> np.ndarray:
+    """On the host: not every device has float64."""
+    return values.float().cpu().numpy().astype(np.float64)
+
+
 def load_model(
-    source: str, judge_file: JudgeFile, dtype: torch.dtype | None, trust_remote_code: bool
+    source: str,
+    judge_file: JudgeFile,
+    dtype: torch.dtype | None,
+    trust_remote_code: bool,
+    *,
+    device_map: str | dict[str, Any] | None = None,
+    attn_implementation: str | None = None,
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """Tokenizer and model of a folder or hub id; an adapter is put onto its base model, quantised as in training."""
     is_adapter = (Path(source) / "adapter_config.json").is_file()
@@ -222,21 +265,26 @@ def load_model(
         kwargs["revision"] = judge_file.base_revision
     if judge_file.quantization is not None and is_adapter:
         kwargs["quantization_config"] = BitsAndBytesConfig(**_bitsandbytes_arguments(judge_file.quantization))
+    if device_map is not None:
+        kwargs["device_map"] = device_map
+    if attn_implementation is not None:
+        kwargs["attn_implementation"] = attn_implementation
+    tokenizer = load_tokenizer(source, trust_remote_code=trust_remote_code)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
         model, info = AutoModelForCausalLM.from_pretrained(weights, output_loading_info=True, **kwargs)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise UserInputError(f"The model {weights!r} cannot be loaded: {first_line(error)}") from error
+    except (*LOADING_ERRORS, RuntimeError, SafetensorError) as error:
+        raise loading_error(f"The model {weights!r}", error) from error
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise UserInputError(f"The model {weights!r} lacks {len(missing)} weights, {missing[0]!r} among them.")
     if is_adapter:
         from peft import PeftModel
 
+        check_adaptable(model, weights)
         model = PeftModel.from_pretrained(model, source)
-        if judge_file.quantization is not None:
-            # TRL trains the adapter of a quantised model in bfloat16; PEFT widens it on loading, which rounds
-            # elsewhere.
+        if judge_file.quantization is not None and judge_file.autocast != "float16":
+            # TRL trains the adapter of a quantised model in bfloat16 (but for fp16, which needs float32); PEFT widens
+            # it on loading, which rounds elsewhere.
             for name, parameter in model.named_parameters():
                 if "lora_" in name and "lora_magnitude_vector" not in name:
                     parameter.data = parameter.data.to(torch.bfloat16)

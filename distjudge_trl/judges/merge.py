@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -14,6 +13,7 @@ from peft import PeftModel
 from distjudge_trl.atomic import check_folder
 from distjudge_trl.data.seen import SEEN_ITEMS_NAME
 from distjudge_trl.errors import RunFailedError, UserInputError, first_line
+from distjudge_trl.judge_folder import replacing_judge
 from distjudge_trl.judges.local import find_judge, load_model
 
 
@@ -25,7 +25,7 @@ def merge(path: str, out: str | Path, *, dtype: str | None = None, trust_remote_
 
     Args:
         path (`str`): folder or hub id of a judge with an adapter.
-        out (`str` or `Path`): a folder that is empty or does not exist; written under a temporary name, then renamed.
+        out (`str` or `Path`): a folder that is empty or does not exist; written whole or not at all.
         dtype (`str`, *optional*): of the merged weights, `"float32"`, `"bfloat16"` or `"float16"`; by default that of
             the base model in training. An adapter's small changes round away in half precision: up to 1e-2 of a
             probability.
@@ -48,23 +48,26 @@ def merge(path: str, out: str | Path, *, dtype: str | None = None, trust_remote_
     tokenizer, model = load_model(found.folder, found.file, None, trust_remote_code)
     if found.file.quantization is not None:
         # PEFT would merge into 4-bit numbers, and lose most of the adapter in rounding.
-        model = PeftModel.from_pretrained(model.unload().dequantize(), found.folder)
+        model = PeftModel.from_pretrained(_on_the_host(model.unload()), found.folder)
     merged = model.to(torch.float32).merge_and_unload(safe_merge=True).to(merged_dtype)
-    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
-        merged.save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary)
-        # Not its results, which are the adapter's: a merged judge is evaluated anew.
-        for name in (SEEN_ITEMS_NAME, "README.md"):
-            if (Path(found.folder) / name).is_file():
-                shutil.copy(Path(found.folder) / name, temporary / name)
-        replace(found.file, quantization=None, dtype=str(merged_dtype).removeprefix("torch.")).write(temporary)
-        os.chmod(temporary, 0o755)
-        if out.exists():
-            out.rmdir()
-        temporary.rename(out)
+        with replacing_judge(out) as temporary:
+            merged.save_pretrained(temporary)
+            tokenizer.save_pretrained(temporary)
+            # Not its results, which are the adapter's: a merged judge is evaluated anew.
+            for name in (SEEN_ITEMS_NAME, "README.md"):
+                if (Path(found.folder) / name).is_file():
+                    shutil.copy(Path(found.folder) / name, temporary / name)
+            replace(found.file, quantization=None, dtype=str(merged_dtype).removeprefix("torch.")).write(temporary)
     except OSError as error:
         raise RunFailedError(f"{out}: cannot be written ({first_line(error)}). Make room and try again.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return out
+
+
+def _on_the_host(base: Any) -> Any:
+    """Quantised weights in their computing type, in the host's memory: they were quantised where bitsandbytes did so
+    in training, on the GPU, but widened there they would take six times the memory in which they were trained.
+    """
+    if not getattr(base, "is_loaded_in_8bit", False):  # transformers moves no 8-bit model
+        base = base.to("cpu")
+    return base.dequantize().to("cpu")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from distjudge_trl.errors import UserInputError
+from distjudge_trl.loading import explain_loading, loading_error
 
 
 if TYPE_CHECKING:
@@ -92,18 +93,21 @@ class Footprint:
         first (`int`): bytes of activations at their peak: as the forward ends, with autocast's copies of the weights,
             or as the backward begins, with its own temporaries.
         last (`int`): bytes of activations when it has reached the first layer.
+        saved_dtype (`str`): of the weights in the checkpoint's files.
     """
 
     sizes: Sizes
     first: int
     last: int
+    saved_dtype: str = "bfloat16"
 
 
-def load_config(model: str) -> PretrainedConfig:
+def load_config(model: str, *, trust_remote_code: bool = False) -> PretrainedConfig:
     """The config of a model: `smollm2-135m`, a folder, a config.json, a hub id, or one of [`KNOWN_SHAPES`].
 
     Raises:
-        [`UserInputError`]: none of these, or a hub that does not answer.
+        [`UserInputError`]: none of these, a hub that does not answer, or a config that needs code of its repository,
+            without `trust_remote_code`.
     """
     import logging
 
@@ -119,8 +123,10 @@ def load_config(model: str) -> PretrainedConfig:
     try:
         if shape is not None and not Path(path).exists():
             return AutoConfig.for_model(**shape)
-        return AutoConfig.from_pretrained(path)
+        return AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
     except Exception as error:  # noqa: BLE001 (a file may hold anything, and transformers raises many things)
+        if "trust_remote_code" in str(error):
+            raise loading_error(f"--model {model}:", error) from None
         known = f"{', '.join(KNOWN_NAMES)}, {BUNDLED_MODEL}"
         raise UserInputError(
             f"--model {model}: no model config is found there ({str(error).splitlines()[0]}). Give a hub id, a folder"
@@ -128,21 +134,22 @@ def load_config(model: str) -> PretrainedConfig:
         ) from None
 
 
-def measure_footprint(config: PretrainedConfig, training: Training) -> Footprint:
+def measure_footprint(config: PretrainedConfig, training: Training, *, trust_remote_code: bool = False) -> Footprint:
     """Count what a replica of the model holds in one forward and backward.
 
     Args:
         config (`PretrainedConfig`): of a causal language model.
         training (`Training`): batch, lengths, adapter, precision.
+        trust_remote_code (`bool`): allow the code of the model's repository.
 
     Raises:
-        [`UserInputError`]: the config is of no causal language model.
+        [`UserInputError`]: the config is of no causal language model, or needs code that is not allowed.
     """
     depth = getattr(config.get_text_config(), "num_hidden_layers", None)
     if not depth:
         raise UserInputError(f"The config ({config.model_type}) is not that of a text model with layers.")
     text = config.get_text_config()
-    low, high = (_run(_shallow(config, layers), training) for layers in _SHALLOW)
+    low, high = (_run(_shallow(config, layers), training, trust_remote_code) for layers in _SHALLOW)
 
     def extend(name: str, layers: int = depth) -> int:
         slope = (high[name] - low[name]) / (_SHALLOW[1] - _SHALLOW[0])
@@ -158,7 +165,9 @@ def measure_footprint(config: PretrainedConfig, training: Training) -> Footprint
         largest=high["largest"],
         vocabulary=text.vocab_size,
     )
-    return Footprint(sizes, first=max(extend("forward"), extend("backward")), last=extend("backward", layers=1))
+    # The known shapes are published in bfloat16, as all recent models.
+    saved = str(getattr(config, "dtype", None) or "bfloat16").removeprefix("torch.")
+    return Footprint(sizes, max(extend("forward"), extend("backward")), extend("backward", layers=1), saved)
 
 
 def _shallow(config: PretrainedConfig, layers: int) -> PretrainedConfig:
@@ -173,7 +182,7 @@ def _shallow(config: PretrainedConfig, layers: int) -> PretrainedConfig:
     return config
 
 
-def _run(config: PretrainedConfig, training: Training) -> dict[str, int]:
+def _run(config: PretrainedConfig, training: Training, trust_remote_code: bool = False) -> dict[str, int]:
     """Counts of a model that is small enough to be followed tensor by tensor, in a forward and a backward."""
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -185,10 +194,13 @@ def _run(config: PretrainedConfig, training: Training) -> dict[str, int]:
         warnings.simplefilter("ignore")
         try:
             model = AutoModelForCausalLM.from_config(
-                config, dtype=getattr(torch, training.compute_dtype), attn_implementation="sdpa"
+                config,
+                dtype=getattr(torch, training.compute_dtype),
+                attn_implementation="sdpa",
+                trust_remote_code=trust_remote_code,
             )
         except ValueError as error:
-            raise UserInputError(f"--model: no causal language model ({str(error).splitlines()[0]}).") from None
+            raise UserInputError(f"--model: no causal language model ({explain_loading(error)}).") from None
         head, table = model.get_output_embeddings(), model.get_input_embeddings()
         linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
         counts = {

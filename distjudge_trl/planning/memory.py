@@ -28,6 +28,8 @@ _FOUR_BIT = 0.5 + 1 / 64 + 4 / (64 * 256)
 _REDUCE_BUCKET = 500_000_000
 _LIVE_PARAMETERS = 1_000_000_000
 _SUBGROUP = 1_000_000_000
+# Of a head in half precision: widened to float32 at a time (`batching.head`).
+HEAD_ROWS_AT_A_TIME = 8192
 # What a process takes before the model: on a GPU the context, the libraries' kernels and workspaces and what the
 # allocator cannot use (a rough allowance, not measured); on a CPU the interpreter with torch and the libraries
 # (measured, scripts/benchmarks/memory.py).
@@ -109,11 +111,13 @@ class Estimate:
         moments (`dict[str, dict[str, int]]`): for each moment that can be the peak, the bytes per device by part.
         host (`int`): bytes of host memory that offloading takes, of all devices together.
         sent (`int`): bytes that a device sends per optimizer step.
+        loading (`int`): bytes of host memory, of all devices together, while the model is loaded.
     """
 
     moments: dict[str, dict[str, int]]
     host: int
     sent: int
+    loading: int = 0
 
     @property
     def peak_moment(self) -> str:
@@ -135,11 +139,11 @@ def read_sharding(path: str | Path, devices: int | None = None) -> Sharding:
     Raises:
         [`UserInputError`]: no accelerate config, or a kind that is not known here.
     """
-    from distjudge_trl.launch import read_accelerate_config
+    from distjudge_trl.launch import count_processes, read_accelerate_config
 
     path = Path(path)
     content = read_accelerate_config(path)
-    count = devices or int(content.get("num_processes") or 1)
+    count = devices or count_processes(content, path)
     device: Literal["gpu", "cpu"] = "cpu" if content.get("use_cpu") else "gpu"
     kind = str(content.get("distributed_type", "NO")).upper()
     if kind == "NO" and count > 1:
@@ -208,8 +212,9 @@ def estimate(footprint: Footprint, training: Training, sharding: Sharding) -> Es
     )
     buffers = _buffers(trained, size, sharding)
 
-    # The float32 copy of the head, its gradient, and logits, their log-softmax and its gradient.
-    copies = (sizes.head if training.compute_dtype != "float32" else 0) + (0 if adapter else sizes.head)
+    # The part of the head that is widened to float32, its gradient, and logits, their log-softmax and its gradient.
+    widened = min(sizes.head, HEAD_ROWS_AT_A_TIME * sizes.head // sizes.vocabulary)
+    copies = (widened if training.compute_dtype != "float32" else 0) + (0 if adapter else sizes.head)
     head = 4 * copies + 3 * 4 * training.batch_size * sizes.vocabulary
     dequantised = sizes.largest * 2 if training.bits < 16 else 0
 
@@ -254,7 +259,22 @@ def estimate(footprint: Footprint, training: Training, sharding: Sharding) -> Es
         **process,
     }
     moments = {"backward begins": begins, "backward ends": ends, "optimizer steps": steps}
-    return Estimate(moments, host, _sent(weights, trained * size, training, sharding))
+    # FSDP adds gradients up in float32 (`models.keeping_outputs`).
+    sent = _sent(weights, trained * (own if fsdp else size), training, sharding)
+    return Estimate(moments, host, sent, _loading(footprint, training, sharding))
+
+
+def _loading(footprint: Footprint, training: Training, sharding: Sharding) -> int:
+    """Bytes of host memory of several processes that each load the whole model before it is shared out or moved.
+
+    In the checkpoint's own type weights stay mapped from its files, which processes share. Quantised ones go to the
+    GPU at once, and ZeRO-3's processes keep their shards alone. (transformers takes FSDP's `cpu_ram_efficient_loading`
+    for missing weights only.)
+    """
+    whole = sharding.device == "gpu" and sharding.devices > 1 and not (sharding.kind == "zero" and sharding.stage == 3)
+    if not whole or training.bits < 16 or training.dtype == footprint.saved_dtype:
+        return 0
+    return sharding.devices * footprint.sizes.base * _BYTES[training.dtype]
 
 
 def _frozen(sizes: Sizes, training: Training) -> int:

@@ -66,5 +66,13 @@ def launch_line(training: Training, sharding: Sharding) -> str:
     words.append(f"--use_peft {bool(training.lora_r)}")
     words += [f"--lora_r {training.lora_r}"] if training.lora_r else []
     words += [f"--load_in_{training.bits}bit"] if training.bits < 16 else []
-    words += [f"--dtype {training.dtype}", f"--bf16 {training.bf16}", f"--max_length {training.seq_len}"]
+    # Half precision is named only where it is not what recipes choose: on some GPUs that is float16, of the same size.
+    frozen = training.lora_r or training.bits < 16
+    words += (
+        [f"--dtype {training.dtype}"]
+        if training.dtype != ("bfloat16" if frozen and training.bf16 else "float32")
+        else []
+    )
+    words += ["--bf16 False"] if not training.bf16 else []
+    words.append(f"--max_length {training.seq_len}")
     return " ".join(words)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from datasets import Dataset
@@ -20,15 +20,13 @@ from distjudge_trl.atomic import replacing
 from distjudge_trl.batching import encode_prompts, render_prompt
 from distjudge_trl.data import fingerprint, split_records
 from distjudge_trl.data.splits import stable_key
-from distjudge_trl.errors import UserInputError, first_line
+from distjudge_trl.errors import UserInputError
 from distjudge_trl.evaluation import noise_floor
 from distjudge_trl.evaluation.agreement import krippendorff_alpha, normalized_entropy, pairwise_agreement
+from distjudge_trl.loading import load_config, load_tokenizer
 from distjudge_trl.provenance import library_versions
 from distjudge_trl.tasks import Item, JudgmentTask, LoadReport
 
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 _ENTROPY_BINS = 10
 _BAR_WIDTH = 30
@@ -171,13 +169,19 @@ def print_splits(console: Console, records: Dataset, kind: Any, seed: int) -> No
 
 
 def print_model_view(
-    console: Console, task: JudgmentTask, records: Dataset, model: str, max_length: int | None
+    console: Console,
+    task: JudgmentTask,
+    records: Dataset,
+    model: str,
+    max_length: int | None,
+    *,
+    trust_remote_code: bool = False,
 ) -> None:
     """How a model's tokenizer sees the prompts and the labels."""
-    tokenizer = load_tokenizer(model)
+    tokenizer = load_tokenizer(model, trust_remote_code=trust_remote_code)
     prompts = records["prompt"][:]
     lengths = np.array([len(ids) for ids in encode_prompts(tokenizer, prompts)])
-    limit = max_length if max_length is not None else context_of(model)
+    limit = max_length if max_length is not None else context_of(model, trust_remote_code)
     too_long = int((lengths > limit).sum())
     console.print(f"\nPrompts in tokens of {escape(model)}: ", end="")
     quantiles = np.quantile(lengths, [0, 0.5, 0.9, 0.99, 1]).round().astype(int)
@@ -209,9 +213,17 @@ def print_lengths(console: Console, records: Dataset) -> None:
     )
 
 
-def print_examples(console: Console, task: JudgmentTask, records: Dataset, count: int, model: str | None) -> None:
+def print_examples(
+    console: Console,
+    task: JudgmentTask,
+    records: Dataset,
+    count: int,
+    model: str | None,
+    *,
+    trust_remote_code: bool = False,
+) -> None:
     """Rendered prompts with the annotators' distribution as bars; drawn by a hash of the ids."""
-    tokenizer = load_tokenizer(model) if model is not None else None
+    tokenizer = load_tokenizer(model, trust_remote_code=trust_remote_code) if model is not None else None
     ids = records["id"][:]
     chosen = sorted(range(len(ids)), key=lambda i: stable_key(0, f"show {ids[i]}"))[:count]
     for i in sorted(chosen):
@@ -270,28 +282,18 @@ def write_records(path: str | Path, records: Dataset, task: JudgmentTask, report
         raise UserInputError(f"{path}: cannot be written ({error.strerror or error}).") from None
 
 
-def load_tokenizer(model: str) -> PreTrainedTokenizerBase:
-    """Tokenizer of a model. Raises [`UserInputError`] if there is none of that name."""
-    from transformers import AutoTokenizer
+def context_of(model: str, trust_remote_code: bool = False) -> int:
+    """How many tokens a model reads, if its config says so, else 1,024, the trainer's default `max_length`.
 
-    from distjudge_trl.models import resolve_model
-
+    Raises:
+        [`UserInputError`]: the config is damaged, or needs code that is not allowed.
+    """
     try:
-        return AutoTokenizer.from_pretrained(resolve_model(model))
-    except (OSError, ValueError) as error:
-        raise UserInputError(f"The tokenizer of {model!r} cannot be loaded: {first_line(error)}") from error
-
-
-def context_of(model: str) -> int:
-    """How many tokens a model reads, if its config says so, else 1,024, the trainer's default `max_length`."""
-    from transformers import AutoConfig
-
-    from distjudge_trl.models import resolve_model
-
-    try:
-        config = AutoConfig.from_pretrained(resolve_model(model))
-    except (OSError, ValueError):
-        return 1024
+        config = load_config(model, trust_remote_code=trust_remote_code)
+    except UserInputError as error:
+        if isinstance(error.__cause__, OSError):  # a folder with a tokenizer alone
+            return 1024
+        raise
     return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 1024)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from distjudge_trl.errors import UserInputError
+from distjudge_trl.extras import install_hint
 
 
 _HUMAN_COLOR = "#c9c9c9"
@@ -38,7 +39,7 @@ def plot_distributions(
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise UserInputError("Figures need matplotlib: run `pip install 'distjudge-trl[quickstart]'`.") from None
+        raise UserInputError(f"Figures need matplotlib: {install_hint('matplotlib')}.") from None
 
     columns = min(4, len(names))
     rows = -(-len(names) // columns)

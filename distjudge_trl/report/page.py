@@ -21,6 +21,7 @@ import numpy as np
 from distjudge_trl.atomic import replacing
 from distjudge_trl.data.splits import stable_key
 from distjudge_trl.errors import UserInputError
+from distjudge_trl.extras import install_hint
 from distjudge_trl.report.paper_tables import Table
 from distjudge_trl.report.plots import Plot, to_plotly
 from distjudge_trl.report.runs import CONSTANTS, TestSet
@@ -57,7 +58,7 @@ def write_page(
     try:
         from plotly.offline import get_plotlyjs
     except ImportError:
-        raise UserInputError("The page needs plotly: run `pip install 'distjudge-trl[report]'`.") from None
+        raise UserInputError(f"The page needs plotly: {install_hint('plotly')}.") from None
 
     folder = resources.files("distjudge_trl.report")
     # A script element ends at the first such tag, wherever it stands.

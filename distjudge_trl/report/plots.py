@@ -13,6 +13,7 @@ import numpy as np
 from distjudge_trl.atomic import replacing
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.evaluation.distances import item_accuracy, item_entropy
+from distjudge_trl.extras import install_hint
 from distjudge_trl.report import paper
 from distjudge_trl.report.runs import CONSTANTS, Cell, Row, TestSet
 
@@ -259,7 +260,7 @@ def save_png(plot: Plot, path: str | Path) -> None:
         import matplotlib as mpl
         from matplotlib.figure import Figure
     except ImportError:
-        raise UserInputError("Figures need matplotlib: run `pip install 'distjudge-trl[report]'`.") from None
+        raise UserInputError(f"Figures need matplotlib: {install_hint('matplotlib')}.") from None
 
     columns = min(3, len(plot.panels))
     rows = -(-len(plot.panels) // columns)
@@ -329,7 +330,7 @@ def to_plotly(plot: Plot) -> dict[str, Any]:
         import plotly.graph_objects as go
         from plotly.subplots import make_subplots
     except ImportError:
-        raise UserInputError("The page needs plotly: run `pip install 'distjudge-trl[report]'`.") from None
+        raise UserInputError(f"The page needs plotly: {install_hint('plotly')}.") from None
 
     columns = min(2, len(plot.panels))
     rows = -(-len(plot.panels) // columns)

@@ -15,13 +15,22 @@ from typing import Any, NamedTuple
 
 from distjudge_trl.atomic import write_json
 from distjudge_trl.errors import RunFailedError, UserInputError, first_line
-from distjudge_trl.launch import check_launch, device_count, read_accelerate_config
+from distjudge_trl.launch import (
+    check_launch,
+    cores_per_process,
+    count_processes,
+    device_count,
+    read_accelerate_config,
+    seeing,
+    visible_devices,
+)
 from distjudge_trl.prepare import ANSWER_NAME, REQUEST_NAME, option_names
 from distjudge_trl.recipe import METHODS, PREPARE, Recipe
 from distjudge_trl.shipped import find_shipped
 from distjudge_trl.supervised import read_json
 from distjudge_trl.sweep.definition import Definition, Sampler, find_parameters, option_tokens
-from distjudge_trl.sweep.process import Launch, reserved_devices
+from distjudge_trl.sweep.devices import reserved_devices
+from distjudge_trl.sweep.process import Launch
 from distjudge_trl.sweep.space import Parameter, Scalar, check_distinct, draw, grid, make_parameter
 from distjudge_trl.sweep.worker import PRUNING_OPTIONS
 
@@ -142,11 +151,9 @@ def make_launches(settings: SweepSettings, script: Path, held: contextlib.ExitSt
         )
     check_launch(config, processes)
     threads = None
-    if not there and (several or settings.jobs > 1):
-        ways = settings.jobs * (processes or int(content.get("num_processes") or 1))
-        threads = max(1, len(os.sched_getaffinity(0)) // ways)
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    devices = [name.strip() for name in visible.split(",")] if visible else [str(i) for i in range(there)]
+    if (several or settings.jobs > 1) and "OMP_NUM_THREADS" not in os.environ:
+        threads = cores_per_process(settings.jobs * (processes or count_processes(content, config)))
+    devices = visible_devices(there)
     if per_trial and not settings.dry_run:
         devices = held.enter_context(reserved_devices(devices, settings.jobs * per_trial))
     return [
@@ -180,7 +187,7 @@ def ask(
         [`RunFailedError`]: the recipe ended otherwise.
     """
     load_recipe(script)
-    answer = _answer(settings, script, parameters, save)
+    answer = _answer(settings, script, parameters, save, launch.devices)
     options = {name: value for name, value in answer["options"].items() if name not in ("score_on", "seed")}
     typed = _typed(parameters, answer["parameters"])
     for parameter in typed:
@@ -204,7 +211,7 @@ def ask(
         scored_fingerprint=answer["scored_fingerprint"],
         defaults=answer["defaults"],
         precision=answer["precision"],
-        processes=launch.num_processes or int(content.get("num_processes") or 1),
+        processes=launch.num_processes or count_processes(content, launch.config),
         sharding=f"{content.get('distributed_type', 'NO')}{stage}",
         heartbeat=settings.heartbeat,
         data_path=data_path,
@@ -212,8 +219,10 @@ def ask(
     return Asked(definition, answer["num_train"], answer["num_scored"], data_path, Path(answer["data"]))
 
 
-def _answer(settings: SweepSettings, script: Path, parameters: Sequence[Parameter], save: Path) -> dict[str, Any]:
-    """The recipe's answer to `prepare`, in a process of its own: it would take GPU memory."""
+def _answer(
+    settings: SweepSettings, script: Path, parameters: Sequence[Parameter], save: Path, devices: Sequence[str]
+) -> dict[str, Any]:
+    """The recipe's answer to `prepare`, in a process of its own: it would take GPU memory (of the sweep's GPUs)."""
     words = [*option_tokens(settings.options), *settings.recipe_arguments]
     if settings.method and "," not in settings.method:
         words += ["--method", settings.method]
@@ -236,7 +245,7 @@ def _answer(settings: SweepSettings, script: Path, parameters: Sequence[Paramete
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            env={**os.environ, PREPARE: folder},
+            env={**seeing(devices), PREPARE: folder},
         )
         if done.returncode:
             lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]

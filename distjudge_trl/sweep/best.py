@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from distjudge_trl.atomic import replacing, write_json
 from distjudge_trl.errors import RunFailedError, UserInputError
 from distjudge_trl.evaluation import read_results
 from distjudge_trl.judge_file import JUDGE_FILE_NAME
+from distjudge_trl.launch import seeing
 from distjudge_trl.report.tables import results_table
 from distjudge_trl.supervised import read_json
 from distjudge_trl.sweep.definition import Definition
@@ -39,8 +40,14 @@ def find_best(store: Store, definition: Definition) -> Row:
     return found[0]
 
 
-def score_best(store: Store, definition: Definition, data_path: str | None, say: Callable[[str], None]) -> None:
-    """Evaluate the winner's judges on test items, once.
+def score_best(
+    store: Store,
+    definition: Definition,
+    data_path: str | None,
+    say: Callable[[str], None],
+    devices: Sequence[str] = (),
+) -> None:
+    """Evaluate the winner's judges on test items, once, on the GPUs that the sweep holds (`devices`).
 
     Of several workers one does it. Judges that were trained on another machine without a common disk are named.
 
@@ -59,7 +66,7 @@ def score_best(store: Store, definition: Definition, data_path: str | None, say:
                     return
                 shutil.rmtree(out, ignore_errors=True)
                 for judge in judges:
-                    _evaluate(judge, out / judge.name, definition, data_path)
+                    _evaluate(judge, out / judge.name, definition, data_path, devices)
                 winner = {"folder": str(folder), "parameters": row.parameters, "value": row.value}
                 write_json(out / "winner.json", winner)
     except Timeout:
@@ -75,7 +82,7 @@ def score_best(store: Store, definition: Definition, data_path: str | None, say:
     say(f"Judge: {folder / f'seed-{definition.seeds[0]}'}")
 
 
-def _evaluate(judge: Path, out: Path, definition: Definition, data_path: str | None) -> None:
+def _evaluate(judge: Path, out: Path, definition: Definition, data_path: str | None, devices: Sequence[str]) -> None:
     command = [sys.executable, "-m", "distjudge_trl", "evaluate", "--model", str(judge), "--task", definition.task]
     command += ["--data-path", data_path] if data_path is not None else []
     most = definition.options.get("max_eval_samples")
@@ -83,7 +90,7 @@ def _evaluate(judge: Path, out: Path, definition: Definition, data_path: str | N
     command += ["--trust-remote-code"] if definition.options.get("trust_remote_code") else []
     out.mkdir(parents=True, exist_ok=True)
     with (out / LOG_NAME).open("wb") as log:
-        done = subprocess.run([*command, "--out", str(out)], check=False, stdout=log, stderr=log)
+        done = subprocess.run([*command, "--out", str(out)], check=False, stdout=log, stderr=log, env=seeing(devices))
     if done.returncode:
         raise RunFailedError(f"The best configuration could not be scored on test items; see {out / LOG_NAME}.")
 

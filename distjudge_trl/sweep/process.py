@@ -18,7 +18,8 @@ from typing import Any
 import psutil
 from filelock import Timeout
 
-from distjudge_trl.errors import RunFailedError, UserInputError
+from distjudge_trl.errors import RunFailedError
+from distjudge_trl.launch import seeing
 from distjudge_trl.supervised import FAILURE_NAME, PREPARED, PROGRESS_NAME, RUN_FOLDER, WORKER, read_json, this_process
 from distjudge_trl.sweep.backends import kernel_lock, machine_folder
 
@@ -38,7 +39,7 @@ class Launch:
         config (`Path`): of accelerate.
         num_processes (`int`, *optional*): in place of the config's.
         devices (`tuple[str, ...]`): GPUs that the runs see; empty on a CPU.
-        threads (`int`, *optional*): of every process on a CPU; `None` leaves it to torch.
+        threads (`int`, *optional*): of every process; `None` leaves them to the run.
         several (`bool`): whether a run has several processes, which meet at a port.
     """
 
@@ -62,11 +63,9 @@ class Launch:
         path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
         extra = {"PATH": path, RUN_FOLDER: str(folder.resolve()), WORKER: this_process()}
         extra[PREPARED] = str(data)
-        if self.devices:
-            extra["CUDA_VISIBLE_DEVICES"] = ",".join(self.devices)
         if self.threads is not None:
             extra["OMP_NUM_THREADS"] = str(self.threads)
-        return {**os.environ, **extra}
+        return {**seeing(self.devices), **extra}
 
 
 class RunProcess:
@@ -183,27 +182,3 @@ def reserved_port() -> Iterator[int]:
             return
         finally:
             lock.release()
-
-
-@contextlib.contextmanager
-def reserved_devices(visible: Sequence[str], count: int) -> Iterator[list[str]]:
-    """`count` GPUs of this machine that no other sweep has, within the block.
-
-    Raises:
-        [`UserInputError`]: there are not as many.
-    """
-    with contextlib.ExitStack() as held:
-        free: list[str] = []
-        for device in visible:
-            if len(free) == count:
-                break
-            lock = kernel_lock(machine_folder() / f"gpu-{device}.lock")
-            with contextlib.suppress(Timeout):
-                held.enter_context(lock.acquire(timeout=0))
-                free.append(device)
-        if len(free) < count:
-            raise UserInputError(
-                f"{count} GPUs are asked for, and another sweep on this machine leaves {len(free)} of"
-                f" {len(visible)} free. Give fewer --jobs, or wait."
-            )
-        yield free

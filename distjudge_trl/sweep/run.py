@@ -31,7 +31,7 @@ from distjudge_trl.sweep.best import score_best
 from distjudge_trl.sweep.definition import Definition, find_metric, option_tokens
 from distjudge_trl.sweep.process import Launch
 from distjudge_trl.sweep.store import Store
-from distjudge_trl.sweep.table import failures, make_table, ranked, read_rows, summary, write_trials
+from distjudge_trl.sweep.table import Row, failures, make_table, ranked, read_rows, summary, write_trials
 from distjudge_trl.sweep.worker import Worker
 
 
@@ -96,23 +96,32 @@ def run_sweep(settings: SweepSettings, console: Console) -> int:
             stopped = _work(settings, store, asked, launches, console)
             rows = read_rows(store, definition)
             write_trials(store, definition)
-    if stopped is not None:
-        console.print("Stopped. The same command goes on where it was.")
-        return 128 + stopped
+        if stopped is not None:
+            console.print("Stopped. The same command goes on where it was.")
+            return 128 + stopped
+        # Within the block: the winner is tested on a GPU that is still this sweep's.
+        _conclude(settings, store, asked, rows, launches[0].devices, console)
+    return 0
+
+
+def _conclude(
+    settings: SweepSettings, store: Store, asked: Asked, rows: Sequence[Row], devices: Sequence[str], console: Console
+) -> None:
+    """Say what came of the sweep, and test the winner."""
+    definition = asked.definition
     failed = failures(rows)
     done = ranked(rows, definition)
     if done:
         console.print(make_table(done[:10], definition, ranks=True))
-        score_best(store, definition, asked.data_path, lambda line: console.out(line, highlight=False))
+        score_best(store, definition, asked.data_path, lambda line: console.out(line, highlight=False), devices)
     if failed:
         for line in failed:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
-        where = [str(out)] if settings.storage is None else ["--study", study, "--storage", store.shown]
+        where = [str(store.out)] if settings.storage is None else ["--study", store.name, "--storage", store.shown]
         raise RunFailedError(
             f"{len(failed)} of {len(rows)} configurations failed. `distjudge-trl sweep show {' '.join(where)} --log"
             " TRIAL` prints the end of a trial's log, --retry-failed tries them again."
         )
-    return 0
 
 
 def _remove_empty(folder: Path) -> None:

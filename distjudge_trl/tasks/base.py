@@ -124,6 +124,15 @@ class LoadReport:
         lines += [f"{note}: {count:,}" for note, count in self.notes.most_common()]
         return lines
 
+    def add_training(self, own: LoadReport) -> None:
+        """Note what became of the training items alone, whose votes are drawn anew. It stands apart from what was left
+        out of the source: those items were read and built once already, and the sums above would not add up.
+        """
+        for note, count in own.notes.items():
+            self.notes[f"training {note}"] += count
+        for reason, count in own.excluded.items():
+            self.notes[f"training items left out, {reason}"] += count
+
     def to_dict(self) -> dict[str, Any]:
         """For result files."""
         return {

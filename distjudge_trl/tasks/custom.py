@@ -9,11 +9,10 @@ import ast
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -27,10 +26,17 @@ from pydantic import (
 
 from distjudge_trl.data.files import DataFile, find_files
 from distjudge_trl.data.template import PromptTemplate, is_empty
+from distjudge_trl.data.values import has_classes, name_classes, plain_value, spelling
 from distjudge_trl.data.votes import votes_to_counts
 from distjudge_trl.errors import JudgmentDataError, UserInputError, first_line
 from distjudge_trl.labels import LabelSpace
 from distjudge_trl.tasks.base import Item, JudgmentTask, Source, TaskOptions
+from distjudge_trl.yaml_file import read_yaml
+
+
+def _code(value: Any) -> Any:
+    """A code for a missing vote may be any number."""
+    return str(value) if isinstance(value, float) else value
 
 
 def _text(value: Any) -> Any:
@@ -159,9 +165,14 @@ class TaskFile(_Strict):
     group: Columns | None = Field(
         None, description="column, or several together, of what must not straddle a split; by default the id"
     )
-    missing: tuple[Text, ...] = Field(
-        (), description="texts that stand for a missing vote, besides an empty cell, null and NaN"
+    missing: tuple[Annotated[Text, BeforeValidator(_code)], ...] = Field(
+        (), description="texts or numbers that stand for a missing vote, besides an empty cell, null and NaN"
     )
+
+    @cached_property
+    def codes(self) -> frozenset[str]:
+        """`missing` in the spelling by which values are compared."""
+        return frozenset(map(spelling, self.missing))
 
     @model_validator(mode="after")
     def _consistent(self) -> TaskFile:
@@ -180,7 +191,7 @@ def load_task(path: Path) -> JudgmentTask:
         what
             was expected), labels that contradict each other, or a template that does not parse.
     """
-    content = _read_yaml(path)
+    content = read_yaml(path)
     try:
         file = TaskFile.model_validate(content)
     except ValidationError as error:
@@ -213,26 +224,6 @@ def load_task(path: Path) -> JudgmentTask:
         options=TaskOptions,
         size="yours",
     )
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """PyYAML takes the last of two equal keys without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for i, key in enumerate(keys):
-            if key in keys[:i]:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} occurs twice", node.start_mark)
-        return super().construct_mapping(node, deep=deep)
-
-
-def _read_yaml(path: Path) -> Any:
-    try:
-        return yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_UniqueKeys)
-    except OSError as error:
-        raise UserInputError(f"{path}: cannot be read ({error.strerror}).") from None
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, TypeError, RecursionError) as error:
-        raise UserInputError(f"{path}: is no valid YAML ({' '.join(str(error).split())}).") from None
 
 
 def _explain(error: ValidationError) -> str:
@@ -295,7 +286,10 @@ def _hub_rows(source: HubSource) -> Iterator[tuple[int, dict[str, Any]]]:
             f"The data set {source.hub!r} cannot be loaded: {first_line(error)} Check name, config and split; without"
             " network pass --data_path with a copy of its files."
         ) from None
-    yield from enumerate(dataset, start=1)
+    features = dataset.features if has_classes(dataset.features) else None
+    for number, row in enumerate(dataset, start=1):
+        plain = plain_value(row)
+        yield number, name_classes(plain, features, source=f"hub:{source.hub}", number=number) if features else plain
 
 
 def _rows(file: TaskFile, source: Source) -> Iterator[tuple[str, int, dict[str, Any]]]:
@@ -350,7 +344,12 @@ def _cell(column: str, row: Mapping[str, Any], name: str, number: int) -> Any:
 
 
 def _is_missing(file: TaskFile, value: Any) -> bool:
-    return is_empty(value) or (isinstance(value, str) and value.strip() in file.missing)
+    return is_empty(value) or _is_code(file, value)
+
+
+def _is_code(file: TaskFile, value: Any) -> bool:
+    """Whether the file names the value as one that stands for a missing vote, in whatever spelling."""
+    return bool(file.codes) and spelling(value) in file.codes
 
 
 def _counts_of_row(file: TaskFile, space: LabelSpace, row: Mapping[str, Any], name: str, number: int) -> list[int]:
@@ -390,7 +389,7 @@ def _mapping(file: TaskFile, cell: Any, column: str, name: str, number: int) -> 
     value = _structure(cell)
     if isinstance(value, Mapping):
         # Parquet and the hub fill the labels that nobody chose with null.
-        return {label: count for label, count in value.items() if count is not None}
+        return {label: count for label, count in value.items() if count is not None and not _is_code(file, count)}
     if _is_missing(file, value):
         return {}
     raise JudgmentDataError(

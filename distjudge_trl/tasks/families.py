@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from distjudge_trl.errors import UserInputError
+from distjudge_trl.extras import install_hint
 
 
 # Negations and intensifiers that leave the stem recognisable ("happy", "unhappy").
@@ -52,7 +53,7 @@ def word_families(expressions: Sequence[str]) -> list[str]:
         from snowballstemmer import stemmer
     except ImportError:
         raise UserInputError(
-            "Word families need the package snowballstemmer: run `pip install 'distjudge-trl[quickstart]'`."
+            f"Word families need the package snowballstemmer: {install_hint('snowballstemmer')}."
         ) from None
 
     english = stemmer("english")

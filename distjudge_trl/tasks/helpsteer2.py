@@ -136,6 +136,7 @@ def read_ratings(source: Source) -> Iterator[Item]:
                 ),
                 source=name,
                 row=number,
+                part=attribute,
             )
 
 

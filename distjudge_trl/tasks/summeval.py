@@ -149,6 +149,7 @@ def read_summaries(source: Source) -> Iterator[Item]:
                 ),
                 source=name,
                 row=number,
+                part=dimension,
             )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from distjudge_trl.data.files import DataFile
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import JudgmentDataError, UserInputError
+from distjudge_trl.extras import install_hint
 from distjudge_trl.tasks.base import Item, JudgmentTask, Source
 from distjudge_trl.tasks.families import word_families
 
@@ -45,8 +46,8 @@ def find(data_path: Path | None) -> list[DataFile]:
             import vaderSentiment
         except ImportError:
             raise UserInputError(
-                "The vader task reads the lexicon of the package vaderSentiment, which is not installed: run "
-                "`pip install 'distjudge-trl[quickstart]'`, or pass --data_path with a copy of vader_lexicon.txt."
+                "The vader task reads the lexicon of the package vaderSentiment, which is not installed:"
+                f" {install_hint('vaderSentiment')}, or pass --data_path with a copy of vader_lexicon.txt."
             ) from None
         data_path = Path(vaderSentiment.__file__).parent
     path = data_path / LEXICON_NAME if data_path.is_dir() else data_path

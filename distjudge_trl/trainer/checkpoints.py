@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,8 +29,16 @@ _SAME = {
     "train_fingerprint": "training items",
     "train_batch_size": "batch size over all processes and accumulation steps",
     "seed": "seed",
+    "train_sampling_strategy": "way of drawing batches (train_sampling_strategy)",
     "sharding": "way of sharding",
 }
+# What was always so when it was not yet kept.
+_BEFORE = {"train_sampling_strategy": "random"}
+# What transformers, accelerate and DeepSpeed keep of the state of training.
+_STATE = (
+    *("optimizer.*", "optimizer_*", "scheduler.pt", "scaler.pt", "rng_state*.pth", "trainer_state.json"),
+    *("pytorch_model_fsdp*", "global_step*", "latest", "zero_to_fp32.py"),
+)
 
 
 class Checkpoint(NamedTuple):
@@ -92,8 +101,17 @@ def find_checkpoint(value: str | bool | None, output_dir: str | Path) -> Checkpo
 
 
 def unmark_checkpoint(folder: str | Path) -> None:
-    """Take a checkpoint for half-written, if there is one, from now on: it is about to be written anew."""
-    (Path(folder) / CHECKPOINT_FILE).unlink(missing_ok=True)
+    """Take a checkpoint for half-written, if there is one, from now on: it is about to be written anew. Its state of
+    training goes, too: another number of processes or another way of sharding writes other files, and a run that
+    resumes would read the old ones beside the new.
+    """
+    folder = Path(folder)
+    (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
+    for path in [path for pattern in _STATE for path in folder.glob(pattern)]:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def write_checkpoint_file(folder: str | Path, run: dict[str, Any]) -> None:
@@ -116,7 +134,7 @@ def check_same_run(folder: str | Path, run: dict[str, Any]) -> list[str]:
     """
     saved = _read(Path(folder))["run"]
     for key, what in _SAME.items():
-        then, now = saved.get(key), run.get(key)
+        then, now = saved.get(key, _BEFORE.get(key)), run.get(key)
         if then != now:
             raise UserInputError(
                 f"{folder}: was saved by another run: its {what} {_was(then)}, this run's {_was(now)}. Resume with the"

@@ -11,12 +11,17 @@ import torch
 from trl import SFTConfig
 
 from distjudge_trl.errors import UserInputError
+from distjudge_trl.precision import resolve_precision, runs_on_cpu
+from distjudge_trl.trainer.inherited import check_inherited
 
 
 # Metrics of which less is better. `TrainingArguments` would take every name that does not end in "loss" for one to be
 # maximised.
 # Endings, because several evaluation sets put their names in between: eval_NAME_kl.
 _LOWER_IS_BETTER = ("_kl", "_ce", "_adversarial_gain")
+
+# transformers' own, and what comes of shared prefixes.
+SAMPLING_STRATEGIES = ("auto", "random", "sequential", "group_by_length", "batch_rebalance", "group_by_prefix")
 
 
 @dataclass
@@ -61,14 +66,25 @@ class DistributionSFTConfig(SFTConfig):
         label_normalization (`str`, *optional*, defaults to `"labels"`):
             Softmax of the training loss over the label tokens alone (`"labels"`, eq. 2) or over the full vocabulary
             (`"vocab"`), which also trains the model to answer with a label and so keeps it a text generator.
-        share_prefixes (`bool`, *optional*, defaults to `False`):
+        > Parameters that control batches
+
+        share_prefixes (`bool` or `"auto"`, *optional*, defaults to `"auto"`):
             Compute a beginning that rows of a batch have in common only once: they are packed into one sequence with a
-            block mask. Same loss and gradients up to rounding; needs the `sdpa` attention implementation.
+            mask that keeps them apart. Same loss and gradients up to rounding. `"auto"` packs the batches that gain by
+            it, of models that read packs exactly (`sdpa` attention, no recurrent layers); `True` packs all, and is
+            refused for other models.
+        train_sampling_strategy (`str`, *optional*, defaults to `"auto"`):
+            As in [`~transformers.TrainingArguments`], and `"group_by_prefix"`: rows that begin alike (summaries of one
+            article) are drawn into one batch, the batches in random order. `"auto"` is that where prefixes are shared
+            and it saves at least 15 % of the tokens, else `"random"`.
 
     > [!NOTE]
-    > Defaults that differ from [`~trl.SFTConfig`]: `pad_to_multiple_of` is 16; `metric_for_best_model` is `"eval_kl"`
-    > when `load_best_model_at_end` is set. Packing, padding-free batches, smoothing over the vocabulary, other losses
-    > and MoE router losses do not apply and are refused.
+    > Defaults that differ from [`~trl.SFTConfig`]: `pad_to_multiple_of` is 16; `train_sampling_strategy` is `"auto"`;
+    > `metric_for_best_model` is `"eval_kl"` when `load_best_model_at_end` is set; `ddp_find_unused_parameters` is
+    > `False`. Without `bf16` and `fp16` the hardware decides ([`~distjudge_trl.precision.decide_precision`]): bf16
+    > where it is fast, fp16 on GPUs that have that alone, else float32, which `bf16=False` asks for. Packing,
+    > padding-free batches, smoothing over the vocabulary, other losses and MoE router losses do not apply; they and
+    > all others that would be ignored are refused (`distjudge_trl/trainer/inherited.py`).
     """
 
     alpha: float = field(
@@ -121,9 +137,28 @@ class DistributionSFTConfig(SFTConfig):
             )
         },
     )
-    share_prefixes: bool = field(
-        default=False,
-        metadata={"help": "Compute a beginning that rows of a batch have in common only once (needs sdpa attention)."},
+    share_prefixes: Literal["auto", True, False] = field(
+        default="auto",
+        metadata={
+            "help": (
+                "Compute a beginning that rows of a batch have in common only once: 'auto' where the model can (sdpa"
+                " attention) and a batch gains by it, True always, False never."
+            ),
+            # `--share_prefixes` alone means True, as for any switch.
+            "nargs": "?",
+            "const": True,
+        },
+    )
+    train_sampling_strategy: str = field(
+        default="auto",
+        metadata={
+            "help": (
+                "Sampler for training: 'random', 'sequential', 'group_by_length', 'batch_rebalance', or"
+                " 'group_by_prefix' (rows that begin alike meet in a batch; batches in random order); 'auto' is"
+                " 'group_by_prefix' where prefixes are shared and that saves much, else 'random'."
+            ),
+            "choices": list(SAMPLING_STRATEGIES),
+        },
     )
     pad_to_multiple_of: int | str | None = field(
         default=16,
@@ -134,8 +169,17 @@ class DistributionSFTConfig(SFTConfig):
 
     def __post_init__(self) -> None:
         if not torch.accelerator.is_available():
-            # bf16, TRL's default, is refused on a machine without accelerator unless the CPU is asked for.
+            # bf16 is refused on a machine without accelerator unless the CPU is asked for.
             self.use_cpu = True
+        # TRL's default is bf16 wherever torch can do it at all, emulated or not. `fp16` is False if it is not given.
+        bf16: bool | None = self.bf16  # type: ignore[has-type]
+        fp16: bool = self.fp16  # type: ignore[has-type]
+        if not (bf16 and fp16):  # which transformers refuses
+            precision = resolve_precision(bf16, fp16 or None, use_cpu=self.use_cpu or runs_on_cpu())
+            self.bf16, self.fp16 = precision.bf16, precision.fp16
+        # All weights that are trained take part in every step; looking for others costs a walk of the graph.
+        find_unused: bool | None = self.ddp_find_unused_parameters  # type: ignore[has-type]
+        self.ddp_find_unused_parameters = bool(find_unused)
         metric: str | None = self.metric_for_best_model  # type: ignore[has-type]
         if self.load_best_model_at_end and metric is None:
             metric = "eval_kl"
@@ -145,15 +189,14 @@ class DistributionSFTConfig(SFTConfig):
         if "ACCELERATE_MIXED_PRECISION" in os.environ:
             # The options decide, as without a launcher. transformers and accelerate's plugins would take what an
             # accelerate config says over `--bf16 False`.
-            bf16 = self.bf16 if self.bf16 is not None else not self.fp16
-            os.environ["ACCELERATE_MIXED_PRECISION"] = "fp16" if self.fp16 else "bf16" if bf16 else "no"
+            os.environ["ACCELERATE_MIXED_PRECISION"] = "fp16" if self.fp16 else "bf16" if self.bf16 else "no"
         super().__post_init__()
         if self.use_cpu and torch.distributed.is_available() and torch.distributed.is_initialized():
             # transformers passes `ddp_timeout` on for accelerators alone: without this a process would wait for a dead
             # host for half an hour.
             torch.distributed.distributed_c10d._set_pg_timeout(self.ddp_timeout_delta)
         self._check_objective()
-        self._check_inherited()
+        check_inherited(self)
 
     def _check_objective(self) -> None:
         for name in ("perturbation_radius", "perturbation_step_size", "learning_rate"):
@@ -179,52 +222,11 @@ class DistributionSFTConfig(SFTConfig):
             "radius_scaling": ("constant", "annotators"),
             "projection_solver": ("torch", "cvxpy"),
             "label_normalization": ("labels", "vocab"),
+            "share_prefixes": ("auto", True, False),
+            "train_sampling_strategy": SAMPLING_STRATEGIES,
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
-                raise UserInputError(f"`{name}` must be one of {', '.join(allowed)}, got {getattr(self, name)!r}.")
-
-    def _check_inherited(self) -> None:
-        """Options of SFT that would be ignored, or break the reading of judgments, are refused instead."""
-        if self.dataloader_drop_last:
-            raise UserInputError("`dataloader_drop_last` does not apply: it would drop rows of the evaluation, too.")
-        if self.accelerator_config.split_batches:
-            raise UserInputError(
-                "`accelerator_config.split_batches` does not apply: give the batch of one process with"
-                " `per_device_train_batch_size`."
-            )
-        if self.packing or self.eval_packing:
-            raise UserInputError(
-                "`packing` does not apply: every row has its own judgment position. Use `share_prefixes` to save"
-                " compute."
-            )
-        if self.padding_free:
-            raise UserInputError(
-                "`padding_free` does not apply: rows are padded on the left, or packed with `share_prefixes`."
-            )
-        if self.assistant_only_loss:
-            raise UserInputError("`assistant_only_loss` does not apply: the loss is on the judgment position alone.")
-        if self.completion_only_loss is False:
-            raise UserInputError(
-                "`completion_only_loss=False` does not apply: the loss is on the judgment position alone."
-            )
-        if self.truncation_mode != "keep_start":
-            raise UserInputError(
-                "`truncation_mode` does not apply: prompts are never cut, their end asks for the answer."
-            )
-        if isinstance(self.dataset_kwargs, dict) and self.dataset_kwargs.get("skip_prepare_dataset"):
-            raise UserInputError("`skip_prepare_dataset` does not apply: judgment records are tokenized here.")
-        if self.router_aux_loss_coef:  # type: ignore[has-type]
-            raise UserInputError("`router_aux_loss_coef` does not apply: the objective has no load-balancing term.")
-        # Unset, it would be the model's own, and the model would compute a loss that is not added.
-        self.router_aux_loss_coef = 0.0
-        if self.loss_type != "nll":
-            raise UserInputError(
-                f"`loss_type={self.loss_type!r}` does not apply: the objective is set by `alpha` and `adversary`."
-            )
-        if self.label_smoothing_factor:
-            raise UserInputError(
-                "`label_smoothing_factor` does not apply: it smooths over the vocabulary. Use `label_smoothing`."
-            )
-        if isinstance(self.pad_to_multiple_of, int) and self.pad_to_multiple_of < 1:
-            raise UserInputError(f"`pad_to_multiple_of` must be at least 1, got {self.pad_to_multiple_of}.")
+                raise UserInputError(
+                    f"`{name}` must be one of {', '.join(map(str, allowed))}, got {getattr(self, name)!r}."
+                )

@@ -22,20 +22,38 @@ from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBas
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 from trl import SFTTrainer
 
-from distjudge_trl.atomic import replacing_files
 from distjudge_trl.batching import (
+    PACK_ATTENTION,
     JudgmentCollator,
-    check_sharing,
+    PrefixGroupSampler,
     encode_prompts,
+    find_sharing,
     judgment_logits,
     read_head_in_float32,
+    reading_order,
     render_prompt,
+    saved_by_grouping,
 )
 from distjudge_trl.data.records import validate_records
-from distjudge_trl.errors import LostProcessError, RunFailedError, UserInputError, first_line, lost_connection
+from distjudge_trl.errors import (
+    LostProcessError,
+    RunFailedError,
+    UserInputError,
+    explaining_memory,
+    first_line,
+    lost_connection,
+)
 from distjudge_trl.judge_file import JudgeFile
+from distjudge_trl.judge_folder import replacing_judge
 from distjudge_trl.labels import LabelSpace
-from distjudge_trl.models import keep_training_layout, keeping_dtypes, keeping_outputs, resolve_model
+from distjudge_trl.models import (
+    gather_trained_weights,
+    keep_training_layout,
+    keeping_dtypes,
+    keeping_hook,
+    resolve_model,
+    widen_trained_weights,
+)
 from distjudge_trl.objective import (
     PGDAdversary,
     WorstCaseAdversary,
@@ -54,13 +72,19 @@ from distjudge_trl.trainer.checkpoints import (
 )
 from distjudge_trl.trainer.cpu_adam import load_cpu_adam
 from distjudge_trl.trainer.distribution_sft_config import DistributionSFTConfig
+from distjudge_trl.trainer.launches import check_adapters, check_devices, check_sharding, refusing_data_parallel
 from distjudge_trl.trainer.leaving import let_threads_finish
+from distjudge_trl.trainer.memory import advise
 from distjudge_trl.trainer.model_card import PAPER, write_model_card
 
 
 # With `radius_scaling="annotators"`, the number of annotators at which an item's radius is ε itself: the paper's NLI
 # data.
 REFERENCE_ANNOTATORS = 5
+
+# `train_sampling_strategy="auto"` groups rows from this share of tokens on: batches of rows that are alike are worse
+# samples of the data.
+MIN_SAVED_BY_GROUPING = 0.15
 
 _FEATURE_COLUMNS = ("input_ids", "label_distribution", "reference", "num_annotators")
 
@@ -118,7 +142,7 @@ class DistributionSFTTrainer(SFTTrainer):
 
     Raises:
         [`UserInputError`]: labels that collide under the tokenizer, malformed records, a prompt longer than
-            `max_length`, an iterable dataset, or `share_prefixes` without sdpa attention.
+            `max_length`, an iterable dataset, or `share_prefixes=True` for a model that cannot read packs exactly.
 
     Example:
         >>> trainer = DistributionSFTTrainer(
@@ -159,12 +183,7 @@ class DistributionSFTTrainer(SFTTrainer):
             args = DistributionSFTConfig("distribution-sft")
         elif not isinstance(args, DistributionSFTConfig):
             raise UserInputError(f"`args` must be a DistributionSFTConfig, got {type(args).__name__}.")
-        if args.n_gpu > 1:
-            raise UserInputError(
-                f"{args.n_gpu} GPUs are visible to one process. Launch one process a GPU (`distjudge-trl train RECIPE"
-                f" --accelerate-config multi_gpu --num-processes {args.n_gpu}`, accelerate launch or torchrun), or"
-                " choose one with CUDA_VISIBLE_DEVICES=0."
-            )
+        check_devices(model, args)
         if isinstance(model, str):
             model = resolve_model(model)
         self.label_space = label_space.copy()
@@ -175,28 +194,32 @@ class DistributionSFTTrainer(SFTTrainer):
         collator = JudgmentCollator(
             pad_token_id=0,
             pad_to_multiple_of=args.pad_to_multiple_of if isinstance(args.pad_to_multiple_of, int) else 1,
-            share_prefixes=args.share_prefixes,
         )
         self._sums: dict[str, Tensor | None] = {"train": None, "eval": None}
-        super().__init__(
-            model=model,
-            args=args,
-            data_collator=collator,
-            train_dataset=train_dataset,
-            eval_dataset=eval_dataset,
-            processing_class=processing_class,
-            compute_metrics=compute_metrics or label_metrics,
-            **kwargs,
-        )
+        loading = {name: kwargs.get(name) for name in ("peft_config", "quantization_config")}
+        with refusing_data_parallel(args), explaining_memory(lambda: advise(args, model, **loading)):
+            super().__init__(
+                model=model,
+                args=args,
+                data_collator=collator,
+                train_dataset=train_dataset,
+                eval_dataset=eval_dataset,
+                processing_class=processing_class,
+                compute_metrics=compute_metrics or label_metrics,
+                **kwargs,
+            )
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
         collator.pad_token_id = self._tokenizer.pad_token_id or 0
+        check_adapters(self.model)
         keep_training_layout(self.model)
-        read_head_in_float32(self.model)
-        if self.is_fsdp_enabled:
-            self._check_fsdp()
-        if args.share_prefixes:
-            check_sharing(self.accelerator.unwrap_model(self.model))
+        if args.fp16:
+            widen_trained_weights(self.model)
+        with keeping_hook(self.model.get_output_embeddings()):
+            # Training on the labels' distribution alone reads no other logits but to log their mass.
+            read_head_in_float32(self.model, self.label_space if args.label_normalization == "labels" else None)
+        check_sharding(self)
+        self._sharing = collator.sharing = find_sharing(self.accelerator.unwrap_model(self.model), args.share_prefixes)
 
         # Objective
         if args.adversary == "pgd" and args.projection_solver == "cvxpy" and find_spec("cvxpy") is None:
@@ -213,16 +236,6 @@ class DistributionSFTTrainer(SFTTrainer):
     def _offloads_optimizer(self) -> bool:
         config = self.accelerator.state.deepspeed_plugin.hf_ds_config
         return config.get_value("zero_optimization.offload_optimizer.device") in ("cpu", "nvme")
-
-    def _check_fsdp(self) -> None:
-        plugin = self.accelerator.state.fsdp_plugin
-        # transformers saves no model otherwise, and says nothing.
-        if "FULL_STATE_DICT" not in str(plugin.state_dict_type):
-            raise UserInputError(
-                f"fsdp_state_dict_type {plugin.state_dict_type.name}: no judge would be saved, shards alone. Set"
-                " FULL_STATE_DICT in the accelerate config."
-            )
-        keeping_outputs(plugin)
 
     # Data
 
@@ -261,6 +274,30 @@ class DistributionSFTTrainer(SFTTrainer):
     def _set_signature_columns_if_needed(self) -> None:
         self._signature_columns = list(_FEATURE_COLUMNS)
 
+    @cached_property
+    def _sampling_strategy(self) -> str:
+        """`train_sampling_strategy`, decided. A run that is resumed has to decide alike to draw the same batches."""
+        strategy = self.args.train_sampling_strategy
+        if strategy != "auto":
+            return strategy
+        if self._sharing is None or self.train_dataset is None:
+            return "random"
+        rows = self.train_dataset["input_ids"][:]
+        saved = saved_by_grouping(rows, PrefixGroupSampler(rows, self._train_batch_size))
+        if saved < MIN_SAVED_BY_GROUPING:
+            return "random"
+        self.accelerator.print(
+            f"Rows that begin alike are drawn into one batch, which saves {saved:.0%} of the tokens."
+        )
+        return "group_by_prefix"
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> torch.utils.data.Sampler | None:
+        if self._sampling_strategy != "group_by_prefix":
+            return super()._get_train_sampler(train_dataset)
+        rows = (train_dataset if train_dataset is not None else self.train_dataset)["input_ids"][:]
+        seed = self.args.data_seed if self.args.data_seed is not None else self.args.seed
+        return PrefixGroupSampler(rows, self._train_batch_size, seed)
+
     # Loss
 
     def _count_real_rows(self, batch: dict[str, Tensor], remainder: int) -> int:
@@ -291,15 +328,25 @@ class DistributionSFTTrainer(SFTTrainer):
             total = self.accelerator.gather(total).sum()
         return total
 
+    def _update_auto_batch_size(self, batch_size: int) -> None:
+        """An attempt of `auto_find_batch_size` begins: what the one before summed up counts nothing."""
+        self._sums["train"] = None
+        super()._update_auto_batch_size(batch_size)
+
     def _perturb(self, target: Tensor, log_q: Tensor, num_annotators: Tensor) -> Tensor:
-        """The adversary's target distribution `(B, K)`; the human one without an adversary."""
+        """The adversary's target distribution `(B, K)`; the human one without an adversary.
+
+        It is found on the CPU: its few hundred kernels on B x K numbers and the answers that it waits for take longer
+        on a GPU, which would idle meanwhile.
+        """
         if self.adversary is None:
             return target
+        device, target, num_annotators = target.device, target.cpu(), num_annotators.cpu()
         if self.args.radius_scaling == "annotators":
             self.adversary.radius = (
                 self.args.perturbation_radius * (REFERENCE_ANNOTATORS / num_annotators.float()).sqrt()
             )
-        return self.adversary(target, log_q.detach())
+        return self.adversary(target, log_q.detach().cpu()).to(device)
 
     def _prepare_input(self, data):
         """transformers casts floating inputs to the engine's type under DeepSpeed: in bfloat16 the human distributions
@@ -316,7 +363,7 @@ class DistributionSFTTrainer(SFTTrainer):
         num_real = int(inputs.pop("num_real_rows", size))
         target, reference = inputs["label_distribution"], inputs["reference"]
 
-        logits = judgment_logits(model, inputs)
+        logits = judgment_logits(model, inputs, blocks=self._sharing is not None and self._sharing.blocks)
         log_q = self.label_space.log_probs(logits, normalization=self.args.label_normalization)
         aim = dirichlet_smoothing(target, inputs["num_annotators"], self.args.target_smoothing)
         perturbed = self._perturb(aim, log_q, inputs["num_annotators"])
@@ -394,12 +441,16 @@ class DistributionSFTTrainer(SFTTrainer):
     def predict(self, test_dataset: Dataset, ignore_keys=None, metric_key_prefix: str = "test"):
         """Like `evaluate`, takes judgment records as they are; `predictions` are label log-probabilities `(N, K)`.
 
-        Longest prompts first, so that neighbours pad each other least; returned in the order of the dataset.
+        Prompts are read in the order that takes least work, and returned in the order of the dataset.
         """
         test_dataset = self._prepare_dataset(
             test_dataset, self.processing_class, self.args, False, None, metric_key_prefix
         )
-        order = np.argsort([-len(ids) for ids in test_dataset["input_ids"]], kind="stable")
+        order = reading_order(
+            test_dataset["input_ids"][:],
+            self.args.eval_batch_size,
+            self._sharing.width if self._sharing is not None else None,
+        )
         output = super().predict(test_dataset.select(order), ignore_keys, metric_key_prefix)
         back = np.argsort(order, kind="stable")
         return output._replace(predictions=output.predictions[back], label_ids=output.label_ids[back])
@@ -407,7 +458,8 @@ class DistributionSFTTrainer(SFTTrainer):
     def evaluation_loop(self, *args, **kwargs):
         """Adds `label_mass` and `adversarial_gain`, which `compute_metrics` cannot see, to the metrics."""
         self._sums["eval"] = None
-        output = super().evaluation_loop(*args, **kwargs)
+        with explaining_memory(self._advise_on_memory):
+            output = super().evaluation_loop(*args, **kwargs)
         prefix = kwargs.get("metric_key_prefix", "eval")
         means = self._pop_means("eval")
         for name in ("label_mass", "adversarial_gain"):
@@ -424,7 +476,7 @@ class DistributionSFTTrainer(SFTTrainer):
         Raises:
             [`UserInputError`]: there is no whole checkpoint, or it belongs to another run.
             [`RunFailedError`]: a checkpoint cannot be written, or another process is gone (then within `ddp_timeout`
-                seconds; at once if its machine lives on).
+                seconds; at once if its machine lives on), or memory runs out.
         """
         found = find_checkpoint(resume_from_checkpoint, self.args.output_dir)
         if found is not None:
@@ -435,7 +487,7 @@ class DistributionSFTTrainer(SFTTrainer):
             say(f"Resuming from {found.path}" + (f". Changed: {', '.join(changed)}" if changed else ""))
         if self.is_deepspeed_enabled and self._offloads_optimizer():
             load_cpu_adam()
-        with self._explaining_lost_processes():
+        with self._explaining_lost_processes(), explaining_memory(self._advise_on_memory):
             return super().train(resume_from_checkpoint=found.path if found is not None else None, **kwargs)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
@@ -457,13 +509,13 @@ class DistributionSFTTrainer(SFTTrainer):
             let_threads_finish()
 
     def _save(self, output_dir: str | None = None, state_dict=None) -> None:
-        """Under a temporary name first: a full disk leaves the weights that were there before."""
+        """Under a temporary name first: a full disk leaves the judge that was there before."""
         if not self.args.should_save:
             # Called on every process; the others only join in gathering.
             super()._save(output_dir, state_dict)
             return
         folder = Path(output_dir if output_dir is not None else self.args.output_dir)
-        with replacing_files(folder, stale=_is_weights) as temporary:
+        with replacing_judge(folder) as temporary:
             super()._save(str(temporary), state_dict)
             self._complete_judge_file()
             self.judge_file.write(temporary)
@@ -476,7 +528,11 @@ class DistributionSFTTrainer(SFTTrainer):
                 pushed; the files are there then.
         """
         with self._explaining_failure(output_dir or self.args.output_dir):
-            super().save_model(output_dir, _internal_call=True)
+            if self.is_fsdp_enabled and self.accelerator.is_fsdp2 and hasattr(self.model, "peft_config"):
+                # transformers would gather the frozen base, too, of which an adapter's save keeps nothing.
+                self._save(output_dir, gather_trained_weights(self.model))
+            else:
+                super().save_model(output_dir, _internal_call=True)
         if self.args.push_to_hub and not _internal_call:
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
 
@@ -537,6 +593,10 @@ class DistributionSFTTrainer(SFTTrainer):
                 use_mtime=True,
             )
 
+    def _advise_on_memory(self) -> str:
+        longest = max(map(len, self.train_dataset["input_ids"]))
+        return advise(self.args, self.accelerator.unwrap_model(self.model), longest_row=longest)
+
     @contextmanager
     def _explaining_lost_processes(self) -> Iterator[None]:
         """One line instead of a collective's traceback when another process or its machine dies."""
@@ -595,6 +655,7 @@ class DistributionSFTTrainer(SFTTrainer):
             "train_fingerprint": self._train_fingerprint,
             "train_batch_size": settings.pop("train_batch_size"),
             "seed": settings.pop("seed"),
+            "train_sampling_strategy": self._sampling_strategy,
             "sharding": sharding,
             "world_size": args.world_size,
             "save_only_model": args.save_only_model,
@@ -612,12 +673,15 @@ class DistributionSFTTrainer(SFTTrainer):
             file.quantization = quantization.to_dict() if hasattr(quantization, "to_dict") else dict(quantization)
             file.quantization = {k: v for k, v in file.quantization.items() if not k.startswith("_")}
         file.dtype = str(model.dtype).removeprefix("torch.")
+        attention = getattr(config, "_attn_implementation", None)
+        file.attn_implementation = "sdpa" if attention == PACK_ATTENTION else attention
         file.autocast = {"bf16": "bfloat16", "fp16": "float16"}.get(str(self.accelerator.mixed_precision))
         file.training = {name: getattr(args, name) for name in TRAINING_SETTINGS}
         file.training |= {
             "optim": str(args.optim.value),
             "lr_scheduler_type": str(args.lr_scheduler_type.value),
-            "train_batch_size": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
+            # With `auto_find_batch_size` what was found.
+            "train_batch_size": self._train_batch_size * args.gradient_accumulation_steps * args.world_size,
             "adapter": _adapter_text(model),
             "quantization": (file.quantization or {}).get("quant_method"),
             "load_in_4bit": bool((file.quantization or {}).get("load_in_4bit")),
@@ -641,13 +705,6 @@ class DistributionSFTTrainer(SFTTrainer):
             metrics=metrics,
             tags=sorted({*self._tag_names, *([tags] if isinstance(tags, str) else tags or [])}),
         )
-
-
-def _is_weights(name: str) -> bool:
-    """Whether a file holds weights or the index of their shards, which an older save may have cut otherwise."""
-    return name.startswith(("model", "pytorch_model", "adapter_model")) and name.endswith(
-        (".safetensors", ".bin", ".index.json")
-    )
 
 
 def _is_of_hub(error: Exception) -> bool:

@@ -15,6 +15,8 @@ import time
 import warnings
 from collections.abc import Callable
 
+
+import distjudge_trl  # noqa: F401  # isort: skip (before torch: it says how OpenMP's threads wait)
 import torch
 
 from distjudge_trl.objective import PGDAdversary, WorstCaseAdversary, kl_divergence
@@ -49,11 +51,11 @@ def solve_rebuilt(rows, centers, radii):
     """Eq. 9 with a new CVXPY program for every row."""
     import cvxpy as cp
 
-    for v, center, radius in zip(rows, centers, radii, strict=True):
+    for i, (v, center, radius) in enumerate(zip(rows, centers, radii, strict=True)):
         u = cp.Variable(len(v))
         constraints = [u >= 0, cp.sum(u) == 1, cp.norm(u - center) <= radius]
         cp.Problem(cp.Minimize(cp.sum_squares(u - v)), constraints).solve(solver=cp.CLARABEL)
-        rows[0] = u.value
+        rows[i] = u.value
     return rows
 
 
@@ -115,10 +117,10 @@ def share_of_training_step() -> None:
     """A forward and backward of the bundled model on the vader task, and the adversary on its batch, side by side."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from distjudge_trl.batching import JudgmentCollator, encode_prompts, judgment_logits
-    from distjudge_trl.environment import cpu_has_bfloat16
+    from distjudge_trl.batching import JudgmentCollator, encode_prompts, find_sharing, judgment_logits
     from distjudge_trl.models import BUNDLED_MODEL, resolve_model
     from distjudge_trl.objective import hybrid_loss
+    from distjudge_trl.precision import cpu_has_bfloat16
     from distjudge_trl.tasks import get_task
 
     path = resolve_model(BUNDLED_MODEL)
@@ -134,7 +136,7 @@ def share_of_training_step() -> None:
     ]
     rows = []
     for share in (False, True):
-        batch = JudgmentCollator(pad_token_id=0, share_prefixes=share)(features)
+        batch = JudgmentCollator(pad_token_id=0, sharing=find_sharing(model, share))(features)
 
         def step(batch=batch):
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=cpu_has_bfloat16()):

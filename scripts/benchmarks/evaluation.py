@@ -15,6 +15,8 @@ import logging
 import time
 from collections.abc import Callable
 
+
+import distjudge_trl  # noqa: F401  # isort: skip (before torch: it says how OpenMP's threads wait)
 import torch
 
 from distjudge_trl.batching import encode_prompts, render_prompt
@@ -42,7 +44,7 @@ def main() -> None:
 
     task = get_task(args.task)
     records = subsample(task.load(args.data_path), args.num_items)
-    judge = LocalJudge(args.model, label_space=task.label_space(), template=task.template, share_prefixes=None)
+    judge = LocalJudge(args.model, label_space=task.label_space(), template=task.template)
     harness = HFLM(pretrained=judge.model, tokenizer=judge.tokenizer, batch_size=args.batch_size)
     texts = [render_prompt(judge.tokenizer, prompt) for prompt in records["prompt"]]
     lengths = [len(ids) for ids in encode_prompts(judge.tokenizer, records["prompt"][:])]

@@ -3,9 +3,10 @@
     python scripts/benchmarks/throughput.py --model Qwen/Qwen2.5-7B --seq-len 1024 --batch-size 8
     python scripts/benchmarks/throughput.py --model smollm2-135m --seq-len 128 --batch-size 4 --steps 6   (CPU)
 
-Weights are random in the shape of the model (nothing is downloaded; the bundled model's tokenizer makes the rows),
-bfloat16 under LoRA, and NF4 under QLoRA. Every trainer runs in a process of its own on one GPU, ours and TRL's in
-turn; of each run the median step counts, of --repeats the best.
+Weights are random in the shape of the model (nothing is downloaded; the bundled model's tokenizer makes the rows), in
+the type that this hardware computes in under LoRA, and NF4 under QLoRA. Every trainer runs in a process of its own on
+one GPU, ours and TRL's in turn; of each run the median step counts, of --repeats the best. (On GPUs that have float16
+alone TRL's own trainer cannot train QLoRA.)
 
 FLOPs are those that a trainer has to do: two a token and parameter of the linear layers in the forward, two in the
 backward of frozen weights, causal attention, and the head where it is computed: by ours at one position a row, by
@@ -26,8 +27,43 @@ import time
 from pathlib import Path
 
 
-# Dense bfloat16, by what the device's name holds.
-PEAK_TFLOPS = {"H100": 989, "H200": 989, "A100": 312, "L40S": 362, "4090": 165}
+import distjudge_trl  # noqa: F401  # isort: skip (before torch: it says how OpenMP's threads wait)
+
+
+# Of the vendors' data sheets: dense bfloat16 with float32 sums, in TFLOPS. Words that a device's name must hold; of
+# several entries that fit the one with the most words counts (an H100 says SXM nowhere, its other forms are named).
+PEAK_TFLOPS = {
+    "A10": 125,
+    "A10G": 70,
+    "A30": 165,
+    "A40": 150,
+    "A100": 312,
+    "A800": 312,
+    "L4": 121,
+    "L40": 181,
+    "L40S": 362,
+    "RTX A6000": 155,
+    "RTX 4090": 165,
+    "RTX 4090 D": 147,
+    "H100": 989,
+    "H100 PCIe": 756,
+    "H100 NVL": 835,
+    "H200": 989,
+    "H200 NVL": 835,
+    "H800": 989,
+    "GH200": 989,
+    "B200": 2250,
+    "GB200": 2500,
+}
+
+
+def find_peak(device: str) -> float | None:
+    """Peak TFLOPS of a device by its name; `None` for one that is not known."""
+    words = set(device.replace("-", " ").split())
+    if "Laptop" in words:
+        return None  # slower than their namesakes, by what the maker of the machine allows
+    fitting = [name for name in PEAK_TFLOPS if set(name.split()) <= words]
+    return PEAK_TFLOPS[max(fitting, key=lambda name: len(name.split()))] if fitting else None
 
 
 def make_rows(tokenizer, count: int, length: int) -> list[dict]:
@@ -56,21 +92,24 @@ def work(args: argparse.Namespace) -> None:
 
     from distjudge_trl.labels import LabelSpace
     from distjudge_trl.models import resolve_model
+    from distjudge_trl.precision import decide_precision
     from distjudge_trl.trainer import DistributionSFTConfig, DistributionSFTTrainer
 
     tokenizer = AutoTokenizer.from_pretrained(resolve_model("smollm2-135m"))
     rows = Dataset.from_list(make_rows(tokenizer, args.batch_size * args.steps, args.seq_len))
     cuda = torch.cuda.is_available()
+    precision = decide_precision(use_cpu=not cuda)
+    dtype = getattr(torch, precision.dtype)
     quantization = None
     if args.kind == "QLoRA":
         quantization = BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=torch.bfloat16,
+            bnb_4bit_compute_dtype=dtype,
         )
     model = AutoModelForCausalLM.from_pretrained(
-        args.weights, dtype=torch.bfloat16, quantization_config=quantization, device_map="cuda" if cuda else None
+        args.weights, dtype=dtype, quantization_config=quantization, device_map="cuda" if cuda else None
     )
     if args.kind == "full":
         model.float()
@@ -87,7 +126,8 @@ def work(args: argparse.Namespace) -> None:
         "per_device_train_batch_size": args.batch_size,
         "max_length": args.seq_len,
         "max_steps": args.steps,
-        "bf16": True,
+        "bf16": precision.bf16,
+        "fp16": precision.fp16,
         "use_cpu": not cuda,
         "gradient_checkpointing": True,
         "save_strategy": "no",
@@ -201,7 +241,7 @@ def main() -> None:
         weights = ["--weights", str(Path(folder, "weights"))]
         sizes = run_child(weights)
         device = sizes["device"]
-        peak = args.peak_tflops or next((v for k, v in PEAK_TFLOPS.items() if k in device), None)
+        peak = args.peak_tflops or find_peak(device)
         print(f"{device}; {args.model} in shape, {sizes['parameters'] / 1e9:.3g} billion parameters;")
         print(f"{args.batch_size} rows of {args.seq_len} tokens, gradient checkpointing.\n")
         print("| | trainer | rows per second | peak memory, GiB | share of peak FLOPs |\n|---|---|---|---|---|")

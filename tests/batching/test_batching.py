@@ -3,11 +3,13 @@
 import pytest
 import torch
 
-from distjudge_trl.batching import JudgmentCollator, encode_prompts, judgment_logits, render_prompt, sharing_pays
+from distjudge_trl.batching import JudgmentCollator, PrefixSharing, encode_prompts, judgment_logits, render_prompt
+from distjudge_trl.batching.sharing import dense_mask
 from distjudge_trl.errors import JudgmentDataError, UserInputError
 
 
 ROWS = [[5, 6, 7, 8, 9, 10], [5, 6, 7, 8, 20], [5, 6, 30, 31, 32, 33, 34], [40, 41], [5, 6, 7, 8, 20], [5, 6, 7]]
+ALWAYS = PrefixSharing(width=32, always=True)
 
 
 def features(rows=ROWS):
@@ -27,11 +29,12 @@ def test_left_padding_puts_every_judgment_last():
 
 
 def test_pack_holds_a_shared_beginning_once():
-    batch = JudgmentCollator(pad_token_id=0, pad_to_multiple_of=1, share_prefixes=True)(features())
+    batch = JudgmentCollator(pad_token_id=0, pad_to_multiple_of=1, sharing=ALWAYS)(features())
     # 5 6 7 8 9 10 | 20 | 30..34 | 40 41; the duplicate and the row that is another's beginning add nothing.
     assert batch["input_ids"].shape == (1, 6 + 1 + 5 + 2)
+    mask = dense_mask(batch["subtree_ends"])
     for row, position in zip(ROWS, batch["judgment_positions"].tolist(), strict=True):
-        visible = batch["attention_mask"][0, 0, position].nonzero().squeeze(-1)
+        visible = mask[0, 0, position].nonzero().squeeze(-1)
         assert batch["input_ids"][0, visible].tolist() == row
         assert batch["position_ids"][0, visible].tolist() == list(range(len(row)))
 
@@ -39,27 +42,17 @@ def test_pack_holds_a_shared_beginning_once():
 @pytest.mark.parametrize("multiple", [1, 16])
 def test_padded_and_packed_logits_equal_the_unpadded_ones(tiny_model, multiple):
     single = [tiny_model(torch.tensor([row])).logits[0, -1] for row in ROWS]
-    for share in (False, True):
-        batch = JudgmentCollator(pad_token_id=0, pad_to_multiple_of=multiple, share_prefixes=share)(features())
+    for sharing in (None, ALWAYS):
+        batch = JudgmentCollator(pad_token_id=0, pad_to_multiple_of=multiple, sharing=sharing)(features())
         logits = judgment_logits(tiny_model, batch)
         assert logits.shape == (len(ROWS), tiny_model.config.vocab_size)
         torch.testing.assert_close(logits, torch.stack(single), atol=2e-5, rtol=1e-5)
 
 
-def test_sharing_pays_where_it_halves_the_work():
-    prefix = list(range(100))
-    assert sharing_pays([[*prefix, i] for i in range(16)], hidden_size=576)
-    assert not sharing_pays([[*prefix, i] for i in range(2)], hidden_size=0)
-    assert not sharing_pays([list(range(i, i + 100)) for i in range(16)], hidden_size=576)
-    # A third of the tokens, but 10,000 of them attend to each other.
-    long = [list(range(800)) + [1000 + i] * 400 for i in range(25)]
-    assert not sharing_pays(long, hidden_size=64) and sharing_pays(long, hidden_size=4096)
-
-
 def test_packed_gradients_equal_the_padded_ones(tiny_model):
     gradients = []
-    for share in (False, True):
-        batch = JudgmentCollator(pad_token_id=0, share_prefixes=share)(features())
+    for sharing in (None, ALWAYS):
+        batch = JudgmentCollator(pad_token_id=0, sharing=sharing)(features())
         tiny_model.zero_grad()
         judgment_logits(tiny_model, batch).log_softmax(-1)[:, 3].sum().backward()
         gradients.append([p.grad.clone() for p in tiny_model.parameters()])

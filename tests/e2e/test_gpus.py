@@ -1,5 +1,7 @@
 """What needs GPUs: every shipped config that fits on this machine's, against one process on the CPU."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -46,17 +48,18 @@ def test_a_run_on_gpus_follows_one_on_the_cpu_is_resumed_and_reloads(tiny_runs, 
     name = f"{config}-{len(options)}"
     launcher, batch = launch(config)
     options = (*batch, *SAVING, *ON_GPU, *options)
-    result, folder = tiny_runs.run(name, launcher, *options)
+    result, folder = tiny_runs.run(name, launcher, *options, python=sys.executable)
     values = trajectory(result)
     if "--load_in_4bit" not in options:
         common = LORA if "--use_peft" in options else ()
         np.testing.assert_allclose(values, trajectory(tiny_runs.reference(common)[0]), rtol=1e-3, atol=1e-4)
     assert np.isfinite(values).all()
     checkpoint = ("--resume_from_checkpoint", str(folder / "checkpoint-4"))
-    resumed, again = tiny_runs.run(f"{name}-resumed", launcher, *options, *checkpoint)
+    resumed, again = tiny_runs.run(f"{name}-resumed", launcher, *options, *checkpoint, python=sys.executable)
     np.testing.assert_allclose(trajectory(resumed), values, rtol=1e-3, atol=1e-4)
     assert_same_judge(folder, again)
-    assert_same_judge(folder / "checkpoint-4", again / "checkpoint-4")
+    # The resumed run begins behind checkpoint-4.
+    assert_same_judge(folder / "checkpoint-8", again / "checkpoint-8")
 
 
 @pytest.mark.parametrize("config", ["single_gpu", "fsdp2"])
@@ -66,7 +69,9 @@ def test_in_bfloat16_the_judge_reads_what_the_trainer_evaluated(tiny_runs, confi
     from tiny_runs import mean_kl
 
     launcher, batch = launch(config)
-    result, folder = tiny_runs.run(f"{config}-bf16", launcher, *batch, *ON_GPU, "--bf16", "True")
+    result, folder = tiny_runs.run(
+        f"{config}-bf16", launcher, *batch, *ON_GPU, "--bf16", "True", python=sys.executable
+    )
     records = make_records(11, seed=1)
     judged = mean_kl(Judge.from_pretrained(str(folder)).judge(records), records)
     assert judged == pytest.approx(result["metrics"]["eval_kl"], rel=5e-3)

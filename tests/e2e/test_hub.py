@@ -14,6 +14,7 @@ from distjudge_trl import Judge
 from distjudge_trl.trainer.checkpoints import find_checkpoint
 
 
+# The hub's address is read as its client is imported: these runs are real interpreters.
 FETCH = """
 import json, sys
 sys.path.insert(0, "tests")
@@ -26,7 +27,9 @@ print(json.dumps(Judge.from_pretrained("me/judge").judge(make_records(5, seed=3)
 def test_an_adapter_is_pushed_and_found_again_by_its_name(tiny_runs, tmp_path):
     with model_hub() as (environment, repositories):
         options = ("--push_to_hub", "True", "--hub_model_id", "me/judge")
-        process = tiny_runs.start("pushed", [sys.executable], *EIGHT, *LORA, *options, **environment)
+        process = tiny_runs.start(
+            "pushed", [sys.executable], *EIGHT, *LORA, *options, python=sys.executable, **environment
+        )
         _, folder = tiny_runs.finish("pushed", process)
         pushed = repositories["me/judge"]
         assert {"adapter_model.safetensors", "adapter_config.json", "judge.json", "README.md"} <= set(pushed)
@@ -50,7 +53,9 @@ def test_a_hub_that_takes_nothing_costs_no_checkpoint_and_no_judge(tiny_runs):
     """Training goes on; at the end the error says where the judge is."""
     with model_hub(takes_commits=False) as (environment, repositories):
         options = ("--push_to_hub", "True", "--hub_model_id", "me/judge", "--hub_always_push", "True")
-        process = tiny_runs.start("refused", [sys.executable], *EIGHT, *LORA, *SAVING, *options, **environment)
+        process = tiny_runs.start(
+            "refused", [sys.executable], *EIGHT, *LORA, *SAVING, *options, python=sys.executable, **environment
+        )
         assert process.wait(300) == 1
     said = process.log.read_text()
     folder = tiny_runs.folder / "refused"
@@ -65,7 +70,7 @@ def test_a_hub_that_takes_nothing_costs_no_checkpoint_and_no_judge(tiny_runs):
 def test_a_hub_that_is_away_is_one_line_before_training(tiny_runs):
     options = ("--push_to_hub", "True", "--hub_model_id", "me/judge")
     nowhere = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0", "HF_TOKEN": "hf_test"}
-    process = tiny_runs.start("unreachable", [sys.executable], *EIGHT, *options, **nowhere)
+    process = tiny_runs.start("unreachable", [sys.executable], *EIGHT, *options, python=sys.executable, **nowhere)
     assert process.wait(300) == 1
     said = process.log.read_text()
     errors = [line for line in said.splitlines() if line.startswith("error: ")]

@@ -1,4 +1,6 @@
-"""Sweeps as people run them: real workers, real trials (of a tiny model), killed at any moment."""
+"""Sweeps as people run them: real workers, real trials (of a tiny model), killed at any moment. Most processes are
+warm (tests/warm.py); those of one sweep are interpreters as a user starts them.
+"""
 
 import csv
 import itertools
@@ -13,7 +15,7 @@ import time
 import psutil
 import pytest
 import yaml
-from conftest import ROOT, make_tiny_model
+from conftest import ROOT
 from tiny_runs import cpu_twin
 
 from distjudge_trl.evaluation import read_results
@@ -22,17 +24,20 @@ from distjudge_trl.sweep.store import Store
 from distjudge_trl.sweep.table import read_rows
 
 
-SWEEP = [sys.executable, "-m", "distjudge_trl", "sweep"]
+REAL = [sys.executable, "-m", "distjudge_trl", "sweep"]
+SWEEP = REAL.copy()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def warm(warm_python):
+    SWEEP[0] = warm_python
 
 
 @pytest.fixture(scope="module")
-def options(tmp_path_factory, tokenizer, lexicon):
+def options(recipe_model, lexicon):
     """Of the recipe: a tiny model, few words, a checkpoint every few steps."""
-    model = tmp_path_factory.mktemp("sweeps") / "model"
-    make_tiny_model(len(tokenizer), context=1024).save_pretrained(model)
-    tokenizer.save_pretrained(model)
     return (
-        *("--model_name_or_path", str(model), "--data_path", str(lexicon), "--bf16", "False"),
+        *("--model_name_or_path", recipe_model, "--data_path", str(lexicon), "--bf16", "False"),
         *("--max_train_samples", "160", "--max_eval_samples", "30", "--per_device_train_batch_size", "4"),
         *("--num_train_epochs", "3", "--save_strategy", "steps", "--save_steps", "20"),
     )
@@ -42,9 +47,9 @@ def sweep(*words):
     return subprocess.run([*SWEEP, *words], check=False, capture_output=True, text=True, cwd=ROOT, timeout=900)
 
 
-def start(log, *words):
+def start(log, *words, command=SWEEP):
     with log.open("a") as file:
-        return subprocess.Popen([*SWEEP, *words], cwd=ROOT, stdout=file, stderr=file, start_new_session=True)
+        return subprocess.Popen([*command, *words], cwd=ROOT, stdout=file, stderr=file, start_new_session=True)
 
 
 def rows_of(out, storage=None, study="vader"):
@@ -92,7 +97,7 @@ def test_killed_three_times_nothing_is_repeated_and_nothing_is_missing(options, 
             # Once within a trial that has something to go on from.
             wait_for(lambda: list(out.glob("trials/*/seed-*/checkpoint-*/checkpoint.json")), process)
         else:
-            time.sleep(moments.uniform(0, 12))
+            time.sleep(moments.uniform(0, 3))
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         # What the worker started is in sessions of its own, and ends when it sees that nobody waits for it.
@@ -220,7 +225,7 @@ def test_the_best_configuration_goes_back_into_its_recipe(diverging, options, tm
     assert done.returncode == 0 and str(config) in done.stdout
     content = yaml.safe_load(config.read_text())
     assert content["learning_rate"] == 0.001 and content["max_train_samples"] == 160 and content["bf16"] is False
-    command = [sys.executable, str(ROOT / "recipes/vader.py"), "--config", str(config)]
+    command = [SWEEP[0], str(ROOT / "recipes/vader.py"), "--config", str(config)]
     trained = subprocess.run(
         [*command, "--output_dir", str(tmp_path / "judge"), "--seed", "42"],
         check=False,
@@ -238,7 +243,7 @@ def test_the_best_configuration_goes_back_into_its_recipe(diverging, options, tm
 def test_a_lagging_configuration_is_pruned(options, tmp_path):
     out = tmp_path / "out"
     # The first is not compared: it tells the pruner how long trials are.
-    grid = ("--param", "learning_rate=1e-8,1e-3,1e-9", "--pruner", "halving", "--num_train_epochs", "20")
+    grid = ("--param", "learning_rate=1e-8,1e-3,1e-9", "--pruner", "halving", "--num_train_epochs", "8")
     done = sweep("vader", *grid, "--out", str(out), *options[:-6])
     assert done.returncode == 0, done.stdout + done.stderr
     _, good, bad = rows_of(out)
@@ -249,7 +254,7 @@ def test_a_lagging_configuration_is_pruned(options, tmp_path):
 
 def test_stopped_by_hand_it_puts_its_trials_back(options, tmp_path):
     out, log = tmp_path / "out", tmp_path / "log"
-    process = start(log, "vader", "--param", "alpha=0.8", "--out", str(out), *options)
+    process = start(log, "vader", "--param", "alpha=0.8", "--out", str(out), *options, command=REAL)
     wait_for(lambda: processes_of(out), process)
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 128 + signal.SIGINT

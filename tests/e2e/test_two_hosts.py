@@ -41,12 +41,12 @@ def test_when_a_host_dies_the_other_ends_with_a_clear_error_and_the_run_resumes(
     # The second host stops after step 5; the first waits for it within step 6.
     survivor = tiny_runs.start(name, on_host(0, path), *options, log="log0")
     dying = tiny_runs.start(name, on_host(1, path), *options, log="log1", PAUSE_AFTER="5")
-    tiny_runs.wait_until_paused(name, 1, survivor, dying)
+    waiting = tiny_runs.wait_until_paused(name, 1, survivor, dying)
     try:
         if death == "its link is cut":
             subprocess.run(["ip", "-n", HOSTS[1], "link", "set", "veth1", "down"], check=True)
         else:
-            kill(dying)
+            kill(dying, *waiting)
         start = time.monotonic()
         assert survivor.wait(120) == 1
         seconds = time.monotonic() - start

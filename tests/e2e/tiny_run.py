@@ -19,7 +19,7 @@ from transformers import AutoTokenizer, TrainerCallback
 
 from distjudge_trl.errors import run_script
 from distjudge_trl.labels import LabelSpace
-from distjudge_trl.recipe_run import quantization_config
+from distjudge_trl.recipe_model import quantization_config
 from distjudge_trl.trainer import DistributionSFTConfig, DistributionSFTTrainer
 
 
@@ -28,8 +28,14 @@ class Pause(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         if state.global_step == int(os.environ["PAUSE_AFTER"]):
-            Path(args.output_dir, f"paused-{args.process_index}").touch()
+            Path(args.output_dir, f"paused-{args.process_index}-{os.getpid()}").touch()
             time.sleep(3600)
+
+
+def share_of_partitioned(model):
+    """Of ZeRO-3: weights that DeepSpeed does not keep whole on every process; 0 without it."""
+    weights = list(model.parameters())
+    return sum(not getattr(weight, "ds_persist", True) for weight in weights) / len(weights)
 
 
 def main():
@@ -39,7 +45,7 @@ def main():
     args, model_args = TrlParser((DistributionSFTConfig, ModelConfig)).parse_args_into_dataclasses(argv)
     tokenizer = AutoTokenizer.from_pretrained(model_folder)
     assert tokenizer.chat_template == CHAT_TEMPLATE
-    quantization = quantization_config(model_args)
+    quantization = quantization_config(model_args, args)
     if quantization is not None:
         args.model_init_kwargs = {"dtype": model_args.dtype}
     torch.manual_seed(0)  # of an adapter's first weights
@@ -68,6 +74,7 @@ def main():
             "zero_stage": trainer.accelerator.state.deepspeed_plugin.zero_stage
             if trainer.is_deepspeed_enabled
             else None,
+            "partitioned": share_of_partitioned(trainer.model),
             "steps": [{k: float(v) for k, v in entry.items()} for entry in steps],
             "metrics": {k: float(v) for k, v in metrics.items()},
             "num_predictions": len(prediction.predictions),

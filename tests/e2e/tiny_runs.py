@@ -2,6 +2,7 @@
 several or on two hosts, killing it, and comparing trajectories.
 """
 
+import contextlib
 import json
 import os
 import subprocess
@@ -28,6 +29,8 @@ SETTINGS = (
         "--seed",
         "7",
     ),
+    # Launched runs pack all batches; what they are compared with packs none.
+    *("--share_prefixes", "True"),
 )
 LOGGED = ("loss", "grad_norm", "kl", "ce", "adversarial_gain", "label_mass", "accuracy")
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
@@ -62,27 +65,28 @@ class RunError(AssertionError):
 
 
 class TinyRuns:
-    """Runs of the tiny model in one folder."""
+    """Runs of the tiny model in one folder. `python`, here or of one run, is what stands for `sys.executable`."""
 
-    def __init__(self, folder, tokenizer):
-        self.folder = folder
+    def __init__(self, folder, tokenizer, python=sys.executable):
+        self.folder, self.python = folder, python
         self._references = {}
         # 4-bit blocks hold 64 numbers.
         for size, name in ((32, "model"), (64, "wide")):
             make_tiny_model(len(tokenizer), size).save_pretrained(folder / name)
             tokenizer.save_pretrained(folder / name)
 
-    def command(self, name, launcher, *options, script="tiny_run.py"):
+    def command(self, name, launcher, *options, script="tiny_run.py", python=None):
+        launcher = [python or self.python if word == sys.executable else word for word in launcher]
         model = self.folder / ("wide" if "--load_in_4bit" in options else "model")
         arguments = [str(ROOT / "tests/e2e" / script), str(self.folder / f"{name}.json"), str(model)]
         return [*launcher, *arguments, "--output_dir", str(self.folder / name), *SETTINGS, *options]
 
-    def start(self, name, launcher, *options, script="tiny_run.py", log="log", **environment):
+    def start(self, name, launcher, *options, script="tiny_run.py", python=None, log="log", **environment):
         """Start a run; what it prints goes to a file."""
         path = self.folder / f"{name}.{log}"
         with path.open("w") as file:
             process = subprocess.Popen(
-                self.command(name, launcher, *options, script=script),
+                self.command(name, launcher, *options, script=script, python=python),
                 cwd=ROOT,
                 env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
                 stdout=file,
@@ -98,31 +102,33 @@ class TinyRuns:
                 raise RunError(process.log.read_text()[-3000:])
         return json.loads((self.folder / f"{name}.json").read_text()), self.folder / name
 
-    def run(self, name, launcher, *options, script="tiny_run.py"):
-        return self.finish(name, self.start(name, launcher, *options, script=script))
+    def run(self, name, launcher, *options, script="tiny_run.py", python=None):
+        return self.finish(name, self.start(name, launcher, *options, script=script, python=python))
 
-    def run_until_killed(self, name, launcher, *options, step):
+    def run_until_killed(self, name, launcher, *options, step, python=None):
         """Let both processes of a run make `step` steps, and kill -9 all of it."""
-        process = self.start(name, launcher, *options, PAUSE_AFTER=str(step))
-        self.wait_until_paused(name, 2, process)
-        kill(process)
+        process = self.start(name, launcher, *options, python=python, PAUSE_AFTER=str(step))
+        kill(process, *self.wait_until_paused(name, 2, process))
         return self.folder / name
 
     def wait_until_paused(self, name, count, *processes):
+        """Ids of the processes that wait."""
         deadline = time.monotonic() + 300
         while len(paused := list((self.folder / name).glob("paused-*"))) < count:
             for process in processes:
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise RunError(process.log.read_text()[-3000:])
-            time.sleep(0.1)
+            time.sleep(0.02)
+        numbers = [int(path.name.split("-")[-1]) for path in paused]
         for path in paused:
             path.unlink()
+        return numbers
 
     def reference(self, options=()):
         """What one process with a batch of 8 does, by the options that every run of a comparison shares."""
         if options not in self._references:
             name = "-".join(["one", *(option.strip("-") for option in options)])
-            result, folder = self.run(name, [sys.executable], *EIGHT, *options)
+            result, folder = self.run(name, [sys.executable], *EIGHT, *options, "--share_prefixes", "False")
             assert result["world_size"] == 1 and len(result["steps"]) == 10
             self._references[options] = result, folder
         return self._references[options]
@@ -172,12 +178,17 @@ def assert_same_judge(folder, other, tolerance=1e-4):
     np.testing.assert_allclose(*judged, atol=tolerance)
 
 
-def kill(process):
-    """kill -9 of a launcher and all that it started: torchrun's workers have sessions of their own."""
+def kill(process, *others):
+    """kill -9 of a launcher and all that it started: torchrun's workers have sessions of their own. `others` are ids
+    of processes that it started from afar.
+    """
     parent = psutil.Process(process.pid)
-    for member in [parent, *parent.children(recursive=True)]:
-        member.kill()
+    members = [parent, *parent.children(recursive=True), *(psutil.Process(number) for number in others)]
+    for member in members:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            member.kill()
     process.wait()
+    assert not psutil.wait_procs(members, timeout=30)[1]
 
 
 class HostsError(RuntimeError):

@@ -89,6 +89,17 @@ def test_noise_floor_on_items_with_many_annotators(num_annotators, tolerance):
     assert np.mean(estimates) == pytest.approx(np.mean(truths), rel=tolerance)
 
 
+@pytest.mark.parametrize("num_labels", [2, 3])
+def test_noise_floor_of_items_that_are_all_tied(num_labels):
+    """All rows are the same distribution, from more or fewer votes: there is nothing to tell components apart by."""
+    counts = np.array([[votes] * num_labels for votes in range(1, 7)] * 5)
+    floor = noise_floor(counts)
+    assert floor.num_components == 1
+    # The fit says that everyone tosses a fair coin: about (K - 1) / (2n) an item, and half an item's worth at n = 2.
+    first_order = ((num_labels - 1) / (2 * counts.sum(-1))).mean()
+    assert floor.value == pytest.approx(first_order, rel=0.25)
+
+
 def test_noise_floor_of_unanimous_items_is_zero():
     counts = np.eye(3, dtype=int)[np.arange(300) % 3] * 7
     assert noise_floor(counts).value < 0.01

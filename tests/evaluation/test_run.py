@@ -68,6 +68,20 @@ def test_a_judge_is_tested_on_the_items_of_its_own_run(world):
     assert [row["method"] for row in done.results["variants"]] == ["uniform", "training-prior", "training-majority"]
 
 
+@pytest.mark.parametrize("options", [("--split_seed", "3"), ("--split_seed", "3", "--split", "paper"), ()])
+def test_a_sample_of_its_test_items_is_the_one_of_its_own_run(world, tmp_path, options):
+    """Whatever the seed: the split's seed draws the sample, too."""
+    recipe = Recipe(task=None, model=str(world / "model"), training={"max_steps": 1, "save_strategy": "no"})
+    common = ["--task", str(world / "ratings.yaml"), "--bf16", "False", "--max_eval_samples", "10"]
+    trained = recipe.run([*common, *options, "--output_dir", str(tmp_path / "judge")])
+    command = ["--model", str(tmp_path / "judge"), "--task", world / "ratings.yaml", "--max-eval-samples", 10]
+    done = invoke(*command, "--out", tmp_path / "again")
+    assert done.exit_code == 0, done.output
+    again = read_results(tmp_path / "again")
+    assert again["test_fingerprint"] == trained["test_fingerprint"] and again["metrics"]["num_items"] == 10
+    assert again["metrics"]["kl"]["value"] == pytest.approx(trained["metrics"]["kl"]["value"], rel=1e-5)
+
+
 def test_training_items_are_left_out_whatever_the_split(world):
     done = evaluate(world, "judge", split="all")
     assert done.report.excluded[SEEN] == 96 and len(done.records) == 24
@@ -194,6 +208,15 @@ def test_the_command_writes_results_that_a_report_reads(world, tmp_path):
     assert asdict(EvaluationOptions()).keys() == results["provenance"]["evaluation"].keys()
     made = CliRunner().invoke(main, ["report", str(out), "--out", str(tmp_path / "report")])
     assert made.exit_code == 0 and (tmp_path / "report" / "index.html").is_file()
+
+
+def test_the_type_of_the_weights_is_chosen_and_told(world):
+    plain, half = (evaluate(world, "model", dtype=dtype) for dtype in (None, "bfloat16"))
+    told = [done.results["provenance"]["reading"] for done in (plain, half)]
+    assert told[0] == {"device": "cpu", "dtype": "float32", "autocast": "none", "attn_implementation": "sdpa"}
+    assert told[1] == {**told[0], "dtype": "bfloat16"}
+    assert not np.array_equal(plain.log_q, half.log_q)
+    np.testing.assert_allclose(np.exp(plain.log_q), np.exp(half.log_q), atol=0.05)
 
 
 def test_batches_do_not_change_the_result(world):

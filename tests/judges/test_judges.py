@@ -67,6 +67,22 @@ def test_a_template_renders_bare_items(folder):
         untrained(folder).judge([{"text": "no"}])
 
 
+def test_a_field_called_prompt_is_a_field_unless_it_is_a_list_of_messages(folder):
+    template = PromptTemplate([{"role": "user", "content": "rate {{ prompt }} / {{ response }}"}])
+    judge = untrained(folder, template=template)
+    finished = [{"role": "user", "content": "rate Hi / yo"}]
+    expected = judge.judge([{"prompt": finished}])
+    np.testing.assert_allclose(judge.judge([{"prompt": "Hi", "response": "yo"}]), expected)
+    # What the template does not use may be called anything, too.
+    template = PromptTemplate([{"role": "user", "content": "rate Hi / {{ response }}"}])
+    judge = untrained(folder, template=template)
+    np.testing.assert_allclose(judge.judge([{"prompt": "Hello", "response": "yo"}]), expected)
+    with pytest.raises(JudgmentDataError, match="row 1, field `prompt`: must be a non-empty list of messages"):
+        judge.judge([{"prompt": "rate Hi / yo"}])
+    with pytest.raises(JudgmentDataError, match="row 1, field `prompt`: must be a non-empty list of messages"):
+        judge.judge([{"prompt": [{"role": "user", "content": 3}], "response": "yo"}])
+
+
 def test_too_long_a_prompt(folder):
     with pytest.raises(JudgmentDataError, match="max_length=5"):
         untrained(folder, max_length=5).judge(make_records(2))
@@ -171,5 +187,5 @@ def test_a_judge_file_cannot_allow_remote_code(folder, tmp_path):
     copy = tmp_path / "judge"
     shutil.copytree(folder, copy)
     JudgeFile(label_space=LabelSpace(LABELS).to_dict(), base_model="org/odd", trust_remote_code=True).write(copy)
-    with pytest.raises(UserInputError, match="Pass `trust_remote_code=True` if you trust it"):
+    with pytest.raises(UserInputError, match="allow it with --trust-remote-code"):
         Judge.from_pretrained(str(copy))

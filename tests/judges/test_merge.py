@@ -1,9 +1,18 @@
 """What cannot be merged. That a merged judge reads as its adapter is tested where adapters are trained."""
 
+import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
+from conftest import LABELS, make_records, make_tiny_model
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import LlamaForCausalLM
 
+from distjudge_trl import Judge
 from distjudge_trl.cli import main
+from distjudge_trl.judge_file import JudgeFile
+from distjudge_trl.judges.merge import merge
+from distjudge_trl.labels import LabelSpace
 
 
 @pytest.mark.parametrize(
@@ -17,9 +26,6 @@ from distjudge_trl.cli import main
     ],
 )
 def test_what_cannot_be_merged_is_one_line(tmp_path, tiny_model, model, out, message):
-    from distjudge_trl.judge_file import JudgeFile
-    from distjudge_trl.labels import LabelSpace
-
     tiny_model.save_pretrained(tmp_path / "plain")
     for name in ("judge", "adapter"):
         (tmp_path / name).mkdir()
@@ -33,3 +39,40 @@ def test_what_cannot_be_merged_is_one_line(tmp_path, tiny_model, model, out, mes
     assert done.exit_code == 2 and message in done.output, done.output
     assert done.output.count("\n") == 1
     assert (tmp_path / "full" / "file").read_text() == "kept" and not (tmp_path / "new").exists()
+
+
+def test_quantised_weights_are_widened_in_the_host_s_memory(tmp_path, tokenizer, monkeypatch):
+    """bitsandbytes puts them on the GPU, where there is room for 4 bits and none for 32."""
+    pytest.importorskip("bitsandbytes")
+    model = make_tiny_model(len(tokenizer))
+    model.save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "judge")
+    torch.manual_seed(0)
+    config = LoraConfig(target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    get_peft_model(model, config).save_pretrained(tmp_path / "judge")
+    JudgeFile(
+        label_space=LabelSpace(LABELS).to_dict(),
+        base_model=str(tmp_path / "base"),
+        dtype="float32",
+        quantization={"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "quant_method": "bitsandbytes"},
+    ).write(tmp_path / "judge")
+    expected = Judge.from_pretrained(str(tmp_path / "judge")).judge(make_records(5))
+    steps, to, dequantize = [], torch.nn.Module.to, LlamaForCausalLM.dequantize
+
+    def logged_to(self, *args, **kwargs):
+        if isinstance(self, (LlamaForCausalLM, PeftModel)):
+            steps.append(args[0])
+        return to(self, *args, **kwargs)
+
+    def logged_dequantize(self, *args, **kwargs):
+        steps.append("dequantize")
+        return dequantize(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.nn.Module, "to", logged_to)
+    monkeypatch.setattr(LlamaForCausalLM, "dequantize", logged_dequantize)
+    merge(str(tmp_path / "judge"), tmp_path / "merged")
+    assert steps[:4] == ["cpu", "dequantize", "cpu", torch.float32]
+    monkeypatch.undo()
+    np.testing.assert_allclose(
+        Judge.from_pretrained(str(tmp_path / "merged")).judge(make_records(5)), expected, atol=5e-3
+    )

@@ -3,9 +3,11 @@ properties.
 """
 
 import math
+import runpy
 
 import pytest
 import torch
+from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -65,6 +67,16 @@ NASTY = {
     "two labels, vertex": ([-3.0, 1.0], [1.0, 0.0], 0.2),
     "labels leave one by one": ([2.0, -0.1, -0.5, -1.0, -3.0], [0.2, 0.2, 0.2, 0.2, 0.2], 0.85),
 }
+
+
+def test_the_benchmark_s_rebuilt_programs_project_every_row():
+    """What docs/objective.md compares with must walk to the same points."""
+    rebuilt = runpy.run_path(str(ROOT / "scripts/benchmarks/adversary.py"))["solve_rebuilt"]
+    generator = torch.Generator().manual_seed(0)
+    v, center = (torch.rand(3, 4, generator=generator, dtype=torch.float64) for _ in range(2))
+    center /= center.sum(-1, keepdim=True)
+    solved = torch.from_numpy(rebuilt(v.numpy().copy(), center.numpy(), [0.25] * 3))
+    torch.testing.assert_close(solved, project_simplex_ball(v, center, 0.25), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("num_labels", [2, 3, 5, 9])

@@ -129,6 +129,21 @@ def test_offloading_moves_the_optimizer_to_the_host():
     assert here.host == 0 and away.peak < here.peak
 
 
+def test_every_process_loads_the_whole_model_into_the_host_s_memory():
+    """Unless ZeRO-3 partitions it as it is read, or its type is the checkpoint's: then processes share the files."""
+    full, lora = replace(FULL, dtype="float32"), replace(FULL, lora_r=16, dtype="bfloat16")
+    shared = {name: read_sharding(CONFIGS / f"{name}.yaml", 8) for name in ("fsdp2", "zero2", "multi_gpu")}
+    for sharding in shared.values():
+        assert planned(full, sharding, large).loading == 8 * 4 * 7_615_616_512
+        assert planned(lora, sharding, large).loading == 0
+    assert planned(full, read_sharding(CONFIGS / "zero3.yaml", 8), large).loading == 0
+    assert planned(full, read_sharding(CONFIGS / "single_gpu.yaml", 1), large).loading == 0
+    assert planned(replace(lora, dtype="float32", bits=4), shared["fsdp2"], large).loading == 0
+    arguments = ["plan", "--model", "Qwen/Qwen2.5-7B", "--accelerate-config", "fsdp2", "--gpus", "8"]
+    done = CliRunner().invoke(main, arguments)
+    assert "while the model is loaded, of all devices together: 227.0 GiB (every process loads all" in done.output
+
+
 @pytest.mark.parametrize("devices", [1, 8, 64])
 @pytest.mark.parametrize(("name", "host"), [("zero2_offload", 18), ("zero3_offload", 20)])
 def test_bytes_of_host_memory_are_those_that_deepspeed_allocates(name, host, devices):
@@ -173,7 +188,8 @@ def test_zero3_sends_half_as_much_again():
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_shipped_config_is_understood(path):
+def test_every_shipped_config_is_understood(path, monkeypatch):
+    monkeypatch.setattr("distjudge_trl.launch.device_count", lambda: 4)
     sharding = read_sharding(path)
     name = path.stem
     assert sharding.kind == ("zero" if "zero" in name else "fsdp" if "fsdp" in name else "replicas")
@@ -181,10 +197,30 @@ def test_every_shipped_config_is_understood(path):
         assert sharding.stage == int(name.split("zero")[1][0])
     assert (sharding.offload_optimizer, sharding.offload_weights) == ("offload" in name, "zero3_offload" in name)
     assert sharding.device == ("cpu" if "cpu" in name else "gpu")
-    assert sharding.devices == (
-        16 if "multi_node" in name else 1 if name in ("cpu", "single_gpu") else sharding.devices
-    )
+    other = 2 if "cpu" in name else 4
+    assert sharding.devices == (16 if "multi_node" in name else 1 if name in ("cpu", "single_gpu") else other)
     assert read_sharding(path, 1).devices == 1
+
+
+def test_a_plan_for_all_gpus_of_a_machine_without_any_asks_how_many(monkeypatch):
+    monkeypatch.setattr("distjudge_trl.launch.device_count", lambda: 0)
+    result = plan("--model", "smollm2-135m", "--accelerate-config", "zero3")
+    assert result.exit_code == 2 and "for another machine: --num-processes N" in result.output
+
+
+@pytest.mark.parametrize(
+    ("name", "fast", "bf16"), [("cpu", True, True), ("cpu", False, False), ("zero3", False, True)]
+)
+def test_a_plan_for_a_cpu_computes_in_what_this_one_has(monkeypatch, name, fast, bf16):
+    from distjudge_trl.planning import report
+
+    monkeypatch.setattr("distjudge_trl.precision.cpu_has_bfloat16", lambda: fast)
+    seen = []
+    monkeypatch.setattr(report, "describe_run", lambda model, sizes, training, sharding: seen.append(training) or "")
+    plan("--model", "smollm2-135m", "--accelerate-config", name, "--num-processes", "1", "--use_peft")
+    assert (seen[0].bf16, seen[0].dtype) == (bf16, "bfloat16" if bf16 else "float32")
+    line = launch_line(seen[0], Sharding(name, "replicas", 0, 1))
+    assert "--dtype" not in line and ("--bf16 False" in line) == (not bf16)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from distjudge_trl.data import PromptTemplate, build_dataset, fingerprint, make_record
 from distjudge_trl.errors import UserInputError
+from distjudge_trl.loading import load_tokenizer
 from distjudge_trl.report import doctor
 from distjudge_trl.tasks import Item, JudgmentTask, LoadReport
 
@@ -119,7 +120,7 @@ def test_model_view_counts_tokens_and_shows_label_tokens(tokenizer, tmp_path):
 
 def test_a_model_that_does_not_exist(tmp_path):
     with pytest.raises(UserInputError, match="tokenizer of .* cannot be loaded"):
-        doctor.load_tokenizer(str(tmp_path / "nothing"))
+        load_tokenizer(str(tmp_path / "nothing"))
 
 
 def test_examples_show_prompt_and_bars_and_escape_markup():

@@ -49,7 +49,7 @@ def sweep(*words):
         (("vader", "--storage", "postgresql://me:secret@127.0.0.1:1/x"), "me:***@127.0.0.1:1/x: cannot be reached"),
         (("vader", "--jobs", "2", "--gpus-per-trial", "2"), "2 jobs with 2 GPUs a trial: this machine has none"),
         (("vader", "--accelerate-config", "zer2"), "Did you mean 'zero2'?"),
-        (("vader", "--accelerate-config", "zero2"), "asks for 8 GPUs on this machine"),
+        (("vader", "--accelerate-config", "zero2"), "zero2 starts a process for each GPU of the machine, which has"),
         (("vader", "--accelerate-config", "multi_node_zero3"), "a trial runs on one"),
         (("--config", "FOLDER/none.yaml"), "There is no sweep 'FOLDER/none.yaml', nor a file of that name."),
         (("--config", "sumeval"), "Did you mean 'summeval'?"),
@@ -134,6 +134,7 @@ def test_gpus_are_dealt_out(monkeypatch, tmp_path):
 
     for module in ("sweep.asked", "launch"):
         monkeypatch.setattr(f"distjudge_trl.{module}.device_count", lambda: 4)
+    monkeypatch.setattr("distjudge_trl.sweep.devices.device_ids", list)  # see test_devices.py
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
@@ -141,7 +142,7 @@ def test_gpus_are_dealt_out(monkeypatch, tmp_path):
         two = launches(held, jobs=2, gpus_per_trial=2)
         assert [launch.devices for launch in two] == [("0", "1"), ("2", "3")]
         assert two[0].config.stem == "multi_gpu" and two[0].num_processes == 2 and two[0].several
-        assert two[1].environment(tmp_path, tmp_path)["CUDA_VISIBLE_DEVICES"] == "2,3" and two[0].threads is None
+        assert two[1].environment(tmp_path, tmp_path)["CUDA_VISIBLE_DEVICES"] == "2,3"
         with pytest.raises(UserInputError, match="another sweep on this machine leaves 0 of 4 free"):
             launches(held)
     with ExitStack() as held, ExitStack() as other:
@@ -162,6 +163,7 @@ def test_the_cores_are_shared_out(monkeypatch, tmp_path):
 
     monkeypatch.setattr(sweep_asked, "device_count", lambda: 0)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     script = shipped_folder("recipes") / "vader.py"
 
     def threads(**settings):
@@ -171,6 +173,13 @@ def test_the_cores_are_shared_out(monkeypatch, tmp_path):
     assert threads() is None, "one run has the machine for itself"
     assert threads(jobs=2) == 4
     assert threads(jobs=2, accelerate_config="zero2_cpu") == 2
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert threads(jobs=2) is None, "the user's own"
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    # On GPUs, too, where a launcher would give each process one core.
+    for module in ("sweep.asked", "launch"):
+        monkeypatch.setattr(f"distjudge_trl.{module}.device_count", lambda: 4)
+    assert threads(jobs=2, gpus_per_trial=2, dry_run=True) == 2
 
 
 @pytest.fixture

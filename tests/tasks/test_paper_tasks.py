@@ -5,6 +5,7 @@ import json
 import zipfile
 
 import pytest
+from click.testing import CliRunner
 from conftest import SHARED
 from examples import (
     CHAOSNLI,
@@ -18,9 +19,10 @@ from examples import (
     write,
 )
 
+from distjudge_trl.cli import main
 from distjudge_trl.data import split_records
 from distjudge_trl.errors import JudgmentDataError, UserInputError
-from distjudge_trl.tasks import LoadReport, get_task, list_tasks
+from distjudge_trl.tasks import LoadReport, get_task, helpsteer2, list_tasks, summeval
 
 
 def load(name, path, **options):
@@ -326,6 +328,21 @@ def test_helpsteer2_rates_five_attributes(tmp_path):
     assert len({row["group"] for row in rows.values()}) == 2
     joke = list(rows.values())[5]["prompt"][-1]["content"]
     assert "extra_id" not in joke and "User:\nA joke, please." in joke
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "file", "parts"),
+    [
+        ("summeval", SUMMEVAL, "model_annotations.aligned.paired.jsonl", summeval.DIMENSIONS),
+        ("helpsteer2", HELPSTEER2, "disagreements.jsonl", helpsteer2.ATTRIBUTES),
+    ],
+)
+def test_the_questions_of_a_task_have_statistics_of_their_own(tmp_path, name, rows, file, parts):
+    write(tmp_path / file, rows)
+    done = CliRunner().invoke(main, ["data", name, "--data_path", str(tmp_path), "--stats"])
+    assert done.exit_code == 0, done.output
+    shown = [line.split()[:2] for line in done.output.splitlines() if line.startswith(parts)]
+    assert shown == [[part, str(len(rows))] for part in sorted(parts)]
 
 
 def test_helpsteer2_keeps_repeated_responses_apart(tmp_path):

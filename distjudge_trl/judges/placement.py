@@ -1,0 +1,168 @@
+"""Where a judge's model computes, in which type, and in how large batches."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from accelerate.utils.memory import clear_device_cache  # type: ignore[import-untyped]
+from tqdm.auto import tqdm
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.utils.import_utils import (
+    is_flash_attn_2_available,
+    is_flash_attn_3_available,
+    is_flash_attn_4_available,
+)
+
+from distjudge_trl.errors import RunFailedError, UserInputError, memory_exhausted
+from distjudge_trl.precision import decide_precision
+
+
+# transformers' ways of spreading a model over all devices.
+DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
+_FLASH = {
+    "flash_attention_2": is_flash_attn_2_available,
+    "flash_attention_3": is_flash_attn_3_available,
+    "flash_attention_4": is_flash_attn_4_available,
+}
+_LESS_MEMORY = (
+    "Give --dtype bfloat16 (or float16), a smaller --max-length, or --device-map auto, which spreads the model over"
+    " all GPUs and the host's memory"
+)
+
+
+def find_device(device: str | torch.device | None = None) -> torch.device:
+    """The device of this name; by default the accelerator that torch sees (CUDA, ROCm, XPU, NPU, MPS), else the CPU.
+
+    Raises:
+        [`UserInputError`]: no such device on this machine.
+    """
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if device is None:
+        return accelerator if accelerator is not None else torch.device("cpu")
+    here = [accelerator.type] if accelerator is not None else []
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        raise UserInputError(
+            f"--device {device}: is no name of a device, such as {here[0] if here else 'cpu'}."
+        ) from None
+    if found.type == "cpu":
+        return found
+    if found.type not in here:
+        raise UserInputError(f"--device {device}: this machine has {' and '.join(['cpu', *here])}.")
+    if (found.index or 0) >= torch.accelerator.device_count():
+        raise UserInputError(f"--device {device}: this machine has {torch.accelerator.device_count()} of them.")
+    return found
+
+
+def check_device_map(device: Any, device_map: Any) -> None:
+    """Raise [`UserInputError`] for a map of devices that transformers does not know, or beside a single device."""
+    if device_map is None:
+        return
+    if device is not None:
+        raise UserInputError("--device and --device-map: give one of them.")
+    if isinstance(device_map, str) and device_map not in DEVICE_MAPS:
+        raise UserInputError(f"--device-map {device_map}: choose one of {', '.join(DEVICE_MAPS)}.")
+
+
+def default_dtype(device: torch.device) -> torch.dtype:
+    """In which type an untrained model is read: half precision where the device computes in it, for float32 weights
+    take twice the memory and training would not have them either; the head is read in float32 in any case.
+    """
+    return torch.float32 if device.type == "cpu" else getattr(torch, decide_precision().dtype)
+
+
+def usable_attention(name: str | None, trust_remote_code: bool) -> str | None:
+    """The attention implementation that a judge was trained with, if this machine has it; with another one a judge
+    reads the same up to rounding, and a warning says so.
+
+    A kernel of the hub (`org/name`) is code, and a `judge.json` may come from anywhere: it needs `trust_remote_code`.
+    """
+    if name is None or name in ("eager", "sdpa"):
+        return name
+    if "/" in name:
+        usable = trust_remote_code
+    elif name in _FLASH:
+        usable = torch.cuda.is_available() and _FLASH[name]()
+    else:
+        usable = name in ALL_ATTENTION_FUNCTIONS
+    if not usable:
+        missing = "not used without --trust-remote-code" if "/" in name else "not there on this machine"
+        warnings.warn(
+            f"The judge was trained with attn_implementation={name}, which is {missing}: its numbers differ by"
+            " rounding.",
+            stacklevel=3,
+        )
+    return name if usable else None
+
+
+def put_on(model: Any, device: torch.device) -> None:
+    """Move a model to one device.
+
+    Raises:
+        [`RunFailedError`]: it does not fit.
+    """
+    try:
+        model.to(device)
+    except RuntimeError as error:
+        if memory_exhausted(error) is None:
+            raise
+        raise RunFailedError(f"The model does not fit into the memory of {device}. {_LESS_MEMORY}.") from error
+
+
+def check_adaptable(model: Any, name: str) -> None:
+    """Raise [`UserInputError`] for a model with offloaded weights: PEFT cannot put an adapter on those."""
+    if any(weight.is_meta for weight in model.parameters()):
+        raise UserInputError(
+            f"The base model {name!r} fits the GPUs only in part, and an adapter cannot be put on offloaded weights."
+            " Merge them first (distjudge-trl merge), and read the merged judge."
+        )
+
+
+def input_device(model: Any) -> torch.device:
+    """Where a batch has to be. Of a model whose first weights are offloaded: where they come to when they are used."""
+    table = model.get_input_embeddings()
+    device = getattr(getattr(table, "_hf_hook", None), "execution_device", None)
+    return torch.device(device) if device is not None else table.weight.device
+
+
+def read_in_batches(
+    read: Callable[[list[int]], None], rows: Sequence[int], batch_size: int, *, progress: bool = False
+) -> None:
+    """Call `read` with batches of `rows`, in order; batches that do not fit into memory are halved, and so are those
+    behind them.
+
+    Raises:
+        [`RunFailedError`]: not even a single row fits.
+    """
+    start = 0
+    with tqdm(total=len(rows), desc="Judging", unit=" items", disable=not progress) as bar:
+        while start < len(rows):
+            batch = list(rows[start : start + batch_size])
+            if _fits(read, batch):
+                start += len(batch)
+                bar.update(len(batch))
+                continue
+            if len(batch) == 1:
+                raise RunFailedError(f"Not even a single prompt fits into memory beside the model. {_LESS_MEMORY}.")
+            batch_size = len(batch) // 2
+            warnings.warn(
+                f"{len(batch)} prompts in one forward pass do not fit into memory: going on with {batch_size}.",
+                stacklevel=4,
+            )
+
+
+def _fits(read: Callable[[list[int]], None], batch: list[int]) -> bool:
+    try:
+        read(batch)
+    except RuntimeError as error:
+        if memory_exhausted(error) is None:
+            raise
+    else:
+        return True
+    # Out here the error is gone, and with it the tensors of its frames.
+    clear_device_cache()
+    return False

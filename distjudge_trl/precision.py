@@ -1,0 +1,101 @@
+"""The type to compute in, decided in one place from the hardware: for recipes, the trainer, quantised and frozen
+weights, benchmarks and `distjudge-trl env`.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+
+Dtype = Literal["bfloat16", "float16", "float32"]
+
+
+@dataclass(frozen=True)
+class Precision:
+    """What a run computes in.
+
+    Args:
+        dtype (`str`): `"bfloat16"`, `"float16"` (with loss scaling) or `"float32"` (no autocast).
+        reason (`str`): why, for people.
+    """
+
+    dtype: Dtype
+    reason: str
+
+    @property
+    def bf16(self) -> bool:
+        """The trainer's option of this name."""
+        return self.dtype == "bfloat16"
+
+    @property
+    def fp16(self) -> bool:
+        """The trainer's option of this name."""
+        return self.dtype == "float16"
+
+    def of_weights(self, *, frozen: bool) -> Dtype:
+        """In which weights are loaded. Frozen ones are only computed with; trained ones stay in float32, for updates
+        are smaller than a half-precision number can take in.
+        """
+        return self.dtype if frozen else "float32"
+
+
+def decide_precision(use_cpu: bool = False) -> Precision:
+    """The type that is fast on this machine and keeps training sound: bfloat16 where the hardware multiplies it,
+    float16 on GPUs that have tensor cores for that alone, else float32. What is emulated is never chosen.
+
+    Args:
+        use_cpu (`bool`): the CPU computes, even if there is an accelerator.
+    """
+    import torch
+
+    if use_cpu or not torch.accelerator.is_available():
+        if cpu_has_bfloat16():
+            return Precision("bfloat16", "the CPU has instructions for it (AVX512-BF16 or AMX)")
+        return Precision("float32", "the CPU has no instructions for bfloat16, which would be emulated")
+    if torch.cuda.is_available():
+        name = torch.cuda.get_device_name()
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return Precision("bfloat16", f"{name} has it")
+        if torch.cuda.get_device_capability() >= (7, 0):
+            return Precision("float16", f"{name} has tensor cores for float16, and emulates bfloat16")
+        return Precision("float32", f"{name} has no tensor cores")
+    kind = torch.accelerator.current_accelerator()
+    name = kind.type if kind is not None else "the accelerator"
+    if name == "mps":
+        return Precision("float32", "half precision is not tested on mps")
+    from transformers.utils import is_torch_bf16_gpu_available
+
+    if is_torch_bf16_gpu_available():
+        return Precision("bfloat16", f"{name} has it")
+    return Precision("float32", f"{name} has no bfloat16")
+
+
+def resolve_precision(bf16: bool | None, fp16: bool | None, *, use_cpu: bool = False) -> Precision:
+    """What the options `bf16` and `fp16` ask for; what they leave open (`None`) is decided from the hardware.
+
+    `bf16=False` alone means float32. The caller refuses both at once.
+    """
+    if bf16 or fp16:
+        return Precision("bfloat16" if bf16 else "float16", "asked for")
+    if bf16 is None:
+        decided = decide_precision(use_cpu)
+        if not (decided.fp16 and fp16 is False):
+            return decided
+    return Precision("float32", "asked for")
+
+
+def runs_on_cpu() -> bool:
+    """Whether the CPU computes, as far as options say nothing: there is no accelerator, or the launcher wants it."""
+    import torch
+
+    wanted = os.environ.get("ACCELERATE_USE_CPU", "false").lower() in ("true", "1", "yes")
+    return wanted or not torch.accelerator.is_available()
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16 in hardware (AVX512-BF16 or AMX)."""
+    import torch
+
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

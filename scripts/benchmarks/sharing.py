@@ -1,0 +1,93 @@
+"""Where packing a batch pays: time and memory of packs beside padded rows, over batches of many shapes.
+
+    python scripts/benchmarks/sharing.py
+
+A forward and a backward of the first layers of the bundled model on batches of `rows` prompts that share a beginning
+and end on their own: padded, as a pack, and as `share_prefixes="auto"` decides. In one process, the ways in turn, the
+minimum of several rounds. `auto` should never be much above 1, and below wherever packs are clearly faster.
+"""
+
+import argparse
+import time
+
+import torch
+from peak_memory import PeakMemory
+from transformers import AutoModelForCausalLM
+
+from distjudge_trl.batching import JudgmentCollator, find_sharing, judgment_logits, read_head_in_float32
+from distjudge_trl.batching.prefixes import packed_work, padded_work
+from distjudge_trl.errors import run_script
+from distjudge_trl.models import resolve_model
+from distjudge_trl.precision import cpu_has_bfloat16
+
+
+# Rows, tokens in common, tokens of their own.
+SHAPES = [
+    *((16, common, 40) for common in (0, 10, 25, 50, 100, 200)),
+    *((2, common, 100) for common in (25, 50, 100, 400)),
+    *((4, common, 300) for common in (50, 100, 200, 500)),
+    *((8, common, 200) for common in (100, 200, 400)),
+    *((32, common, 40) for common in (50, 100, 200)),
+    *((64, common, 20) for common in (50, 100)),
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="smollm2-135m", help="default: smollm2-135m")
+    parser.add_argument("--layers", type=int, default=4, help="default: 4")
+    parser.add_argument("--rounds", type=int, default=3, help="default: 3")
+    parser.add_argument(
+        "--precisions", nargs="+", choices=["float32", "bf16"], help="default: both where bf16 is fast"
+    )
+    args = parser.parse_args()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = AutoModelForCausalLM.from_pretrained(resolve_model(args.model), num_hidden_layers=args.layers).to(device)
+    read_head_in_float32(model)
+    model.train()
+    width = model.config.hidden_size
+    ways = {
+        "padded": find_sharing(model, False),
+        "pack": find_sharing(model, True),
+        "auto": find_sharing(model, "auto"),
+    }
+    print(
+        "| precision | rows | common | own | work of a pack | auto packs | pack: time | memory | auto: time | memory |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    fast = device == "cuda" or cpu_has_bfloat16()
+    for precision in args.precisions or ["float32", *(["bf16"] if fast else [])]:
+        for count, common, own in SHAPES:
+            generator = torch.Generator().manual_seed(0)
+            tokens = torch.randint(10, 40_000, (common + count * own,), generator=generator).tolist()
+            beginning, ends = tokens[:common], tokens[common:]
+            # Of different lengths, as prompts are: up to a fifth shorter.
+            rows = [beginning + ends[i * own : (i + 1) * own - i * own // (5 * count)] for i in range(count)]
+            seconds = dict.fromkeys(ways, float("inf"))
+            peaks, packed = dict.fromkeys(ways, float("inf")), {}
+            for _ in range(args.rounds):
+                for way, sharing in ways.items():
+                    batch = JudgmentCollator(0, sharing=sharing)([{"input_ids": row} for row in rows])
+                    batch = {name: tensor.to(device) for name, tensor in batch.items()}
+                    packed[way] = "judgment_positions" in batch
+                    model.zero_grad()
+                    with PeakMemory() as peak:
+                        start = time.perf_counter()
+                        with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
+                            logits = judgment_logits(model, batch, blocks=sharing is not None and sharing.blocks)
+                        logits.log_softmax(-1)[:, 0].sum().backward()
+                        if device == "cuda":
+                            torch.cuda.synchronize()
+                        seconds[way] = min(seconds[way], time.perf_counter() - start)
+                    peaks[way] = min(peaks[way], peak.bytes)
+            ratios = [f"{of[way] / of['padded']:.2f}" for way in ("pack", "auto") for of in (seconds, peaks)]
+            work = packed_work(rows, width) / padded_work(rows, width)
+            print(
+                f"| {precision} | {count} | {common} | {own} | {work:.2f} | {'yes' if packed['auto'] else 'no'} |"
+                f" {' | '.join(ratios)} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,252 @@
+"""Packs give the loss and the gradients of single rows, for every kind of model that says so; others are refused."""
+
+import pytest
+import torch
+import transformers
+from conftest import make_tiny_model
+
+from distjudge_trl.batching import JudgmentCollator, PrefixSharing, find_sharing, judgment_logits
+from distjudge_trl.batching import sharing as sharing_module
+from distjudge_trl.errors import UserInputError
+
+
+SIZES = {
+    "vocab_size": 400,
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "pad_token_id": 1,
+    "bos_token_id": 1,
+    "eos_token_id": 1,
+}
+FAMILIES = {
+    "Llama": {},
+    "Qwen2": {"use_sliding_window": False},
+    "Qwen3": {"head_dim": 32},
+    # The bundled model is a Llama whose head is its embedding; SmolLM3 leaves positions out of every fourth layer.
+    "SmolLM3": {"num_hidden_layers": 4},
+    "Mistral": {"sliding_window": 64},
+}
+
+
+def make_model(family, **changes):
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{family}Config")(**{**SIZES, "tie_word_embeddings": True, **changes})
+    model = getattr(transformers, f"{family}ForCausalLM")(config)
+    with torch.no_grad():  # at initialisation attention is all but uniform, and a wrong mask would hardly show
+        for name, weight in model.named_parameters():
+            if weight.dim() > 1:
+                weight.mul_(6 if "embed" not in name else 20)
+    return model
+
+
+def make_rows(seed=0):
+    """An instruction, one of four texts, an answer each; one row twice, one that is another's beginning."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(count):
+        return torch.randint(2, 400, (count,), generator=generator).tolist()
+
+    instruction, texts = draw(12), [draw(15) for _ in range(4)]
+    rows = [[*instruction, *texts[i % 4], *draw(3 + i % 7)] for i in range(16)]
+    return [*rows, rows[3], rows[5][:-2]]
+
+
+def loss_and_gradients(model, rows, sharing, blocks=False):
+    batch = JudgmentCollator(pad_token_id=1, sharing=sharing)([{"input_ids": row} for row in rows])
+    assert ("judgment_positions" in batch) == (sharing is not None)
+    model.zero_grad()
+    logits = judgment_logits(model, batch, blocks=blocks)
+    weights = torch.arange(1.0, 1 + len(rows)).unsqueeze(-1)  # rows that change places would show
+    loss = -(weights * logits.log_softmax(-1)[:, [5, 9]]).sum() / weights.sum()
+    loss.backward()
+    return loss.detach(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def assert_same(found, expected):
+    """To 1e-5, relative, each weight's gradient by its norm."""
+    torch.testing.assert_close(found[0], expected[0], rtol=1e-5, atol=0)
+    assert found[1].keys() == expected[1].keys() and found[1]
+    for name, gradient in expected[1].items():
+        assert (found[1][name] - gradient).norm() <= 1e-5 * gradient.norm(), name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("how", ["full", "checkpointing", "LoRA"])
+def test_packs_give_the_loss_and_gradients_of_padded_rows(family, how):
+    model = make_model(family, **FAMILIES[family]).train()
+    if how == "checkpointing":
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if how == "LoRA":
+        from peft import LoraConfig, get_peft_model
+
+        model = get_peft_model(model, LoraConfig(target_modules="all-linear", init_lora_weights=False))
+    sharing = find_sharing(model, True)
+    assert sharing is not None and not sharing.blocks
+    rows = make_rows()
+    assert_same(loss_and_gradients(model, rows, sharing), loss_and_gradients(model, rows, None))
+
+
+def test_a_wrong_mask_would_show():
+    """What the tests above compare depends on what a token sees."""
+    model = make_model("Llama")
+    sharing, rows = find_sharing(model, True), make_rows()
+    expected = loss_and_gradients(model, rows, sharing)
+
+    def all_before(ends):
+        return torch.ones(1, 1, ends.shape[-1], ends.shape[-1], dtype=torch.bool).tril()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("distjudge_trl.batching.collator.dense_mask", all_before)
+        found = loss_and_gradients(model, rows, sharing)
+    with pytest.raises(AssertionError):
+        assert_same(found, expected)
+
+
+def test_block_masks_give_the_same_through_the_attention_that_takes_both(monkeypatch):
+    """FlexAttention has no backward on CPUs but for its own reference in plain torch, which is run here; on GPUs the
+    same call is compiled.
+    """
+    monkeypatch.setattr("torch.nn.attention.flex_attention._validate_device", lambda *_: None)
+    model = make_model("Llama").train()
+    rows = make_rows()
+    dense = loss_and_gradients(model, rows, find_sharing(model, True))
+    padded = loss_and_gradients(model, rows, None)
+    model.set_attn_implementation(sharing_module.PACK_ATTENTION)
+    sharing = PrefixSharing(width=64, always=True, blocks=True)
+    with torch.compiler.set_stance("force_eager"):
+        blocks = loss_and_gradients(model, rows, sharing, blocks=True)
+    assert_same(blocks, dense)
+    # What is no pack is read by sdpa as before.
+    assert_same(loss_and_gradients(model, rows, None), padded)
+
+
+def test_packs_of_block_masks_are_whole_blocks():
+    sharing = PrefixSharing(width=64, always=True, blocks=True)
+    for multiple in (1, 16, 24):
+        batch = JudgmentCollator(1, multiple, sharing)([{"input_ids": row} for row in make_rows()])
+        assert batch["input_ids"].shape[1] % 128 == 0 and batch["input_ids"].shape[1] % multiple == 0
+        blocks = sharing_module.block_mask(batch["subtree_ends"]).to_dense()
+        assert blocks.shape[-1] == batch["input_ids"].shape[1] // 128
+
+
+def test_block_masks_are_for_gpus():
+    model = make_model("Llama")
+    sharing = find_sharing(model, "auto")
+    assert sharing == PrefixSharing(width=64)
+    assert model.config._attn_implementation == "sdpa"
+
+
+def test_where_flex_attention_does_not_run_sdpa_stays(monkeypatch):
+    """A GPU is faked: FlexAttention is tried, fails (there is no compiler for it), and nothing has changed."""
+    model = make_model("Llama")
+    tried = []
+
+    def fail(*args, **kwargs):
+        tried.append(True)
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(sharing_module, "flex_attention_forward", fail)
+    monkeypatch.setattr(sharing_module, "_is_on_gpu", lambda weight: True)
+    assert find_sharing(model, "auto") == PrefixSharing(width=64) and tried
+    assert model.config._attn_implementation == "sdpa"
+
+
+def test_where_flex_attention_runs_the_model_takes_block_masks(monkeypatch):
+    model = make_model("Llama")
+    monkeypatch.setattr(sharing_module, "flex_attention_forward", lambda m, q, *_: (q, None))
+    monkeypatch.setattr(sharing_module, "_is_on_gpu", lambda weight: True)
+    for _ in range(2):
+        assert find_sharing(model, "auto") == PrefixSharing(width=64, blocks=True)
+        assert model.config._attn_implementation == sharing_module.PACK_ATTENTION
+
+
+def test_rows_longer_than_a_sliding_window_are_padded():
+    model = make_model("Mistral", sliding_window=16)
+    sharing = find_sharing(model, True)
+    rows = make_rows()
+    assert max(map(len, rows)) > 16
+    batch = JudgmentCollator(1, sharing=sharing)([{"input_ids": row} for row in rows])
+    assert "judgment_positions" not in batch
+    short = [row[:16] for row in rows]
+    assert_same(loss_and_gradients(model, short, sharing), loss_and_gradients(model, short, None))
+
+
+def test_layers_with_and_without_windows_are_read_exactly_within_the_window():
+    model = make_model("Qwen2", use_sliding_window=True, sliding_window=64, max_window_layers=1, num_hidden_layers=2)
+    assert set(model.config.layer_types) == {"full_attention", "sliding_attention"}
+    rows = make_rows()
+    sharing = find_sharing(model, True)
+    assert sharing.longest == 64
+    assert_same(loss_and_gradients(model, rows, sharing), loss_and_gradients(model, rows, None))
+
+
+def test_auto_packs_batches_that_gain_alone():
+    sharing = find_sharing(make_model("Llama"), "auto")
+    collate = JudgmentCollator(1, sharing=sharing)
+    assert "judgment_positions" in collate([{"input_ids": [7] * 40 + [i]} for i in range(2, 10)])
+    assert "attention_mask" in collate([{"input_ids": [i] * 40} for i in range(2, 10)])
+    assert "attention_mask" in collate([{"input_ids": [5, 6]}])
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"_attn_implementation": "eager"}, "attention implementation is 'eager'"),
+        ({"layer_types": ["full_attention", "linear_attention"]}, "linear_attention"),
+        ({"layer_types": ["chunked_attention", "full_attention"]}, "chunked_attention"),
+        ({"alibi": True}, "ALiBi"),
+    ],
+)
+def test_models_that_reach_past_the_mask_are_padded_and_true_is_refused(tokenizer, change, match):
+    model = make_tiny_model(len(tokenizer))
+    for name, value in change.items():
+        setattr(model.config, name, value)
+    assert find_sharing(model, "auto") is None and find_sharing(model, False) is None
+    with pytest.raises(UserInputError, match=match):
+        find_sharing(model, True)
+
+
+def test_models_that_read_packs_otherwise_are_found_by_trying():
+    """Whatever their configs say: a model whose tokens take their neighbour in."""
+
+    class Leaky(transformers.LlamaModel):
+        def forward(self, *args, **kwargs):
+            output = super().forward(*args, **kwargs)
+            states = output.last_hidden_state
+            output.last_hidden_state = states + torch.roll(states, 9, dims=1)
+            return output
+
+    model = make_model("Llama")
+    assert find_sharing(model, "auto") is not None
+    model.model.__class__ = Leaky
+    assert find_sharing(model, "auto") is None and model.training
+    with pytest.raises(UserInputError, match="are not those that it has alone"):
+        find_sharing(model, True)
+
+
+@pytest.mark.parametrize("family", ["Mamba", "Bloom", "Falcon", "GPT2", "Gemma2", "Phi3", "Mixtral", "GPTNeoX"])
+def test_other_families_are_read_exactly_or_padded(family):
+    changes = {"Falcon": {"alibi": True}, "Gemma2": {"head_dim": 16}}.get(family, {})
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{family}Config")(**{**SIZES, **changes})
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()  # some have dropout
+    sharing = find_sharing(model, "auto")
+    if sharing is None:
+        assert family in ("Mamba", "Bloom", "Falcon", "Gemma2")
+        return
+    rows = make_rows()
+    assert_same(loss_and_gradients(model, rows, sharing), loss_and_gradients(model, rows, None))
+
+
+def test_where_weights_are_in_parts_known_models_alone_are_trusted():
+    for family, trusted in (("Llama", True), ("GPTNeoX", False)):
+        config = getattr(transformers, f"{family}Config")(**SIZES)
+        with torch.device("meta"):
+            model = getattr(transformers, f"{family}ForCausalLM")(config)
+        assert (find_sharing(model, "auto") is not None) is trusted
+    assert set(FAMILIES) == {"Llama", "Mistral", "Qwen2", "Qwen3", "SmolLM3"}
+    assert {name.lower() for name in FAMILIES} == sharing_module.KNOWN_MODEL_TYPES

@@ -1,0 +1,159 @@
+"""The quickstart's size, and its numbers beside the README's."""
+
+import copy
+import json
+from argparse import Namespace
+
+import pytest
+
+
+@pytest.fixture
+def runs(scripts):
+    return scripts("quickstart_runs")
+
+
+@pytest.fixture
+def reference(scripts):
+    return scripts("quickstart_reference")
+
+
+def asked(folder, **changes):
+    settings = {
+        "output_dir": folder,
+        "model": "m",
+        "minutes": 10.0,
+        "float32": False,
+        "write_reference": False,
+        "max_train_samples": None,
+        "max_eval_samples": None,
+    }
+    return Namespace(**settings | changes)
+
+
+@pytest.mark.parametrize(
+    ("step", "train"), [(0.1, 2800), (1.0, 2800), (2.0, 1920), (4.0, 800), (9.0, 320), (25.0, 160)]
+)
+def test_as_many_words_as_end_in_time(runs, tmp_path, monkeypatch, capsys, step, train):
+    speed = runs.Speed(step, step / 2, 15)
+    monkeypatch.setattr(runs, "measure", lambda args: speed)
+    size, _ = runs.choose_size(asked(tmp_path))
+    assert size.train == train
+    said = capsys.readouterr().out
+    assert f"{size.train:,} of 2,800 words to train on, {size.test:,} of 1,504 to test on" in said
+    assert (speed.whole(size) > 600) == ("--minutes 10 is too short" in said)
+    # Chosen once: a run that goes on must match. Asked otherwise it is chosen anew.
+    monkeypatch.setattr(runs, "measure", lambda args: runs.Speed(100, 100, 100))
+    assert runs.choose_size(asked(tmp_path)) == (size, speed)
+    assert runs.choose_size(asked(tmp_path, float32=True))[0] == runs.SMALLEST
+    # What is asked for is taken, and nothing is timed.
+    monkeypatch.setattr(runs, "measure", None)
+    assert runs.choose_size(asked(tmp_path, max_train_samples=7, max_eval_samples=8)) == ((7, 8), None)
+    assert runs.choose_size(asked(tmp_path, write_reference=True))[0] == runs.SIZES[0]
+
+
+def test_a_long_run_saves_every_two_minutes(runs, tmp_path):
+    part, size = runs.Part("distribution", 42, tmp_path), runs.Size(2800, 1504)
+    assert runs.saving(part, size, runs.Speed(1.5, 1, 1))[:4] == ["--save_strategy", "steps", "--save_steps", "80"]
+    assert runs.saving(part, size, runs.Speed(0.1, 1, 1)) == ["--save_strategy", "no"]
+    assert runs.saving(runs.Part("raw", 42, tmp_path), size, None) == ["--save_strategy", "no"]
+
+
+def test_time_left_follows_what_parts_took(runs, tmp_path, monkeypatch, capsys):
+    clock = [0.0]
+    said = []
+    monkeypatch.setattr(runs, "is_done", lambda args, part, size: False)
+    monkeypatch.setattr(runs.time, "monotonic", lambda: clock[0])
+
+    def run(args, part, size, speed, progress):
+        said.append(progress)
+        clock[0] += 2 * speed.part(part.method, size)  # the machine has become busier
+
+    monkeypatch.setattr(runs, "run", run)
+    speed, size = runs.Speed(1.0, 1.0, 60.0), runs.Size(1600, 640)
+    parts = [runs.Part(method, 42, tmp_path) for method in ("raw", "single-point", "distribution")]
+    runs.run_parts(asked(tmp_path), parts, size, speed)
+    # 80, 170 and 170 seconds, and then twice that.
+    assert said == [
+        "[1/3] about 7 minutes left in all:",
+        "[2/3] about 11 minutes left in all:",
+        "[3/3] about 6 minutes left in all:",
+    ]
+
+
+def test_the_readme_has_the_numbers_of_its_file(reference):
+    page = reference.README.read_text(encoding="utf-8")
+    written = page.split(reference.START)[1].split(reference.END)[0]
+    assert written == "\n" + reference.readme_part(), "run `python scripts/quickstart_reference.py`"
+
+
+@pytest.fixture
+def made(reference, tmp_path, monkeypatch):
+    """A copy of the file and of the README to write to, and the file's runs in bfloat16."""
+    for name in ("FILE", "README"):
+        path = tmp_path / getattr(reference, name).name
+        path.write_text(getattr(reference, name).read_text(encoding="utf-8"), encoding="utf-8")
+        monkeypatch.setattr(reference, name, path)
+    content = reference.read_reference()
+    return [run for run in content["runs"] if run["precision"] == "bfloat16" and run["seed"] == 42]
+
+
+def moved(runs, by, **changes):
+    runs = copy.deepcopy(runs)
+    for run in runs:
+        run["metrics"]["kl"]["value"] += by
+        run.update(changes)
+    return runs
+
+
+def test_own_numbers_stand_beside_the_readme_s(reference, made):
+    settings = {name: reference.read_reference()[name] for name in ("model", "max_train_samples", "max_eval_samples")}
+    text = reference.compare(made, settings)
+    assert "| here: bfloat16, seed 42 | README: bfloat16, seed" in text
+    assert text.endswith("Every KL here is within the README's.")
+    text = reference.compare(moved(made[:1], 0.002) + moved(made[1:], 3.0), settings)
+    assert "in the same precision: " in text and not text.endswith(", by 0.000.")
+    assert reference.compare(moved(made, 0, precision="float16"), settings).endswith("no numbers in float16 yet.")
+    text = reference.compare(made, settings | {"max_train_samples": 800})
+    assert text.endswith("Not to be compared: the README's judges saw 2800 words and were tested on 1504.")
+    assert "of another model (smollm2-135m)" in reference.compare(made, settings | {"model": "other"})
+
+
+def test_measured_again_the_file_and_the_readme_are_written(reference, made):
+    settings = {"model": "m", "max_train_samples": 5, "max_eval_samples": 6}
+    before = reference.read_reference()
+    others = [run for run in before["runs"] if run["precision"] != "bfloat16"]
+    new = [*moved(made, 1.0), *moved(made[1:], 1.25, seed=43)]
+    assert reference.write_reference(new, settings) is True
+    content = json.loads(reference.FILE.read_text(encoding="utf-8"))
+    assert content["runs"] == [*new, *others] and content["max_eval_samples"] == 6
+    assert content["made_with"]["bfloat16"]["versions"]["torch"] and content["made_with"]["bfloat16"]["cores"]
+    page = reference.README.read_text(encoding="utf-8")
+    single = made[1]["metrics"]["kl"]["value"]
+    assert "| bfloat16, seeds 42, 43 " in page and f"{single + 1:.3f} to {single + 1.25:.3f} (" in page
+    assert page.count(reference.START) == page.count(reference.END) == 1
+    # The other precision has a column, not the first table.
+    assert reference.write_reference(moved(made, 2.0, precision="float32"), settings) is False
+    assert "| float32, seed 42 " in reference.README.read_text(encoding="utf-8")
+    assert [run["precision"] for run in reference.read_reference()["runs"]] == ["bfloat16"] * 5 + ["float32"] * 3
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--max-train-samples", "5"), "--max-train-samples and --max-eval-samples go together."),
+        (("--seeds", "0"), "--seeds must be more than 0, got 0."),
+        (("--minutes", "nan"), "--minutes must be more than 0, got nan."),
+        (("--write-reference", "--max-train-samples", "5", "--max-eval-samples", "5"), "--write-reference takes all"),
+        (("--output-dir", "FILE"), "FILE: cannot be written"),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_exit_code_2(scripts, tmp_path, monkeypatch, capsys, words, message):
+    from distjudge_trl.errors import run_script
+
+    file = tmp_path / "file"
+    file.write_text("in the way")
+    monkeypatch.setattr("sys.argv", ["quickstart.py", *(word.replace("FILE", str(file / "x")) for word in words)])
+    with pytest.raises(SystemExit) as ended:
+        run_script(scripts("quickstart").main)
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith(f"error: {message}".replace("FILE", str(file / "x")))
