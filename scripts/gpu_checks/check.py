@@ -35,6 +35,11 @@ class Machine:
     work: str
 
     @property
+    def patience(self) -> int:
+        """By what a check's limit is multiplied: a CPU may have few cores, and others' work on them."""
+        return 3 if self.device == "cpu" else 1
+
+    @property
     def small(self) -> str:
         """Folder of the small model: the bundled one, or a tiny one."""
         return str(Path(self.work, "models", "small"))
@@ -65,7 +70,7 @@ class Check:
         args (`tuple`): what the function takes behind the findings.
         needs (`tuple[str, ...]`): `"gpu"`, or modules that must be installed; else it is skipped.
         after (`tuple[str, ...]`): checks whose folders it reads; skipped unless they passed.
-        limit (`int`): seconds after which it is stopped.
+        limit (`int`): seconds after which it is stopped on a GPU machine; see `Machine.patience`.
         all_gpus (`bool`): sees all GPUs; others see one, as a plain process has to.
     """
 

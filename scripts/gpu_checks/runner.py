@@ -137,6 +137,7 @@ def run_checks(
     stopped = False
     for check in checks:
         started(check)
+        limit = check.limit * machine.patience
         missing = [name for name in check.after if statuses.get(name) != "PASS"]
         left = deadline - time.monotonic()
         reason = check.reason_to_skip(machine)
@@ -150,8 +151,8 @@ def run_checks(
             result = Result(check.name, "SKIP", reason=reason)
         else:
             try:
-                result = run_check(check, machine, min(check.limit, left))
-                if result.status == "FAIL" and left < check.limit and result.seconds >= left:
+                result = run_check(check, machine, min(limit, left))
+                if result.status == "FAIL" and left < limit and result.seconds >= left:
                     result = Result(
                         check.name,
                         "SKIP",
