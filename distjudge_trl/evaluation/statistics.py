@@ -6,8 +6,9 @@ be too narrow.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy.stats import norm, permutation_test, ttest_rel
@@ -73,19 +74,42 @@ def bootstrap_interval(
     if len(names) == 1:
         return -np.inf, np.inf
     sums = np.stack([np.bincount(member, weights=part) for part in np.asarray(parts, dtype=float).T], axis=-1)
-    rng = np.random.default_rng(seed)
     figures = np.empty(num_resamples)
-    # In slices: draws x groups numbers at once would be gigabytes for large test sets.
-    chunk = max(1, 2_000_000 // len(names))
-    for start in range(0, num_resamples, chunk):
-        draws = rng.multinomial(
-            len(names), np.full(len(names), 1 / len(names)), size=min(chunk, num_resamples - start)
-        )
+    start = 0
+    for draws in _draws(len(names), num_resamples, seed):
         figures[start : start + len(draws)] = statistic(draws @ sums)
+        start += len(draws)
     if np.isnan(figures).all():
         return -np.inf, np.inf
     low, high = np.nanquantile(figures, _expanded(level, len(names)))
     return float(low), float(high)
+
+
+# Numbers (draws x groups) that are held at once: all of a large test set's would be gigabytes.
+_MOST_DRAWN = 2_000_000
+
+
+def _draws(num_groups: int, num_resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """How often every resample draws every group, `(R, G)` in slices of R."""
+    if num_groups * num_resamples <= _MOST_DRAWN:
+        yield _all_draws(num_groups, num_resamples, seed)
+        return
+    rng = np.random.default_rng(seed)
+    chunk = max(1, _MOST_DRAWN // num_groups)
+    for start in range(0, num_resamples, chunk):
+        yield _multinomial(rng, num_groups, min(chunk, num_resamples - start))
+
+
+@lru_cache(maxsize=4)
+def _all_draws(num_groups: int, num_resamples: int, seed: int) -> np.ndarray:
+    """Kept: they take ten times as long as the rest of an interval, and a report asks for hundreds with the same."""
+    draws = _multinomial(np.random.default_rng(seed), num_groups, num_resamples)
+    draws.flags.writeable = False
+    return draws
+
+
+def _multinomial(rng: np.random.Generator, num_groups: int, num_resamples: int) -> np.ndarray:
+    return rng.multinomial(num_groups, np.full(num_groups, 1 / num_groups), size=num_resamples).astype(float)
 
 
 def _expanded(level: float, num_groups: int) -> tuple[float, float]:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
+from distjudge_trl.evaluation import statistics
 from distjudge_trl.evaluation.statistics import (
     bootstrap_mean,
     holm,
@@ -98,3 +99,12 @@ def test_the_seed_test_is_the_paired_t_test():
 def test_holm_on_its_textbook_example():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.9, 0.8]) == [1.0, 1.0] and holm([0.03]) == [0.03]
+
+
+def test_large_test_sets_are_drawn_in_slices_as_they_would_be_at_once(monkeypatch):
+    values = np.random.default_rng(0).normal(size=60)
+    groups = [str(i % 30) for i in range(60)]
+    at_once = bootstrap_mean(values, groups, num_resamples=1000)
+    assert bootstrap_mean(values, groups, num_resamples=1000, seed=1) != at_once
+    monkeypatch.setattr(statistics, "_MOST_DRAWN", 30 * 300)
+    assert bootstrap_mean(values, groups, num_resamples=1000) == at_once
