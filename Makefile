@@ -73,6 +73,9 @@ plan-tables: env  ## Estimate what fits where for models that are asked for most
 
 benchmark: env  ## Print the benchmarks' tables
 	$(BIN)/python scripts/benchmarks/openmp.py
+	$(BIN)/python scripts/benchmarks/training.py vader
+	$(BIN)/python scripts/benchmarks/sharing.py
+	$(BIN)/python scripts/benchmarks/head.py
 	$(BIN)/python scripts/benchmarks/adversary.py
 	$(BIN)/python scripts/benchmarks/reading.py
 	$(BIN)/python scripts/benchmarks/memory.py

@@ -1,5 +1,6 @@
 """Training steps per second beside TRL's SFTTrainer, with and without shared prefixes, on real rows.
 
+    python scripts/benchmarks/training.py vader
     python scripts/benchmarks/training.py snli --data-path snli_1.0_test.jsonl
     python scripts/benchmarks/training.py summeval --data-path model_annotations.aligned.paired.jsonl
     python scripts/benchmarks/training.py mtbench --data-path human.jsonl
@@ -30,7 +31,7 @@ from distjudge_trl.tasks import get_task
 from distjudge_trl.trainer import DistributionSFTConfig, DistributionSFTTrainer
 
 
-BATCH_SIZES = {"snli": 16, "summeval": 8, "mtbench": 4}
+BATCH_SIZES = {"vader": 16, "snli": 16, "summeval": 8, "mtbench": 4}
 WAYS = {"TRL": "TRL's SFTTrainer", "padded": "ours, share_prefixes=False", "shared": "ours (share_prefixes=auto)"}
 
 
