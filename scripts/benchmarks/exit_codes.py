@@ -33,17 +33,20 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=4, help="launches that run side by side; default: 4")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS, help="default: all")
     parser.add_argument("--without-waiting", action="store_true", help="leave out what the trainer does at its end")
-    parser.add_argument("--forks", help=argparse.SUPPRESS)
+    parser.add_argument("--forks", nargs=2, metavar=("WAY", "FOLDER"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.forks:
-        fork_launches(args.forks, args.launches, args.at_once, args.without_waiting)
+        way, folder = args.forks
+        fork_launches(way, Path(folder), args.launches, args.at_once, args.without_waiting)
         return
     print("| way | launches | exit codes of processes | seconds a launch |\n|---|---|---|---|", flush=True)
     for number, way in enumerate(args.ways):
         count = args.launches // len(args.ways) + (number < args.launches % len(args.ways))
-        options = ["--launches", str(count), "--at-once", str(args.at_once), "--forks", way]
-        command = [*launcher(way), __file__, *options, *(["--without-waiting"] if args.without_waiting else [])]
-        subprocess.run(command, check=True, env={**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"})
+        # Made and deleted here: a process that is forked off in the block of another would delete it as that ends.
+        with tempfile.TemporaryDirectory() as folder:
+            options = ["--launches", str(count), "--at-once", str(args.at_once), "--forks", way, folder]
+            command = [*launcher(way), __file__, *options, *(["--without-waiting"] if args.without_waiting else [])]
+            subprocess.run(command, check=True, env={**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"})
 
 
 def launcher(way: str) -> list[str]:
@@ -55,7 +58,7 @@ def launcher(way: str) -> list[str]:
     return [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config), *one]
 
 
-def fork_launches(way: str, launches: int, at_once: int, without_waiting: bool) -> None:
+def fork_launches(way: str, folder: Path, launches: int, at_once: int, without_waiting: bool) -> None:
     """Start launches until all are done, `at_once` at a time, and print a row of the table."""
     for name in _OF_ONE_PROCESS:
         os.environ.pop(name, None)
@@ -69,25 +72,24 @@ def fork_launches(way: str, launches: int, at_once: int, without_waiting: bool) 
     codes: Counter[int] = Counter()
     running: dict[int, int] = {}  # process to launch
     begun, begin = 0, time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
-        while begun < launches or running:
-            while begun < launches and len({*running.values()}) < at_once:
-                with socket.socket() as free:
-                    free.bind(("127.0.0.1", 0))
-                    port = free.getsockname()[1]
-                for rank in range(2):
-                    process = os.fork()
-                    if not process:
-                        train(rank, port, Path(folder, f"{begun}"), tokenizer, model)
-                        sys.exit(0)
-                    running[process] = begun
-                begun += 1
-            process, status = os.wait()
-            code = os.waitstatus_to_exitcode(status)
-            codes[code] += 1
-            launch = running.pop(process)
-            if code:
-                print(Path(folder, f"{launch}.log").read_text()[-2000:], file=sys.stderr, flush=True)
+    while begun < launches or running:
+        while begun < launches and len({*running.values()}) < at_once:
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                port = free.getsockname()[1]
+            for rank in range(2):
+                process = os.fork()
+                if not process:
+                    train(rank, port, folder / f"{begun}", tokenizer, model)
+                    sys.exit(0)
+                running[process] = begun
+            begun += 1
+        process, status = os.wait()
+        code = os.waitstatus_to_exitcode(status)
+        codes[code] += 1
+        launch = running.pop(process)
+        if code:
+            print((folder / f"{launch}.log").read_text()[-2000:], file=sys.stderr, flush=True)
     told = ", ".join(f"{code}: {count}" for code, count in sorted(codes.items(), reverse=True))
     print(f"| {way} | {launches} | {told} | {(time.monotonic() - begin) / launches:.1f} |", flush=True)
 
