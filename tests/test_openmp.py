@@ -10,7 +10,12 @@ from conftest import ROOT
 
 
 SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
-SCRIPTS = sorted((ROOT / "scripts").rglob("*.py"))
+# A package's modules come after its `__init__.py`.
+SCRIPTS = [
+    path
+    for path in sorted((ROOT / "scripts").rglob("*.py"))
+    if path.stem == "__init__" or not (path.parent / "__init__.py").exists()
+]
 # What imports torch, or may.
 HEAVY = {"torch", "transformers", "trl", "peft", "accelerate", "datasets", "deepspeed"}
 # In place of torch: says what it would have read, and ends.

@@ -67,7 +67,7 @@ def test_an_output_folder_that_cannot_be_written_is_told_before_training(tmp_pat
         (("--method", "no-kl", "--adversary", "none"), "no-kl means adversary=pgd, but adversary=none"),
         (("--per_device_eval_batch_size", "0"), "`per_device_eval_batch_size` must be at least 1"),
         (("--perturbation_radius", "inf"), "`perturbation_radius` must be a finite number"),
-        (("--dataloader_drop_last",), "`dataloader_drop_last` does not apply"),
+        (("--dataloader_drop_last",), "`dataloader_drop_last=True` does not apply"),
         (("--method", "single-point", "--alpha", "0.5"), "single-point means alpha=0.0, but alpha=0.5"),
         (("--alpha", "1.5"), "`alpha` must lie between 0 and 1"),
         (("--alhpa", "0.5"), "Unknown option --alhpa. Did you mean --alpha?"),

@@ -21,6 +21,9 @@ from pathlib import Path
 from typing import Any
 
 
+import distjudge_trl  # noqa: F401  # isort: skip (before torch: it says how OpenMP's threads wait)
+
+
 ROOT = Path(__file__).resolve().parents[2]
 WAYS = ("ddp", "zero2", "zero3")
 # Of a launcher that has started the one process that forks all others.

@@ -12,6 +12,9 @@ vocabulary.
 import argparse
 import time
 
+
+import distjudge_trl  # noqa: F401  # isort: skip (before torch: it says how OpenMP's threads wait)
+
 import torch
 from peak_memory import PeakMemory
 

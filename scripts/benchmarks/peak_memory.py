@@ -5,6 +5,9 @@ import gc
 from pathlib import Path
 from typing import Self
 
+
+import distjudge_trl  # noqa: F401  # isort: skip (before torch: it says how OpenMP's threads wait)
+
 import torch
 
 

@@ -10,6 +10,9 @@ minimum of several rounds. `auto` should never be much above 1, and below wherev
 import argparse
 import time
 
+
+import distjudge_trl  # noqa: F401  # isort: skip (before torch: it says how OpenMP's threads wait)
+
 import torch
 from peak_memory import PeakMemory
 from transformers import AutoModelForCausalLM

@@ -17,6 +17,9 @@ import gc
 import tempfile
 import time
 
+
+import distjudge_trl  # noqa: F401  # isort: skip (before torch: it says how OpenMP's threads wait)
+
 import torch
 from datasets import Dataset
 from peak_memory import PeakMemory

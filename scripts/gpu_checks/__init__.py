@@ -3,6 +3,8 @@
 A new check is a function that takes `Findings` and an entry in its module's `CHECKS`; see `check.py`.
 """
 
+import distjudge_trl  # noqa: F401  # isort: skip (before torch: it says how OpenMP's threads wait)
+
 from gpu_checks import adversary, attention, environment, mistakes, models, sharded, throughput, train
 from gpu_checks.check import Check
 
