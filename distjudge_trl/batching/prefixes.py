@@ -70,12 +70,17 @@ def sharing_pays(rows: Sequence[Row], width: int, blocks: bool = False) -> bool:
         width (`int`): hidden size of the model.
         blocks (`bool`, defaults to `False`): attention skips what is masked.
     """
-    return packed_work(rows, width, blocks) < (1 - MIN_SAVING) * padded_work(rows, width)
+    return _is_clearly_less(packed_work(rows, width, blocks), padded_work(rows, width))
 
 
 def batch_work(rows: Sequence[Row], width: int) -> float:
     """What a batch takes, read in the better of both ways."""
-    return packed_work(rows, width) if sharing_pays(rows, width) else padded_work(rows, width)
+    packed, padded = packed_work(rows, width), padded_work(rows, width)
+    return packed if _is_clearly_less(packed, padded) else padded
+
+
+def _is_clearly_less(work: float, other: float) -> bool:
+    return work < (1 - MIN_SAVING) * other
 
 
 class PrefixGroupSampler(Sampler[int]):
@@ -194,4 +199,4 @@ def reading_order(rows: Sequence[Row], batch_size: int, width: int | None) -> li
         drawn = [[rows[i] for i in order[s : s + batch_size]] for s in judged]
         return sum(batch_work(batch, width) for batch in drawn) / sum(len(row) for batch in drawn for row in batch)
 
-    return by_content if rows and work(by_content) < (1 - MIN_SAVING) * work(by_length) else by_length
+    return by_content if rows and _is_clearly_less(work(by_content), work(by_length)) else by_length
