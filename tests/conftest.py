@@ -6,12 +6,16 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 
 
 # Before transformers, TRL or DeepSpeed are imported anywhere.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+if sys.prefix != sys.base_prefix:
+    # What DeepSpeed compiles belongs to an environment: several would compile it anew for each other, again and again.
+    os.environ.setdefault("TORCH_EXTENSIONS_DIR", os.path.join(sys.prefix, "torch_extensions"))
 
 from pathlib import Path
 

@@ -287,12 +287,13 @@ def show(name: str | None, study: str | None, storage: str | None, out: str | No
         found = [trial for trial in store.trials() if trial.number == log]
         if not found:
             raise UserInputError(f"The study {store.name!r} has no trial {log}.")
-        from distjudge_trl.sweep.process import log_tail
+        from distjudge_trl.logs import log_tail
+        from distjudge_trl.sweep.process import LOG_NAME
 
         attributes = found[0].user_attrs
         runs = sorted((store.out / attributes["folder"]).glob("seed-*")) if "folder" in attributes else []
         click.echo(attributes.get("error") or f"trial {log} did not fail")
-        click.echo(attributes.get("log_tail") or (log_tail(runs[-1]) if runs else ""))
+        click.echo(attributes.get("log_tail") or (log_tail(runs[-1] / LOG_NAME) if runs else ""))
         return
     rows = ranked(read_rows(store, definition), definition)
     if not rows:

@@ -20,13 +20,13 @@ from filelock import Timeout
 
 from distjudge_trl.errors import RunFailedError
 from distjudge_trl.launch import seeing
+from distjudge_trl.logs import log_tail
 from distjudge_trl.supervised import FAILURE_NAME, PREPARED, PROGRESS_NAME, RUN_FOLDER, WORKER, read_json, this_process
 from distjudge_trl.sweep.backends import kernel_lock, machine_folder
 
 
 LOG_NAME = "log.txt"
 _SECONDS_TO_END = 10
-_TAIL_LINES, _TAIL_CHARACTERS = 20, 3000
 _SIGNAL = re.compile(r"Signals\.SIG|Signal \d+ \(SIG|exitcode\s*: -\d|received signal")
 
 
@@ -126,19 +126,9 @@ class RunProcess:
         """Whether a signal ended it, or the processes that its launcher started, as launchers write into the log."""
         code = self._process.poll()
         # More than 128: a shell's way to say so.
-        return code is not None and (code < 0 or code > 128 or _SIGNAL.search(log_tail(self.folder)) is not None)
-
-
-def log_tail(folder: Path) -> str:
-    """The last lines of a run's log, progress bars as they looked at their end."""
-    try:
-        with (folder / LOG_NAME).open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 20 * _TAIL_CHARACTERS))
-            text = file.read().decode("utf-8", "replace")
-    except OSError:
-        return ""
-    lines = [line.rsplit("\r", 1)[-1] for line in text.splitlines() if line.strip()]
-    return "\n".join(lines[-_TAIL_LINES:])[-_TAIL_CHARACTERS:]
+        return code is not None and (
+            code < 0 or code > 128 or _SIGNAL.search(log_tail(self.folder / LOG_NAME)) is not None
+        )
 
 
 def end_run(folder: Path) -> list[psutil.Process]:

@@ -23,11 +23,12 @@ from distjudge_trl.data import fingerprint
 from distjudge_trl.errors import RunFailedError, UserInputError
 from distjudge_trl.evaluation import read_predictions, read_results
 from distjudge_trl.evaluation.results import PREDICTIONS_NAME, RESULTS_NAME
+from distjudge_trl.logs import log_tail
 from distjudge_trl.recipe_data import SCORED_COLUMNS
 from distjudge_trl.report.runs import value_of
 from distjudge_trl.supervised import FAILURE_NAME, PROGRESS_NAME, read_json
 from distjudge_trl.sweep.definition import METRICS, Definition, option_tokens
-from distjudge_trl.sweep.process import LOG_NAME, Launch, RunProcess, end_run, log_tail
+from distjudge_trl.sweep.process import LOG_NAME, Launch, RunProcess, end_run
 from distjudge_trl.sweep.space import name_of, show
 from distjudge_trl.sweep.store import Store
 from distjudge_trl.sweep.table import ranked, read_rows
@@ -232,10 +233,14 @@ class Worker:
             return _Outcome(_End.DONE)
         reason = run.failure()
         if reason is not None:
-            return _Outcome(_End.FAILED, f"seed {seed}: {reason}", log_tail(folder))
+            return _Outcome(_End.FAILED, f"seed {seed}: {reason}", log_tail(folder / LOG_NAME))
         if run.was_killed():
-            return _Outcome(_End.DIED, f"seed {seed}: its processes were killed (exit code {code})", log_tail(folder))
-        return _Outcome(_End.LEFT, f"seed {seed}: it ended with exit code {code} and no reason", log_tail(folder))
+            return _Outcome(
+                _End.DIED, f"seed {seed}: its processes were killed (exit code {code})", log_tail(folder / LOG_NAME)
+            )
+        return _Outcome(
+            _End.LEFT, f"seed {seed}: it ended with exit code {code} and no reason", log_tail(folder / LOG_NAME)
+        )
 
     def _report(self, trial: Trial, step: int, entry: dict[str, float]) -> None:
         # Of the metrics, evaluation in training has two.

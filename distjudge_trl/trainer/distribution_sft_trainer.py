@@ -70,7 +70,7 @@ from distjudge_trl.trainer.checkpoints import (
     unmark_checkpoint,
     write_checkpoint_file,
 )
-from distjudge_trl.trainer.cpu_adam import load_cpu_adam
+from distjudge_trl.trainer.deepspeed_ops import load_cpu_adam
 from distjudge_trl.trainer.distribution_sft_config import DistributionSFTConfig
 from distjudge_trl.trainer.launches import check_adapters, check_devices, check_sharding, refusing_data_parallel
 from distjudge_trl.trainer.leaving import let_threads_finish

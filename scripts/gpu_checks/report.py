@@ -8,13 +8,13 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from distjudge_trl.logs import log_tail
 from gpu_checks.check import Check, Result
 from gpu_checks.runner import SECRET_NAME
 
 
 NAME = "gpu_check_report.md"
 LOGS = "gpu_check_logs"
-_TAIL_LINES, _TAIL_CHARACTERS = 60, 6000
 # Tokens of hubs and services, and passwords in addresses.
 _SECRETS = re.compile(
     r"\b(hf_|sk-|ghp_|gho_|github_pat_|glpat-|wandb_)[A-Za-z0-9_-]{8,}|(?<=://)[^\s/@:]+:[^\s/@]+(?=@)"
@@ -27,18 +27,6 @@ def redact(text: str, environment: Mapping[str, str] = os.environ) -> str:
         if SECRET_NAME.search(name) and len(value) >= 6:
             text = text.replace(value, "[removed]")
     return _SECRETS.sub("[removed]", text)
-
-
-def log_tail(path: Path) -> str:
-    """The end of a log, progress bars as they looked at their end."""
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 20 * _TAIL_CHARACTERS))
-            text = file.read().decode("utf-8", "replace")
-    except OSError:
-        return ""
-    lines = [line.rstrip().rsplit("\r", 1)[-1] for line in text.split("\n") if line.strip()]
-    return "\n".join(lines[-_TAIL_LINES:])[-_TAIL_CHARACTERS:]
 
 
 def summary(results: Sequence[Result]) -> str:
@@ -87,7 +75,7 @@ def write_report(
         problems = "\n".join(f"- {problem}" for problem in result.failures)
         parts.append(f"### {result.name}\n\n{problems}")
         if result.log is not None:
-            parts.append(_folded("end of its log", log_tail(result.log)))
+            parts.append(_folded("end of its log", log_tail(result.log, 60, 6000)))
     out.mkdir(parents=True, exist_ok=True)
     _keep_logs(out, failed)
     text = redact("\n\n".join(part for part in parts if part)) + "\n"

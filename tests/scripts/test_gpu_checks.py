@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 import gpu_check
 from gpu_checks import CHECKS
 from gpu_checks.check import Findings, Machine, Result
-from gpu_checks.report import log_tail, redact, write_report
+from gpu_checks.report import redact, write_report
 from gpu_checks.runner import environment, run_checks, select
 
 
@@ -253,10 +253,6 @@ def test_checks_are_told_apart_and_come_after_what_they_read():
     assert [check.name for check in select(CHECKS, ["memory-lora", "resume"])] == [
         *("weights", "lora", "resume", "throughput-lora", "memory-lora"),
     ]
-
-
-def test_log_tail_of_a_missing_file_is_empty(tmp_path):
-    assert log_tail(tmp_path / "nothing") == ""
 
 
 def test_findings_of_a_killed_process_are_read(tmp_path, machine):
