@@ -42,9 +42,14 @@ def sharded(find: Findings, config: str, way: str) -> None:
     """The same steps under `accelerate launch`."""
     machine = find.machine
     out, one = find.folder / "run", machine.folder(f"one-process-{way}") / "run"
-    name = config if machine.device == "cuda" else f"{config}_cpu"
-    words = vader(machine.small, out, options(machine, way, machine.processes))
-    done = run(launch(machine, name, str(ROOT / "recipes/vader.py"), *words))
+    more, script = options(machine, way, machine.processes), [str(ROOT / "recipes/vader.py")]
+    if machine.device == "cpu":
+        if config.startswith("fsdp"):
+            script.insert(0, str(ROOT / "scripts/gpu_checks/fsdp_on_cpu.py"))
+            more["use_cpu"] = False
+        else:
+            config = f"{config}_cpu"
+    done = run(launch(machine, config, *script, *vader(machine.small, out, more)))
     find.figure("processes", machine.processes)
     steps, expected = logged_steps(out), logged_steps(one)
     find.expect(len(steps) == len(expected), f"{len(steps)} steps in place of {len(expected)}")
@@ -78,7 +83,7 @@ CHECKS = [
     ),
     check("zero2", "zero2", "full", ("deepspeed",)),
     check("zero3", "zero3", "full", ("deepspeed",)),
-    check("fsdp2", "fsdp2", "full", ("gpu",)),
+    check("fsdp2", "fsdp2", "full", ()),
     Check(
         "one-process-qlora",
         "adapters on 4-bit weights, one process: what ZeRO-3 and FSDP2 are compared with",
@@ -88,5 +93,5 @@ CHECKS = [
         after=("weights",),
     ),
     check("zero3-qlora", "zero3", "qlora", ("deepspeed", "bitsandbytes")),
-    check("fsdp2-qlora", "fsdp2_qlora", "qlora", ("gpu", "bitsandbytes")),
+    check("fsdp2-qlora", "fsdp2_qlora", "qlora", ("bitsandbytes",)),
 ]

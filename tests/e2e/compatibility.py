@@ -1,5 +1,5 @@
 """Run what goes together and write it into docs/scaling.md: {full, LoRA, QLoRA} x {one process, accumulation, DDP,
-ZeRO, offload, two hosts} x {train, evaluate, resume, reload}, every cell a real run of a tiny model on the CPU.
+ZeRO, offload, FSDP2, two hosts} x {train, evaluate, resume, reload}, every cell a real run of a tiny model on the CPU.
 
 python tests/e2e/compatibility.py [--only NAME ...]      (about a quarter of an hour; `make compat`)
 """
@@ -49,6 +49,7 @@ WAYS = {
     "ZeRO-3": ("zero3", HALF, 1),
     "ZeRO-2, offload": ("zero2_offload", HALF, 1),
     "ZeRO-3, offload": ("zero3_offload", HALF, 1),
+    "FSDP2": ("fsdp2", HALF, 1),
     "two hosts, DDP": ("multi_gpu", HALF, 2),
     "two hosts, ZeRO-3": ("multi_node_zero3", HALF, 2),
 }
@@ -61,6 +62,11 @@ def launch(runs, name, way, *options):
     options = (*batch, *SAVING, *options)
     if config is None:
         return runs.run(name, [sys.executable], *options)
+    if config.startswith("fsdp"):
+        # accelerate starts it on accelerators alone.
+        command = accelerate(conftest.ROOT / f"accelerate_configs/{config}.yaml", "--num_processes", "2")
+        script = str(conftest.ROOT / "scripts/gpu_checks/fsdp_on_cpu.py")
+        return runs.run(name, [*command, script], *options, "--use_cpu", "False")
     path = cpu_twin(config, runs.folder)
     if hosts == 1:
         return runs.run(name, accelerate(path), *options)

@@ -1,9 +1,5 @@
 """Runs of tiny_run.py one after the other under accelerate's FSDP2, on the CPU. Run by test_fsdp.py, once a rank.
 
-accelerate starts FSDP2 on accelerators alone. Three calls are replaced to have it on gloo: which backend and device a
-process has, and a barrier that names a device. Sharding, precision, saving and loading are accelerate's, transformers'
-and torch's own.
-
 python tests/e2e/fsdp_cpu.py ARGUMENTS OF tiny_run.py [--next ARGUMENTS OF tiny_run.py ...]
 """
 
@@ -11,47 +7,23 @@ import itertools
 import json
 import sys
 from pathlib import Path
-from unittest.mock import patch
 
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(1, str(Path(__file__).parents[2] / "scripts"))
 
+from gpu_checks.fsdp_on_cpu import allow_fsdp_on_cpu  # isort: skip (it imports the package before torch)
 import torch
-import torch.distributed
-from accelerate.state import PartialState
-from accelerate.utils import DistributedType
 from torch.distributed.tensor import DTensor
 
 
-def use_gloo():
-    barrier = torch.distributed.barrier
-    torch.distributed.barrier = lambda *args, device_ids=None, **kwargs: barrier(*args, **kwargs)
-    PartialState._prepare_backend = lambda self, *args, **kwargs: ("gloo", DistributedType.MULTI_GPU)
-
-    def set_device(self):
-        self.device = self.device or torch.device("cpu")
-
-    PartialState.set_device = set_device
-
-
 def main():
-    use_gloo()
+    allow_fsdp_on_cpu()
     import tiny_run
 
     from distjudge_trl.errors import run_script
-    from distjudge_trl.trainer import DistributionSFTConfig, DistributionSFTTrainer
+    from distjudge_trl.trainer import DistributionSFTTrainer
 
-    check = DistributionSFTConfig.__post_init__
-
-    def post_init(self):
-        # As where there is a GPU: `use_cpu` is for processes that share nothing out.
-        with (
-            patch.object(torch.accelerator, "is_available", lambda: True),
-            patch("transformers.training_args.is_torch_bf16_gpu_available", lambda: True),
-        ):
-            check(self)
-
-    DistributionSFTConfig.__post_init__ = post_init
     runs = [list(run) for is_next, run in itertools.groupby(sys.argv[1:], "--next".__eq__) if not is_next]
     save, end = DistributionSFTTrainer._save, DistributionSFTTrainer.end
     compute_loss = DistributionSFTTrainer.compute_loss
