@@ -5,17 +5,17 @@ from distjudge_trl.batching.fitting import PromptFitter, Truncation
 from distjudge_trl.batching.head import read_head_in_float32
 from distjudge_trl.batching.prefixes import PrefixGroupSampler, reading_order, saved_by_grouping, sharing_pays
 from distjudge_trl.batching.prompts import count_tokens, encode_prompts, render_prompt
-from distjudge_trl.batching.sharing import PACK_ATTENTION, PrefixSharing, SharePrefixes, find_sharing
+from distjudge_trl.batching.sharing import PrefixSharing, SharePrefixes, attention_name, find_sharing
 
 
 __all__ = [
-    "PACK_ATTENTION",
     "JudgmentCollator",
     "PrefixGroupSampler",
     "PrefixSharing",
     "PromptFitter",
     "SharePrefixes",
     "Truncation",
+    "attention_name",
     "context_length",
     "count_tokens",
     "encode_prompts",

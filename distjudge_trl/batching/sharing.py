@@ -41,6 +41,14 @@ AttentionInterface.register(PACK_ATTENTION, _attend)
 AttentionMaskInterface.register(PACK_ATTENTION, sdpa_mask)
 
 
+def attention_name(config: Any) -> str | None:
+    """The attention implementation of a model's config by a name that any process knows: `find_sharing` exchanges sdpa
+    for one that is registered here alone.
+    """
+    name = getattr(config, "_attn_implementation", None)
+    return "sdpa" if name == PACK_ATTENTION else name
+
+
 @dataclass(frozen=True)
 class PrefixSharing:
     """How batches of a model share beginnings.

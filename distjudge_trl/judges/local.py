@@ -24,6 +24,7 @@ from distjudge_trl.batching import (
     PromptFitter,
     SharePrefixes,
     Truncation,
+    attention_name,
     context_length,
     encode_prompts,
     find_sharing,
@@ -192,7 +193,7 @@ class LocalJudge(Judge):
             "device": str(input_device(self.model)),
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "autocast": self.autocast or "none",
-            "attn_implementation": str(getattr(self.model.config, "_attn_implementation", None)),
+            "attn_implementation": str(attention_name(self.model.config)),
         }
 
     def _render(self, item: Mapping[str, Any], row: int) -> list[dict[str, str]]:

@@ -23,9 +23,9 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 from trl import SFTTrainer
 
 from distjudge_trl.batching import (
-    PACK_ATTENTION,
     JudgmentCollator,
     PrefixGroupSampler,
+    attention_name,
     encode_prompts,
     find_sharing,
     judgment_logits,
@@ -673,8 +673,7 @@ class DistributionSFTTrainer(SFTTrainer):
             file.quantization = quantization.to_dict() if hasattr(quantization, "to_dict") else dict(quantization)
             file.quantization = {k: v for k, v in file.quantization.items() if not k.startswith("_")}
         file.dtype = str(model.dtype).removeprefix("torch.")
-        attention = getattr(config, "_attn_implementation", None)
-        file.attn_implementation = "sdpa" if attention == PACK_ATTENTION else attention
+        file.attn_implementation = attention_name(config)
         file.autocast = {"bf16": "bfloat16", "fp16": "float16"}.get(str(self.accelerator.mixed_precision))
         file.training = {name: getattr(args, name) for name in TRAINING_SETTINGS}
         file.training |= {

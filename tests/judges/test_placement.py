@@ -1,4 +1,7 @@
-"""Where a judge computes and in which type: devices, maps of devices, memory that is too small, attention."""
+"""Where a judge computes: devices, maps of devices, memory that is too small, attention; and untrained models' types.
+
+What a trained judge is read in on each kind of hardware is tested in tests/test_precision.py.
+"""
 
 import json
 import shutil
@@ -14,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM
 
 from distjudge_trl import Judge
+from distjudge_trl.batching.sharing import PACK_ATTENTION
 from distjudge_trl.cli import main
 from distjudge_trl.errors import RunFailedError, UserInputError
 from distjudge_trl.judge_file import JudgeFile
@@ -241,6 +245,14 @@ def test_a_judge_reads_with_the_attention_that_it_was_trained_with(folder, tmp_p
         **judge.reading(),
         "attn_implementation": "sdpa",
     }
+
+
+def test_a_judge_tells_no_attention_that_only_this_process_knows(folder):
+    judge = untrained(folder)
+    told = judge.reading()
+    # As `find_sharing` does on a GPU.
+    judge.model.set_attn_implementation(PACK_ATTENTION)
+    assert judge.reading() == told and told["attn_implementation"] == "sdpa"
 
 
 @pytest.mark.parametrize(
