@@ -77,6 +77,11 @@ def _reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
             type=click.Choice(["float32", "bfloat16", "float16"]),
             help="Of the weights. Default: as trained; an untrained model: bfloat16 on a GPU, float32 on the CPU.",
         ),
+        click.option(
+            "--autocast",
+            type=click.Choice(["none", "bfloat16", "float16"]),
+            help="What it computes in. Default: as trained, where the device has it; an untrained model: none.",
+        ),
         _TRUST_REMOTE_CODE,
     )
     for option in reversed(options):
@@ -398,9 +403,6 @@ def merge(model: str, out: str, dtype: str | None, trust_remote_code: bool) -> N
 )
 @click.option(
     "--truncate", type=click.Choice(["middle", "end", "error"]), help="What goes of an item that is too long."
-)
-@click.option(
-    "--autocast", type=click.Choice(["none", "bfloat16", "float16"]), help="Default: as in training, else none."
 )
 @click.option(
     "--share-prefixes/--no-share-prefixes",

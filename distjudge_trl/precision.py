@@ -10,6 +10,8 @@ from typing import Literal
 
 
 Dtype = Literal["bfloat16", "float16", "float32"]
+# Those that a machine may lack.
+HALF: tuple[Dtype, ...] = ("bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -51,25 +53,56 @@ def decide_precision(use_cpu: bool = False) -> Precision:
     import torch
 
     if use_cpu or not torch.accelerator.is_available():
-        if cpu_has_bfloat16():
+        if is_fast("bfloat16", use_cpu):
             return Precision("bfloat16", "the CPU has instructions for it (AVX512-BF16 or AMX)")
         return Precision("float32", "the CPU has no instructions for bfloat16, which would be emulated")
     if torch.cuda.is_available():
         name = torch.cuda.get_device_name()
-        if torch.cuda.is_bf16_supported(including_emulation=False):
+        if is_fast("bfloat16"):
             return Precision("bfloat16", f"{name} has it")
-        if torch.cuda.get_device_capability() >= (7, 0):
+        if is_fast("float16"):
             return Precision("float16", f"{name} has tensor cores for float16, and emulates bfloat16")
         return Precision("float32", f"{name} has no tensor cores")
-    kind = torch.accelerator.current_accelerator()
-    name = kind.type if kind is not None else "the accelerator"
+    name = _accelerator()
     if name == "mps":
         return Precision("float32", "half precision is not tested on mps")
-    from transformers.utils import is_torch_bf16_gpu_available
-
-    if is_torch_bf16_gpu_available():
+    if is_fast("bfloat16"):
         return Precision("bfloat16", f"{name} has it")
     return Precision("float32", f"{name} has no bfloat16")
+
+
+def is_fast(dtype: Dtype, use_cpu: bool = False) -> bool:
+    """Whether this machine multiplies numbers of a type in hardware. Elsewhere they are emulated, which takes ten
+    times as long and more, or (half precision on MPS) nobody has tried it.
+
+    Args:
+        dtype (`str`): `"bfloat16"`, `"float16"` or `"float32"`, which every machine has.
+        use_cpu (`bool`): the CPU computes, even if there is an accelerator.
+    """
+    import torch
+
+    if dtype == "float32":
+        return True
+    if use_cpu or not torch.accelerator.is_available():
+        # Hardly any CPU has float16, and those that have it have bfloat16, too.
+        return dtype == "bfloat16" and cpu_has_bfloat16()
+    if torch.cuda.is_available():
+        if dtype == "bfloat16":
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        return torch.cuda.get_device_capability() >= (7, 0)
+    if _accelerator() == "mps":
+        return False
+    from transformers.utils import is_torch_bf16_gpu_available
+
+    return dtype == "float16" or bool(is_torch_bf16_gpu_available())
+
+
+def _accelerator() -> str:
+    """Kind of the accelerator, such as `"xpu"`."""
+    import torch
+
+    kind = torch.accelerator.current_accelerator()
+    return kind.type if kind is not None else "the accelerator"
 
 
 def resolve_precision(bf16: bool | None, fp16: bool | None, *, use_cpu: bool = False) -> Precision:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
 
@@ -40,12 +41,14 @@ from distjudge_trl.judges.base import Judge, Judgments
 from distjudge_trl.judges.placement import (
     check_adaptable,
     check_device_map,
+    computing_device,
     default_dtype,
     find_device,
     input_device,
     put_on,
     read_in_batches,
     usable_attention,
+    usable_types,
 )
 from distjudge_trl.labels import TOP_K_FLOOR, LabelSpace
 from distjudge_trl.loading import LOADING_ERRORS, load_tokenizer, loading_error
@@ -86,10 +89,13 @@ class LocalJudge(Judge):
         device_map (`str` or `dict`, *optional*): transformers' own, in place of a device: `"auto"` spreads a model
             that is too large for one GPU over all of them, and over the host's memory if that is not enough.
         dtype (`torch.dtype` or `str`, *optional*): of the weights; by default as saved, or of an adapter's base model
-            as in training. Untrained models are read in bfloat16 on a GPU (float16 where it has no bfloat16), and in
-            float32 on the CPU and on MPS. The head is read in float32 in any case.
+            as in training, but for what the device would emulate (see `autocast`). Untrained models are read in
+            bfloat16 on a GPU (float16 where it has no bfloat16), and in float32 on the CPU and on MPS. The head is
+            read in float32 in any case.
         autocast (`"bfloat16"`, `"float16"` or `"none"`, *optional*): by default what training used, so that a judge
-            reads as it was evaluated.
+            reads as it was evaluated. What the device would emulate (bfloat16 on older CPUs and GPUs, float16 on
+            CPUs) is replaced by what it has, with a warning; so are such types of the weights and of what 4-bit
+            weights compute in. A type that is asked for, here or as `dtype`, is used in any case.
         top_k (`int`, *optional*): the paper's extraction from the k likeliest tokens; by default all label tokens
             count.
         max_length (`int`, *optional*): longest prompt in tokens. By default bare items are cut to what the judge was
@@ -141,19 +147,27 @@ class LocalJudge(Judge):
         if template is None and self.judge_file.template is not None:
             template = PromptTemplate(self.judge_file.template)
         self.template = template
+        computes_on = computing_device(wanted, device_map)
         if dtype is None and found is None:
-            dtype = default_dtype(wanted)
-        if device is not None and self.judge_file.quantization is not None:
+            dtype = default_dtype(computes_on)
+        types = usable_types(self.judge_file, computes_on, autocast=autocast, dtype=dtype)
+        self.autocast = types.autocast
+        is_quantized = self.judge_file.quantization is not None
+        if dtype is None and not is_quantized:
+            dtype = types.dtype(self.judge_file.dtype)
+        if device is not None and is_quantized:
             device_map = {"": wanted}  # bitsandbytes brings quantised weights to a device itself
         self.tokenizer, self.model = load_model(
             source,
-            self.judge_file,
+            replace(self.judge_file, quantization=types.quantization(self.judge_file.quantization)),
             getattr(torch, dtype) if isinstance(dtype, str) else dtype,
             trust_remote_code,
             device_map=device_map,
             attn_implementation=attn_implementation
             or usable_attention(self.judge_file.attn_implementation, trust_remote_code),
         )
+        if is_quantized:
+            types.cast(self.model)
         quantized = getattr(self.model, "is_loaded_in_4bit", False) or getattr(self.model, "is_loaded_in_8bit", False)
         if not quantized and device_map is None:
             put_on(self.model, wanted)
@@ -162,7 +176,6 @@ class LocalJudge(Judge):
             read_head_in_float32(self.model)
         self._sharing = find_sharing(self.model, share_prefixes)
         self.model.eval()
-        self.autocast = self.judge_file.autocast if autocast is None else autocast
         self.top_k = top_k
         self.max_length = max_length if max_length is not None else context_length(self.model)
         limits = [length for length in (max_length or self.judge_file.max_length, self.max_length) if length]
@@ -188,13 +201,19 @@ class LocalJudge(Judge):
         return judgments
 
     def reading(self) -> dict[str, str]:
-        """How the model is read, for result files: device, type of the weights, autocast, attention."""
-        return {
+        """How the model is read, for result files: device, type of the weights, autocast, attention, and what 4-bit
+        weights compute in.
+        """
+        reading = {
             "device": str(input_device(self.model)),
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "autocast": self.autocast or "none",
             "attn_implementation": str(attention_name(self.model.config)),
         }
+        if getattr(self.model, "is_loaded_in_4bit", False):
+            computes = self.model.config.quantization_config.bnb_4bit_compute_dtype
+            reading["bnb_4bit_compute_dtype"] = str(computes).removeprefix("torch.")
+        return reading
 
     def _render(self, item: Mapping[str, Any], row: int) -> list[dict[str, str]]:
         if self.fitter is None or self.template is None:
@@ -232,7 +251,10 @@ class LocalJudge(Judge):
 
         read_in_batches(read, order, batch_size, progress=progress)
         if not np.isfinite(log_probs).all():
-            raise UserInputError("The model returns NaN: its weights are damaged, or its precision is too low.")
+            raise UserInputError(
+                "The model returns NaN: its weights are damaged, or its precision is too low (try --dtype float32"
+                " --autocast none)."
+            )
         return Judgments(log_probs, mass, floored)
 
     def _autocast_context(self, device: torch.device) -> torch.autocast:

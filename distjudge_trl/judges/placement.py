@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,7 +18,8 @@ from transformers.utils.import_utils import (
 )
 
 from distjudge_trl.errors import RunFailedError, UserInputError, memory_exhausted
-from distjudge_trl.precision import decide_precision
+from distjudge_trl.judge_file import JudgeFile
+from distjudge_trl.precision import HALF, Dtype, decide_precision, is_fast
 
 
 # transformers' ways of spreading a model over all devices.
@@ -27,6 +29,8 @@ _FLASH = {
     "flash_attention_3": is_flash_attn_3_available,
     "flash_attention_4": is_flash_attn_4_available,
 }
+# What 4-bit weights compute in, as `bitsandbytes` and `judge.json` name it.
+_COMPUTES = "bnb_4bit_compute_dtype"
 _LESS_MEMORY = (
     "Give --dtype bfloat16 (or float16), a smaller --max-length, or --device-map auto, which spreads the model over"
     " all GPUs and the host's memory"
@@ -68,6 +72,14 @@ def check_device_map(device: Any, device_map: Any) -> None:
         raise UserInputError(f"--device-map {device_map}: choose one of {', '.join(DEVICE_MAPS)}.")
 
 
+def computing_device(device: torch.device, device_map: Any = None) -> torch.device:
+    """Where a model computes that is read on `device` or spread by a map of devices: weights that a map leaves to the
+    host or the disk are computed with on its accelerators, unless it names none.
+    """
+    places = device_map.values() if isinstance(device_map, Mapping) else [device_map]
+    return torch.device("cpu") if all(str(place) in ("cpu", "disk") for place in places) else device
+
+
 def default_dtype(device: torch.device) -> torch.dtype:
     """In which type an untrained model is read: half precision where the device computes in it, for float32 weights
     take twice the memory and training would not have them either; the head is read in float32 in any case.
@@ -97,6 +109,74 @@ def usable_attention(name: str | None, trust_remote_code: bool) -> str | None:
             stacklevel=3,
         )
     return name if usable else None
+
+
+@dataclass(frozen=True)
+class ReadingTypes:
+    """In which types a trained judge is read.
+
+    Args:
+        autocast (`str`, *optional*): `"bfloat16"`, `"float16"` or `"none"`; `None` for none, too.
+        replaced (`dict`): types that the judge was trained in and the device would emulate, with what is read in
+            their place. Empty where the judge is read as it was trained.
+    """
+
+    autocast: str | None
+    replaced: dict[str, Dtype]
+
+    def dtype(self, trained: str | None) -> torch.dtype | None:
+        """In which type weights are read that were of the type `trained`; `None`: as they are saved."""
+        return getattr(torch, self.replaced[trained]) if trained in self.replaced else None
+
+    def quantization(self, trained: dict[str, Any] | None) -> dict[str, Any] | None:
+        """What quantised weights were read with in training (`bitsandbytes`' settings), as they are read here."""
+        computes = (trained or {}).get(_COMPUTES)
+        return {**trained, _COMPUTES: self.replaced[computes]} if trained and computes in self.replaced else trained
+
+    def cast(self, model: Any) -> None:
+        """Cast what is beside quantised numbers: torch's autocast mixes no two half-precision types, and without it
+        a model computes in that of its weights. Only now, for other numbers come of weights in another type.
+        """
+        for weight in model.parameters():
+            dtype = self.dtype(str(weight.dtype).removeprefix("torch."))
+            # 4-bit numbers may be stored as a floating type.
+            if dtype is not None and not hasattr(weight, "quant_state"):
+                weight.data = weight.data.to(dtype)
+
+
+def usable_types(
+    file: JudgeFile, device: torch.device, *, autocast: str | None = None, dtype: Any = None
+) -> ReadingTypes:
+    """The types that a judge was trained in (autocast, weights, what 4-bit weights compute in), where the device that
+    computes has them in hardware. In place of one that would be emulated comes what `decide_precision` chooses; a
+    judge reads the same up to rounding, and a warning says so.
+
+    Args:
+        file ([`JudgeFile`]): of the judge; that of an untrained model asks for nothing.
+        device (`torch.device`): where it computes.
+        autocast (`str`, *optional*), dtype (`torch.dtype` or `str`, *optional*): what the caller asks for. A type that
+            is asked for stays, emulated or not, and an autocast that is asked for is what comes in place of others.
+    """
+    use_cpu = device.type == "cpu"
+    decided = decide_precision(use_cpu)
+    instead: Dtype = decided.dtype
+    if autocast is not None:
+        instead = autocast if autocast in HALF else "float32"
+    asked = {autocast, str(dtype).removeprefix("torch.")}
+    weights = file.dtype if dtype is None else None
+    trained = {file.autocast, weights, (file.quantization or {}).get(_COMPUTES)} - asked
+    slow = [name for name in HALF if name in trained and not is_fast(name, use_cpu)]
+    replaced: dict[str, Dtype] = dict.fromkeys(slow, instead)
+    if replaced and autocast is None:
+        names = " and ".join(slow)
+        warnings.warn(
+            f"The judge was trained in {names}, and is read in {instead} here ({decided.reason}): its numbers differ"
+            f" by rounding. --autocast {slow[0]} forces it.",
+            stacklevel=3,
+        )
+    if autocast is None:
+        autocast = replaced.get(file.autocast or "", file.autocast)
+    return ReadingTypes(None if autocast == "float32" else autocast, replaced)
 
 
 def put_on(model: Any, device: torch.device) -> None:
