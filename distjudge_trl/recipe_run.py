@@ -78,8 +78,6 @@ def run_recipe(run: RecipeRun) -> dict[str, Any]:
         trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
         # Before anything else can go wrong; pushing can, and comes last.
         trainer.save_model(training_args.output_dir, _internal_call=True)
-        if trainer.is_world_process_zero():
-            SeenItems.of(train, validation).write(training_args.output_dir)
 
     ################
     # Evaluation
@@ -259,6 +257,7 @@ def _make_trainer(
                 truncation=fitter.truncation if fitter is not None else None,
                 trust_remote_code=training_args.trust_remote_code,
             ),
+            seen_items=SeenItems.of(train, validation),
             quantization_config=quantization_config(model_args, training_args),
             peft_config=get_peft_config(model_args),
         )

@@ -11,7 +11,7 @@ FLOOR = {
     **dict.fromkeys(
         (
             *("errors", "extras", "atomic", "models", "provenance", "environment", "shipped", "launch", "supervised"),
-            *("yaml_file", "loading", "precision", "openmp"),
+            *("yaml_file", "loading", "precision", "openmp", "logs"),
         ),
         0,
     ),

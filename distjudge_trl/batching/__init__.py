@@ -3,9 +3,15 @@
 from distjudge_trl.batching.collator import JudgmentCollator, context_length, judgment_logits
 from distjudge_trl.batching.fitting import PromptFitter, Truncation
 from distjudge_trl.batching.head import read_head_in_float32
-from distjudge_trl.batching.prefixes import PrefixGroupSampler, reading_order, saved_by_grouping, sharing_pays
+from distjudge_trl.batching.prefixes import PrefixGroupSampler, reading_order, saved_by_grouping
 from distjudge_trl.batching.prompts import count_tokens, encode_prompts, render_prompt
-from distjudge_trl.batching.sharing import PrefixSharing, SharePrefixes, attention_name, find_sharing
+from distjudge_trl.batching.sharing import (
+    PrefixSharing,
+    SharePrefixes,
+    agree_on_sharing,
+    attention_name,
+    find_sharing,
+)
 
 
 __all__ = [
@@ -15,6 +21,7 @@ __all__ = [
     "PromptFitter",
     "SharePrefixes",
     "Truncation",
+    "agree_on_sharing",
     "attention_name",
     "context_length",
     "count_tokens",
@@ -25,5 +32,4 @@ __all__ = [
     "reading_order",
     "render_prompt",
     "saved_by_grouping",
-    "sharing_pays",
 ]

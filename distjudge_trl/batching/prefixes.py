@@ -5,11 +5,16 @@ meet.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+import struct
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from torch.utils.data import Sampler
 
+
+if TYPE_CHECKING:
+    from distjudge_trl.batching.sharing import PrefixSharing
 
 Row = Sequence[int]
 
@@ -23,7 +28,7 @@ _NUM_JUDGED = 256
 
 
 def common_length(one: Row, other: Row) -> int:
-    """Length of the common beginning of two rows of token ids."""
+    """Length of the common beginning of two rows of token ids (or of bytes)."""
     low, high = 0, min(len(one), len(other))
     while low < high:  # slices compare many times faster than a loop
         middle = (low + high + 1) // 2
@@ -61,25 +66,8 @@ def _work(tokens: int, pairs: int, width: int) -> float:
     return 6 * width * tokens + ATTENTION_COST * pairs
 
 
-def sharing_pays(rows: Sequence[Row], width: int, blocks: bool = False) -> bool:
-    """Whether a batch is read with clearly less work as a pack. It then never takes more memory, either: activations
-    weigh heavier against the mask than linear layers against attention.
-
-    Args:
-        rows (`Sequence` of token ids): of one batch.
-        width (`int`): hidden size of the model.
-        blocks (`bool`, defaults to `False`): attention skips what is masked.
-    """
-    return _is_clearly_less(packed_work(rows, width, blocks), padded_work(rows, width))
-
-
-def batch_work(rows: Sequence[Row], width: int) -> float:
-    """What a batch takes, read in the better of both ways."""
-    packed, padded = packed_work(rows, width), padded_work(rows, width)
-    return packed if _is_clearly_less(packed, padded) else padded
-
-
-def _is_clearly_less(work: float, other: float) -> bool:
+def is_clearly_less(work: float, other: float) -> bool:
+    """Whether work is less than other work by more than estimates are wrong."""
     return work < (1 - MIN_SAVING) * other
 
 
@@ -92,17 +80,18 @@ class PrefixGroupSampler(Sampler[int]):
     the epoch alone: the same on all ranks, and in a run that is resumed.
 
     Args:
-        rows (`Sequence` of token ids): the prompts.
-        batch_size (`int`): rows of one process in one forward.
+        rows (`Iterable` of token ids): the prompts; they are not kept.
+        batch_size (`int`): rows that are drawn together, those of one process in one forward. May be set later; with
+            another one the draw is another.
         seed (`int`, defaults to 0): of the draw.
     """
 
-    def __init__(self, rows: Sequence[Row], batch_size: int, seed: int = 0) -> None:
+    def __init__(self, rows: Iterable[Row], batch_size: int, seed: int = 0) -> None:
         self.batch_size = batch_size
         self.seed = seed
         self.epoch = 0
-        self._num_rows = len(rows)
         self._tree = prefix_tree(rows)
+        self._num_rows = sum(len(leaves) for leaves, _ in self._tree)
 
     def __len__(self) -> int:
         return self._num_rows
@@ -132,18 +121,19 @@ class PrefixGroupSampler(Sampler[int]):
         return [*batches, *([rests[-1]] if rests and rests[-1] else [])]
 
 
-def prefix_tree(rows: Sequence[Row]) -> list[tuple[list[int], list[int]]]:
+def prefix_tree(rows: Iterable[Row]) -> list[tuple[list[int], list[int]]]:
     """The tree of rows' beginnings: per node, children before parents, the rows that end or branch off there alone,
     and the places of its child nodes in the list. The root comes last.
     """
-    ordered = [list(row) for row in rows]
-    order = sorted(range(len(rows)), key=ordered.__getitem__)
+    # Compare as the ids do, and take a ninth of the memory of lists.
+    keys = [struct.pack(f">{len(row)}I", *row) for row in rows]
+    order = sorted(range(len(keys)), key=keys.__getitem__)
     finished: list[tuple[list[int], list[int]]] = []
     # Open nodes from the root down: length of the common beginning, rows, child nodes.
     path: list[tuple[int, list[int], list[int]]] = [(0, [], [])]
     previous: int | None = None
     for row in order:
-        shared = 0 if previous is None else common_length(ordered[previous], ordered[row])
+        shared = 0 if previous is None else common_length(keys[previous], keys[row]) // 4
         child: int | None = None
         while path[-1][0] > shared:
             _, leaves, nodes = path.pop()
@@ -182,13 +172,12 @@ def saved_by_grouping(rows: Sequence[Row], sampler: PrefixGroupSampler) -> float
     return max(0.0, 1 - share_read(sampler.batches()) / share_read(at_random)) if rows else 0.0
 
 
-def reading_order(rows: Sequence[Row], batch_size: int, width: int | None) -> list[int]:
+def reading_order(rows: Sequence[Row], batch_size: int, sharing: PrefixSharing | None) -> list[int]:
     """Indices of rows in an order in which batches of consecutive ones take little work: the longest first, so that
-    neighbours pad each other least; or by content, where packs are read (`width` is the model's hidden size) and that
-    is clearly less.
+    neighbours pad each other least; or by content, where packs are read (`sharing`) and that is clearly less.
     """
     by_length = sorted(range(len(rows)), key=lambda i: (-len(rows[i]), rows[i]))
-    if width is None:
+    if sharing is None:
         return by_length
     by_content = sorted(range(len(rows)), key=lambda i: list(rows[i]))
     starts = range(0, len(rows), batch_size)
@@ -197,6 +186,6 @@ def reading_order(rows: Sequence[Row], batch_size: int, width: int | None) -> li
     def work(order: list[int]) -> float:
         # As above, by the rows' own tokens.
         drawn = [[rows[i] for i in order[s : s + batch_size]] for s in judged]
-        return sum(batch_work(batch, width) for batch in drawn) / sum(len(row) for batch in drawn for row in batch)
+        return sum(map(sharing.work, drawn)) / sum(len(row) for batch in drawn for row in batch)
 
-    return by_content if rows and _is_clearly_less(work(by_content), work(by_length)) else by_length
+    return by_content if rows and is_clearly_less(work(by_content), work(by_length)) else by_length

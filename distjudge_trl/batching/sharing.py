@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from accelerate.utils import gather_object
 from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask
+from torch.nn.attention.flex_attention import BlockMask
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.flex_attention import flex_attention_forward
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from distjudge_trl.batching.prefixes import sharing_pays
-from distjudge_trl.errors import UserInputError, first_line
+from distjudge_trl.batching.prefixes import is_clearly_less, packed_work, padded_work
+from distjudge_trl.errors import UserInputError, first_line, memory_exhausted
 
 
 if TYPE_CHECKING:
@@ -57,8 +58,8 @@ class PrefixSharing:
         width (`int`): hidden size of the model.
         longest (`int`, *optional*): rows that are longer reach beyond a sliding window: their batches are padded.
         always (`bool`): pack even where it does not pay.
-        blocks (`bool`): packs are read by FlexAttention with a block mask, which skips what is masked and takes no
-            T x T numbers; else by sdpa with a dense mask.
+        blocks (`bool`): packs are read by FlexAttention with a block mask, which skips what is masked and takes
+            (T / 128)^2 numbers; else by sdpa with a dense mask of T x T.
     """
 
     width: int
@@ -72,13 +73,26 @@ class PrefixSharing:
         return _BLOCK if self.blocks else 1
 
     def packs(self, rows: Sequence[Sequence[int]]) -> bool:
-        """Whether a batch of rows (token ids) is read as a pack."""
+        """Whether a batch of rows (token ids) is read as a pack: with clearly less work. It then never takes more
+        memory, either: activations weigh heavier against the mask than linear layers against attention.
+        """
+        return self._choose(rows)[0]
+
+    def work(self, rows: Sequence[Sequence[int]]) -> float:
+        """What reading a batch takes, in the unit of [`padded_work`]."""
+        return self._choose(rows)[1]
+
+    def _choose(self, rows: Sequence[Sequence[int]]) -> tuple[bool, float]:
+        padded = padded_work(rows, self.width)
         if self.longest is not None and max(map(len, rows)) > self.longest:
-            return False
-        return self.always or sharing_pays(rows, self.width, self.blocks)
+            return False, padded
+        packed = packed_work(rows, self.width, self.blocks)
+        return (True, packed) if self.always or is_clearly_less(packed, padded) else (False, padded)
 
 
-def find_sharing(model: PreTrainedModel, share: SharePrefixes) -> PrefixSharing | None:
+def find_sharing(
+    model: PreTrainedModel, share: SharePrefixes, autocast: torch.dtype | None = None
+) -> PrefixSharing | None:
     """How `model` reads packs; `None` where it shall not, or (with `"auto"`) cannot.
 
     That takes attention that honours a 4-D mask (sdpa) and nothing that reaches over the mask: no recurrent or
@@ -102,9 +116,17 @@ def find_sharing(model: PreTrainedModel, share: SharePrefixes) -> PrefixSharing 
             )
         return None
     window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
-    return PrefixSharing(
-        width=config.hidden_size, longest=window or None, always=share is True, blocks=_take_block_masks(model, config)
-    )
+    blocks = _take_block_masks(model, config, autocast)
+    return PrefixSharing(width=config.hidden_size, longest=window or None, always=share is True, blocks=blocks)
+
+
+def agree_on_sharing(sharing: PrefixSharing | None) -> PrefixSharing | None:
+    """What all processes of a run can do: each tries on its own device, and all have to draw and order rows alike."""
+    everyone = gather_object([sharing])
+    found = [one for one in everyone if one is not None]
+    if sharing is None or len(found) < len(everyone):
+        return None
+    return replace(sharing, blocks=all(one.blocks for one in found))
 
 
 def _problem(model: PreTrainedModel, config: Any) -> str | None:
@@ -135,7 +157,8 @@ def _mismatch(model: PreTrainedModel, config: Any) -> str | None:
     ends = [len(ids)] * common + [common + (i // own + 1) * own for i in range(3 * own)]
     depths = [*range(common), *(common + i % own for i in range(3 * own))]
     last = [common + (i + 1) * own - 1 for i in range(3)]
-    device, was_training = weights[0].device, model.training
+    device = weights[0].device
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         with torch.no_grad():
@@ -152,9 +175,12 @@ def _mismatch(model: PreTrainedModel, config: Any) -> str | None:
                 .float()
             )
     except (TypeError, ValueError, RuntimeError, IndexError) as error:
+        if memory_exhausted(error) is not None:
+            raise  # which says nothing of the model
         return f"it takes no packs ({first_line(error)})"
     finally:
-        model.train(was_training)
+        for module, training in modes:
+            module.training = training
     tolerance = 1e-3 if weights[0].dtype == torch.float32 and not _is_quantised(model) else 0.1
     if (alone - packed).abs().max() > tolerance * alone.std().clamp(min=1e-6):
         return "a row's logits in a pack are not those that it has alone"
@@ -165,9 +191,9 @@ def _is_quantised(model: PreTrainedModel) -> bool:
     return getattr(model.config, "quantization_config", None) is not None
 
 
-def _take_block_masks(model: PreTrainedModel, config: Any) -> bool:
+def _take_block_masks(model: PreTrainedModel, config: Any, autocast: torch.dtype | None) -> bool:
     """Let the model's attention take block masks, if FlexAttention runs on its device: forward and backward are tried
-    with heads of its size.
+    with heads of its number, size and type.
     """
     base = model.get_base_model() if hasattr(model, "peft_config") else model
     weight = next(iter(base.parameters()))
@@ -177,13 +203,16 @@ def _take_block_masks(model: PreTrainedModel, config: Any) -> bool:
         return False
     if config._attn_implementation == PACK_ATTENTION:
         return True
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    dtype = weight.dtype if weight.dtype.is_floating_point else torch.bfloat16
+    count = config.num_attention_heads
+    pairs = getattr(config, "num_key_value_heads", None) or count
+    width = getattr(config, "head_dim", None) or config.hidden_size // count
+    dtype = autocast or base.dtype
     try:
-        heads = torch.randn(1, 2, _BLOCK, width, device=weight.device, dtype=dtype, requires_grad=True)
+        # Not random: that would change what the run draws from here on.
+        heads = torch.ones(1, count, _BLOCK, width, device=weight.device, dtype=dtype, requires_grad=True)
         ends = torch.full((1, _BLOCK), _BLOCK, device=weight.device)
-        module = torch.nn.Module()
-        flex_attention_forward(module, heads, heads, heads, block_mask(ends))[0].sum().backward()
+        module, others = torch.nn.Module(), heads[:, :pairs]
+        flex_attention_forward(module, heads, others, others, block_mask(ends))[0].sum().backward()
     except Exception:  # noqa: BLE001 - a compiler, a driver, a kernel: whatever it is, sdpa stays
         return False
     base.set_attn_implementation(PACK_ATTENTION)
@@ -203,10 +232,27 @@ def dense_mask(subtree_ends: Tensor) -> Tensor:
 
 
 def block_mask(subtree_ends: Tensor) -> BlockMask:
-    """The same as FlexAttention takes it; T is a multiple of 128."""
+    """The same as FlexAttention takes it; T is a multiple of 128. Made of (T / 128)^2 numbers: torch's own
+    `create_block_mask` goes over all T^2.
+    """
 
     def sees(pack: Tensor, _: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return (query >= key) & (query < subtree_ends[pack, key])
 
     count, length = subtree_ends.shape
-    return create_block_mask(sees, count, None, length, length, device=str(subtree_ends.device))
+    blocks = subtree_ends.view(count, 1, -1, _BLOCK)
+    furthest, nearest = blocks.amax(-1)[:, :, None], blocks.amin(-1)[:, :, None]
+    index = torch.arange(length // _BLOCK, device=subtree_ends.device)
+    query, key = index[:, None], index
+    # Of a block of keys, the last query block that sees any, and the last of which all see all.
+    some = (query >= key) & (query * _BLOCK < furthest)
+    whole = (query > key) & ((query + 1) * _BLOCK <= nearest)
+    return BlockMask.from_kv_blocks(
+        *_in_order(some & ~whole), *_in_order(whole), BLOCK_SIZE=_BLOCK, mask_mod=sees, seq_lengths=(length, length)
+    )
+
+
+def _in_order(blocks: Tensor) -> tuple[Tensor, Tensor]:
+    """Per row of blocks how many are taken, and which: they come first."""
+    order = blocks.to(torch.int8).argsort(dim=-1, descending=True, stable=True)
+    return blocks.sum(-1, dtype=torch.int32), order.to(torch.int32)

@@ -35,10 +35,11 @@ from distjudge_trl.batching import (
     render_prompt,
 )
 from distjudge_trl.data.template import PromptTemplate
-from distjudge_trl.errors import UserInputError
+from distjudge_trl.errors import UserInputError, explaining_memory
 from distjudge_trl.judge_file import JUDGE_FILE_NAME, JudgeFile
 from distjudge_trl.judges.base import Judge, Judgments
 from distjudge_trl.judges.placement import (
+    LESS_MEMORY,
     check_adaptable,
     check_device_map,
     computing_device,
@@ -53,6 +54,9 @@ from distjudge_trl.judges.placement import (
 from distjudge_trl.labels import TOP_K_FLOOR, LabelSpace
 from distjudge_trl.loading import LOADING_ERRORS, load_tokenizer, loading_error
 from distjudge_trl.models import keep_training_layout, keeping_hook, resolve_model
+
+
+_TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class FoundJudge(NamedTuple):
@@ -174,7 +178,8 @@ class LocalJudge(Judge):
         keep_training_layout(self.model)
         with keeping_hook(self.model.get_output_embeddings()):
             read_head_in_float32(self.model)
-        self._sharing = find_sharing(self.model, share_prefixes)
+        with explaining_memory(lambda: f"{LESS_MEMORY}."):
+            self._sharing = find_sharing(self.model, share_prefixes, _TYPES.get(self.autocast or "none"))
         self.model.eval()
         self.top_k = top_k
         self.max_length = max_length if max_length is not None else context_length(self.model)
@@ -233,7 +238,7 @@ class LocalJudge(Judge):
         log_probs = np.empty((len(prompts), len(self.label_space)))
         mass = np.empty(len(prompts))
         floored = np.zeros(log_probs.shape, dtype=bool)
-        order = reading_order(input_ids, batch_size, self._sharing.width if self._sharing is not None else None)
+        order = reading_order(input_ids, batch_size, self._sharing)
         device = input_device(self.model)
 
         def read(rows: list[int]) -> None:
@@ -258,9 +263,8 @@ class LocalJudge(Judge):
         return Judgments(log_probs, mass, floored)
 
     def _autocast_context(self, device: torch.device) -> torch.autocast:
-        enabled = self.autocast in ("bfloat16", "float16")
-        dtype = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(self.autocast or "", torch.bfloat16)
-        return torch.autocast(device.type, dtype=dtype, enabled=enabled)
+        dtype = _TYPES.get(self.autocast or "none")
+        return torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
 
 
 def _in_float64(values: torch.Tensor) -> np.ndarray:

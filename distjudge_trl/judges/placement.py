@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from accelerate.utils.memory import clear_device_cache  # type: ignore[import-untyped]
+from accelerate.utils.memory import clear_device_cache
 from tqdm.auto import tqdm
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils.import_utils import (
@@ -31,7 +31,7 @@ _FLASH = {
 }
 # What 4-bit weights compute in, as `bitsandbytes` and `judge.json` name it.
 _COMPUTES = "bnb_4bit_compute_dtype"
-_LESS_MEMORY = (
+LESS_MEMORY = (
     "Give --dtype bfloat16 (or float16), a smaller --max-length, or --device-map auto, which spreads the model over"
     " all GPUs and the host's memory"
 )
@@ -190,7 +190,7 @@ def put_on(model: Any, device: torch.device) -> None:
     except RuntimeError as error:
         if memory_exhausted(error) is None:
             raise
-        raise RunFailedError(f"The model does not fit into the memory of {device}. {_LESS_MEMORY}.") from error
+        raise RunFailedError(f"The model does not fit into the memory of {device}. {LESS_MEMORY}.") from error
 
 
 def check_adaptable(model: Any, name: str) -> None:
@@ -227,7 +227,7 @@ def read_in_batches(
                 bar.update(len(batch))
                 continue
             if len(batch) == 1:
-                raise RunFailedError(f"Not even a single prompt fits into memory beside the model. {_LESS_MEMORY}.")
+                raise RunFailedError(f"Not even a single prompt fits into memory beside the model. {LESS_MEMORY}.")
             batch_size = len(batch) // 2
             warnings.warn(
                 f"{len(batch)} prompts in one forward pass do not fit into memory: going on with {batch_size}.",

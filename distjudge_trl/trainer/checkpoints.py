@@ -30,6 +30,7 @@ _SAME = {
     "train_batch_size": "batch size over all processes and accumulation steps",
     "seed": "seed",
     "train_sampling_strategy": "way of drawing batches (train_sampling_strategy)",
+    "group_size": "number of rows that are drawn together",
     "sharding": "way of sharding",
 }
 # What was always so when it was not yet kept.
@@ -148,6 +149,12 @@ def check_same_run(folder: str | Path, run: dict[str, Any]) -> list[str]:
         )
     then, now = saved.get("settings", {}), run.get("settings", {})
     return [f"{name} {then[name]} -> {now[name]}" for name in now if name in then and then[name] != now[name]]
+
+
+def saved_sampling(folder: str | Path) -> dict[str, Any]:
+    """How the run of a whole checkpoint draws its rows: `train_sampling_strategy` and `group_size`."""
+    run = _read(Path(folder))["run"]
+    return {name: run.get(name, _BEFORE.get(name)) for name in ("train_sampling_strategy", "group_size")}
 
 
 def rows_fingerprint(rows: Dataset) -> str:

@@ -24,7 +24,7 @@ from trl import SFTTrainer
 
 from distjudge_trl.batching import (
     JudgmentCollator,
-    PrefixGroupSampler,
+    agree_on_sharing,
     attention_name,
     encode_prompts,
     find_sharing,
@@ -32,9 +32,9 @@ from distjudge_trl.batching import (
     read_head_in_float32,
     reading_order,
     render_prompt,
-    saved_by_grouping,
 )
 from distjudge_trl.data.records import validate_records
+from distjudge_trl.data.seen import SeenItems
 from distjudge_trl.errors import (
     LostProcessError,
     RunFailedError,
@@ -67,6 +67,7 @@ from distjudge_trl.trainer.checkpoints import (
     check_same_run,
     find_checkpoint,
     rows_fingerprint,
+    saved_sampling,
     unmark_checkpoint,
     write_checkpoint_file,
 )
@@ -76,15 +77,12 @@ from distjudge_trl.trainer.launches import check_adapters, check_devices, check_
 from distjudge_trl.trainer.leaving import let_threads_finish
 from distjudge_trl.trainer.memory import advise
 from distjudge_trl.trainer.model_card import PAPER, write_model_card
+from distjudge_trl.trainer.sampling import Sampling, choose_sampling, let_epochs_reach, resume_sampling
 
 
 # With `radius_scaling="annotators"`, the number of annotators at which an item's radius is ε itself: the paper's NLI
 # data.
 REFERENCE_ANNOTATORS = 5
-
-# `train_sampling_strategy="auto"` groups rows from this share of tokens on: batches of rows that are alike are worse
-# samples of the data.
-MIN_SAVED_BY_GROUPING = 0.15
 
 _FEATURE_COLUMNS = ("input_ids", "label_distribution", "reference", "num_annotators")
 
@@ -131,6 +129,8 @@ class DistributionSFTTrainer(SFTTrainer):
             training prompt.
         judge_file ([`JudgeFile`], *optional*): task name and prompt template to be saved with the model; the rest is
             filled in.
+        seen_items ([`SeenItems`], *optional*): which items this judge is trained and chosen on, to be saved with it:
+            evaluations leave them out.
         compute_metrics (`Callable[[EvalPrediction], dict]`, *optional*): receives `predictions`, label
             log-probabilities `(N, K)`, and `label_ids`, the human distributions `(N, K)`, gathered from all processes,
             every row once. Defaults to [`label_metrics`].
@@ -171,6 +171,7 @@ class DistributionSFTTrainer(SFTTrainer):
         processing_class: PreTrainedTokenizerBase | None = None,
         compute_metrics: Callable[[EvalPrediction], dict] | None = None,
         judge_file: JudgeFile | None = None,
+        seen_items: SeenItems | None = None,
         **kwargs: Any,
     ) -> None:
         # Args
@@ -189,6 +190,7 @@ class DistributionSFTTrainer(SFTTrainer):
         self.label_space = label_space.copy()
         self.judge_file = judge_file or JudgeFile(label_space={})
         self.judge_file.label_space = label_space.to_dict()
+        self.seen_items = seen_items
 
         # The collator needs the pad token, which SFTTrainer settles only when it makes its own.
         collator = JudgmentCollator(
@@ -219,7 +221,11 @@ class DistributionSFTTrainer(SFTTrainer):
             # Training on the labels' distribution alone reads no other logits but to log their mass.
             read_head_in_float32(self.model, self.label_space if args.label_normalization == "labels" else None)
         check_sharding(self)
-        self._sharing = collator.sharing = find_sharing(self.accelerator.unwrap_model(self.model), args.share_prefixes)
+        # Under which the model computes; its attention has to run in it.
+        autocast = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
+        with explaining_memory(lambda: advise(args, self.model)):
+            sharing = find_sharing(self.accelerator.unwrap_model(self.model), args.share_prefixes, autocast)
+        self._sharing = collator.sharing = agree_on_sharing(sharing)
 
         # Objective
         if args.adversary == "pgd" and args.projection_solver == "cvxpy" and find_spec("cvxpy") is None:
@@ -275,28 +281,26 @@ class DistributionSFTTrainer(SFTTrainer):
         self._signature_columns = list(_FEATURE_COLUMNS)
 
     @cached_property
-    def _sampling_strategy(self) -> str:
-        """`train_sampling_strategy`, decided. A run that is resumed has to decide alike to draw the same batches."""
-        strategy = self.args.train_sampling_strategy
-        if strategy != "auto":
-            return strategy
-        if self._sharing is None or self.train_dataset is None:
-            return "random"
-        rows = self.train_dataset["input_ids"][:]
-        saved = saved_by_grouping(rows, PrefixGroupSampler(rows, self._train_batch_size))
-        if saved < MIN_SAVED_BY_GROUPING:
-            return "random"
-        self.accelerator.print(
-            f"Rows that begin alike are drawn into one batch, which saves {saved:.0%} of the tokens."
+    def _sampling(self) -> Sampling:
+        """How rows are drawn; [`train`] sets it for a run that is resumed."""
+        chosen = choose_sampling(
+            self.args, self.train_dataset, self._train_batch_size, shares=self._sharing is not None
         )
-        return "group_by_prefix"
+        if chosen.saved is not None:
+            self.accelerator.print(
+                f"Rows that begin alike are drawn into one batch, which saves {chosen.saved:.0%} of the tokens."
+            )
+        return chosen
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> torch.utils.data.Sampler | None:
-        if self._sampling_strategy != "group_by_prefix":
-            return super()._get_train_sampler(train_dataset)
-        rows = (train_dataset if train_dataset is not None else self.train_dataset)["input_ids"][:]
-        seed = self.args.data_seed if self.args.data_seed is not None else self.args.seed
-        return PrefixGroupSampler(rows, self._train_batch_size, seed)
+        sampler = self._sampling.sampler
+        return sampler if sampler is not None else super()._get_train_sampler(train_dataset)
+
+    def get_train_dataloader(self) -> torch.utils.data.DataLoader:
+        loader = super().get_train_dataloader()
+        if self._sampling.sampler is not None:
+            let_epochs_reach(loader, self._sampling.sampler)
+        return loader
 
     # Loss
 
@@ -331,6 +335,8 @@ class DistributionSFTTrainer(SFTTrainer):
     def _update_auto_batch_size(self, batch_size: int) -> None:
         """An attempt of `auto_find_batch_size` begins: what the one before summed up counts nothing."""
         self._sums["train"] = None
+        if self._sampling.sampler is not None:
+            self._sampling.sampler.batch_size = batch_size
         super()._update_auto_batch_size(batch_size)
 
     def _perturb(self, target: Tensor, log_q: Tensor, num_annotators: Tensor) -> Tensor:
@@ -449,7 +455,7 @@ class DistributionSFTTrainer(SFTTrainer):
         order = reading_order(
             test_dataset["input_ids"][:],
             self.args.eval_batch_size,
-            self._sharing.width if self._sharing is not None else None,
+            self._sharing,
         )
         output = super().predict(test_dataset.select(order), ignore_keys, metric_key_prefix)
         back = np.argsort(order, kind="stable")
@@ -458,7 +464,7 @@ class DistributionSFTTrainer(SFTTrainer):
     def evaluation_loop(self, *args, **kwargs):
         """Adds `label_mass` and `adversarial_gain`, which `compute_metrics` cannot see, to the metrics."""
         self._sums["eval"] = None
-        with explaining_memory(self._advise_on_memory):
+        with explaining_memory(self._advise_on_evaluating):
             output = super().evaluation_loop(*args, **kwargs)
         prefix = kwargs.get("metric_key_prefix", "eval")
         means = self._pop_means("eval")
@@ -483,6 +489,9 @@ class DistributionSFTTrainer(SFTTrainer):
             say = self.accelerator.print
             for folder in found.passed_over:
                 say(f"{folder} is half-written and passed over.")
+            self._sampling = resume_sampling(
+                self.args, self.train_dataset, self._train_batch_size, saved_sampling(found.path)
+            )
             changed = check_same_run(found.path, self._describe_run())
             say(f"Resuming from {found.path}" + (f". Changed: {', '.join(changed)}" if changed else ""))
         if self.is_deepspeed_enabled and self._offloads_optimizer():
@@ -519,6 +528,8 @@ class DistributionSFTTrainer(SFTTrainer):
             super()._save(str(temporary), state_dict)
             self._complete_judge_file()
             self.judge_file.write(temporary)
+            if self.seen_items is not None:
+                self.seen_items.write(temporary)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the judge and, with `push_to_hub`, push it.
@@ -597,6 +608,12 @@ class DistributionSFTTrainer(SFTTrainer):
         longest = max(map(len, self.train_dataset["input_ids"]))
         return advise(self.args, self.accelerator.unwrap_model(self.model), longest_row=longest)
 
+    def _advise_on_evaluating(self) -> str:
+        size = self.args.per_device_eval_batch_size
+        if size == 1:
+            return self._advise_on_memory()
+        return f"This happened in evaluation: give a smaller --per_device_eval_batch_size (now {size})."
+
     @contextmanager
     def _explaining_lost_processes(self) -> Iterator[None]:
         """One line instead of a collective's traceback when another process or its machine dies."""
@@ -655,7 +672,7 @@ class DistributionSFTTrainer(SFTTrainer):
             "train_fingerprint": self._train_fingerprint,
             "train_batch_size": settings.pop("train_batch_size"),
             "seed": settings.pop("seed"),
-            "train_sampling_strategy": self._sampling_strategy,
+            **self._sampling.describe(),
             "sharding": sharding,
             "world_size": args.world_size,
             "save_only_model": args.save_only_model,

@@ -54,7 +54,7 @@ def plan_command(
         "--batch-size": args.per_device_train_batch_size,
         "--gradient_accumulation_steps": args.gradient_accumulation_steps,
         "--gradient_checkpointing": bool(args.gradient_checkpointing),
-        "--bf16": bool(args.bf16),
+        "--bf16": bool(args.bf16 or args.fp16),  # the plan's word for both
     }
     if peft_config is not None:
         options |= {"--use_peft": True, "--lora_r": getattr(peft_config, "r", None)}

@@ -9,11 +9,13 @@ from distjudge_trl.batching.prefixes import (
     PrefixGroupSampler,
     common_length,
     packed_length,
+    packed_work,
+    padded_work,
     prefix_tree,
     reading_order,
     saved_by_grouping,
-    sharing_pays,
 )
+from distjudge_trl.batching.sharing import PrefixSharing
 
 
 def articles(count=12, systems=16, length=200, seed=0):
@@ -48,14 +50,27 @@ def test_a_pack_holds_every_different_beginning_once():
         assert packed_length(rows) == len(beginnings)
 
 
-def test_sharing_pays_where_it_saves_work_for_certain():
+def test_a_batch_is_packed_where_that_saves_work_for_certain():
+    small, large = PrefixSharing(width=64), PrefixSharing(width=4096)
     prefix = list(range(100))
-    assert sharing_pays([[*prefix, i] for i in range(16)], 576)
-    assert not sharing_pays([list(range(i, i + 100)) for i in range(16)], 576)
+    assert small.packs([[*prefix, i] for i in range(16)])
+    assert not small.packs([list(range(i, i + 100)) for i in range(16)])
     # A third of the tokens, but 10,000 of them attend to each other.
     long = [list(range(800)) + [1000 + i] * 400 for i in range(25)]
-    assert not sharing_pays(long, 64) and sharing_pays(long, 4096)
-    assert not sharing_pays([[1, 2, 3]], 576)
+    assert not small.packs(long) and large.packs(long)
+    assert not small.packs([[1, 2, 3]])
+    # Unless attention skips what is masked.
+    assert PrefixSharing(width=64, blocks=True).packs(long)
+
+
+def test_the_work_of_a_batch_is_that_of_the_way_it_is_read_in():
+    rows = [[*range(100), i] for i in range(16)]
+    packed, padded = packed_work(rows, 64), padded_work(rows, 64)
+    assert PrefixSharing(width=64).work(rows) == packed < padded
+    assert PrefixSharing(width=64, longest=100).work(rows) == padded
+    unlike = [list(range(i, i + 100)) for i in range(16)]
+    assert PrefixSharing(width=64).work(unlike) == padded_work(unlike, 64)
+    assert PrefixSharing(width=64, always=True).work(unlike) == packed_work(unlike, 64)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -131,13 +146,15 @@ def test_grouping_saves_what_rows_of_an_article_share():
 
 def test_rows_are_read_by_content_only_where_that_is_less_work():
     rows = articles()
-    order = reading_order(rows, 16, 576)
+    order = reading_order(rows, 16, PrefixSharing(width=576))
     assert sorted(order) == list(range(len(rows)))
     assert all(len({tuple(rows[i][20:40]) for i in order[s : s + 16]}) == 1 for s in range(0, len(rows), 16))
-    for width in (None, 576):
+    for sharing in (None, PrefixSharing(width=576)):
         unlike = random_rows(100, tokens=1000, longest=100)
-        lengths = [len(unlike[i]) for i in reading_order(unlike, 16, width)]
+        lengths = [len(unlike[i]) for i in reading_order(unlike, 16, sharing)]
         assert lengths == sorted(lengths, reverse=True)
-    lengths = [len(rows[i]) for i in reading_order(rows, 16, None)]
-    assert lengths == sorted(lengths, reverse=True)
-    assert reading_order([], 16, 576) == []
+    # Where rows are too long to be packed, or are not packed at all, they only pad each other.
+    for sharing in (None, PrefixSharing(width=576, longest=100)):
+        lengths = [len(rows[i]) for i in reading_order(rows, 16, sharing)]
+        assert lengths == sorted(lengths, reverse=True)
+    assert reading_order([], 16, PrefixSharing(width=576)) == []

@@ -1,12 +1,22 @@
 """Packs give the loss and the gradients of single rows, for every kind of model that says so; others are refused."""
 
+import random
+
 import pytest
 import torch
 import transformers
 from conftest import make_tiny_model
+from torch.nn.attention.flex_attention import create_block_mask, create_mask
 
-from distjudge_trl.batching import JudgmentCollator, PrefixSharing, find_sharing, judgment_logits
+from distjudge_trl.batching import (
+    JudgmentCollator,
+    PrefixSharing,
+    agree_on_sharing,
+    find_sharing,
+    judgment_logits,
+)
 from distjudge_trl.batching import sharing as sharing_module
+from distjudge_trl.batching.sharing import dense_mask
 from distjudge_trl.errors import UserInputError
 
 
@@ -133,6 +143,47 @@ def test_packs_of_block_masks_are_whole_blocks():
         assert blocks.shape[-1] == batch["input_ids"].shape[1] // 128
 
 
+def random_packs(count, length, seed):
+    """`subtree_ends` of packs of rows that share beginnings at random places."""
+    rng = random.Random(seed)
+    packs = []
+    for _ in range(count):
+        rows = [[rng.randrange(3) for _ in range(rng.randint(1, 60))] for _ in range(rng.randint(1, 30))]
+        rows += [[7] * rng.randint(100, 200) + row for row in rows]
+        ends = JudgmentCollator(1, 1, PrefixSharing(64, always=True))([{"input_ids": r} for r in rows])["subtree_ends"]
+        ends = ends[0, :length].clamp(max=length)
+        packs.append(torch.cat([ends, torch.arange(len(ends), length) + 1]))
+    return torch.stack(packs)
+
+
+def test_block_masks_are_what_torch_makes_of_the_same_rule():
+    for seed in range(10):
+        ends = random_packs(2, 128 * (seed + 1), seed)
+        found = sharing_module.block_mask(ends)
+        expected = create_block_mask(found.mask_mod, len(ends), None, *found.seq_lengths, device="cpu")
+        for name in ("kv", "full_kv", "q", "full_q"):
+            counts = getattr(expected, f"{name}_num_blocks")
+            assert torch.equal(getattr(found, f"{name}_num_blocks"), counts)
+            for row, other, count in zip(
+                getattr(found, f"{name}_indices").flatten(0, 2),
+                getattr(expected, f"{name}_indices").flatten(0, 2),
+                counts.flatten(),
+                strict=True,
+            ):
+                assert sorted(row[:count].tolist()) == sorted(other[:count].tolist())
+        assert torch.equal(
+            create_mask(found.mask_mod, len(ends), 1, *found.seq_lengths, device="cpu"), dense_mask(ends)
+        )
+
+
+def test_block_masks_are_made_without_a_number_per_pair_of_tokens():
+    length = 4096
+    ends = torch.full((1, length), length)
+    with torch.profiler.profile(profile_memory=True) as profiled:
+        sharing_module.block_mask(ends)
+    assert max(event.cpu_memory_usage for event in profiled.events()) < length**2 / 8
+
+
 def test_block_masks_are_for_gpus():
     model = make_model("Llama")
     sharing = find_sharing(model, "auto")
@@ -162,6 +213,40 @@ def test_where_flex_attention_runs_the_model_takes_block_masks(monkeypatch):
     for _ in range(2):
         assert find_sharing(model, "auto") == PrefixSharing(width=64, blocks=True)
         assert model.config._attn_implementation == sharing_module.PACK_ATTENTION
+
+
+def test_flex_attention_is_tried_as_it_will_run(monkeypatch):
+    """With the model's heads, in the type that it computes in, and without drawing a random number."""
+    model = make_model("Qwen2")
+    tried = []
+
+    def attend(module, query, key, value, mask):
+        tried.append((query.shape[1], key.shape[1], query.shape[3], query.dtype))
+        return query, None
+
+    monkeypatch.setattr(sharing_module, "flex_attention_forward", attend)
+    monkeypatch.setattr(sharing_module, "_is_on_gpu", lambda weight: True)
+    state = torch.random.get_rng_state()
+    assert find_sharing(model, "auto", torch.bfloat16).blocks
+    config = model.config
+    width = config.hidden_size // config.num_attention_heads
+    assert tried == [(config.num_attention_heads, config.num_key_value_heads, width, torch.bfloat16)]
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize(
+    ("others", "agreed"),
+    [
+        ([PrefixSharing(64, blocks=True)], PrefixSharing(64, blocks=True)),
+        ([PrefixSharing(64)], PrefixSharing(64)),
+        ([None], None),
+    ],
+)
+def test_processes_share_alike_or_not_at_all(monkeypatch, others, agreed):
+    """What one device cannot do, none does: they would draw other batches, and wait for each other."""
+    monkeypatch.setattr(sharing_module, "gather_object", lambda mine: [*mine, *others])
+    assert agree_on_sharing(PrefixSharing(64, blocks=True)) == agreed
+    assert agree_on_sharing(None) is None
 
 
 def test_rows_longer_than_a_sliding_window_are_padded():
@@ -222,8 +307,10 @@ def test_models_that_read_packs_otherwise_are_found_by_trying():
 
     model = make_model("Llama")
     assert find_sharing(model, "auto") is not None
+    model.model.layers[0].eval()  # a part that is frozen
     model.model.__class__ = Leaky
-    assert find_sharing(model, "auto") is None and model.training
+    modes = [module.training for module in model.modules()]
+    assert find_sharing(model, "auto") is None and [module.training for module in model.modules()] == modes
     with pytest.raises(UserInputError, match="are not those that it has alone"):
         find_sharing(model, True)
 

@@ -33,6 +33,8 @@ def test_an_adapter_is_pushed_and_found_again_by_its_name(tiny_runs, tmp_path):
         _, folder = tiny_runs.finish("pushed", process)
         pushed = repositories["me/judge"]
         assert {"adapter_model.safetensors", "adapter_config.json", "judge.json", "README.md"} <= set(pushed)
+        seen = (folder / "training_items.json").read_bytes()
+        assert pushed["training_items.json"] == seen, "evaluations of the judge by its name leave its items out"
         assert "model.safetensors" not in pushed, "the base model is named, not pushed"
         assert pushed["adapter_model.safetensors"] == (folder / "adapter_model.safetensors").read_bytes()
         assert "distjudge-trl" in pushed["README.md"].decode() and json.loads(pushed["judge.json"])["base_model"]

@@ -17,6 +17,7 @@ import torch
 from conftest import CHAT_TEMPLATE, LABELS, make_records
 from transformers import AutoTokenizer, TrainerCallback
 
+from distjudge_trl.data import SeenItems
 from distjudge_trl.errors import run_script
 from distjudge_trl.labels import LabelSpace
 from distjudge_trl.recipe_model import quantization_config
@@ -49,14 +50,16 @@ def main():
     if quantization is not None:
         args.model_init_kwargs = {"dtype": model_args.dtype}
     torch.manual_seed(0)  # of an adapter's first weights
+    # 21 rows: the last batch is partial and, over two processes, uneven.
+    records = make_records(21)
     trainer = DistributionSFTTrainer(
         model=model_folder,
         args=args,
-        # 21 rows: the last batch is partial and, over two processes, uneven.
-        train_dataset=make_records(21),
+        train_dataset=records,
         eval_dataset=make_records(11, seed=1),
         processing_class=tokenizer,
         label_space=LabelSpace(LABELS),
+        seen_items=SeenItems.of(records),
         peft_config=get_peft_config(model_args),
         quantization_config=quantization,
     )

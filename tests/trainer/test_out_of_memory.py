@@ -15,6 +15,7 @@ from distjudge_trl.judges.base import Judge as BaseJudge
 from distjudge_trl.labels import LabelSpace
 from distjudge_trl.recipe import Recipe
 from distjudge_trl.trainer import DistributionSFTConfig, DistributionSFTTrainer
+from distjudge_trl.trainer.memory import plan_command
 
 
 CUDA = (
@@ -65,8 +66,8 @@ def make_trainer(tokenizer, tmp_path, **settings):
 
 
 def test_a_run_that_runs_out_of_memory_names_its_plan(tokenizer, tmp_path, monkeypatch):
-    """In training, in evaluation and as the model is loaded; the line can be run."""
-    trainer = make_trainer(tokenizer, tmp_path)
+    """In training, in evaluation of single rows and as the model is loaded; the line can be run."""
+    trainer = make_trainer(tokenizer, tmp_path, per_device_eval_batch_size=1)
     monkeypatch.setattr(DistributionSFTTrainer, "compute_loss", exhaust)
     messages = []
     for act in (trainer.train, lambda: trainer.predict(make_records(2))):
@@ -92,6 +93,30 @@ def test_a_run_that_runs_out_of_memory_names_its_plan(tokenizer, tmp_path, monke
     assert {name for name in words if words[name] != later.get(name)} == {"--seq-len", "--dtype"}
     done = CliRunner().invoke(main, lines[0])
     assert done.exit_code == 0 and "LoRA" in done.output and "32 tokens" in done.output, done.output
+
+
+def test_evaluation_that_runs_out_of_memory_names_its_batch_size(tokenizer, tmp_path, monkeypatch):
+    trainer = make_trainer(tokenizer, tmp_path, per_device_eval_batch_size=64)
+    monkeypatch.setattr(DistributionSFTTrainer, "prediction_step", exhaust)
+    for act in (lambda: trainer.evaluate(trainer.train_dataset), lambda: trainer.predict(make_records(2))):
+        with pytest.raises(MemoryExhaustedError, match=r"smaller --per_device_eval_batch_size \(now 64\)\.$"):
+            act()
+
+
+@pytest.mark.parametrize("share", ["auto", True])
+def test_memory_that_runs_out_as_packs_are_tried_says_nothing_of_the_model(tokenizer, tmp_path, monkeypatch, share):
+    """Neither is sharing turned off in silence, on this process alone, nor is the model said to take no packs."""
+    monkeypatch.setattr("distjudge_trl.batching.sharing.dense_mask", exhaust)
+    with pytest.raises(MemoryExhaustedError, match="What this run needs, and what would make it fit: distjudge-trl"):
+        make_trainer(tokenizer, tmp_path, share_prefixes=share)
+
+
+def test_the_plan_of_float16_counts_mixed_precision(tmp_path):
+    """`plan` knows it as `--bf16`."""
+    args = DistributionSFTConfig(str(tmp_path), bf16=False)
+    args.fp16 = True
+    words = shlex.split(plan_command(args, "m", None, None, None))
+    assert words[words.index("--bf16") + 1] == "True"
 
 
 def test_a_batch_size_that_was_found_is_the_one_that_is_recorded(tokenizer, tmp_path, monkeypatch):

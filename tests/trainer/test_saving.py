@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from distjudge_trl import Judge
 from distjudge_trl.atomic import replacing_files
+from distjudge_trl.data import SeenItems
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.judge_folder import is_of_a_judge, replacing_judge
 from distjudge_trl.judges.merge import merge
@@ -87,6 +88,29 @@ def alone(judges, tmp_path_factory):
         judge.trainer.save_model(str(folder))
         written[kind] = names(folder)
     return written
+
+
+def test_the_items_that_a_judge_has_seen_stay_with_it(tokenizer, tmp_path):
+    """Saved as often as one likes (pushing saves once more), and with every checkpoint."""
+    records = make_records(4)
+    trainer = DistributionSFTTrainer(
+        model=make_tiny_model(len(tokenizer)),
+        args=DistributionSFTConfig(
+            str(tmp_path), bf16=False, report_to="none", disable_tqdm=True, max_steps=1, save_steps=1
+        ),
+        train_dataset=records,
+        processing_class=tokenizer,
+        label_space=LabelSpace(LABELS),
+        seen_items=SeenItems.of(records),
+    )
+    trainer.train()
+    for _ in range(2):
+        trainer.save_model()
+    for folder in (tmp_path, tmp_path / "checkpoint-1"):
+        assert SeenItems.read(folder) == SeenItems.of(records)
+    trainer.seen_items = None
+    trainer.save_model()
+    assert SeenItems.read(tmp_path) is None, "of another judge"
 
 
 OWN = (

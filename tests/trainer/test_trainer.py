@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import LABELS, make_records, make_tiny_model
 from datasets import Dataset
+from tiny_trainers import make_article_records, make_trainer, trajectory
 
 from distjudge_trl.batching import encode_prompts
 from distjudge_trl.errors import JudgmentDataError, LabelSpaceError, UserInputError
@@ -16,38 +17,6 @@ from distjudge_trl.judge_file import JudgeFile
 from distjudge_trl.labels import LabelSpace
 from distjudge_trl.objective import PGDAdversary, hybrid_loss, kl_divergence
 from distjudge_trl.trainer import DistributionSFTConfig, DistributionSFTTrainer
-
-
-def make_trainer(tokenizer, folder, records=None, model=None, eval_dataset=None, trainer_kwargs=None, **settings):
-    defaults = {
-        "output_dir": str(folder),
-        "use_cpu": True,
-        "bf16": False,
-        "report_to": "none",
-        "learning_rate": 1e-3,
-        "lr_scheduler_type": "constant",
-        "per_device_train_batch_size": 8,
-        "per_device_eval_batch_size": 3,
-        "num_train_epochs": 1,
-        "logging_steps": 1,
-        "save_strategy": "no",
-        "gradient_checkpointing": False,
-        "disable_tqdm": True,
-    }
-    return DistributionSFTTrainer(
-        model=model if model is not None else make_tiny_model(len(tokenizer)),
-        args=DistributionSFTConfig(**{**defaults, **settings}),
-        train_dataset=records if records is not None else make_records(24),
-        eval_dataset=eval_dataset,
-        processing_class=tokenizer,
-        label_space=LabelSpace(LABELS),
-        **(trainer_kwargs or {}),
-    )
-
-
-def trajectory(trainer, *names):
-    """Logged values of every optimizer step."""
-    return np.array([[entry[name] for name in names] for entry in trainer.state.log_history if "grad_norm" in entry])
 
 
 def weights(trainer):
@@ -170,82 +139,6 @@ def watch_packs(trainer):
 
     trainer.data_collator = watched
     return packed
-
-
-# Rows that begin alike
-
-
-def make_article_records(articles=6, systems=5):
-    """Records whose prompts begin with one of some articles, in an order that mixes them."""
-    records = make_records(articles * systems)
-    texts = [
-        " ".join(["the text rates", *["no", "yes", "judge"][k % 3 :], "text"] * 6) + f" {k}" for k in range(articles)
-    ]
-    prompts = [
-        [{"role": "user", "content": f"article: {texts[i % articles]} {prompt[0]['content']}"}]
-        for i, prompt in enumerate(records["prompt"])
-    ]
-    return records.remove_columns("prompt").add_column("prompt", prompts)
-
-
-def drawn(trainer, epoch=0):
-    """Rows of every batch that training reads, by their place in the data set."""
-    places = {tuple(ids): i for i, ids in enumerate(trainer.train_dataset["input_ids"])}
-    trainer.data_collator = lambda features: {"rows": [places[tuple(f["input_ids"])] for f in features]}
-    loader = trainer.get_train_dataloader()
-    loader.set_epoch(epoch)
-    return [batch["rows"] for batch in loader]
-
-
-def test_rows_that_begin_alike_are_drawn_into_one_batch(tokenizer, tmp_path):
-    """Thirty rows of six articles: five rows of one each, in another order in every epoch."""
-    records = make_article_records()
-    batches = drawn(make_trainer(tokenizer, tmp_path, records, per_device_train_batch_size=5))
-    assert sorted(i for batch in batches for i in batch) == list(range(30))
-    assert all(len({i % 6 for i in batch}) == 1 for batch in batches)
-    others = [
-        drawn(make_trainer(tokenizer, tmp_path, records, per_device_train_batch_size=5, **settings), epoch)
-        for settings, epoch in (({}, 0), ({}, 1), ({"seed": 3}, 0), ({"data_seed": 3}, 0))
-    ]
-    assert others[0] == batches and others[1] != batches and others[2] != batches and others[3] == others[2]
-
-
-@pytest.mark.parametrize(
-    ("settings", "grouped"),
-    [
-        ({"train_sampling_strategy": "random"}, False),
-        ({"share_prefixes": False}, False),
-        ({"share_prefixes": False, "train_sampling_strategy": "group_by_prefix"}, True),
-    ],
-)
-def test_how_batches_are_drawn_can_be_chosen(tokenizer, tmp_path, settings, grouped):
-    trainer = make_trainer(tokenizer, tmp_path, make_article_records(), per_device_train_batch_size=5, **settings)
-    assert all(len({i % 6 for i in batch}) == 1 for batch in drawn(trainer)) is grouped
-
-
-def test_rows_that_share_an_instruction_alone_are_drawn_at_random(tokenizer, tmp_path):
-    trainer = make_trainer(tokenizer, tmp_path)
-    assert trainer._sampling_strategy == "random"
-
-
-def test_an_unknown_way_of_drawing_batches_is_refused(tmp_path):
-    with pytest.raises(UserInputError, match="`train_sampling_strategy` must be one of auto, random"):
-        DistributionSFTConfig(str(tmp_path), train_sampling_strategy="by_prefix")
-
-
-def test_a_run_of_groups_that_is_resumed_draws_the_batches_that_are_left(tokenizer, tmp_path):
-    settings = {"per_device_train_batch_size": 5, "max_steps": 10, "save_strategy": "steps", "save_steps": 4}
-    whole = make_trainer(tokenizer, tmp_path, make_article_records(), **settings)
-    whole.train()
-    resumed = make_trainer(tokenizer, tmp_path / "again", make_article_records(), **settings)
-    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
-    names = ("loss", "grad_norm", "kl")
-    np.testing.assert_allclose(trajectory(resumed, *names), trajectory(whole, *names), rtol=1e-5)
-    other = make_trainer(
-        tokenizer, tmp_path / "other", make_article_records(), train_sampling_strategy="random", **settings
-    )
-    with pytest.raises(UserInputError, match="way of drawing batches .* was group_by_prefix, this run's was random"):
-        other.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
 
 
 def test_first_loss_is_the_hybrid_loss_on_the_adversary_s_targets(tokenizer, tmp_path, tiny_model):

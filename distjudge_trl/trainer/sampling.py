@@ -1,0 +1,102 @@
+"""How a run draws its rows into batches: as transformers does, or so that rows that begin alike meet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from accelerate.data_loader import BatchSamplerShard
+from datasets import Dataset
+from torch.utils.data import DataLoader
+
+from distjudge_trl.batching import PrefixGroupSampler, saved_by_grouping
+
+
+if TYPE_CHECKING:
+    from distjudge_trl.trainer.distribution_sft_config import DistributionSFTConfig
+
+GROUP_BY_PREFIX = "group_by_prefix"
+
+# `train_sampling_strategy="auto"` groups rows from this share of tokens on: batches of rows that are alike are worse
+# samples of the data.
+MIN_SAVED_BY_GROUPING = 0.15
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How rows are drawn.
+
+    Args:
+        strategy (`str`): `train_sampling_strategy`, decided.
+        sampler ([`PrefixGroupSampler`], *optional*): for `"group_by_prefix"`.
+        saved (`float`, *optional*): share of the tokens that it saves, where that decided.
+    """
+
+    strategy: str
+    sampler: PrefixGroupSampler | None = None
+    saved: float | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """What a run that is resumed has to share to draw the same batches."""
+        return {
+            "train_sampling_strategy": self.strategy,
+            "group_size": self.sampler.batch_size if self.sampler is not None else None,
+        }
+
+
+def choose_sampling(
+    args: DistributionSFTConfig, dataset: Dataset | None, batch_size: int, *, shares: bool
+) -> Sampling:
+    """How a new run draws its rows.
+
+    Args:
+        args ([`DistributionSFTConfig`]): of the run.
+        dataset (`Dataset`, *optional*): tokenized training rows.
+        batch_size (`int`): rows of one process in one forward.
+        shares (`bool`): whether the model reads packs.
+    """
+    strategy = args.train_sampling_strategy
+    if strategy == GROUP_BY_PREFIX and dataset is not None:
+        return Sampling(strategy, _make_sampler(args, dataset, batch_size))
+    if strategy != "auto":
+        return Sampling(strategy)
+    if not shares or dataset is None:
+        return Sampling("random")
+    sampler = _make_sampler(args, dataset, batch_size)
+    saved = saved_by_grouping(dataset["input_ids"], sampler)
+    return Sampling(GROUP_BY_PREFIX, sampler, saved) if saved >= MIN_SAVED_BY_GROUPING else Sampling("random")
+
+
+def resume_sampling(args: DistributionSFTConfig, dataset: Dataset, batch_size: int, saved: dict[str, Any]) -> Sampling:
+    """How the run that is resumed draws the rest of its rows: as it began, on however many processes and whatever
+    their batch. What `args` asks for beside `"auto"` is taken, for [`check_same_run`] to compare.
+
+    Args:
+        saved (`dict`): what [`Sampling.describe`] said.
+    """
+    strategy = args.train_sampling_strategy
+    if strategy == "auto":
+        strategy = saved["train_sampling_strategy"]
+    if strategy != GROUP_BY_PREFIX:
+        return Sampling(strategy)
+    return Sampling(strategy, _make_sampler(args, dataset, saved.get("group_size") or batch_size))
+
+
+def _make_sampler(args: DistributionSFTConfig, dataset: Dataset, batch_size: int) -> PrefixGroupSampler:
+    return PrefixGroupSampler(_rows(dataset), batch_size, args.data_seed if args.data_seed is not None else args.seed)
+
+
+def _rows(dataset: Dataset) -> Iterator[list[int]]:
+    """Token ids, row by row: all at once would take ten times the memory that they have on disk."""
+    for rows in dataset.select_columns(["input_ids"]).with_format(None).iter(1000):
+        yield from rows["input_ids"]
+
+
+def let_epochs_reach(loader: DataLoader, sampler: PrefixGroupSampler) -> None:
+    """Have a dataloader tell its sampler which epoch begins where accelerate has dealt batches out to processes and,
+    in a run that is resumed, skips some: it looks for a sampler two levels deep, and does for its own what this does.
+    """
+    shard = loader.batch_sampler
+    if isinstance(shard, BatchSamplerShard):
+        shard.sampler = sampler
