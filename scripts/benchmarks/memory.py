@@ -14,6 +14,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 
 import distjudge_trl  # noqa: F401  # isort: skip (before torch: it says how OpenMP's threads wait)
@@ -52,10 +53,18 @@ CASES = {
 
 
 def resident() -> int:
-    """Bytes of anonymous and shared memory of this process: files that are mapped cost nothing that could run out."""
+    """Bytes of anonymous and shared memory of this process: mapped libraries are no part of a plan."""
     status = Path("/proc/self/status").read_text()
     values = dict(line.split(":", 1) for line in status.splitlines() if line.startswith("Rss"))
     return sum(int(values[name].split()[0]) * 1024 for name in ("RssAnon", "RssShmem"))
+
+
+def mapped_weights(model: Any) -> int:
+    """Bytes of weights that stay mapped from the checkpoint's file (frozen, in its type): on a GPU they are copied."""
+    maps = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if ".safetensors" in line]
+    spans = [tuple(int(end, 16) for end in words[0].split("-")) for words in maps]
+    places = {weight.data_ptr(): weight.nbytes for weight in model.parameters()}
+    return sum(size for place, size in places.items() if any(low <= place < high for low, high in spans))
 
 
 def work(out: Path, options: dict) -> None:
@@ -121,6 +130,8 @@ def work(out: Path, options: dict) -> None:
             gradient_checkpointing=options.get("gradient_checkpointing", True),
             bf16=options.get("bf16", True),
             max_length=options["seq_len"],
+            # The rows are all alike; a plan counts on nothing that they share.
+            share_prefixes=False,
             use_cpu=True,
             max_steps=STEPS,
             save_strategy="no",
@@ -138,7 +149,7 @@ def work(out: Path, options: dict) -> None:
     running = False
     watcher.join()
     assert trainer.args.world_size == world
-    result = {"start": start, "peak": peak, "world": world}
+    result = {"start": start, "peak": peak + mapped_weights(trainer.model), "world": world}
     out.with_suffix(f".{trainer.args.process_index}").write_text(json.dumps(result))
 
 

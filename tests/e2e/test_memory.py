@@ -9,9 +9,10 @@ from distjudge_trl.environment import cpu_has_bfloat16
 
 
 pytestmark = pytest.mark.e2e
-# Where bfloat16 is emulated a step takes minutes: less of it, or none.
+# Less than the benchmark's, of which most time is the system's, finding pages. Where bfloat16 is emulated a step of
+# LoRA takes minutes.
 SMALLER = {
-    "LoRA": {"batch_size": 4, "dtype": "float32", "bf16": False},
+    "LoRA": {"batch_size": 4, **({} if cpu_has_bfloat16() else {"dtype": "float32", "bf16": False})},
     "QLoRA": {"batch_size": 2},
     "full, ZeRO-2": {"batch_size": 1},
     "full, ZeRO-3": {"batch_size": 1},
@@ -24,8 +25,7 @@ def test_a_plan_is_within_a_fifth_of_the_measured_peak(case):
     benchmark = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(benchmark)
     config, options = benchmark.CASES[case]
-    if not cpu_has_bfloat16():
-        options = {**options, **SMALLER[case]}
+    options = {**options, **SMALLER[case]}
     measured, planned = benchmark.measure(config, options)["peak"], benchmark.plan(config, options).peak
     print(f"{case}: measured {measured / 2**30:.2f} GiB, planned {planned / 2**30:.2f} GiB")
     assert planned == pytest.approx(measured, rel=0.2)

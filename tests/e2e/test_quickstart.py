@@ -32,11 +32,11 @@ def test_quickstart_trains_compares_and_draws(tmp_path, bundled_model, warm_pyth
     table = (tmp_path / "out" / "table.md").read_text().strip()
     assert table in done.stdout and "96 words to train on, seed 42, " in table and "expect a higher KL" in table
     assert "| here: " in done.stdout and "| README: " in done.stdout and "Not to be compared: " in done.stdout
-    again = subprocess.run([sys.executable, *command], check=False, capture_output=True, text=True, timeout=300)
+    again = subprocess.run([warm_python, *command], check=False, capture_output=True, text=True, timeout=300)
     assert again.stdout.count("done before") == 3 and again.returncode == 0
 
 
-def test_stopped_by_hand_it_goes_on_from_its_checkpoint(tmp_path, recipe_model):
+def test_stopped_by_hand_it_goes_on_from_its_checkpoint(tmp_path, recipe_model, warm_python):
     out = tmp_path / "out"
     command = [*QUICKSTART, "--output-dir", str(out), "--model", recipe_model]
     command += ["--max-train-samples", "640", "--max-eval-samples", "40"]
@@ -53,7 +53,8 @@ def test_stopped_by_hand_it_goes_on_from_its_checkpoint(tmp_path, recipe_model):
     assert said == f"Stopped. The same command goes on where it was: {' '.join(command)}"
     assert not (out / "single-point/results.json").exists()
     raw = (out / "raw/results.json").stat().st_mtime_ns
-    again = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
+    warm = [warm_python, *command[1:]]
+    again = subprocess.run(warm, check=False, capture_output=True, text=True, timeout=300)
     assert again.returncode == 0, again.stderr[-3000:]
     assert "[1/3] raw: done before" in again.stdout and (out / "raw/results.json").stat().st_mtime_ns == raw
     lines = [line for line in again.stdout.splitlines() if "--resume_from_checkpoint" in line]
@@ -62,7 +63,7 @@ def test_stopped_by_hand_it_goes_on_from_its_checkpoint(tmp_path, recipe_model):
     assert trained["global_step"] == 40
     assert not list(out.glob("*/checkpoint-*")), "they are large"
     # Another seed takes what is there, and shows how the two differ.
-    more = subprocess.run([*command, "--seeds", "2"], check=False, capture_output=True, text=True, timeout=300)
+    more = subprocess.run([*warm, "--seeds", "2"], check=False, capture_output=True, text=True, timeout=300)
     assert more.returncode == 0, more.stderr[-3000:]
     assert more.stdout.count("done before") == 3 and ", seeds 42, 43 " in more.stdout
     assert read_results(out / "seed-43/distribution")["seed"] == 43
