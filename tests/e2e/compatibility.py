@@ -111,25 +111,41 @@ def try_out(runs, kind, way):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=list(WAYS), default=list(WAYS), help="These ways alone.")
+    parser.add_argument(
+        "--only", nargs="+", choices=list(WAYS), default=list(WAYS), help="These ways alone; the others' rows stay."
+    )
     args = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
-    rows = ["| | | train | evaluate | resume | reload |", "|---|---|---|---|---|---|"]
-    print("\n".join(rows), flush=True)
+    head = ["| | | train | evaluate | resume | reload |", "|---|---|---|---|---|---|"]
+    print("\n".join(head), flush=True)
+    versions = ", ".join(f"{name} {version}" for name, version in library_versions().items())
+    before, old, after = read_page()
+    rows = rows_of(old)
+    if f"Versions: {versions}." not in old and args.only != list(WAYS):
+        print("The page is of other versions: these rows are not written into it. Run all ways.", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         runs = tiny_runs.TinyRuns(Path(folder), conftest.make_tokenizer())
         for kind in KINDS:
             for way in args.only:
-                row = f"| {kind} | {way} | {' | '.join(try_out(runs, kind, way))} |"
-                rows.append(row)
-                print(row, flush=True)
-    versions = ", ".join(f"{name} {version}" for name, version in library_versions().items())
-    text = "\n".join([START, "", *rows, "", f"Versions: {versions}.", "", END])
-    if args.only == list(WAYS):
-        page = PAGE.read_text(encoding="utf-8")
-        before, rest = page.split(START)
-        PAGE.write_text(before + text + rest.split(END)[1], encoding="utf-8")
+                rows[kind, way] = f"| {kind} | {way} | {' | '.join(try_out(runs, kind, way))} |"
+                print(rows[kind, way], flush=True)
+    if f"Versions: {versions}." in old or args.only == list(WAYS):
+        ordered = [rows[kind, way] for kind in KINDS for way in WAYS if (kind, way) in rows]
+        text = "\n".join([START, "", *head, *ordered, "", f"Versions: {versions}.", "", END])
+        PAGE.write_text(before + text + after, encoding="utf-8")
         print(f"Written into {PAGE}")
+
+
+def read_page():
+    """The page before, in and after what is written here."""
+    before, rest = PAGE.read_text(encoding="utf-8").split(START)
+    return before, *rest.split(END)
+
+
+def rows_of(text):
+    """The rows that a page holds, by kind and way."""
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    return {key: row for row in rows if (key := tuple(row.strip("| ").split(" | ")[:2]))[0] in KINDS}
 
 
 if __name__ == "__main__":
