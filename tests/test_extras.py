@@ -38,6 +38,7 @@ def test_every_hint_reads_the_table():
     assert told <= {"extras.py", "projection.py", "_cvxpy.py", "distribution_sft_trainer.py", "backends.py"}
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("module", "call"),
     [

@@ -180,6 +180,7 @@ ACCELERATE = f"accelerate.commands.launch --config_file {config('multi_gpu')} --
 TORCHRUN = "torch.distributed.run --standalone --nproc_per_node 2"
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("launcher", "processes", "given"), [(ACCELERATE, 1, None), (ACCELERATE, 1, "1"), (TORCHRUN, 2, None)]
 )

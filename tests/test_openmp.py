@@ -112,6 +112,7 @@ def seconds_of_cpu(first, **variables):
     return float(subprocess.run(command, check=True, capture_output=True, text=True, env=variables).stdout)
 
 
+@pytest.mark.e2e
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
 def test_threads_that_wait_take_no_core():
     asleep, active = seconds_of_cpu("distjudge_trl"), seconds_of_cpu("distjudge_trl", OMP_WAIT_POLICY="ACTIVE")

@@ -105,6 +105,7 @@ def is_alive(pid):
     return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
+@pytest.mark.e2e
 def test_whatever_becomes_of_a_check_the_next_ones_run(made, machine):
     results = run([check for check in made if check.name not in ("slow", "after-it")], machine)
     assert {name: result.status for name, result in results.items()} == {
@@ -130,6 +131,7 @@ def test_whatever_becomes_of_a_check_the_next_ones_run(made, machine):
     assert not is_alive(int(Path(machine.work, "pid").read_text())), "what a check has started ends with it"
 
 
+@pytest.mark.e2e
 def test_the_time_budget_ends_the_rest(made, machine):
     chosen = [check for check in made if check.name in ("slow", "last")]
     results = run(chosen[::-1], machine, budget=2.0)
@@ -138,6 +140,7 @@ def test_the_time_budget_ends_the_rest(made, machine):
     assert results["last"].measured == "not run: the time budget is used up"
 
 
+@pytest.mark.e2e
 def test_ctrl_c_writes_the_report_and_leaves_no_process(made, tmp_path):
     script = tmp_path / "check.py"
     script.write_text(

@@ -212,6 +212,7 @@ def test_a_retry_that_was_enqueued_before_its_worker_died_is_not_enqueued_twice(
     assert states(store) == ["FAIL", "WAITING"]
 
 
+@pytest.mark.e2e
 def test_a_silent_worker_on_another_machine_is_given_up_by_its_heartbeat(postgres, tmp_path):
     store = Store(postgres, tmp_path, "heartbeat", heartbeat=1, retries=1)
     store.make(GRID, POINTS[:1])
@@ -347,6 +348,7 @@ def test_retries_know_the_sampler_s_choice(open_store):
     assert trial.state == TrialState.FAIL and trial.user_attrs["error"] == "killed"
 
 
+@pytest.mark.e2e
 def test_tpe_learns_from_trials_that_other_workers_ran(open_store):
     """Twenty trials of two workers on a valley in the logarithm of a rate: later ones are nearer to its bottom."""
     definition = replace(DEFINITION, parameters=(parse_parameter("learning_rate=log:1e-6:1"),), sampler="tpe")
