@@ -56,6 +56,11 @@ def hangs(find):
     Path(find.machine.work, "pid").write_text(str(left.pid))
     time.sleep(600)
 
+def wrong_and_hangs(find):
+    find.section("kernels", "none")
+    find.fail("loss of step 1: 9, expected 1")
+    time.sleep(600)
+
 def skips(find):
     raise Skip("no such thing here")
 
@@ -68,6 +73,7 @@ CHECKS += [
     Check("with-more", "", passes, needs=("no_such_module",)),
     Check("last", "", passes),
     Check("slow", "", hangs, limit=60),
+    Check("wrong-and-hangs", "", wrong_and_hangs, limit=60),
     Check("after-it", "", passes),
 ]
 """
@@ -106,7 +112,7 @@ def is_alive(pid):
 
 
 def test_whatever_becomes_of_a_check_the_next_ones_run(made, machine):
-    results = run([check for check in made if check.name not in ("slow", "after-it")], machine)
+    results = run([check for check in made if check.name not in ("slow", "wrong-and-hangs", "after-it")], machine)
     assert {name: result.status for name, result in results.items()} == {
         **dict.fromkeys(("passes", "last"), "PASS"),
         **dict.fromkeys(("wrong", "raises", "crashes", "vanishes", "killed", "hangs"), "FAIL"),
@@ -136,6 +142,36 @@ def test_the_time_budget_ends_the_rest(made, machine):
     assert results["slow"].measured == "the time budget ran out" and results["slow"].status == "SKIP"
     assert results["slow"].seconds < 30
     assert results["last"].measured == "not run: the time budget is used up"
+
+
+@pytest.mark.parametrize(
+    ("end", "reason"), [("TimeoutExpired", "the time budget ran out"), ("KeyboardInterrupt", "stopped")]
+)
+def test_a_failure_that_was_found_stays_one_when_the_check_is_cut_short(made, machine, monkeypatch, end, reason):
+    findings = machine.folder("wrong-and-hangs") / Findings.FILE
+
+    class CutShort(subprocess.Popen):
+        """Ends as soon as the failure is written down, in place of after some seconds."""
+
+        ended = False
+
+        def wait(self, timeout=None):
+            if self.ended:
+                return super().wait(timeout)
+            while not findings.exists() or "expected 1" not in findings.read_text():
+                assert self.poll() is None
+                time.sleep(0.02)
+            self.ended = True
+            raise subprocess.TimeoutExpired("check", timeout) if end == "TimeoutExpired" else KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess, "Popen", CutShort)
+    results = []
+    chosen = [check for check in made if check.name == "wrong-and-hangs"]
+    went_on = run_checks(chosen, machine, budget=50.0, started=lambda check: None, done=results.append)
+    assert went_on == (end == "TimeoutExpired")
+    (result,) = results
+    assert result.status == "FAIL" and result.measured == f"loss of step 1: 9, expected 1; {reason}"
+    assert result.sections == [("kernels", "none")]
 
 
 def test_ctrl_c_writes_the_report_and_leaves_no_process(made, tmp_path):
