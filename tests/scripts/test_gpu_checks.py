@@ -268,6 +268,14 @@ def test_the_report_can_be_pasted_and_tells_no_secrets(made, tmp_path, monkeypat
     assert "````\n100%\nfound [removed] and [removed]\n```\nat https://[removed]@host/x\n````" in text
 
 
+def test_tiny_models_are_not_taken_for_the_others(tmp_path):
+    """A work folder that has been used with --tiny is used without."""
+    tiny, whole = (Machine("cuda", 1, tiny, str(tmp_path)) for tiny in (True, False))
+    folders = [Path(path) for machine in (tiny, whole) for path in (machine.small, machine.large)]
+    assert len(set(folders)) == 4 and all(path.is_relative_to(tmp_path) for path in folders)
+    assert folders[0].parent == folders[1].parent != folders[2].parent == folders[3].parent
+
+
 def test_checks_see_no_secrets_and_the_gpus_that_they_are_for(machine, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "abcdef123456")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-1,GPU-2")
