@@ -49,9 +49,12 @@ def read_reference() -> dict[str, Any]:
 
 def write_reference(runs: Sequence[dict[str, Any]], settings: dict[str, Any]) -> bool:
     """Put runs in the place of those of the same precision, and the tables into the README; whether its first table
-    is now of these runs.
+    is now of these runs. Those of the other precision stay if they are of the same model and sizes: the README has one
+    of each.
     """
-    reference = read_reference() if FILE.is_file() else {"runs": [], "made_with": {}}
+    reference = read_reference() if FILE.is_file() else {}
+    if any(reference.get(name) != value for name, value in settings.items()):
+        reference = {"runs": [], "made_with": {}}
     precision = runs[0]["precision"]
     kept = [run for run in reference["runs"] if run["precision"] != precision]
     made_with = {"git_revision": git_revision(), "versions": library_versions(), "platform": platform.platform()}

@@ -144,13 +144,13 @@ def test_own_numbers_stand_beside_the_readme_s(reference, made):
 
 
 def test_measured_again_the_file_and_the_readme_are_written(reference, made):
-    settings = {"model": "m", "max_train_samples": 5, "max_eval_samples": 6}
     before = reference.read_reference()
+    settings = {name: before[name] for name in ("model", "max_train_samples", "max_eval_samples")}
     others = [run for run in before["runs"] if run["precision"] != "bfloat16"]
     new = [*moved(made, 1.0), *moved(made[1:], 1.25, seed=43)]
     assert reference.write_reference(new, settings) is True
     content = json.loads(reference.FILE.read_text(encoding="utf-8"))
-    assert content["runs"] == [*new, *others] and content["max_eval_samples"] == 6
+    assert content["runs"] == [*new, *others] and {name: content[name] for name in settings} == settings
     assert content["made_with"]["bfloat16"]["versions"]["torch"] and content["made_with"]["bfloat16"]["cores"]
     page = reference.README.read_text(encoding="utf-8")
     single = made[1]["metrics"]["kl"]["value"]
@@ -160,6 +160,18 @@ def test_measured_again_the_file_and_the_readme_are_written(reference, made):
     assert reference.write_reference(moved(made, 2.0, precision="float32"), settings) is False
     assert "| float32, seed 42 " in reference.README.read_text(encoding="utf-8")
     assert [run["precision"] for run in reference.read_reference()["runs"]] == ["bfloat16"] * 5 + ["float32"] * 3
+
+
+@pytest.mark.parametrize("change", [{"model": "m"}, {"max_train_samples": 5}, {"max_eval_samples": 6}])
+def test_runs_of_another_model_or_size_leave_none_of_the_old_ones(reference, made, change):
+    before = reference.read_reference()
+    settings = {name: before[name] for name in ("model", "max_train_samples", "max_eval_samples")} | change
+    new = moved(made, 1.0, precision="float32")
+    assert reference.write_reference(new, settings) is True
+    content = reference.read_reference()
+    assert content["runs"] == new and {name: content[name] for name in settings} == settings
+    assert list(content["made_with"]) == ["float32"]
+    assert "bfloat16, seed" not in reference.readme_part()
 
 
 @pytest.mark.parametrize(
