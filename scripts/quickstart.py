@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from quickstart_reference import METHODS, PICTURE, compare, precision_of, summarize, write_reference
+from quickstart_reference import METHODS, PICTURE, compare, precision_of, read_reference, summarize, write_reference
 from quickstart_runs import SEED, SIZES, Part, Size, choose_size, run_parts
 
 from distjudge_trl.atomic import check_folder
@@ -93,7 +93,7 @@ def quickstart(args: argparse.Namespace) -> None:
     settings = {"model": args.model, "max_train_samples": size.train, "max_eval_samples": size.test}
     count = results[0]["metrics"]["num_items"]
     print(f"\nJudges of {count} words and emoticons of families never seen in training:\n")
-    table = results_table(results) + f"\n\n{describe(size, precision_of(results[0]))}"
+    table = results_table(results) + f"\n\n{describe(args, size, precision_of(results[0]))}"
     print(table)
     (args.output_dir / "table.md").write_text(table + "\n", encoding="utf-8")
     print(explain(folders))
@@ -120,16 +120,25 @@ What to try next (after `source {Path(sys.prefix) / "bin" / "activate"}`):
     )
 
 
-def describe(size: Size, precision: str) -> str:
-    """How large the quickstart was, in a sentence for the table."""
-    whole = SIZES[0]
-    text = f"{size.train:,} words to train on, seed {SEED}, {precision}."
-    if size == whole:
+def describe(args: argparse.Namespace, size: Size, precision: str) -> str:
+    """How large the quickstart was and why, for the table; and beside the README's, if that is of the same model."""
+    reference = read_reference()
+    there = Size(reference["max_train_samples"], reference["max_eval_samples"])
+    why = ""
+    if args.max_train_samples is not None:
+        why = ", as asked for"
+    elif size != SIZES[0]:
+        why = f", chosen for {args.minutes:g} minutes on this machine"
+    text = f"{size.train:,} words to train on and {size.test:,} to test on{why}; seed {SEED}, {precision}."
+    if args.model != reference["model"]:
         return text
-    return (
-        f"{text} That is less than the {whole.train:,} of the README's table (and {size.test:,} words to test on in"
-        f" place of {whole.test:,}), so that it ends in time on this machine: expect a higher KL."
-    )
+    if size.train != there.train:
+        other, kl = ("more", "higher") if size.train < there.train else ("fewer", "lower")
+        text += f" The README's judges saw {other} words, {there.train:,}: expect a {kl} KL here."
+    if size.test != there.test:
+        other, here = ("more", "wider") if size.test < there.test else ("fewer", "narrower")
+        text += f" The README's test had {other} words, {there.test:,}: intervals are {here} here."
+    return text
 
 
 def explain(folders: dict[str, Path]) -> str:

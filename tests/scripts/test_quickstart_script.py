@@ -105,6 +105,38 @@ def test_time_left_follows_what_parts_took(runs, tmp_path, monkeypatch, capsys):
     ]
 
 
+MORE = "The README's judges saw more words, 2,800: expect a higher KL"
+FEWER = "The README's judges saw fewer words, 2,800: expect a lower KL"
+
+
+@pytest.mark.parametrize(
+    ("size", "given", "said"),
+    [
+        ((2800, 1504), False, ()),
+        ((800, 500), False, (", chosen for 10 minutes on this machine;", MORE, "test had more words, 1,504: ")),
+        ((2800, 1504), True, (", as asked for;",)),
+        ((96, 60), True, (", as asked for;", MORE, "The README's test had more words, 1,504: intervals are wider")),
+        ((3000, 1504), True, (", as asked for;", FEWER)),
+        ((2800, 200), True, (", as asked for;", "test had more words, 1,504: ")),
+        ((2800, 2000), True, (", as asked for;", "test had fewer words, 1,504: intervals are narrower")),
+    ],
+)
+def test_it_says_how_large_it_was_and_why(scripts, runs, tmp_path, size, given, said):
+    changes = {"max_train_samples": size[0], "max_eval_samples": size[1]} if given else {}
+    args = asked(tmp_path, model="smollm2-135m", **changes)
+    text = scripts("quickstart").describe(args, runs.Size(*size), "float32")
+    assert (
+        text.startswith(f"{size[0]:,} words to train on and {size[1]:,} to test on") and "; seed 42, float32." in text
+    )
+    phrases = (", as asked", ", chosen for", "judges saw", "more words, 2,800", "fewer words, 2,800", "test had")
+    for phrase in phrases:
+        assert (phrase in text) == any(phrase in part for part in said), (phrase, text)
+    assert all(part in text for part in said), text
+    # Another model's KL says nothing of the number of words.
+    args.model = "other"
+    assert "README" not in scripts("quickstart").describe(args, runs.Size(*size), "float32")
+
+
 def test_the_readme_has_the_numbers_of_its_file(reference):
     page = reference.README.read_text(encoding="utf-8")
     written = page.split(reference.START)[1].split(reference.END)[0]
