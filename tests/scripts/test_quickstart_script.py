@@ -194,6 +194,42 @@ def test_measured_again_the_file_and_the_readme_are_written(reference, made):
     assert [run["precision"] for run in reference.read_reference()["runs"]] == ["bfloat16"] * 5 + ["float32"] * 3
 
 
+def test_the_readme_says_of_seeds_and_kernels_what_the_runs_show(reference, made):
+    def part(*runs):
+        reference.FILE.write_text(json.dumps({**reference.read_reference(), "runs": [*runs]}), encoding="utf-8")
+        return reference.readme_part()
+
+    for run, mass in zip(made, (0.4, 0.5, 0.1), strict=True):
+        run["metrics"]["label_mass"] = mass
+    # One seed in one precision: one table, and nothing is said to vary.
+    text = part(*made)
+    assert text.endswith("\n\nbfloat16, seed 42: one seed; what others change is not measured.\n\n")
+    assert "differs" not in text and text.count("| distribution ") == 1
+    # Two precisions.
+    other = moved(made, 0.25, precision="float32")
+    for run in other:
+        run["metrics"]["label_mass"] = None
+    other[2]["metrics"]["label_mass"] = 0.5
+    text = part(*made, *other)
+    assert "\n\nKL and (label mass) in the precisions that CPUs compute in:\n\n" in text
+    assert "- bfloat16, seed 42: one seed; what others change is not measured.\n- float32, seed 42: one seed" in text
+    assert text.splitlines()[-2].startswith(
+        "- bfloat16 and float32 with the same seed: between the two KL differs by 0.250 at most ("
+    )
+    assert text.endswith("), the label mass differs by 0.400 at most (distribution).\n\n")
+    # Seeds alone.
+    seeds = [*moved(made[1:], 0.125, seed=43), *moved(made[1:2], 0.5, seed=44)]
+    text = part(*made, *seeds)
+    assert "\n\nKL and (label mass) over the seeds, from the least to the largest:\n\n" in text
+    assert "- bfloat16, seeds 42, 43, 44: over the seeds KL differs by 0.500 at most (single-point), the label" in text
+    assert "one seed" not in text and "between the two" not in text
+    # Both; another seed alone in the other precision is compared with none.
+    text = part(*made, *seeds, *other)
+    assert "in the precisions that CPUs compute in, over the seeds, from the least" in text
+    assert "- float32, seed 42: one seed" in text and "with the same seed: between" in text
+    assert "between" not in part(*made, *moved(made, 1, precision="float32", seed=45))
+
+
 @pytest.mark.parametrize("change", [{"model": "m"}, {"max_train_samples": 5}, {"max_eval_samples": 6}])
 def test_runs_of_another_model_or_size_leave_none_of_the_old_ones(reference, made, change):
     before = reference.read_reference()
