@@ -299,6 +299,17 @@ def test_checks_are_told_apart_and_come_after_what_they_read():
     ]
 
 
+def test_the_report_in_the_docs_is_of_these_checks(monkeypatch):
+    """docs/gpu_check_cpu.md: each check once and in order, and what was skipped is what a CPU lacks."""
+    monkeypatch.setattr("gpu_checks.check.find_spec", lambda name: name)  # all packages were there
+    report = (ROOT / "docs/gpu_check_cpu.md").read_text(encoding="utf-8")
+    table = report.partition("\n## Checks\n")[2].partition("\n#")[0]
+    rows = [line.strip("| ").split(" | ")[:2] for line in table.splitlines() if line.startswith("| ")]
+    machine = Machine("cpu", 0, True, "")
+    expected = [[check.name, "SKIP" if check.reason_to_skip(machine) else "PASS"] for check in CHECKS]
+    assert rows[1:] == expected, "run `python scripts/gpu_check.py --cpu --tiny --time-budget 60`, and put it there"
+
+
 def test_findings_of_a_killed_process_are_read(tmp_path, machine):
     from gpu_checks.check import read_findings
 
