@@ -5,13 +5,13 @@ beside those that a quickstart has just come to.
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from distjudge_trl.atomic import replacing, write_json
+from distjudge_trl.launch import cores
 from distjudge_trl.provenance import git_revision, library_versions
 from distjudge_trl.report.tables import markdown_table, results_table
 
@@ -58,7 +58,7 @@ def write_reference(runs: Sequence[dict[str, Any]], settings: dict[str, Any]) ->
     precision = runs[0]["precision"]
     kept = [run for run in reference["runs"] if run["precision"] != precision]
     made_with = {"git_revision": git_revision(), "versions": library_versions(), "platform": platform.platform()}
-    made_with |= {"cores": len(os.sched_getaffinity(0))}
+    made_with |= {"cores": cores()}
     # The README's table is of bfloat16, where it is known.
     ordered = sorted([*kept, *runs], key=lambda run: (run["precision"] != "bfloat16", run["precision"]))
     write_json(FILE, {**settings, "made_with": reference["made_with"] | {precision: made_with}, "runs": ordered})

@@ -169,6 +169,24 @@ def test_every_config_for_gpus_of_one_machine_counts_them():
 # Cores
 
 
+def test_cores_are_counted_where_the_system_does_not_tell_which_are_ours(monkeypatch):
+    """As on macOS and Windows. Nothing else asks the system by itself."""
+    if hasattr(os, "sched_getaffinity"):
+        assert launch.cores() == len(os.sched_getaffinity(0))
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    assert launch.cores() == 6 and launch.cores_per_process(2) == 3
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert launch.cores() == 1
+    asking = [
+        path
+        for folder in ("distjudge_trl", "scripts", "recipes", "tests")
+        for path in (ROOT / folder).rglob("*.py")
+        if "os.sched_getaffinity(" in path.read_text(encoding="utf-8")
+    ]
+    assert {path.name for path in asking} == {"launch.py", "test_launch.py"}
+
+
 SHOWS = """
 import os
 from distjudge_trl.launch import share_cores
@@ -191,7 +209,7 @@ def test_processes_share_the_cores_that_a_launcher_leaves_idle(tmp_path, launche
     environment |= {"PYTHONPATH": str(ROOT)} | ({"OMP_NUM_THREADS": given} if given else {})
     command = [sys.executable, "-m", *launcher.split(), str(script)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
-    expected = given or str(max(1, len(os.sched_getaffinity(0)) // processes))
+    expected = given or str(max(1, launch.cores() // processes))
     assert done.stdout.splitlines() == [f"{expected} {expected}"] * processes
 
 
@@ -210,7 +228,7 @@ def test_only_a_launcher_s_own_single_thread_is_changed(monkeypatch, environment
     """Of 16 cores."""
     launcher = SimpleNamespace(environ=dict, cmdline=lambda: ["accelerate", "launch", *words])
     monkeypatch.setattr(launch.psutil, "Process", lambda pid: launcher)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(16))
+    monkeypatch.setattr(launch, "cores", lambda: 16)
     monkeypatch.setattr("torch.set_num_threads", lambda count: None)
     for name, value in ({"TORCHELASTIC_RUN_ID": "x", "OMP_NUM_THREADS": "1"} | environment).items():
         if value is None:

@@ -182,9 +182,11 @@ def become(client, ask, files, network):
     import numpy as np
     import torch
 
+    from distjudge_trl.launch import cores
+
     random.seed()
     np.random.seed()
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0))))
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or cores()))
     return ask["argv"]
 
 
