@@ -107,7 +107,7 @@ def quickstart(args: argparse.Namespace) -> None:
     print(
         f"""
 Picture: {picture}: human ratings (bars) and both judges (lines) for words that people disagree on.
-All of it took {(time.monotonic() - start) / 60:.1f} minutes.
+This call took {(time.monotonic() - start) / 60:.1f} minutes.
 
 What to try next (after `source {Path(sys.prefix) / "bin" / "activate"}`):
   judge your own words     printf '{{"text": "meh"}}\\n{{"text": "yolo"}}\\n' > words.jsonl

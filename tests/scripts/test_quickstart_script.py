@@ -41,9 +41,14 @@ def test_as_many_words_as_end_in_time(runs, tmp_path, monkeypatch, capsys, step,
     said = capsys.readouterr().out
     assert f"{size.train:,} of 2,800 words to train on, {size.test:,} of 1,504 to test on" in said
     assert (speed.whole(size) > 600) == ("--minutes 10 is too short" in said)
-    # Chosen once: a run that goes on must match. Asked otherwise it is chosen anew.
+    # Chosen once: a run that goes on must match, and says so. Asked otherwise it is chosen anew.
     monkeypatch.setattr(runs, "measure", lambda args: runs.Speed(100, 100, 100))
     assert runs.choose_size(asked(tmp_path)) == (size, speed)
+    said = capsys.readouterr().out
+    assert (
+        f"{size.train:,} of 2,800 words to train on, {size.test:,} of 1,504 to test on: size as chosen before" in said
+    )
+    assert f"(delete {tmp_path / 'size.json'} to time again)" in said
     assert runs.choose_size(asked(tmp_path, float32=True))[0] == runs.SMALLEST
     # What is asked for is taken, and nothing is timed.
     monkeypatch.setattr(runs, "measure", None)
