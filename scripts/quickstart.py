@@ -109,15 +109,22 @@ def quickstart(args: argparse.Namespace) -> None:
 Picture: {picture}: human ratings (bars) and both judges (lines) for words that people disagree on.
 This call took {(time.monotonic() - start) / 60:.1f} minutes.
 
-What to try next (after `source {Path(sys.prefix) / "bin" / "activate"}`):
-  judge your own words     printf '{{"text": "meh"}}\\n{{"text": "yolo"}}\\n' > words.jsonl
-                           distjudge-trl judge --model {folders["distribution"]} --input words.jsonl --out judged.jsonl
-  another objective        distjudge-trl train vader --alpha 1.0 --perturbation_radius 0.1 --max_train_samples 2800
-  a stronger adversary     distjudge-trl train vader --method worst-case
-  a larger model           distjudge-trl train vader --model_name_or_path Qwen/Qwen2.5-0.5B-Instruct --use_peft
-  several processes        distjudge-trl train vader --accelerate-config zero2_cpu
-  every option             distjudge-trl train vader --help"""
+{next_steps(folders["distribution"])}"""
     )
+
+
+def next_steps(judge: Path) -> str:
+    """Commands that work as they stand, in every shell and in no environment that is activated."""
+    there = shutil.which("distjudge-trl", path=Path(sys.executable).parent)
+    command = shlex.quote(there) if there else f"{shlex.quote(sys.executable)} -m distjudge_trl"
+    return f"""What to try next:
+  judge your own words     printf '{{"text": "meh"}}\\n{{"text": "yolo"}}\\n' > words.jsonl
+                           {command} judge --model {shlex.quote(str(judge))} --input words.jsonl --out judged.jsonl
+  another objective        {command} train vader --alpha 1.0 --perturbation_radius 0.1 --max_train_samples 2800
+  a stronger adversary     {command} train vader --method worst-case
+  a larger model           {command} train vader --model_name_or_path Qwen/Qwen2.5-0.5B-Instruct --use_peft
+  several processes        {command} train vader --accelerate-config zero2_cpu
+  every option             {command} train vader --help"""
 
 
 def describe(args: argparse.Namespace, size: Size, precision: str) -> str:

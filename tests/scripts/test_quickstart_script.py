@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shlex
 from argparse import Namespace
 
 import pytest
@@ -140,6 +141,26 @@ def test_it_says_how_large_it_was_and_why(scripts, runs, tmp_path, size, given, 
     # Another model's KL says nothing of the number of words.
     args.model = "other"
     assert "README" not in scripts("quickstart").describe(args, runs.Size(*size), "float32")
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_what_to_try_next_can_be_typed_as_it_stands(scripts, tmp_path, monkeypatch, installed):
+    folder = tmp_path / "with a space"
+    folder.mkdir()
+    for name in ("python", *(["distjudge-trl"] if installed else [])):
+        (folder / name).touch(mode=0o700)
+    monkeypatch.setattr("sys.executable", str(folder / "python"))
+    text = scripts("quickstart").next_steps(folder / "judge")
+    assert "activate" not in text
+    command = [str(folder / "distjudge-trl")] if installed else [str(folder / "python"), "-m", "distjudge_trl"]
+    title, words, *lines = text.splitlines()
+    assert title == "What to try next:" and words.endswith(
+        'printf \'{"text": "meh"}\\n{"text": "yolo"}\\n\' > words.jsonl'
+    )
+    assert len(lines) == 6
+    for line in lines:
+        assert shlex.split(line[27:])[: len(command)] == command and line[26] == " "
+    assert shlex.split(lines[0])[len(command) :][:3] == ["judge", "--model", str(folder / "judge")]
 
 
 def test_the_readme_has_the_numbers_of_its_file(reference):
