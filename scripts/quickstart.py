@@ -6,9 +6,9 @@ Runs `recipes/vader.py` three times on the same items: `raw` (no training), `sin
 majority label) and `distribution` (KL + cross-entropy + adversary). Then prints one table on words of families that no
 training saw, sets it beside the README's, and draws a picture of words that people disagree on.
 
-How many words it takes is chosen by a few timed steps, so that it ends in about ten minutes on this machine, too, and
-kept in the folder. Stopped or killed and started again it goes on where it was: a part that the same code finished
-with the same settings is not run again, and another goes on from its last checkpoint.
+It takes as many words as about ten minutes allow on this machine, but 160 at least: a few timed steps decide, and the
+choice is kept in the folder. Stopped or killed and started again it goes on where it was: a part that the same code
+finished with the same settings is not run again, and another goes on from its last checkpoint.
 """
 
 from __future__ import annotations
