@@ -160,6 +160,19 @@ def test_a_launch_as_it_is_typed_starts_a_process_for_each_gpu(started, name, gp
     assert started(gpus, "--config_file", str(config(name)), "--num_processes", "1") == 1
 
 
+@pytest.mark.parametrize("name", GPU_CONFIGS)
+def test_what_a_config_says_of_several_machines_is_so(started, name):
+    if "zero" in name:
+        pytest.importorskip("deepspeed")
+    # accelerate divides the number by that of the machines.
+    assert "\n# With --num_machines accelerate needs a number: --num_processes " in config(name).read_text("utf-8")
+    words = ("--config_file", str(config(name)), "--num_machines", "2", "--main_process_ip", "host")
+    words += ("--main_process_port", "29500", "--machine_rank", "1", "--deepspeed_multinode_launcher", "standard")
+    with pytest.raises(TypeError):
+        started(8, *words)
+    assert started(8, *words, "--num_processes", "16") == 8
+
+
 def test_every_config_for_gpus_of_one_machine_counts_them():
     names = {path.stem for path in config("x").parent.glob("*.yaml")}
     one = {name for name in names if "cpu" not in name and "multi_node" not in name} - {"single_gpu"}
