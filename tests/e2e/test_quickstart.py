@@ -35,7 +35,7 @@ def test_quickstart_trains_compares_and_draws(tmp_path, bundled_model, warm_pyth
     assert "| here: " in done.stdout and "| README: " in done.stdout and "Not to be compared: " in done.stdout
     again = subprocess.run([warm_python, *command], check=False, capture_output=True, text=True, timeout=300)
     assert again.stdout.count("done before") == 3 and again.returncode == 0
-    assert "This call took 0." in again.stdout
+    assert "This call took " in again.stdout
 
 
 def test_stopped_by_hand_it_goes_on_from_its_checkpoint(tmp_path, recipe_model, warm_python):
