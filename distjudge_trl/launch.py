@@ -132,9 +132,16 @@ def share_cores() -> None:
     torch.set_num_threads(threads)
 
 
+def cores() -> int:
+    """How many cores this process may use; all of the machine's where the system does not tell (macOS, Windows)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def cores_per_process(processes: int) -> int:
     """The share of this machine's cores that each of some processes has."""
-    return max(1, len(os.sched_getaffinity(0)) // processes)
+    return max(1, cores() // processes)
 
 
 def device_count() -> int:

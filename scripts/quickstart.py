@@ -6,9 +6,9 @@ Runs `recipes/vader.py` three times on the same items: `raw` (no training), `sin
 majority label) and `distribution` (KL + cross-entropy + adversary). Then prints one table on words of families that no
 training saw, sets it beside the README's, and draws a picture of words that people disagree on.
 
-How many words it takes is chosen by a few timed steps, so that it ends in about ten minutes on this machine, too, and
-kept in the folder. Stopped or killed and started again it goes on where it was: a part that the same code finished
-with the same settings is not run again, and another goes on from its last checkpoint.
+It takes as many words as about ten minutes allow on this machine, but 160 at least: a few timed steps decide, and the
+choice is kept in the folder. Stopped or killed and started again it goes on where it was: a part that the same code
+finished with the same settings is not run again, and another goes on from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from quickstart_reference import METHODS, PICTURE, compare, precision_of, summarize, write_reference
+from quickstart_reference import METHODS, PICTURE, compare, precision_of, read_reference, summarize, write_reference
 from quickstart_runs import SEED, SIZES, Part, Size, choose_size, run_parts
 
 from distjudge_trl.atomic import check_folder
@@ -93,7 +93,7 @@ def quickstart(args: argparse.Namespace) -> None:
     settings = {"model": args.model, "max_train_samples": size.train, "max_eval_samples": size.test}
     count = results[0]["metrics"]["num_items"]
     print(f"\nJudges of {count} words and emoticons of families never seen in training:\n")
-    table = results_table(results) + f"\n\n{describe(size, precision_of(results[0]))}"
+    table = results_table(results) + f"\n\n{describe(args, size, precision_of(results[0]))}"
     print(table)
     (args.output_dir / "table.md").write_text(table + "\n", encoding="utf-8")
     print(explain(folders))
@@ -107,29 +107,45 @@ def quickstart(args: argparse.Namespace) -> None:
     print(
         f"""
 Picture: {picture}: human ratings (bars) and both judges (lines) for words that people disagree on.
-All of it took {(time.monotonic() - start) / 60:.1f} minutes.
+This call took {(time.monotonic() - start) / 60:.1f} minutes.
 
-What to try next (after `source {Path(sys.prefix) / "bin" / "activate"}`):
+{next_steps(folders["distribution"])}"""
+    )
+
+
+def next_steps(judge: Path) -> str:
+    """Commands that work as they stand, in every shell and in no environment that is activated."""
+    there = shutil.which("distjudge-trl", path=Path(sys.executable).parent)
+    command = shlex.quote(there) if there else f"{shlex.quote(sys.executable)} -m distjudge_trl"
+    return f"""What to try next:
   judge your own words     printf '{{"text": "meh"}}\\n{{"text": "yolo"}}\\n' > words.jsonl
-                           distjudge-trl judge --model {folders["distribution"]} --input words.jsonl --out judged.jsonl
-  another objective        distjudge-trl train vader --alpha 1.0 --perturbation_radius 0.1 --max_train_samples 2800
-  a stronger adversary     distjudge-trl train vader --method worst-case
-  a larger model           distjudge-trl train vader --model_name_or_path Qwen/Qwen2.5-0.5B-Instruct --use_peft
-  several processes        distjudge-trl train vader --accelerate-config zero2_cpu
-  every option             distjudge-trl train vader --help"""
-    )
+                           {command} judge --model {shlex.quote(str(judge))} --input words.jsonl --out judged.jsonl
+  another objective        {command} train vader --alpha 1.0 --perturbation_radius 0.1 --max_train_samples 2800
+  a stronger adversary     {command} train vader --method worst-case
+  a larger model           {command} train vader --model_name_or_path Qwen/Qwen2.5-0.5B-Instruct --use_peft
+  several processes        {command} train vader --accelerate-config zero2_cpu
+  every option             {command} train vader --help"""
 
 
-def describe(size: Size, precision: str) -> str:
-    """How large the quickstart was, in a sentence for the table."""
-    whole = SIZES[0]
-    text = f"{size.train:,} words to train on, seed {SEED}, {precision}."
-    if size == whole:
+def describe(args: argparse.Namespace, size: Size, precision: str) -> str:
+    """How large the quickstart was and why, for the table; and beside the README's, if that is of the same model."""
+    reference = read_reference()
+    there = Size(reference["max_train_samples"], reference["max_eval_samples"])
+    why = ""
+    if args.max_train_samples is not None:
+        why = ", as asked for"
+    elif size != SIZES[0]:
+        why = f", chosen for {args.minutes:g} minutes on this machine"
+    text = f"{size.train:,} words to train on and {size.test:,} to test on{why}; seed {SEED}, {precision}."
+    if args.model != reference["model"]:
         return text
-    return (
-        f"{text} That is less than the {whole.train:,} of the README's table (and {size.test:,} words to test on in"
-        f" place of {whole.test:,}), so that it ends in time on this machine: expect a higher KL."
-    )
+    if size.train != there.train:
+        other, kl = ("more", "higher") if size.train < there.train else ("fewer", "lower")
+        text += f" The README's judges saw {other} words, {there.train:,}: expect a {kl} KL here."
+    if size.test != there.test:
+        other, here = ("more", "wider") if size.test < there.test else ("fewer", "narrower")
+        text += f" The README's test had {other} words, {there.test:,}: intervals are {here} here."
+    return text
 
 
 def explain(folders: dict[str, Path]) -> str:

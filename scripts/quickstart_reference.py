@@ -5,13 +5,13 @@ beside those that a quickstart has just come to.
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from distjudge_trl.atomic import replacing, write_json
+from distjudge_trl.launch import cores
 from distjudge_trl.provenance import git_revision, library_versions
 from distjudge_trl.report.tables import markdown_table, results_table
 
@@ -49,13 +49,16 @@ def read_reference() -> dict[str, Any]:
 
 def write_reference(runs: Sequence[dict[str, Any]], settings: dict[str, Any]) -> bool:
     """Put runs in the place of those of the same precision, and the tables into the README; whether its first table
-    is now of these runs.
+    is now of these runs. Those of the other precision stay if they are of the same model and sizes: the README has one
+    of each.
     """
-    reference = read_reference() if FILE.is_file() else {"runs": [], "made_with": {}}
+    reference = read_reference() if FILE.is_file() else {}
+    if any(reference.get(name) != value for name, value in settings.items()):
+        reference = {"runs": [], "made_with": {}}
     precision = runs[0]["precision"]
     kept = [run for run in reference["runs"] if run["precision"] != precision]
     made_with = {"git_revision": git_revision(), "versions": library_versions(), "platform": platform.platform()}
-    made_with |= {"cores": len(os.sched_getaffinity(0))}
+    made_with |= {"cores": cores()}
     # The README's table is of bfloat16, where it is known.
     ordered = sorted([*kept, *runs], key=lambda run: (run["precision"] != "bfloat16", run["precision"]))
     write_json(FILE, {**settings, "made_with": reference["made_with"] | {precision: made_with}, "runs": ordered})
@@ -72,15 +75,76 @@ def write_readme() -> None:
 
 
 def readme_part() -> str:
-    """What stands in the README between the marks: the table of the first seed, and one of what varies."""
+    """What stands in the README between the marks: the table of the first seed, and what varies, as far as it has been
+    measured.
+    """
     reference = read_reference()
     precision, seed = reference["runs"][0]["precision"], min(run["seed"] for run in reference["runs"])
     first = [run for run in reference["runs"] if (run["precision"], run["seed"]) == (precision, seed)]
     table = results_table([{**run, "variants": []} for run in by_method(first)])
-    return (
-        f"\n{table}\n\nWhat other seeds and other kernels make of it, KL and (label mass):\n\n"
-        f"{spread_table(reference_groups(reference))}\n\n"
-    )
+    parts = [table, *variation(reference_groups(reference))]
+    return "\n" + "\n\n".join(parts) + "\n\n"
+
+
+def variation(groups: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """Paragraphs on what other seeds and another precision change: no more than the runs show.
+
+    Args:
+        groups (`dict`): of [`reference_groups`].
+    """
+    several = [name for name, runs in groups.items() if len({run["seed"] for run in runs}) > 1]
+    said = []
+    for name, runs in groups.items():
+        if name in several:
+            said.append(f"{name}: over the seeds {_differences(_by_method_of(runs).items())}.")
+        else:
+            said.append(f"{name}: one seed; what others change is not measured.")
+    (first, *others) = groups.values()
+    for other in others:
+        pairs = [
+            (run["method"], [run, twin])
+            for run in first
+            for twin in other
+            if (run["method"], run["seed"]) == (twin["method"], twin["seed"])
+        ]
+        if pairs:
+            seeds = "the same seed" if len({twins[0]["seed"] for _, twins in pairs}) == 1 else "the same seeds"
+            said.append(
+                f"{first[0]['precision']} and {other[0]['precision']} with {seeds}: between the two"
+                f" {_differences(pairs)}."
+            )
+    if not several and not others:
+        return [said[0]]  # the table above has it all
+    seeds = ["over the seeds, from the least to the largest"] if several else []
+    both = ["in the precisions that CPUs compute in"] if others else []
+    return [
+        f"KL and (label mass) {', '.join(both + seeds)}:",
+        spread_table(groups),
+        "\n".join(f"- {it}" for it in said),
+    ]
+
+
+def _by_method_of(runs: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    return {method: [run for run in runs if run["method"] == method] for method in METHODS}
+
+
+def _differences(compared: Iterable[tuple[str, list[dict[str, Any]]]]) -> str:
+    """How far KL and label mass of a method are apart at most in runs that are compared."""
+    compared = list(compared)
+    said = []
+    for name, read in (
+        ("KL", lambda metrics: metrics["kl"]["value"]),
+        ("the label mass", lambda metrics: metrics["label_mass"]),
+    ):
+        found = []
+        for method, runs in compared:
+            values = [value for run in runs if (value := read(run["metrics"])) is not None]
+            if len(values) > 1:
+                found.append((max(values) - min(values), method))
+        if found:
+            distance, method = max(found)
+            said.append(f"{name} differs by {distance:.3f} at most ({method})")
+    return ", ".join(said)
 
 
 def by_method(runs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -80,7 +80,12 @@ def choose_size(args: argparse.Namespace) -> tuple[Size, Speed | None]:
     asked = {"model": args.model, "float32": args.float32, "minutes": args.minutes}
     kept = read_json(path)
     if kept.get("asked") == asked:
-        return Size(*kept["size"]), Speed(*kept["speed"])
+        size, speed = Size(*kept["size"]), Speed(*kept["speed"])
+        print(
+            f"{size.train:,} of {SIZES[0].train:,} words to train on, {size.test:,} of {SIZES[0].test:,} to test on:"
+            f" size as chosen before (delete {path} to time again)."
+        )
+        return size, speed
     print("Timing a few steps on this machine, to choose how many words to take ...", flush=True)
     began = time.monotonic()
     speed = measure(args)

@@ -58,6 +58,16 @@ def test_help_names_every_command():
         assert f"\n  {command} " in result.output
 
 
+@pytest.mark.parametrize("command", ["judge", "evaluate"])
+def test_the_help_names_each_type_that_an_untrained_model_is_read_in(command):
+    said = " ".join(invoke(command, "--help").output.split())
+    types = "bfloat16 on a GPU (float16 where that is emulated, float32 where both are), float32 on the CPU"
+    assert types in said
+    # The same in the docs.
+    page = (ROOT / "docs/evaluation.md").read_text(encoding="utf-8")
+    assert types.replace("), ", "), in ") in page
+
+
 def test_tasks_and_recipes_are_listed():
     assert "vader" in invoke("tasks").output and "1, 2, 3" in invoke("tasks").output
     output = invoke("recipes").output

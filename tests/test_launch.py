@@ -160,6 +160,19 @@ def test_a_launch_as_it_is_typed_starts_a_process_for_each_gpu(started, name, gp
     assert started(gpus, "--config_file", str(config(name)), "--num_processes", "1") == 1
 
 
+@pytest.mark.parametrize("name", GPU_CONFIGS)
+def test_what_a_config_says_of_several_machines_is_so(started, name):
+    if "zero" in name:
+        pytest.importorskip("deepspeed")
+    # accelerate divides the number by that of the machines.
+    assert "\n# With --num_machines accelerate needs a number: --num_processes " in config(name).read_text("utf-8")
+    words = ("--config_file", str(config(name)), "--num_machines", "2", "--main_process_ip", "host")
+    words += ("--main_process_port", "29500", "--machine_rank", "1", "--deepspeed_multinode_launcher", "standard")
+    with pytest.raises(TypeError):
+        started(8, *words)
+    assert started(8, *words, "--num_processes", "16") == 8
+
+
 def test_every_config_for_gpus_of_one_machine_counts_them():
     names = {path.stem for path in config("x").parent.glob("*.yaml")}
     one = {name for name in names if "cpu" not in name and "multi_node" not in name} - {"single_gpu"}
@@ -167,6 +180,24 @@ def test_every_config_for_gpus_of_one_machine_counts_them():
 
 
 # Cores
+
+
+def test_cores_are_counted_where_the_system_does_not_tell_which_are_ours(monkeypatch):
+    """As on macOS and Windows. Nothing else asks the system by itself."""
+    if hasattr(os, "sched_getaffinity"):
+        assert launch.cores() == len(os.sched_getaffinity(0))
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    assert launch.cores() == 6 and launch.cores_per_process(2) == 3
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert launch.cores() == 1
+    asking = [
+        path
+        for folder in ("distjudge_trl", "scripts", "recipes", "tests")
+        for path in (ROOT / folder).rglob("*.py")
+        if "os.sched_getaffinity(" in path.read_text(encoding="utf-8")
+    ]
+    assert {path.name for path in asking} == {"launch.py", "test_launch.py"}
 
 
 SHOWS = """
@@ -192,7 +223,7 @@ def test_processes_share_the_cores_that_a_launcher_leaves_idle(tmp_path, launche
     environment |= {"PYTHONPATH": str(ROOT)} | ({"OMP_NUM_THREADS": given} if given else {})
     command = [sys.executable, "-m", *launcher.split(), str(script)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
-    expected = given or str(max(1, len(os.sched_getaffinity(0)) // processes))
+    expected = given or str(max(1, launch.cores() // processes))
     assert done.stdout.splitlines() == [f"{expected} {expected}"] * processes
 
 
@@ -211,7 +242,7 @@ def test_only_a_launcher_s_own_single_thread_is_changed(monkeypatch, environment
     """Of 16 cores."""
     launcher = SimpleNamespace(environ=dict, cmdline=lambda: ["accelerate", "launch", *words])
     monkeypatch.setattr(launch.psutil, "Process", lambda pid: launcher)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(16))
+    monkeypatch.setattr(launch, "cores", lambda: 16)
     monkeypatch.setattr("torch.set_num_threads", lambda count: None)
     for name, value in ({"TORCHELASTIC_RUN_ID": "x", "OMP_NUM_THREADS": "1"} | environment).items():
         if value is None:

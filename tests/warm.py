@@ -101,7 +101,11 @@ def serve(client, address, said):
                 os._exit(0)
             elif what == "caller":
                 connection, _ = listener.accept()
-                ask, files = receive(connection)
+                asked = receive(connection)
+                if asked is None:
+                    connection.close()
+                    continue
+                ask, files = asked
                 number = os.fork()
                 if number == 0:
                     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: ends with the waiting process
@@ -141,13 +145,20 @@ def serve(client, address, said):
 
 
 def receive(connection):
-    """What a caller asks for, and its files."""
-    head, files, _, _ = socket.recv_fds(connection, 4, 4)
-    (left,) = struct.unpack("!I", head)
-    content = b""
-    while len(content) < left:
-        content += connection.recv(left - len(content))
-    return json.loads(content), files
+    """What a caller asks for, and its files; `None` if it was killed before it had said all."""
+    files = []
+    with contextlib.suppress(OSError):  # among them: it has closed what we had not read
+        head, files, _, _ = socket.recv_fds(connection, 4, 4)
+        content = b""
+        if len(head) == 4 and len(files) == 4:
+            (left,) = struct.unpack("!I", head)
+            while len(content) < left and (more := connection.recv(left - len(content))):
+                content += more
+            if len(content) == left:
+                return json.loads(content), files
+    for file in files:
+        os.close(file)
+    return None
 
 
 def become(client, ask, files, network):
@@ -171,9 +182,11 @@ def become(client, ask, files, network):
     import numpy as np
     import torch
 
+    from distjudge_trl.launch import cores
+
     random.seed()
     np.random.seed()
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0))))
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or cores()))
     return ask["argv"]
 
 

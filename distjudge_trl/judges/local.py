@@ -94,8 +94,8 @@ class LocalJudge(Judge):
             that is too large for one GPU over all of them, and over the host's memory if that is not enough.
         dtype (`torch.dtype` or `str`, *optional*): of the weights; by default as saved, or of an adapter's base model
             as in training, but for what the device would emulate (see `autocast`). Untrained models are read in
-            bfloat16 on a GPU (float16 where it has no bfloat16), and in float32 on the CPU and on MPS. The head is
-            read in float32 in any case.
+            bfloat16 on a GPU (float16 where that is emulated, float32 where both are), and in float32 on the CPU and
+            on MPS. The head is read in float32 in any case.
         autocast (`"bfloat16"`, `"float16"` or `"none"`, *optional*): by default what training used, so that a judge
             reads as it was evaluated. What the device would emulate (bfloat16 on older CPUs and GPUs, float16 on
             CPUs) is replaced by what it has, with a warning; so are such types of the weights and of what 4-bit

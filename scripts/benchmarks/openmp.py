@@ -21,6 +21,9 @@ import time
 
 
 import distjudge_trl  # noqa: F401  # isort: skip (before torch: it says how OpenMP's threads wait)
+import psutil
+
+from distjudge_trl.launch import cores
 
 
 # What a user sets for it; torch's own default is a wait of 300,000 turns, after which a thread sleeps.
@@ -91,7 +94,7 @@ def main() -> None:
     if args.work:
         work(args.steps)
         return
-    print(f"{len(os.sched_getaffinity(0))} cores; load before: {os.getloadavg()[0]:.1f}\n")
+    print(f"{cores()} cores; load before: {psutil.getloadavg()[0]:.1f}\n")
     print(f"| | ours, seconds a step | {' | '.join(f'{way}, ratio' for way in list(WAYS)[1:])} |")
     print("|---" * (len(WAYS) + 1) + "|")
     for busy in (False, True):

@@ -40,14 +40,19 @@ class Machine:
         return 3 if self.device == "cpu" else 1
 
     @property
+    def _models(self) -> str:
+        # Apart: a work folder that is used with --tiny and then without keeps both.
+        return "models-tiny" if self.tiny else "models"
+
+    @property
     def small(self) -> str:
         """Folder of the small model: the bundled one, or a tiny one."""
-        return str(Path(self.work, "models", "small"))
+        return str(Path(self.work, self._models, "small"))
 
     @property
     def large(self) -> str:
         """Folder of the large model: random weights in the shape of Qwen2.5-7B, or a tiny one with its options."""
-        return str(Path(self.work, "models", "large"))
+        return str(Path(self.work, self._models, "large"))
 
     def folder(self, check: str) -> Path:
         """Of a check, by its name; another may read it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import shutil
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from gpu_checks.check import Check, Machine, Result, read_findings
+from gpu_checks.check import Check, Machine, Result, Status, read_findings
 
 
 SCRIPTS = Path(__file__).resolve().parents[1]
@@ -28,6 +29,7 @@ LOG_NAME = "log.txt"
 # one leaves has no parent any more.
 _MARK = "DISTJUDGE_GPU_CHECK"
 _SECONDS_TO_END = 30
+_OUT_OF_TIME = "the time budget ran out"
 SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY", re.IGNORECASE)
 
 
@@ -47,8 +49,15 @@ def environment(machine: Machine, all_gpus: bool = False) -> dict[str, str]:
     return env
 
 
-def run_check(check: Check, machine: Machine, limit: float) -> Result:
-    """Run one check, and end all that it has started."""
+def run_check(check: Check, machine: Machine, limit: float, left: float = math.inf) -> Result:
+    """Run one check, and end all that it has started.
+
+    Args:
+        check ([`Check`]): the one.
+        machine ([`Machine`]): what it runs on.
+        limit (`float`): seconds after which it has failed.
+        left (`float`): seconds of the budget of all checks, after which it is cut short.
+    """
     folder = machine.folder(check.name)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -57,7 +66,7 @@ def run_check(check: Check, machine: Machine, limit: float) -> Result:
     line = [sys.executable, "-m", "gpu_checks.child", check.function.__module__, check.name]
     command = [*line, str(folder), json.dumps(asdict(machine))]
     start = time.monotonic()
-    problem = None
+    problem = cut = None
     with (folder / LOG_NAME).open("wb") as log:
         process = subprocess.Popen(
             command,
@@ -69,30 +78,43 @@ def run_check(check: Check, machine: Machine, limit: float) -> Result:
             start_new_session=True,  # Ctrl-C is ours to handle
         )
         try:
-            code = process.wait(limit)
+            code = process.wait(min(limit, left))
             if code:
                 problem = f"its process was killed ({signal.Signals(-code).name})" if code < 0 else f"exit code {code}"
         except subprocess.TimeoutExpired:
-            problem = f"not done after {limit:.0f} s: stopped"
+            if left < limit:
+                cut = _OUT_OF_TIME
+            else:
+                problem = f"not done after {limit:.0f} s: stopped"
         finally:
             end_all(mark)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(_SECONDS_TO_END)
+    return read_result(check, machine, time.monotonic() - start, problem=problem, cut=cut)
+
+
+def read_result(
+    check: Check, machine: Machine, seconds: float, *, problem: str | None = None, cut: str | None = None
+) -> Result:
+    """What became of a check, by what it has written down.
+
+    Args:
+        check ([`Check`]): the one.
+        machine ([`Machine`]): what it ran on.
+        seconds (`float`): that it took.
+        problem (`str`, *optional*): how its process failed.
+        cut (`str`, *optional*): why it was not let come to its end. Alone that is no failure; what it had found before
+            stays one.
+    """
+    folder = machine.folder(check.name)
     found, sections, ended = read_findings(folder / "findings.jsonl")
-    if problem is None and not ended:
+    if problem is None and cut is None and not ended:
         problem = "its process ended before the check did"
     failures = found["failed"] + ([problem] if problem else [])
-    status = "FAIL" if failures else "SKIP" if found["skip"] else "PASS"
-    return Result(
-        check.name,
-        status,
-        time.monotonic() - start,
-        found["figure"],
-        failures,
-        sections,
-        "; ".join(found["skip"]),
-        folder / LOG_NAME,
-    )
+    status: Status = "FAIL" if failures else "SKIP" if found["skip"] or cut else "PASS"
+    reasons = found["skip"] + ([cut] if cut else [])
+    log = folder / LOG_NAME
+    return Result(check.name, status, seconds, found["figure"], failures, sections, "; ".join(reasons), log)
 
 
 def end_all(mark: str) -> None:
@@ -127,7 +149,8 @@ def run_checks(
     Args:
         checks (`Iterable[Check]`): those that others read come before them.
         machine ([`Machine`]): what they run on.
-        budget (`float`): seconds for all of them; what is left when they are used up is skipped.
+        budget (`float`): seconds for all of them; what is left when they are used up is skipped, and so is the check
+            that is running then, unless it has found a failure.
         started, done (`Callable`): told of each.
 
     Returns whether all were given their turn; `False` after Ctrl-C.
@@ -150,20 +173,12 @@ def run_checks(
         if reason is not None:
             result = Result(check.name, "SKIP", reason=reason)
         else:
+            start = time.monotonic()
             try:
-                result = run_check(check, machine, min(limit, left))
-                if result.status == "FAIL" and left < limit and result.seconds >= left:
-                    result = Result(
-                        check.name,
-                        "SKIP",
-                        result.seconds,
-                        result.figures,
-                        reason="the time budget ran out",
-                        log=result.log,
-                    )
+                result = run_check(check, machine, limit, left)
             except KeyboardInterrupt:
                 stopped = True
-                result = Result(check.name, "SKIP", reason="stopped")
+                result = read_result(check, machine, time.monotonic() - start, cut="stopped")
         statuses[check.name] = result.status
         done(result)
     return not stopped

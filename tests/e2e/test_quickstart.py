@@ -30,10 +30,12 @@ def test_quickstart_trains_compares_and_draws(tmp_path, bundled_model, warm_pyth
         assert expected in done.stdout
     assert (tmp_path / "out" / "disagreement.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     table = (tmp_path / "out" / "table.md").read_text().strip()
-    assert table in done.stdout and "96 words to train on, seed 42, " in table and "expect a higher KL" in table
+    assert table in done.stdout and "expect a higher KL here" in table
+    assert "96 words to train on and 60 to test on, as asked for; seed 42, " in table
     assert "| here: " in done.stdout and "| README: " in done.stdout and "Not to be compared: " in done.stdout
     again = subprocess.run([warm_python, *command], check=False, capture_output=True, text=True, timeout=300)
     assert again.stdout.count("done before") == 3 and again.returncode == 0
+    assert "This call took " in again.stdout
 
 
 def test_stopped_by_hand_it_goes_on_from_its_checkpoint(tmp_path, recipe_model, warm_python):

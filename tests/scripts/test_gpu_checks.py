@@ -56,6 +56,11 @@ def hangs(find):
     Path(find.machine.work, "pid").write_text(str(left.pid))
     time.sleep(600)
 
+def wrong_and_hangs(find):
+    find.section("kernels", "none")
+    find.fail("loss of step 1: 9, expected 1")
+    time.sleep(600)
+
 def skips(find):
     raise Skip("no such thing here")
 
@@ -68,6 +73,7 @@ CHECKS += [
     Check("with-more", "", passes, needs=("no_such_module",)),
     Check("last", "", passes),
     Check("slow", "", hangs, limit=60),
+    Check("wrong-and-hangs", "", wrong_and_hangs, limit=60),
     Check("after-it", "", passes),
 ]
 """
@@ -107,7 +113,7 @@ def is_alive(pid):
 
 @pytest.mark.e2e
 def test_whatever_becomes_of_a_check_the_next_ones_run(made, machine):
-    results = run([check for check in made if check.name not in ("slow", "after-it")], machine)
+    results = run([check for check in made if check.name not in ("slow", "wrong-and-hangs", "after-it")], machine)
     assert {name: result.status for name, result in results.items()} == {
         **dict.fromkeys(("passes", "last"), "PASS"),
         **dict.fromkeys(("wrong", "raises", "crashes", "vanishes", "killed", "hangs"), "FAIL"),
@@ -138,6 +144,36 @@ def test_the_time_budget_ends_the_rest(made, machine):
     assert results["slow"].measured == "the time budget ran out" and results["slow"].status == "SKIP"
     assert results["slow"].seconds < 30
     assert results["last"].measured == "not run: the time budget is used up"
+
+
+@pytest.mark.parametrize(
+    ("end", "reason"), [("TimeoutExpired", "the time budget ran out"), ("KeyboardInterrupt", "stopped")]
+)
+def test_a_failure_that_was_found_stays_one_when_the_check_is_cut_short(made, machine, monkeypatch, end, reason):
+    findings = machine.folder("wrong-and-hangs") / Findings.FILE
+
+    class CutShort(subprocess.Popen):
+        """Ends as soon as the failure is written down, in place of after some seconds."""
+
+        ended = False
+
+        def wait(self, timeout=None):
+            if self.ended:
+                return super().wait(timeout)
+            while not findings.exists() or "expected 1" not in findings.read_text():
+                assert self.poll() is None
+                time.sleep(0.02)
+            self.ended = True
+            raise subprocess.TimeoutExpired("check", timeout) if end == "TimeoutExpired" else KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess, "Popen", CutShort)
+    results = []
+    chosen = [check for check in made if check.name == "wrong-and-hangs"]
+    went_on = run_checks(chosen, machine, budget=50.0, started=lambda check: None, done=results.append)
+    assert went_on == (end == "TimeoutExpired")
+    (result,) = results
+    assert result.status == "FAIL" and result.measured == f"loss of step 1: 9, expected 1; {reason}"
+    assert result.sections == [("kernels", "none")]
 
 
 @pytest.mark.e2e
@@ -235,6 +271,14 @@ def test_the_report_can_be_pasted_and_tells_no_secrets(made, tmp_path, monkeypat
     assert "````\n100%\nfound [removed] and [removed]\n```\nat https://[removed]@host/x\n````" in text
 
 
+def test_tiny_models_are_not_taken_for_the_others(tmp_path):
+    """A work folder that has been used with --tiny is used without."""
+    tiny, whole = (Machine("cuda", 1, tiny, str(tmp_path)) for tiny in (True, False))
+    folders = [Path(path) for machine in (tiny, whole) for path in (machine.small, machine.large)]
+    assert len(set(folders)) == 4 and all(path.is_relative_to(tmp_path) for path in folders)
+    assert folders[0].parent == folders[1].parent != folders[2].parent == folders[3].parent
+
+
 def test_checks_see_no_secrets_and_the_gpus_that_they_are_for(machine, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "abcdef123456")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-1,GPU-2")
@@ -256,6 +300,17 @@ def test_checks_are_told_apart_and_come_after_what_they_read():
     assert [check.name for check in select(CHECKS, ["memory-lora", "resume"])] == [
         *("weights", "lora", "resume", "throughput-lora", "memory-lora"),
     ]
+
+
+def test_the_report_in_the_docs_is_of_these_checks(monkeypatch):
+    """docs/gpu_check_cpu.md: each check once and in order, and what was skipped is what a CPU lacks."""
+    monkeypatch.setattr("gpu_checks.check.find_spec", lambda name: name)  # all packages were there
+    report = (ROOT / "docs/gpu_check_cpu.md").read_text(encoding="utf-8")
+    table = report.partition("\n## Checks\n")[2].partition("\n#")[0]
+    rows = [line.strip("| ").split(" | ")[:2] for line in table.splitlines() if line.startswith("| ")]
+    machine = Machine("cpu", 0, True, "")
+    expected = [[check.name, "SKIP" if check.reason_to_skip(machine) else "PASS"] for check in CHECKS]
+    assert rows[1:] == expected, "run `python scripts/gpu_check.py --cpu --tiny --time-budget 60`, and put it there"
 
 
 def test_findings_of_a_killed_process_are_read(tmp_path, machine):

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shlex
 from argparse import Namespace
 
 import pytest
@@ -41,9 +42,14 @@ def test_as_many_words_as_end_in_time(runs, tmp_path, monkeypatch, capsys, step,
     said = capsys.readouterr().out
     assert f"{size.train:,} of 2,800 words to train on, {size.test:,} of 1,504 to test on" in said
     assert (speed.whole(size) > 600) == ("--minutes 10 is too short" in said)
-    # Chosen once: a run that goes on must match. Asked otherwise it is chosen anew.
+    # Chosen once: a run that goes on must match, and says so. Asked otherwise it is chosen anew.
     monkeypatch.setattr(runs, "measure", lambda args: runs.Speed(100, 100, 100))
     assert runs.choose_size(asked(tmp_path)) == (size, speed)
+    said = capsys.readouterr().out
+    assert (
+        f"{size.train:,} of 2,800 words to train on, {size.test:,} of 1,504 to test on: size as chosen before" in said
+    )
+    assert f"(delete {tmp_path / 'size.json'} to time again)" in said
     assert runs.choose_size(asked(tmp_path, float32=True))[0] == runs.SMALLEST
     # What is asked for is taken, and nothing is timed.
     monkeypatch.setattr(runs, "measure", None)
@@ -105,6 +111,58 @@ def test_time_left_follows_what_parts_took(runs, tmp_path, monkeypatch, capsys):
     ]
 
 
+MORE = "The README's judges saw more words, 2,800: expect a higher KL"
+FEWER = "The README's judges saw fewer words, 2,800: expect a lower KL"
+
+
+@pytest.mark.parametrize(
+    ("size", "given", "said"),
+    [
+        ((2800, 1504), False, ()),
+        ((800, 500), False, (", chosen for 10 minutes on this machine;", MORE, "test had more words, 1,504: ")),
+        ((2800, 1504), True, (", as asked for;",)),
+        ((96, 60), True, (", as asked for;", MORE, "The README's test had more words, 1,504: intervals are wider")),
+        ((3000, 1504), True, (", as asked for;", FEWER)),
+        ((2800, 200), True, (", as asked for;", "test had more words, 1,504: ")),
+        ((2800, 2000), True, (", as asked for;", "test had fewer words, 1,504: intervals are narrower")),
+    ],
+)
+def test_it_says_how_large_it_was_and_why(scripts, runs, tmp_path, size, given, said):
+    changes = {"max_train_samples": size[0], "max_eval_samples": size[1]} if given else {}
+    args = asked(tmp_path, model="smollm2-135m", **changes)
+    text = scripts("quickstart").describe(args, runs.Size(*size), "float32")
+    assert (
+        text.startswith(f"{size[0]:,} words to train on and {size[1]:,} to test on") and "; seed 42, float32." in text
+    )
+    phrases = (", as asked", ", chosen for", "judges saw", "more words, 2,800", "fewer words, 2,800", "test had")
+    for phrase in phrases:
+        assert (phrase in text) == any(phrase in part for part in said), (phrase, text)
+    assert all(part in text for part in said), text
+    # Another model's KL says nothing of the number of words.
+    args.model = "other"
+    assert "README" not in scripts("quickstart").describe(args, runs.Size(*size), "float32")
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_what_to_try_next_can_be_typed_as_it_stands(scripts, tmp_path, monkeypatch, installed):
+    folder = tmp_path / "with a space"
+    folder.mkdir()
+    for name in ("python", *(["distjudge-trl"] if installed else [])):
+        (folder / name).touch(mode=0o700)
+    monkeypatch.setattr("sys.executable", str(folder / "python"))
+    text = scripts("quickstart").next_steps(folder / "judge")
+    assert "activate" not in text
+    command = [str(folder / "distjudge-trl")] if installed else [str(folder / "python"), "-m", "distjudge_trl"]
+    title, words, *lines = text.splitlines()
+    assert title == "What to try next:" and words.endswith(
+        'printf \'{"text": "meh"}\\n{"text": "yolo"}\\n\' > words.jsonl'
+    )
+    assert len(lines) == 6
+    for line in lines:
+        assert shlex.split(line[27:])[: len(command)] == command and line[26] == " "
+    assert shlex.split(lines[0])[len(command) :][:3] == ["judge", "--model", str(folder / "judge")]
+
+
 def test_the_readme_has_the_numbers_of_its_file(reference):
     page = reference.README.read_text(encoding="utf-8")
     written = page.split(reference.START)[1].split(reference.END)[0]
@@ -144,13 +202,13 @@ def test_own_numbers_stand_beside_the_readme_s(reference, made):
 
 
 def test_measured_again_the_file_and_the_readme_are_written(reference, made):
-    settings = {"model": "m", "max_train_samples": 5, "max_eval_samples": 6}
     before = reference.read_reference()
+    settings = {name: before[name] for name in ("model", "max_train_samples", "max_eval_samples")}
     others = [run for run in before["runs"] if run["precision"] != "bfloat16"]
     new = [*moved(made, 1.0), *moved(made[1:], 1.25, seed=43)]
     assert reference.write_reference(new, settings) is True
     content = json.loads(reference.FILE.read_text(encoding="utf-8"))
-    assert content["runs"] == [*new, *others] and content["max_eval_samples"] == 6
+    assert content["runs"] == [*new, *others] and {name: content[name] for name in settings} == settings
     assert content["made_with"]["bfloat16"]["versions"]["torch"] and content["made_with"]["bfloat16"]["cores"]
     page = reference.README.read_text(encoding="utf-8")
     single = made[1]["metrics"]["kl"]["value"]
@@ -160,6 +218,54 @@ def test_measured_again_the_file_and_the_readme_are_written(reference, made):
     assert reference.write_reference(moved(made, 2.0, precision="float32"), settings) is False
     assert "| float32, seed 42 " in reference.README.read_text(encoding="utf-8")
     assert [run["precision"] for run in reference.read_reference()["runs"]] == ["bfloat16"] * 5 + ["float32"] * 3
+
+
+def test_the_readme_says_of_seeds_and_kernels_what_the_runs_show(reference, made):
+    def part(*runs):
+        reference.FILE.write_text(json.dumps({**reference.read_reference(), "runs": [*runs]}), encoding="utf-8")
+        return reference.readme_part()
+
+    for run, mass in zip(made, (0.4, 0.5, 0.1), strict=True):
+        run["metrics"]["label_mass"] = mass
+    # One seed in one precision: one table, and nothing is said to vary.
+    text = part(*made)
+    assert text.endswith("\n\nbfloat16, seed 42: one seed; what others change is not measured.\n\n")
+    assert "differs" not in text and text.count("| distribution ") == 1
+    # Two precisions.
+    other = moved(made, 0.25, precision="float32")
+    for run in other:
+        run["metrics"]["label_mass"] = None
+    other[2]["metrics"]["label_mass"] = 0.5
+    text = part(*made, *other)
+    assert "\n\nKL and (label mass) in the precisions that CPUs compute in:\n\n" in text
+    assert "- bfloat16, seed 42: one seed; what others change is not measured.\n- float32, seed 42: one seed" in text
+    assert text.splitlines()[-2].startswith(
+        "- bfloat16 and float32 with the same seed: between the two KL differs by 0.250 at most ("
+    )
+    assert text.endswith("), the label mass differs by 0.400 at most (distribution).\n\n")
+    # Seeds alone.
+    seeds = [*moved(made[1:], 0.125, seed=43), *moved(made[1:2], 0.5, seed=44)]
+    text = part(*made, *seeds)
+    assert "\n\nKL and (label mass) over the seeds, from the least to the largest:\n\n" in text
+    assert "- bfloat16, seeds 42, 43, 44: over the seeds KL differs by 0.500 at most (single-point), the label" in text
+    assert "one seed" not in text and "between the two" not in text
+    # Both; another seed alone in the other precision is compared with none.
+    text = part(*made, *seeds, *other)
+    assert "in the precisions that CPUs compute in, over the seeds, from the least" in text
+    assert "- float32, seed 42: one seed" in text and "with the same seed: between" in text
+    assert "between" not in part(*made, *moved(made, 1, precision="float32", seed=45))
+
+
+@pytest.mark.parametrize("change", [{"model": "m"}, {"max_train_samples": 5}, {"max_eval_samples": 6}])
+def test_runs_of_another_model_or_size_leave_none_of_the_old_ones(reference, made, change):
+    before = reference.read_reference()
+    settings = {name: before[name] for name in ("model", "max_train_samples", "max_eval_samples")} | change
+    new = moved(made, 1.0, precision="float32")
+    assert reference.write_reference(new, settings) is True
+    content = reference.read_reference()
+    assert content["runs"] == new and {name: content[name] for name in settings} == settings
+    assert list(content["made_with"]) == ["float32"]
+    assert "bfloat16, seed" not in reference.readme_part()
 
 
 @pytest.mark.parametrize(

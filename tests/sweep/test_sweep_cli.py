@@ -1,7 +1,6 @@
 """The commands of `sweep`: what is refused before a recipe is even asked, and studies that are looked at."""
 
 import json
-import os
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -162,7 +161,7 @@ def test_the_cores_are_shared_out(monkeypatch, tmp_path):
     from distjudge_trl.shipped import shipped_folder
 
     monkeypatch.setattr(sweep_asked, "device_count", lambda: 0)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8))
+    monkeypatch.setattr("distjudge_trl.launch.cores", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     script = shipped_folder("recipes") / "vader.py"
 
