@@ -174,13 +174,32 @@ class TaskFile(_Strict):
         """`missing` in the spelling by which values are compared."""
         return frozenset(map(spelling, self.missing))
 
+    @cached_property
+    def count_codes(self) -> frozenset[str]:
+        """Those that can stand where a count is expected: 9 there may be nine votes, -1 and `n/a` may not."""
+        return frozenset(code for code in self.codes if not _may_be_count(code))
+
     @model_validator(mode="after")
     def _consistent(self) -> TaskFile:
         if (self.template is None) == (self.template_file is None):
             raise ValueError("needs exactly one of `template` and `template_file`")
         if self.votes.rows is not None and self.id is None:
             raise ValueError("`votes: rows` needs `id`: the column that says which rows belong together")
+        counts = sorted(self.codes - self.count_codes)
+        if counts and self.votes.label_columns is not None:
+            raise ValueError(
+                f"`missing` names {counts[0]}, and `votes: label_columns` reads counts, of which that may be one: take"
+                " it out, or empty the cells in which it stands for nothing"
+            )
         return self
+
+
+def _may_be_count(code: str) -> bool:
+    try:
+        number = float(code)
+    except ValueError:
+        return False
+    return number >= 0 and number.is_integer()
 
 
 def load_task(path: Path) -> JudgmentTask:
@@ -344,12 +363,13 @@ def _cell(column: str, row: Mapping[str, Any], name: str, number: int) -> Any:
 
 
 def _is_missing(file: TaskFile, value: Any) -> bool:
-    return is_empty(value) or _is_code(file, value)
+    """Whether a vote is an empty cell, or a value of which the file says that it stands for one, however spelled."""
+    return is_empty(value) or (bool(file.codes) and spelling(value) in file.codes)
 
 
-def _is_code(file: TaskFile, value: Any) -> bool:
-    """Whether the file names the value as one that stands for a missing vote, in whatever spelling."""
-    return bool(file.codes) and spelling(value) in file.codes
+def _is_count_code(file: TaskFile, value: Any) -> bool:
+    """Whether a code for a missing vote stands in the place of a count."""
+    return bool(file.count_codes) and spelling(value) in file.count_codes
 
 
 def _counts_of_row(file: TaskFile, space: LabelSpace, row: Mapping[str, Any], name: str, number: int) -> list[int]:
@@ -369,7 +389,7 @@ def _counts_of_row(file: TaskFile, space: LabelSpace, row: Mapping[str, Any], na
         parts = [
             count({label: _number(cell, column, name, number)}, column)
             for label, column in votes.label_columns.items()
-            if not _is_missing(file, cell := _cell(column, row, name, number))
+            if not is_empty(cell := _cell(column, row, name, number)) and not _is_count_code(file, cell)
         ]
     elif votes.counts is not None:
         parts = [
@@ -388,8 +408,13 @@ def _counts_of_row(file: TaskFile, space: LabelSpace, row: Mapping[str, Any], na
 def _mapping(file: TaskFile, cell: Any, column: str, name: str, number: int) -> dict[Any, Any]:
     value = _structure(cell)
     if isinstance(value, Mapping):
-        # Parquet and the hub fill the labels that nobody chose with null.
-        return {label: count for label, count in value.items() if count is not None and not _is_code(file, count)}
+        # Parquet and the hub fill the labels that nobody chose with null. A code among the labels counts the votes
+        # that are missing.
+        return {
+            label: count
+            for label, count in value.items()
+            if count is not None and not _is_missing(file, label) and not _is_count_code(file, count)
+        }
     if _is_missing(file, value):
         return {}
     raise JudgmentDataError(

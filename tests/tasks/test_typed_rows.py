@@ -15,7 +15,7 @@ from test_custom import counts, load, write_task
 
 from distjudge_trl.cli import main
 from distjudge_trl.data.values import as_json, plain_value, spelling
-from distjudge_trl.errors import JudgmentDataError
+from distjudge_trl.errors import JudgmentDataError, UserInputError
 from distjudge_trl.recipe import Recipe
 
 
@@ -70,6 +70,34 @@ def test_missing_numbers_in_rows_and_counts(tmp_path):
     by_row = {**RATED, "id": None}
     task = write_task(tmp_path, **by_row, source="r.jsonl", votes={"counts": "n"}, missing=[-1])
     assert [counts(row) for row in load(task, min_annotators=1)[0]] == [[2, 0, 0], [3, 0, 0]]
+
+
+@pytest.mark.parametrize("code", [9, "9.0", "n/a"])
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+def test_a_code_is_missing_among_the_labels_of_counts_and_a_count_is_a_count(tmp_path, code, form):
+    """`missing: [9]` says nothing of nine votes."""
+    shown = str(code).removesuffix(".0")
+    given = [{"1": 9, "2": 3}, {"1": 4, shown: 2, "": 5}, {shown: 9, "3": 9.0}, {"1": -1, "2": 1, "3": None}]
+    if form == "csv":
+        given = [json.dumps(votes) for votes in given]
+        with (tmp_path / "r.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([("text", "n"), *(("a", votes) for votes in given)])
+    else:
+        (tmp_path / "r.jsonl").write_text("\n".join(json.dumps({"text": "a", "n": votes}) for votes in given))
+    task = {**RATED, "id": None, "source": f"r.{form}", "votes": {"counts": "n"}, "missing": [code, -1]}
+    rows, _ = load(write_task(tmp_path, **task))
+    assert [counts(row) for row in rows] == [[9, 3, 0], [4, 0, 0], [0, 0, 9], [0, 1, 0]]
+
+
+def test_a_code_in_a_column_of_counts(tmp_path):
+    (tmp_path / "r.csv").write_text("text,a,b\na,-1,3\nb,n/a,9\n")
+    columns = {"label_columns": {"1": "a", "2": "b"}}
+    task = {**RATED, "source": "r.csv", "votes": columns}
+    rows, _ = load(write_task(tmp_path, **task, missing=[-1, "n/a"]))
+    assert [counts(row) for row in rows] == [[0, 3, 0], [0, 9, 0]]
+    for code in (9, "9.0", 0, "1e1"):
+        with pytest.raises(UserInputError, match=r"task.yaml: `missing` names (9|0|1e1), and `votes: label_columns`"):
+            load(write_task(tmp_path, **task, missing=[-1, code]))
 
 
 @pytest.mark.parametrize("names", [["No", "Yes", "Maybe"], ["3", "1", "2"], ["1", "2", "3"]])
