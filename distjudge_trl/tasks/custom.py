@@ -218,6 +218,7 @@ def load_task(path: Path) -> JudgmentTask:
     try:
         template = _template(file, path.parent)
         space = LabelSpace(file.labels, file.synonyms)
+        _refuse_codes_of_labels(file)
     except UserInputError as error:
         raise UserInputError(f"{path}: {error}") from None
     shown = template.fields & file.votes.columns()
@@ -243,6 +244,22 @@ def load_task(path: Path) -> JudgmentTask:
         options=TaskOptions,
         size="yours",
     )
+
+
+def _refuse_codes_of_labels(file: TaskFile) -> None:
+    """A code that means a label, too, under any spelling of either, would take votes away from it."""
+    for label in file.labels:
+        for known in (label, *file.synonyms.get(label, ())):
+            for code in file.missing:
+                # As votes are compared with codes, and as they are looked up among the labels.
+                if spelling(known) == spelling(code) or known.strip().casefold() in (
+                    code.strip().casefold(),
+                    spelling(code).casefold(),
+                ):
+                    raise UserInputError(
+                        f"`missing`: {code!r} is a code for a missing vote and means the label {label!r}, whose votes"
+                        " would be lost. Take it out, or rename the label."
+                    )
 
 
 def _explain(error: ValidationError) -> str:
