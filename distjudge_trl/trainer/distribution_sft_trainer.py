@@ -39,6 +39,7 @@ from distjudge_trl.errors import (
     LostProcessError,
     RunFailedError,
     UserInputError,
+    disk_failed,
     explaining_memory,
     first_line,
     lost_connection,
@@ -635,12 +636,12 @@ class DistributionSFTTrainer(SFTTrainer):
             yield
         # torch.save raises RuntimeError, safetensors an exception of its own.
         except (OSError, RuntimeError, SafetensorError) as error:
-            if not isinstance(error, OSError) and not _says_disk_failed(error):
+            if (reason := disk_failed(error)) is None:
                 raise
             if self.args.should_save and Path(folder).name.startswith(PREFIX_CHECKPOINT_DIR):
                 shutil.rmtree(folder, ignore_errors=True)
             raise RunFailedError(
-                f"{folder}: cannot be written ({first_line(error)}); earlier checkpoints are whole. Make room and go"
+                f"{folder}: cannot be written ({reason}); earlier checkpoints are whole. Make room and go"
                 " on with --resume_from_checkpoint true."
             ) from error
 
@@ -726,11 +727,6 @@ class DistributionSFTTrainer(SFTTrainer):
 def _is_of_hub(error: Exception) -> bool:
     """Whether an exception comes of a hub: its client's, or of what that sends with."""
     return isinstance(error, OSError) or type(error).__module__.split(".")[0] in ("huggingface_hub", "httpx", "httpx2")
-
-
-def _says_disk_failed(error: BaseException) -> bool:
-    text = str(error)
-    return any(sign in text for sign in ("No space left", "os error", "PytorchStreamWriter", "unexpected pos"))
 
 
 def _adapter_text(model: PreTrainedModel) -> str | None:
