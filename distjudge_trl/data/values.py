@@ -65,6 +65,15 @@ def _plain_decimal(value: decimal.Decimal) -> int | float | str:
     return number if not value.is_finite() or decimal.Decimal(repr(number)) == value else str(value)
 
 
+def holds_bytes(value: Any) -> bool:
+    """Whether a value is bytes, or has them anywhere in its lists and mappings: as a text they would be `b'...'`."""
+    if isinstance(value, Mapping):
+        return any(holds_bytes(name) or holds_bytes(part) for name, part in value.items())
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return any(map(holds_bytes, value))
+    return isinstance(value, (bytes, bytearray, memoryview))
+
+
 def name_classes(row: Mapping[str, Any], features: Features, *, source: str, number: int) -> dict[str, Any]:
     """A row of a data set with the names of its classes (`ClassLabel`) in place of their numbers, however deep; -1,
     which stands for no class there, becomes `None`.

@@ -26,7 +26,7 @@ from pydantic import (
 
 from distjudge_trl.data.files import DataFile, find_files
 from distjudge_trl.data.template import PromptTemplate, is_empty
-from distjudge_trl.data.values import has_classes, name_classes, plain_value, spelling
+from distjudge_trl.data.values import has_classes, holds_bytes, name_classes, plain_value, spelling
 from distjudge_trl.data.votes import votes_to_counts
 from distjudge_trl.errors import JudgmentDataError, UserInputError, first_line
 from distjudge_trl.labels import LabelSpace
@@ -362,6 +362,11 @@ def _item(
 def _named(columns: tuple[str, ...], row: Mapping[str, Any], name: str, number: int) -> str:
     """Text of a column, or of several together, of which some may be empty."""
     cells = [_cell(column, row, name, number) for column in columns]
+    for column, cell in zip(columns, cells, strict=True):
+        if holds_bytes(cell):
+            raise JudgmentDataError(
+                "holds bytes, not text", source=name, row=number, field=column, fix="Write the column as text (UTF-8)."
+            )
     texts = ["" if is_empty(cell) else str(cell) for cell in cells]
     if not any(texts):
         raise JudgmentDataError(

@@ -151,6 +151,24 @@ def test_bytes_are_no_text_for_a_prompt(tmp_path):
         load(write_task(tmp_path, **{**RATED, "id": None}, source="r.parquet", votes={"annotator_columns": ["v"]}))
 
 
+@pytest.mark.parametrize("value", [[b"yes"], [[b"no"], [b"yes"]], {"a": "no", "b": {"c": b"yes"}}])
+def test_bytes_within_lists_and_mappings_are_no_text_either(tmp_path, value):
+    pq.write_table(pa.table({"text": [value], "v": ["1"]}), tmp_path / "r.parquet")
+    with pytest.raises(JudgmentDataError, match=r"r.parquet, row 1, field `text`: holds bytes, not text"):
+        load(write_task(tmp_path, **{**RATED, "id": None}, source="r.parquet", votes={"annotator_columns": ["v"]}))
+
+
+@pytest.mark.parametrize("key", ["id", "group"])
+def test_bytes_are_no_name_of_an_item(tmp_path, key):
+    """An id `b'7'` would draw and split otherwise than the `7` of another format."""
+    pq.write_table(pa.table({"text": ["a"], "who": [b"7"], "v": ["1"]}), tmp_path / "r.parquet")
+    task = {**RATED, key: "who", "source": "r.parquet", "votes": {"annotator_columns": ["v"]}}
+    with pytest.raises(
+        JudgmentDataError, match=r"row 1, field `who`: holds bytes, not text. Write the column as text"
+    ):
+        load(write_task(tmp_path, **task))
+
+
 # A column called prompt
 
 
