@@ -22,8 +22,9 @@ from distjudge_trl.errors import JudgmentDataError
 if TYPE_CHECKING:
     from datasets import Features
 
-# 3, 3.0, -1.00: the same whole number in the spellings of integers, floats and spreadsheets.
-_WHOLE_NUMBER = re.compile(r"([+-]?[0-9]+)(?:\.0*)?")
+# 3, 3.0, -1.00: the same whole number in the spellings of integers, floats and spreadsheets. A longer one is a broken
+# cell, and Python refuses to read thousands of digits.
+_WHOLE_NUMBER = re.compile(r"([+-]?[0-9]{1,400})(?:\.0*)?")
 
 # Stands for a missing class in data sets of the hub.
 _NO_CLASS = -1

@@ -207,6 +207,17 @@ def test_a_whole_number_has_one_spelling(value):
     assert spelling(plain_value(value)) == "-1"
 
 
+@pytest.mark.parametrize("cell", ["9" * 5000, "-" + "0" * 5000 + "1", "9" * 5000 + ".0"])
+@pytest.mark.parametrize(
+    "votes", [{"annotator_columns": ["x"]}, {"list": "x"}, {"rows": "x"}, {"label_columns": {1: "x"}}]
+)
+def test_a_cell_of_thousands_of_digits_is_a_broken_one(tmp_path, cell, votes):
+    assert spelling(cell) == cell
+    (tmp_path / "r.csv").write_text(f"text,x\na,{cell}\n")
+    with pytest.raises(JudgmentDataError, match=r"r.csv, row 2, field `x`: .*(unknown label|the count of '1')"):
+        load(write_task(tmp_path, **RATED, source="r.csv", votes=votes, missing=[-1]))
+
+
 def test_other_values_keep_theirs():
     assert [spelling(value) for value in (True, 1.5, "1e0", "n/a")] == ["true", "1.5", "1e0", "n/a"]
 
