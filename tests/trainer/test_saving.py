@@ -226,6 +226,30 @@ def test_renaming_that_fails_halfway_puts_the_old_judge_back(tmp_path, monkeypat
     assert {path.read_text() for path in tmp_path.iterdir()} == {"old"}
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("model.safetensors", "model.safetensors.index.json", "pytorch_model-00001-of-00002.bin", "tokenizer.model"),
+        *("consolidated.safetensors", "consolidated.safetensors.index.json", "consolidated.00.safetensors"),
+        *("consolidated-00001-of-00002.safetensors", "tokenizer.model.v3", "tokenizer.model.v3m1", "tekken.json"),
+        *("tokenizer.mm.model.v7", "sentencepiece.model", "spm.model", "tiktoken.model"),
+    ],
+)
+def test_a_file_that_would_be_read_with_a_new_judge_goes(tmp_path, name):
+    (tmp_path / name).write_text("old")
+    with replacing_judge(tmp_path) as folder:
+        (folder / "judge.json").write_text("new")
+    assert names(tmp_path) == {"judge.json"}
+
+
+@pytest.mark.parametrize("name", ["params.json", "judge.gguf", "notes.model", "my.safetensors", "tokenizer.model.txt"])
+def test_a_file_that_nothing_reads_unasked_stays(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with replacing_judge(tmp_path) as folder:
+        (folder / "judge.json").write_text("new")
+    assert names(tmp_path) == {"judge.json", name}
+
+
 def test_a_folder_that_was_made_for_a_judge_goes_if_none_is_written(tmp_path):
     with pytest.raises(KeyError), replacing_files(tmp_path / "new", stale=is_of_a_judge, mark="judge.json"):
         raise KeyError
