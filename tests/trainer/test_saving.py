@@ -1,6 +1,7 @@
 """One judge takes the place of another in a folder, whatever kind either is: nothing of the old one is read again."""
 
 import functools
+import tempfile
 from itertools import combinations, pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -248,6 +249,18 @@ def test_a_file_that_nothing_reads_unasked_stays(tmp_path, name):
     with replacing_judge(tmp_path) as folder:
         (folder / "judge.json").write_text("new")
     assert names(tmp_path) == {"judge.json", name}
+
+
+def test_the_temporary_folder_is_no_content_of_a_relative_folder(tmp_path, monkeypatch):
+    """From Python 3.12 on its path is absolute."""
+    mkdtemp = tempfile.mkdtemp
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda *args: str(Path(mkdtemp(*args)).absolute()))
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        with replacing_files("judge", stale=lambda _: True, mark="judge.json") as folder:
+            assert folder.is_absolute()
+            (folder / "judge.json").write_text("new")
+    assert names(tmp_path) == {"judge/judge.json"}
 
 
 def test_a_folder_that_was_made_for_a_judge_goes_if_none_is_written(tmp_path):
