@@ -44,6 +44,7 @@ from distjudge_trl.errors import (
     first_line,
     lost_connection,
 )
+from distjudge_trl.extras import install_hint
 from distjudge_trl.judge_file import JudgeFile
 from distjudge_trl.judge_folder import replacing_judge
 from distjudge_trl.labels import LabelSpace
@@ -230,7 +231,7 @@ class DistributionSFTTrainer(SFTTrainer):
 
         # Objective
         if args.adversary == "pgd" and args.projection_solver == "cvxpy" and find_spec("cvxpy") is None:
-            raise UserInputError("`projection_solver=cvxpy` needs CVXPY: run `pip install 'distjudge-trl[cvxpy]'`.")
+            raise UserInputError(f"`projection_solver=cvxpy` needs CVXPY: {install_hint('cvxpy')}.")
         radius = args.perturbation_radius
         self.adversary: PGDAdversary | WorstCaseAdversary | None = None
         if args.adversary == "pgd" and radius > 0 and args.perturbation_steps > 0:
