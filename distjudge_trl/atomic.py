@@ -76,7 +76,8 @@ def replacing_files(folder: str | Path, *, stale: Callable[[Path], bool], mark: 
 def _exchange(folder: Path, written: Path, replaced: Path, stale: Callable[[Path], bool], mark: str) -> None:
     """Move what is written into `folder`, and what it takes the place of into `replaced`; back if that fails."""
     new = {path.name for path in written.iterdir()}
-    here = [path for path in folder.iterdir() if path != written.parent]
+    # By name: from Python 3.12 on a temporary folder's path is absolute, whatever `folder` is.
+    here = [path for path in folder.iterdir() if path.name != written.parent.name]
     old = [path for path in here if path.name in new or stale(path)]
     moves = [(path, replaced / path.name) for path in sorted(old, key=lambda path: path.name != mark)]
     moves += [(written / name, folder / name) for name in sorted(new, key=lambda name: name == mark)]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from distjudge_trl.errors import RunFailedError, UserInputError, exit_code, memory_exhausted
+from distjudge_trl.errors import RunFailedError, UserInputError, exit_code, full_disk, memory_exhausted, writing
 from distjudge_trl.sweep.cli import sweep
 
 
@@ -29,8 +29,9 @@ class _Group(click.Group):
         except (UserInputError, RunFailedError) as error:
             click.echo(f"error: {error}", err=True)
             raise SystemExit(exit_code(error)) from None
-        except RuntimeError as error:
-            if (reason := memory_exhausted(error)) is None:
+        except (RuntimeError, OSError) as error:
+            reason = full_disk(error) if isinstance(error, OSError) else memory_exhausted(error)
+            if reason is None:
                 raise
             click.echo(f"error: {reason}", err=True)
             raise SystemExit(1) from None
@@ -450,7 +451,7 @@ def evaluate(
     if model is None or task_name is None:
         raise UserInputError("Which judge and which items? Give --model and --task; see --help.")
     task = get_task(task_name)
-    from distjudge_trl.evaluation.results import check_results_path, write_results
+    from distjudge_trl.evaluation.results import check_results_path, results_file, write_results
     from distjudge_trl.evaluation.run import EvaluationOptions, evaluate_judge
     from distjudge_trl.judges.local import find_judge
     from distjudge_trl.recipe import parse_task_options
@@ -467,7 +468,8 @@ def evaluate(
         found, task, task_options, EvaluationOptions(truncation=truncate, **options), progress=True
     )
     if out is not None:
-        write_results(out, results, records, log_q)
+        with writing(results_file(out)):
+            write_results(out, results, records, log_q)
     click.echo(f"{task.name}: {'; '.join(report.lines())}\n")
     click.echo(results_table([results], variants=True))
     if robustness:

@@ -4,6 +4,7 @@ our bug.
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -131,6 +132,45 @@ def explaining_memory(advice: Callable[[], str]) -> Iterator[None]:
         raise MemoryExhaustedError(f"{reason.rstrip('. ')}. {advice()}") from error
 
 
+# What libraries say that raise errors of their own where the system's say OSError: Rust's, torch's.
+_DISK_FAILED = ("No space left", "os error", "PytorchStreamWriter", "unexpected pos")
+
+
+def disk_failed(error: BaseException) -> str | None:
+    """What an exception says of a disk that is full or fails, in one line; `None` of other errors."""
+    if isinstance(error, OSError):
+        return error.strerror or first_line(error)
+    if isinstance(error, (UserInputError, RunFailedError)) or not any(sign in str(error) for sign in _DISK_FAILED):
+        return None
+    return first_line(error)
+
+
+@contextmanager
+def writing(path: object, advice: str = "Make room and try again.") -> Iterator[None]:
+    """One line instead of a traceback for a disk that turns out to be full, or fails, when a result is written.
+
+    Args:
+        path (`str` or `Path`): what the block writes.
+        advice (`str`): the sentence that follows what the system says.
+
+    Raises:
+        [`RunFailedError`]: the block could not write.
+    """
+    try:
+        yield
+    except Exception as error:
+        if (reason := disk_failed(error)) is None:
+            raise
+        raise RunFailedError(f"{path}: cannot be written ({reason}). {advice}") from error
+
+
+def full_disk(error: OSError) -> str | None:
+    """A line for a disk without room, wherever a command found it so; `None` of other errors, which are our bugs."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return None
+    return f"{error.filename or 'A file'}: cannot be written ({error.strerror}). Make room and try again."
+
+
 def run_script(main: Callable[[], None]) -> None:
     """Call a script's `main`; a user's mistake is one line on stderr and exit code 2, a known failure exit code 1."""
     try:
@@ -138,6 +178,11 @@ def run_script(main: Callable[[], None]) -> None:
     except (UserInputError, RunFailedError) as error:
         sys.stderr.write(f"error: {error}\n")
         raise SystemExit(exit_code(error)) from None
+    except OSError as error:
+        if (reason := full_disk(error)) is None:
+            raise
+        sys.stderr.write(f"error: {reason}\n")
+        raise SystemExit(1) from None
 
 
 def exit_code(error: UserInputError | RunFailedError) -> int:

@@ -1,4 +1,6 @@
-"""Packages that only some features need, and how to install them: one table for `env` and for every hint."""
+"""Packages that only some features need, and how to install them: one table for `env` and for every hint but those of
+`objective`, which knows torch alone.
+"""
 
 from __future__ import annotations
 

@@ -11,18 +11,24 @@ from distjudge_trl.data.seen import SEEN_ITEMS_NAME
 from distjudge_trl.judge_file import JUDGE_FILE_NAME
 
 
-# What transformers, PEFT and vLLM look for by name: weights whole or in pieces with an index, their configs, a
-# quantiser's; a tokenizer's files of any kind and its chat templates; and which items the judge has seen.
+# What transformers, PEFT or vLLM would read, unasked, beside a judge's own files or in their place: weights whole or
+# in pieces with an index, their configs, a quantiser's; a tokenizer's files and its chat templates; Mistral's own
+# weights and tokenizers, which vLLM prefers to all others; and which items the judge has seen. Not here: what is read
+# only if it is named (GGUF), by older releases (TensorFlow's and Flax's weights), or beside others that go (Mistral's
+# params.json, a name that users give to files of their own).
 _WEIGHTS = re.compile(
-    r"(model|pytorch_model|pytorch_model_fsdp|adapter_model)(\.[\w-]+)*(-\d+-of-\d+)?\.(safetensors|bin|index\.json)"
+    r"(model|pytorch_model|pytorch_model_fsdp|adapter_model|consolidated)(\.[\w-]+)*(-\d+-of-\d+)?"
+    r"\.(safetensors|bin|index\.json)"
 )
+_MISTRAL_TOKENIZER = re.compile(r"tokenizer(\.mm)?\.model\.v[\w.]+")
 _NAMES = frozenset(
     {
         *("config.json", "generation_config.json", "adapter_config.json"),
         *("quantize_config.json", "quant_config.json", "hf_quant_config.json"),
         *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
         *("vocab.json", "merges.txt", "vocab.txt", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"),
-        *("tekken.json", "preprocessor_config.json", "processor_config.json"),
+        *("sentencepiece.model", "spm.model", "tiktoken.model", "tekken.json"),
+        *("preprocessor_config.json", "processor_config.json"),
         *("chat_template.jinja", "chat_template.json", "additional_chat_templates"),
         SEEN_ITEMS_NAME,
     }
@@ -40,7 +46,7 @@ def replacing_judge(folder: str | Path) -> AbstractContextManager[Path]:
 
 def is_of_a_judge(path: Path) -> bool:
     """Whether a file or folder in a judge's folder, if it stayed beside a new judge, would change how that is read."""
-    if path.name in _NAMES or _WEIGHTS.fullmatch(path.name):
+    if path.name in _NAMES or _WEIGHTS.fullmatch(path.name) or _MISTRAL_TOKENIZER.fullmatch(path.name):
         return True
     return path.is_dir() and not path.is_symlink() and _is_further_adapter(path)
 

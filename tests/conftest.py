@@ -4,6 +4,7 @@ bundled one.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
@@ -214,3 +215,16 @@ def postgres():
             yield url
     except ServerError as error:
         pytest.skip(f"needs PostgreSQL: {error}")
+
+
+@contextlib.contextmanager
+def small_files(size):
+    """Within the block no file grows beyond `size` bytes, as on a full disk."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from conftest import LABELS, ROOT, make_records, make_tiny_model
 
 from distjudge_trl.cli import main
+from distjudge_trl.errors import RunFailedError, UserInputError, run_script, writing
 from distjudge_trl.judge_file import JudgeFile
 from distjudge_trl.labels import LabelSpace
 from distjudge_trl.precision import decide_precision
@@ -312,3 +313,54 @@ def test_a_model_that_is_no_judge(tmp_path, tokenizer):
         "judge", "--model", str(tmp_path), "--input", str(tmp_path / "in.jsonl"), "--out", str(tmp_path / "o")
     )
     assert result.exit_code == 2 and "judge.json: no such file, so this is no trained judge" in result.output
+
+
+# A full disk
+
+
+FULL = OSError(28, "No space left on device", "/data/table.parquet")
+FULL_LINE = "error: /data/table.parquet: cannot be written (No space left on device). Make room and try again.\n"
+
+
+def failing(error):
+    def fail(*_, **__):
+        raise error
+
+    return fail
+
+
+def test_a_full_disk_is_one_line_from_every_command(monkeypatch):
+    monkeypatch.setattr("distjudge_trl.tasks.list_tasks", failing(FULL))
+    result = invoke("tasks")
+    assert result.exit_code == 1 and result.output == FULL_LINE
+    monkeypatch.setattr("distjudge_trl.tasks.list_tasks", failing(PermissionError(13, "Permission denied")))
+    assert isinstance(invoke("tasks").exception, PermissionError)
+
+
+def test_a_full_disk_is_one_line_from_every_script(capsys):
+    with pytest.raises(SystemExit) as caught:
+        run_script(failing(FULL))
+    assert caught.value.code == 1 and capsys.readouterr().err == FULL_LINE
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (OSError("a library's own words"), "a library's own words"),
+        # As safetensors and torch.save raise it.
+        (Exception("I/O error: No space left on device (os error 28)"), "I/O error: No space left on device"),
+        (RuntimeError("PytorchStreamWriter failed writing file"), "PytorchStreamWriter failed"),
+    ],
+)
+def test_what_says_that_the_disk_failed(error, reason):
+    with pytest.raises(RunFailedError) as caught, writing("out", "Do this."):
+        raise error
+    assert str(caught.value).startswith(f"out: cannot be written ({reason}") and str(caught.value).endswith("Do this.")
+
+
+def test_other_errors_while_writing_stay_what_they_are():
+    with pytest.raises(UserInputError, match="No space left in the template"), writing("out"):
+        raise UserInputError("No space left in the template")
+    with pytest.raises(KeyError), writing("out"):
+        raise KeyError("a")

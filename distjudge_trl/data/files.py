@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from distjudge_trl.data.values import has_classes, name_classes, plain_value
-from distjudge_trl.errors import JudgmentDataError, UserInputError
+from distjudge_trl.errors import JudgmentDataError, UserInputError, first_line
 
 
 # Longest text of a single value, in characters. A judge reads some thousands; a million is a broken export.
@@ -395,7 +395,7 @@ def _read_parquet(stream: IO[bytes], file: DataFile, _: str | None = None) -> It
         content = pq.ParquetFile(seekable)
         features = _classes_of(content.schema_arrow)
         for batch in content.iter_batches(batch_size=1024):
-            for row in batch.to_pylist(maps_as_pydicts="strict"):
+            for row in _rows_of_batch(batch, file.name, number):
                 number += 1
                 plain = plain_value(row)
                 yield number, name_classes(plain, features, source=file.name, number=number) if features else plain
@@ -408,6 +408,40 @@ def _read_parquet(stream: IO[bytes], file: DataFile, _: str | None = None) -> It
             row=number + 1,
             fix="The file is damaged or incomplete: fetch or write it again.",
         ) from None
+
+
+# What values raise that Arrow can hold and Python cannot: a map with a key twice, or a list for a key, a text that is
+# not UTF-8, a day in the year 2,000,000.
+_VALUE_FAILURES = (KeyError, TypeError, ValueError, OverflowError)
+
+
+def _rows_of_batch(batch: Any, source: str, before: int) -> list[Row]:
+    """Rows of a batch that follows `before` others. It is turned into Python's values as a whole; if that fails, each
+    value by itself, to name the one.
+    """
+    try:
+        rows: list[Row] = batch.to_pylist(maps_as_pydicts="strict")
+    except _VALUE_FAILURES:
+        for i in range(batch.num_rows):
+            for field, column in zip(batch.schema.names, batch.columns, strict=True):
+                try:
+                    column.slice(i, 1).to_pylist(maps_as_pydicts="strict")
+                except _VALUE_FAILURES as error:
+                    problem, fix = _value_failure(error)
+                    raise JudgmentDataError(problem, source=source, row=before + i + 1, field=field, fix=fix) from None
+        raise
+    return rows
+
+
+def _value_failure(error: Exception) -> tuple[str, str]:
+    """What is wrong with a value, and what to do about it."""
+    if isinstance(error, KeyError):  # whose text is quoted once more
+        key = str(error.args[0]).rstrip(".)").rpartition("duplicate key was ")[2]
+        return f"holds a map with the key {key} twice", "Keep one of them, or add up their values."
+    return (
+        f"holds a value that cannot be read ({first_line(error)})",
+        "Correct it, or write the file without the column.",
+    )
 
 
 def _classes_of(schema: Any) -> Any:

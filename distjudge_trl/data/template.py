@@ -12,6 +12,7 @@ import jinja2
 import jinja2.meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from distjudge_trl.data.values import holds_bytes
 from distjudge_trl.errors import JudgmentDataError, UserInputError
 from distjudge_trl.yaml_file import parse_yaml
 
@@ -159,9 +160,14 @@ def finished_prompt(item: Mapping[str, Any]) -> Any:
 
 def _check_shown(name: str, value: Any, source: str | None, row: int | str | None) -> None:
     """Refuse what a template would show otherwise than its writer meant."""
-    if isinstance(value, (bytes, bytearray)):
+    if holds_bytes(value):
+        is_itself = isinstance(value, (bytes, bytearray))
         raise JudgmentDataError(
-            "is bytes, not text", source=source, row=row, field=name, fix="Write the column as text (UTF-8)."
+            "is bytes, not text" if is_itself else "holds bytes, not text",
+            source=source,
+            row=row,
+            field=name,
+            fix="Write the column as text (UTF-8).",
         )
     if name == "prompt" and finished_prompt({name: value}) is not None:
         raise JudgmentDataError(

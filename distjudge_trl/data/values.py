@@ -22,8 +22,9 @@ from distjudge_trl.errors import JudgmentDataError
 if TYPE_CHECKING:
     from datasets import Features
 
-# 3, 3.0, -1.00: the same whole number in the spellings of integers, floats and spreadsheets.
-_WHOLE_NUMBER = re.compile(r"([+-]?[0-9]+)(?:\.0*)?")
+# 3, 3.0, -1.00: the same whole number in the spellings of integers, floats and spreadsheets. A longer one is a broken
+# cell, and Python refuses to read thousands of digits.
+_WHOLE_NUMBER = re.compile(r"([+-]?[0-9]{1,400})(?:\.0*)?")
 
 # Stands for a missing class in data sets of the hub.
 _NO_CLASS = -1
@@ -63,6 +64,15 @@ def _plain_decimal(value: decimal.Decimal) -> int | float | str:
         return int(value)
     number = float(value)
     return number if not value.is_finite() or decimal.Decimal(repr(number)) == value else str(value)
+
+
+def holds_bytes(value: Any) -> bool:
+    """Whether a value is bytes, or has them anywhere in its lists and mappings: as a text they would be `b'...'`."""
+    if isinstance(value, Mapping):
+        return any(holds_bytes(name) or holds_bytes(part) for name, part in value.items())
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return any(map(holds_bytes, value))
+    return isinstance(value, (bytes, bytearray, memoryview))
 
 
 def name_classes(row: Mapping[str, Any], features: Features, *, source: str, number: int) -> dict[str, Any]:

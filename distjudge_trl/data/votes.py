@@ -16,6 +16,9 @@ from distjudge_trl.errors import JudgmentDataError
 from distjudge_trl.labels import LabelSpace
 
 
+# More votes than anyone has: so large a number is a broken cell, and larger ones fit into no column of integers.
+MAX_COUNT = 1_000_000_000
+
 MajorityRule = Literal["first", "random", "exclude"]
 
 
@@ -39,7 +42,7 @@ def votes_to_counts(
         `list[int]`: K counts, all 0 without votes.
 
     Raises:
-        [`JudgmentDataError`]: an unknown label, a count that is negative, NaN or not whole.
+        [`JudgmentDataError`]: an unknown label, a count that is negative, NaN, not whole or more than `MAX_COUNT`.
     """
     counts = [0] * len(label_space)
     items = votes.items() if isinstance(votes, Mapping) else ((vote, 1) for vote in votes)
@@ -69,16 +72,13 @@ def _index_of(answer: Any, label_space: LabelSpace, source: str | None, row: int
 
 
 def _whole_count(count: Any, answer: Any, source: str | None, row: int | str | None, field: str) -> int:
-    whole = isinstance(count, numbers.Real) and not isinstance(count, bool) and math.isfinite(count)
-    if not whole or count < 0 or count != int(count):
-        raise JudgmentDataError(
-            f"the count of {answer!r} is {count!r}, not a whole number of at least 0",
-            source=source,
-            row=row,
-            field=field,
-            fix="Correct the row.",
-        )
-    return int(count)
+    whole = isinstance(count, numbers.Real) and not isinstance(count, bool) and count % 1 == 0
+    if whole and 0 <= count <= MAX_COUNT:
+        return int(count)
+    problem = f"more than {MAX_COUNT:,}" if whole and count > 0 else f"{count!r}, not a whole number of at least 0"
+    raise JudgmentDataError(
+        f"the count of {answer!r} is {problem}", source=source, row=row, field=field, fix="Correct the row."
+    )
 
 
 def draw_votes(counts: Sequence[int], max_annotators: int, *, item_id: str, seed: int) -> list[int]:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
+from distjudge_trl.atomic import replacing
 from distjudge_trl.data.files import find_files, read_rows
 from distjudge_trl.data.values import as_json
-from distjudge_trl.errors import JudgmentDataError, UserInputError
+from distjudge_trl.errors import JudgmentDataError, UserInputError, writing
 from distjudge_trl.judges.base import Judge
 
 
@@ -46,7 +50,7 @@ def judge_jsonl(make_judge: Callable[[], Judge], input_path: str, output_path: s
 
     Args:
         make_judge (`Callable`): loads the judge; called only once the input has been read, every row of it can be
-            written again, and the output is known to be writable.
+            written again, and the output is known to be writable. Room for the output is held before it reads.
         input_path (`str`): JSON lines, or any other format of [`read_items`].
         output_path (`str`): JSONL file.
         batch_size (`int`, defaults to 32): prompts in one forward pass.
@@ -58,6 +62,7 @@ def judge_jsonl(make_judge: Callable[[], Judge], input_path: str, output_path: s
         [`UserInputError`]: unreadable or malformed input, an output that cannot be written, or items that already have
             the field.
         [`JudgmentDataError`]: a row that JSON has no words for, or that makes no prompt.
+        [`RunFailedError`]: the disk has no room for the output.
     """
     items = read_items(input_path)
     lines = []
@@ -78,15 +83,15 @@ def judge_jsonl(make_judge: Callable[[], Judge], input_path: str, output_path: s
         raise UserInputError(f"{output_path}: is a folder; name the file to write.")
     if target.exists() and not target.is_file():
         raise UserInputError(f"{output_path}: is no regular file.")
-    temporary = target.with_name(f".{target.name}.tmp")
-    try:
-        temporary.touch()
-    except OSError as error:
-        raise UserInputError(f"{output_path}: cannot be written ({error.strerror}).") from None
-    try:
+    with _room_beside(target) as room:
         judge = make_judge()
+        labels = judge.label_space.labels
+        with writing(output_path):
+            # Numbers of the greatest length that a probability can have.
+            _write_lines(room, lines, labels, [[sys.float_info.min] * len(labels)] * len(lines))
+            room.flush()
         try:
-            probabilities = judge.judge([item.content for item in items], batch_size, progress=True)
+            probabilities = judge.judge([item.content for item in items], batch_size, progress=True).tolist()
         except JudgmentDataError as error:
             if error.source is not None or not isinstance(error.row, int):
                 raise
@@ -95,12 +100,32 @@ def judge_jsonl(make_judge: Callable[[], Judge], input_path: str, output_path: s
             raise JudgmentDataError(
                 error.problem, source=place.source, row=place.number, field=error.field, fix=error.fix
             ) from None
-        with temporary.open("w", encoding="utf-8") as file:
-            for line, row in zip(lines, probabilities.tolist(), strict=True):
-                assert math.isclose(sum(row), 1, abs_tol=1e-6)
-                line[OUTPUT_FIELD] = dict(zip(judge.label_space.labels, row, strict=True))
-                file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    assert all(math.isclose(sum(row), 1, abs_tol=1e-6) for row in probabilities)
+    with writing(output_path), replacing(target) as temporary, temporary.open("w", encoding="utf-8") as file:
+        _write_lines(file, lines, labels, probabilities)
     return len(items)
+
+
+@contextmanager
+def _room_beside(target: Path) -> Iterator[IO[str]]:
+    """A file without a name beside the target, to hold the room that the output will need: a disk that is full only
+    when all is judged would cost all of the work.
+    """
+    try:
+        file = tempfile.TemporaryFile("w", dir=target.parent, encoding="utf-8")  # noqa: SIM115 (closed below)
+    except OSError as error:
+        raise UserInputError(f"{target}: cannot be written ({error.strerror}).") from None
+    try:
+        yield file
+    finally:
+        # Closing tries once more to write what found no room.
+        with suppress(OSError):
+            file.close()
+
+
+def _write_lines(
+    file: IO[str], lines: Sequence[dict[str, Any]], labels: Sequence[str], probabilities: Sequence[Sequence[float]]
+) -> None:
+    for line, row in zip(lines, probabilities, strict=True):
+        judged = {**line, OUTPUT_FIELD: dict(zip(labels, row, strict=True))}
+        file.write(json.dumps(judged, ensure_ascii=False, allow_nan=False) + "\n")

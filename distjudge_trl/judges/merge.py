@@ -12,7 +12,7 @@ from peft import PeftModel
 
 from distjudge_trl.atomic import check_folder
 from distjudge_trl.data.seen import SEEN_ITEMS_NAME
-from distjudge_trl.errors import RunFailedError, UserInputError, first_line
+from distjudge_trl.errors import UserInputError, writing
 from distjudge_trl.judge_folder import replacing_judge
 from distjudge_trl.judges.local import find_judge, load_model
 
@@ -50,17 +50,14 @@ def merge(path: str, out: str | Path, *, dtype: str | None = None, trust_remote_
         # PEFT would merge into 4-bit numbers, and lose most of the adapter in rounding.
         model = PeftModel.from_pretrained(_on_the_host(model.unload()), found.folder)
     merged = model.to(torch.float32).merge_and_unload(safe_merge=True).to(merged_dtype)
-    try:
-        with replacing_judge(out) as temporary:
-            merged.save_pretrained(temporary)
-            tokenizer.save_pretrained(temporary)
-            # Not its results, which are the adapter's: a merged judge is evaluated anew.
-            for name in (SEEN_ITEMS_NAME, "README.md"):
-                if (Path(found.folder) / name).is_file():
-                    shutil.copy(Path(found.folder) / name, temporary / name)
-            replace(found.file, quantization=None, dtype=str(merged_dtype).removeprefix("torch.")).write(temporary)
-    except OSError as error:
-        raise RunFailedError(f"{out}: cannot be written ({first_line(error)}). Make room and try again.") from error
+    with writing(out), replacing_judge(out) as temporary:
+        merged.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+        # Not its results, which are the adapter's: a merged judge is evaluated anew.
+        for name in (SEEN_ITEMS_NAME, "README.md"):
+            if (Path(found.folder) / name).is_file():
+                shutil.copy(Path(found.folder) / name, temporary / name)
+        replace(found.file, quantization=None, dtype=str(merged_dtype).removeprefix("torch.")).write(temporary)
     return out
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from distjudge_trl.atomic import check_folder, replacing
+from distjudge_trl.errors import writing
 from distjudge_trl.report.comparisons import compare
 from distjudge_trl.report.page import write_page
 from distjudge_trl.report.paper_tables import Table, all_tables
@@ -31,6 +32,7 @@ def build_report(
 
     Raises:
         [`UserInputError`]: no results, damaged or older ones, a folder that cannot be written, a missing package.
+        [`RunFailedError`]: the disk has no room.
     """
     folder, paths = Path(out), list(paths)
     test_sets = load_test_sets(paths)
@@ -78,12 +80,12 @@ def _markdown(title: str, summary: str, tables: Sequence[Table], plots: Sequence
 
 
 def _write_text(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
+    with writing(path), replacing(path) as temporary:
         temporary.write_text(text.rstrip() + "\n", encoding="utf-8")
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with writing(path), replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(header)
         writer.writerows([[_harmless(cell) for cell in row] for row in rows])

@@ -20,7 +20,7 @@ import numpy as np
 
 from distjudge_trl.atomic import replacing
 from distjudge_trl.data.splits import stable_key
-from distjudge_trl.errors import UserInputError
+from distjudge_trl.errors import UserInputError, writing
 from distjudge_trl.extras import install_hint
 from distjudge_trl.report.paper_tables import Table
 from distjudge_trl.report.plots import Plot, to_plotly
@@ -85,7 +85,7 @@ def write_page(
         ),
         version=metadata.version("distjudge-trl"),
     )
-    with replacing(path) as temporary:
+    with writing(path), replacing(path) as temporary:
         temporary.write_text(html, encoding="utf-8")
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from distjudge_trl.atomic import replacing
-from distjudge_trl.errors import UserInputError
+from distjudge_trl.errors import UserInputError, writing
 from distjudge_trl.evaluation.distances import item_accuracy, item_entropy
 from distjudge_trl.extras import install_hint
 from distjudge_trl.report import paper
@@ -283,7 +283,7 @@ def save_png(plot: Plot, path: str | Path) -> None:
                 ncols=min(6, 3 * columns, len(handles)),
                 frameon=False,
             )
-        with replacing(path) as temporary:
+        with writing(path), replacing(path) as temporary:
             figure.savefig(temporary, format="png")
 
 

@@ -27,6 +27,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 
 from distjudge_trl.errors import RunFailedError, UserInputError, first_line
+from distjudge_trl.extras import install_hint
 
 
 _ATTEMPTS = 5  # to open a database
@@ -179,8 +180,7 @@ def explaining(shown: str) -> Iterator[None]:
         raise
     except ImportError as error:
         raise UserInputError(
-            f"{shown}: its driver is not installed ({first_line(error)}). For PostgreSQL: pip install"
-            " 'distjudge-trl[postgresql]'."
+            f"{shown}: its driver is not installed ({first_line(error)}). For PostgreSQL {install_hint('psycopg')}."
         ) from None
     except STORAGE_ERRORS as error:
         cause = error.__cause__ or error

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from distjudge_trl.errors import RunFailedError, UserInputError
+from distjudge_trl.errors import UserInputError, writing
 
 
 if TYPE_CHECKING:
     from distjudge_trl.sweep.definition import Definition
     from distjudge_trl.sweep.store import Store
+
+
+# Where a written file finds no room.
+_ADVICE = "Make room, or name another file."
 
 
 class _SweepGroup(click.Group):
@@ -224,17 +226,6 @@ def _console() -> Any:
     return console if console.is_terminal or os.environ.get("COLUMNS") else Console(width=160)
 
 
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """A disk that is full shows only now."""
-    try:
-        yield
-    except OSError as error:
-        raise RunFailedError(
-            f"{path}: cannot be written ({error.strerror}). Make room, or name another file."
-        ) from None
-
-
 def _open(name: str | None, study: str | None, storage: str | None, out: str | None) -> tuple[Store, Definition]:
     """A study by the name of its recipe, its own name, or the sweep's folder."""
     from distjudge_trl.sweep.backends import file_of
@@ -326,7 +317,7 @@ def export(
     if path.is_dir():
         raise UserInputError(f"{path}: is a folder; name a file.")
     rows = table.read_rows(store, definition)
-    with _writing(path):
+    with writing(path, _ADVICE):
         if csv_path is not None:
             table.write_csv(path, rows, definition)
         else:
@@ -355,6 +346,6 @@ def best(name: str | None, study: str | None, storage: str | None, out: str | No
     options = option_tokens(winner.recipe_config(row, definition))
     click.echo(shlex.join(["distjudge-trl", "train", definition.recipe, *options]))
     if write_recipe is not None:
-        with _writing(Path(write_recipe)):
+        with writing(write_recipe, _ADVICE):
             winner.write_recipe(write_recipe, store, definition, row)
         click.echo(shlex.join(["distjudge-trl", "train", definition.recipe, "--config", write_recipe]))

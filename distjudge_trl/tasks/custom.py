@@ -26,7 +26,7 @@ from pydantic import (
 
 from distjudge_trl.data.files import DataFile, find_files
 from distjudge_trl.data.template import PromptTemplate, is_empty
-from distjudge_trl.data.values import has_classes, name_classes, plain_value, spelling
+from distjudge_trl.data.values import has_classes, holds_bytes, name_classes, plain_value, spelling
 from distjudge_trl.data.votes import votes_to_counts
 from distjudge_trl.errors import JudgmentDataError, UserInputError, first_line
 from distjudge_trl.labels import LabelSpace
@@ -174,13 +174,32 @@ class TaskFile(_Strict):
         """`missing` in the spelling by which values are compared."""
         return frozenset(map(spelling, self.missing))
 
+    @cached_property
+    def count_codes(self) -> frozenset[str]:
+        """Those that can stand where a count is expected: 9 there may be nine votes, -1 and `n/a` may not."""
+        return frozenset(code for code in self.codes if not _may_be_count(code))
+
     @model_validator(mode="after")
     def _consistent(self) -> TaskFile:
         if (self.template is None) == (self.template_file is None):
             raise ValueError("needs exactly one of `template` and `template_file`")
         if self.votes.rows is not None and self.id is None:
             raise ValueError("`votes: rows` needs `id`: the column that says which rows belong together")
+        counts = sorted(self.codes - self.count_codes)
+        if counts and self.votes.label_columns is not None:
+            raise ValueError(
+                f"`missing` names {counts[0]}, and `votes: label_columns` reads counts, of which that may be one: take"
+                " it out, or empty the cells in which it stands for nothing"
+            )
         return self
+
+
+def _may_be_count(code: str) -> bool:
+    try:
+        number = float(code)
+    except ValueError:
+        return False
+    return number >= 0 and number.is_integer()
 
 
 def load_task(path: Path) -> JudgmentTask:
@@ -199,6 +218,7 @@ def load_task(path: Path) -> JudgmentTask:
     try:
         template = _template(file, path.parent)
         space = LabelSpace(file.labels, file.synonyms)
+        _refuse_codes_of_labels(file)
     except UserInputError as error:
         raise UserInputError(f"{path}: {error}") from None
     shown = template.fields & file.votes.columns()
@@ -224,6 +244,22 @@ def load_task(path: Path) -> JudgmentTask:
         options=TaskOptions,
         size="yours",
     )
+
+
+def _refuse_codes_of_labels(file: TaskFile) -> None:
+    """A code that means a label, too, under any spelling of either, would take votes away from it."""
+    for label in file.labels:
+        for known in (label, *file.synonyms.get(label, ())):
+            for code in file.missing:
+                # As votes are compared with codes, and as they are looked up among the labels.
+                if spelling(known) == spelling(code) or known.strip().casefold() in (
+                    code.strip().casefold(),
+                    spelling(code).casefold(),
+                ):
+                    raise UserInputError(
+                        f"`missing`: {code!r} is a code for a missing vote and means the label {label!r}, whose votes"
+                        " would be lost. Take it out, or rename the label."
+                    )
 
 
 def _explain(error: ValidationError) -> str:
@@ -326,6 +362,11 @@ def _item(
 def _named(columns: tuple[str, ...], row: Mapping[str, Any], name: str, number: int) -> str:
     """Text of a column, or of several together, of which some may be empty."""
     cells = [_cell(column, row, name, number) for column in columns]
+    for column, cell in zip(columns, cells, strict=True):
+        if holds_bytes(cell):
+            raise JudgmentDataError(
+                "holds bytes, not text", source=name, row=number, field=column, fix="Write the column as text (UTF-8)."
+            )
     texts = ["" if is_empty(cell) else str(cell) for cell in cells]
     if not any(texts):
         raise JudgmentDataError(
@@ -344,12 +385,13 @@ def _cell(column: str, row: Mapping[str, Any], name: str, number: int) -> Any:
 
 
 def _is_missing(file: TaskFile, value: Any) -> bool:
-    return is_empty(value) or _is_code(file, value)
+    """Whether a vote is an empty cell, or a value of which the file says that it stands for one, however spelled."""
+    return is_empty(value) or (bool(file.codes) and spelling(value) in file.codes)
 
 
-def _is_code(file: TaskFile, value: Any) -> bool:
-    """Whether the file names the value as one that stands for a missing vote, in whatever spelling."""
-    return bool(file.codes) and spelling(value) in file.codes
+def _is_count_code(file: TaskFile, value: Any) -> bool:
+    """Whether a code for a missing vote stands in the place of a count."""
+    return bool(file.count_codes) and spelling(value) in file.count_codes
 
 
 def _counts_of_row(file: TaskFile, space: LabelSpace, row: Mapping[str, Any], name: str, number: int) -> list[int]:
@@ -369,7 +411,7 @@ def _counts_of_row(file: TaskFile, space: LabelSpace, row: Mapping[str, Any], na
         parts = [
             count({label: _number(cell, column, name, number)}, column)
             for label, column in votes.label_columns.items()
-            if not _is_missing(file, cell := _cell(column, row, name, number))
+            if not is_empty(cell := _cell(column, row, name, number)) and not _is_count_code(file, cell)
         ]
     elif votes.counts is not None:
         parts = [
@@ -388,8 +430,13 @@ def _counts_of_row(file: TaskFile, space: LabelSpace, row: Mapping[str, Any], na
 def _mapping(file: TaskFile, cell: Any, column: str, name: str, number: int) -> dict[Any, Any]:
     value = _structure(cell)
     if isinstance(value, Mapping):
-        # Parquet and the hub fill the labels that nobody chose with null.
-        return {label: count for label, count in value.items() if count is not None and not _is_code(file, count)}
+        # Parquet and the hub fill the labels that nobody chose with null. A code among the labels counts the votes
+        # that are missing.
+        return {
+            label: count
+            for label, count in value.items()
+            if count is not None and not _is_missing(file, label) and not _is_count_code(file, count)
+        }
     if _is_missing(file, value):
         return {}
     raise JudgmentDataError(

@@ -39,10 +39,12 @@ from distjudge_trl.errors import (
     LostProcessError,
     RunFailedError,
     UserInputError,
+    disk_failed,
     explaining_memory,
     first_line,
     lost_connection,
 )
+from distjudge_trl.extras import install_hint
 from distjudge_trl.judge_file import JudgeFile
 from distjudge_trl.judge_folder import replacing_judge
 from distjudge_trl.labels import LabelSpace
@@ -229,7 +231,7 @@ class DistributionSFTTrainer(SFTTrainer):
 
         # Objective
         if args.adversary == "pgd" and args.projection_solver == "cvxpy" and find_spec("cvxpy") is None:
-            raise UserInputError("`projection_solver=cvxpy` needs CVXPY: run `pip install 'distjudge-trl[cvxpy]'`.")
+            raise UserInputError(f"`projection_solver=cvxpy` needs CVXPY: {install_hint('cvxpy')}.")
         radius = args.perturbation_radius
         self.adversary: PGDAdversary | WorstCaseAdversary | None = None
         if args.adversary == "pgd" and radius > 0 and args.perturbation_steps > 0:
@@ -635,12 +637,12 @@ class DistributionSFTTrainer(SFTTrainer):
             yield
         # torch.save raises RuntimeError, safetensors an exception of its own.
         except (OSError, RuntimeError, SafetensorError) as error:
-            if not isinstance(error, OSError) and not _says_disk_failed(error):
+            if (reason := disk_failed(error)) is None:
                 raise
             if self.args.should_save and Path(folder).name.startswith(PREFIX_CHECKPOINT_DIR):
                 shutil.rmtree(folder, ignore_errors=True)
             raise RunFailedError(
-                f"{folder}: cannot be written ({first_line(error)}); earlier checkpoints are whole. Make room and go"
+                f"{folder}: cannot be written ({reason}); earlier checkpoints are whole. Make room and go"
                 " on with --resume_from_checkpoint true."
             ) from error
 
@@ -726,11 +728,6 @@ class DistributionSFTTrainer(SFTTrainer):
 def _is_of_hub(error: Exception) -> bool:
     """Whether an exception comes of a hub: its client's, or of what that sends with."""
     return isinstance(error, OSError) or type(error).__module__.split(".")[0] in ("huggingface_hub", "httpx", "httpx2")
-
-
-def _says_disk_failed(error: BaseException) -> bool:
-    text = str(error)
-    return any(sign in text for sign in ("No space left", "os error", "PytorchStreamWriter", "unexpected pos"))
 
 
 def _adapter_text(model: PreTrainedModel) -> str | None:

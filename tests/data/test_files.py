@@ -2,10 +2,14 @@
 
 import gzip
 import io
+import itertools
 import json
+import struct
 import tarfile
 import zipfile
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from distjudge_trl.data.files import MAX_FIELD_LENGTH, find_files, read_rows
@@ -22,9 +26,6 @@ def rows_of(path, patterns=("*",)):
 
 
 def write_parquet(path):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     pq.write_table(pa.Table.from_pylist(ROWS), path)
 
 
@@ -231,3 +232,39 @@ def test_a_file_that_vanishes(tmp_path):
     (tmp_path / "f.jsonl").unlink()
     with pytest.raises(UserInputError, match="cannot be read .No such file"):
         list(read_rows(file))
+
+
+def _twice():
+    kind = pa.map_(pa.string(), pa.int64())
+    return pa.array([[("a", 1)]] * 2 + [[("a", 1), ("b", 1), ("a", 2)]], kind)
+
+
+def _texts(*values):
+    ends = [0, *itertools.accumulate(map(len, values))]
+    buffers = [None, pa.py_buffer(struct.pack(f"<{len(ends)}i", *ends)), pa.py_buffer(b"".join(values))]
+    return pa.Array.from_buffers(pa.string(), len(values), buffers)
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        (_twice(), "holds a map with the key 'a' twice. Keep one of them"),
+        (pa.array([[], [], _twice()[2:].to_pylist()], pa.list_(_twice().type)), "holds a map with the key 'a' twice"),
+        (pa.array([1, 2, 10**9], pa.date32()), "holds a value that cannot be read .days=.* Correct it, or write the"),
+        (pa.array([[], [], [([1], 1)]], pa.map_(pa.list_(pa.int64()), pa.int64())), "cannot be read .unhashable"),
+        (_texts(b"a", b"b", b"\xff"), "cannot be read .'utf-8' codec can't decode"),
+    ],
+)
+def test_a_value_that_parquet_holds_and_rows_do_not(tmp_path, values, problem):
+    """The file is whole; one cell is not, and it is named."""
+    pq.write_table(pa.table({"id": ["a", "b", "c"], "v": values}), tmp_path / "f.parquet")
+    with pytest.raises(JudgmentDataError, match=problem) as caught:
+        rows_of(tmp_path / "f.parquet")
+    assert (caught.value.row, caught.value.field) == (3, "v") and "damaged" not in str(caught.value)
+
+
+def test_a_broken_value_in_a_later_batch(tmp_path):
+    values = pa.array([[("a", 1)]] * 2999 + [[("a", 1), ("a", 2)]], pa.map_(pa.string(), pa.int64()))
+    pq.write_table(pa.table({"v": values}), tmp_path / "f.parquet")
+    with pytest.raises(JudgmentDataError, match="row 3000, field `v`: holds a map"):
+        rows_of(tmp_path / "f.parquet")

@@ -34,6 +34,13 @@ def test_counts_must_be_whole_numbers(count):
     assert (caught.value.source, caught.value.row, caught.value.field) == ("f", 3, "votes")
 
 
+@pytest.mark.parametrize("count", [10**9 + 1, 1e30, 10**400])
+def test_a_count_that_nobody_has_is_a_broken_cell(count):
+    with pytest.raises(JudgmentDataError, match="row 3, .*the count of '1' is more than 1,000,000,000"):
+        votes_to_counts({"1": count}, NUMBERS, source="f", row=3)
+    assert votes_to_counts({"1": 10**9}, NUMBERS) == [0, 10**9, 0]
+
+
 @pytest.mark.parametrize("votes", [[], {}, {"1": 0}])
 def test_without_votes_all_counts_are_zero(votes):
     assert votes_to_counts(votes, NUMBERS) == [0, 0, 0]

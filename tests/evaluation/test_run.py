@@ -10,7 +10,7 @@ from conftest import make_tiny_model
 
 from distjudge_trl.cli import main
 from distjudge_trl.data import SeenItems
-from distjudge_trl.errors import UserInputError
+from distjudge_trl.errors import RunFailedError, UserInputError
 from distjudge_trl.evaluation import read_predictions, read_results
 from distjudge_trl.evaluation.run import EvaluationOptions, evaluate_judge
 from distjudge_trl.judges.local import find_judge
@@ -248,3 +248,18 @@ def test_mistakes_are_one_line(world, args, match):
     done = invoke(*(names.get(arg, arg) for arg in args))
     assert done.exit_code == 2 and match in done.output, done.output
     assert "Traceback" not in done.output
+
+
+def test_a_full_disk_is_one_line_when_results_are_written(world, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("distjudge_trl.evaluation.results.pq.write_table", full)
+    task = world / "ratings.yaml"
+    done = invoke("--model", world / "judge", "--task", task, "--out", tmp_path / "out")
+    line = "results.json: cannot be written (No space left on device). Make room and try again.\n"
+    assert done.exit_code == 1 and done.output.endswith(line) and not list((tmp_path / "out").iterdir())
+    recipe = Recipe(task=None, model=str(world / "model"), training={"max_steps": 1, "save_strategy": "no"})
+    with pytest.raises(RunFailedError, match=r"cannot be written .No space left on device.. The judge is saved: make"):
+        recipe.run(["--task", str(task), "--bf16", "False", "--output_dir", str(tmp_path / "judge")])
+    assert (tmp_path / "judge" / "judge.json").is_file()

@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+from conftest import small_files
 
-from distjudge_trl.report import plot_distributions, results_table
+from distjudge_trl.errors import RunFailedError
+from distjudge_trl.report import build, plot_distributions, results_table
+from distjudge_trl.report.plots import Panel, Plot, save_png
 
 
 def run(method, kl, **interval):
@@ -37,3 +40,15 @@ def test_picture_is_a_png_and_takes_any_text(tmp_path):
     path = tmp_path / "sub" / "figure.png"
     plot_distributions(path, ["$:", "<b>", "\\frac{x"], human, {"judge": human[:, ::-1]}, ["1", "2"], "title")
     assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" and path.stat().st_size > 5000
+
+
+def test_a_full_disk_is_told(tmp_path):
+    plot = Plot("p", "A title", "A caption", "x", "y", [Panel("A panel", [])])
+    for write in (
+        lambda path: build._write_text(path, "a" * 5000),
+        lambda path: build._write_csv(path, ["a"], [["b" * 5000]]),
+        lambda path: save_png(plot, path),
+    ):
+        with small_files(100), pytest.raises(RunFailedError, match=r"a.out: cannot be written \(.*File too large"):
+            write(tmp_path / "a.out")
+    assert not list(tmp_path.iterdir())

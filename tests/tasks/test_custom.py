@@ -10,6 +10,7 @@ from conftest import ROOT, SHARED
 
 from distjudge_trl.errors import JudgmentDataError, UserInputError
 from distjudge_trl.tasks import LoadReport, get_task
+from distjudge_trl.yaml_file import parse_yaml
 
 
 BASE = {
@@ -259,6 +260,13 @@ def test_the_examples_of_the_documentation_are_valid(tmp_path):
         ({"source": 7}, "`source`: input should be a valid dictionary"),
         ({"ordinal": "maybe"}, "`ordinal`: .*boolean"),
         ({"name": "my task"}, "`name`: .*pattern"),
+        ({"missing": ["Fair "]}, "`missing`: 'Fair ' is a code for a missing vote and means the label 'fair'"),
+        ({"synonyms": {"bad": ["poor"]}, "missing": ["NA", "POOR"]}, "`missing`: 'POOR' .* means the label 'bad'"),
+        ({"labels": ["0", "1"], "missing": ["00"]}, "`missing`: '00' is a code .* means the label '0'"),
+        ({"labels": ["0", "1"], "missing": [0]}, "`missing`: '0' is a code .* means the label '0'"),
+        ({"labels": ["00", "1"], "missing": [0]}, "`missing`: '0' is a code .* means the label '00'"),
+        ({"labels": ["1.0", "2"], "missing": [1]}, "`missing`: '1' is a code .* means the label '1.0'"),
+        ({"labels": ["yes", "true"], "missing": ["True"]}, "`missing`: 'True' is a code .* means the label 'true'"),
         ({"template": None}, "exactly one of `template` and `template_file`"),
         ({"template": "{{ text"}, "Message 1 of the prompt template does not parse"),
         ({"template": [{"role": "user"}]}, "`template.0.content`: is missing"),
@@ -287,6 +295,33 @@ def test_a_mistake_in_the_yaml_names_key_and_expectation(tmp_path, changes, matc
 def test_what_is_no_task_file(tmp_path, content, match):
     with pytest.raises(UserInputError, match=match):
         get_task(write_task(tmp_path, content))
+
+
+@pytest.mark.parametrize(
+    ("content", "made"),
+    [
+        ("x: {<<: *b, c: 2}", {"a": 1, "c": 2}),
+        ("x: {<<: *b, a: 2}", {"a": 2}),
+        ("x: {a: 2, <<: *b}", {"a": 2}),
+        ("x: {<<: [*b, {a: 3, d: 4}]}", {"a": 1, "d": 4}),
+        # Merged before it is made itself, and made after that.
+        ("y: {z: &d {<<: *b, a: 2}}\nx: {<<: *d, e: 5}", {"a": 2, "e": 5}),
+        ("y: {<<: &d {<<: *b, a: 2}, a: 3}\nx: *d", {"a": 2}),
+        ("x: {'<<': 1, =: 2}", {"<<": 1, "=": 2}),
+    ],
+)
+def test_keys_of_another_mapping_can_be_merged(content, made):
+    text = f"base: &b {{a: 1}}\n{content}\n"
+    assert parse_yaml(text, "f.yaml")["x"] == made == yaml.safe_load(text)["x"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["x: {<<: *b, c: 1, c: 2}", "x: {c: 1, <<: *b, c: 2}", "x: {<<: {c: 1, c: 2}}", "x: {'<<': 1, '<<': 2}"],
+)
+def test_a_key_that_occurs_twice_beside_merged_ones(content):
+    with pytest.raises(UserInputError, match="f.yaml: is no valid YAML .the key '(c|<<)' occurs twice"):
+        parse_yaml(f"base: &b {{a: 1}}\n{content}\n", "f.yaml")
 
 
 def test_a_task_file_that_is_missing_or_not_utf8(tmp_path):

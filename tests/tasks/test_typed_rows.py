@@ -15,7 +15,7 @@ from test_custom import counts, load, write_task
 
 from distjudge_trl.cli import main
 from distjudge_trl.data.values import as_json, plain_value, spelling
-from distjudge_trl.errors import JudgmentDataError
+from distjudge_trl.errors import JudgmentDataError, UserInputError
 from distjudge_trl.recipe import Recipe
 
 
@@ -72,6 +72,34 @@ def test_missing_numbers_in_rows_and_counts(tmp_path):
     assert [counts(row) for row in load(task, min_annotators=1)[0]] == [[2, 0, 0], [3, 0, 0]]
 
 
+@pytest.mark.parametrize("code", [9, "9.0", "n/a"])
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+def test_a_code_is_missing_among_the_labels_of_counts_and_a_count_is_a_count(tmp_path, code, form):
+    """`missing: [9]` says nothing of nine votes."""
+    shown = str(code).removesuffix(".0")
+    given = [{"1": 9, "2": 3}, {"1": 4, shown: 2, "": 5}, {shown: 9, "3": 9.0}, {"1": -1, "2": 1, "3": None}]
+    if form == "csv":
+        given = [json.dumps(votes) for votes in given]
+        with (tmp_path / "r.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([("text", "n"), *(("a", votes) for votes in given)])
+    else:
+        (tmp_path / "r.jsonl").write_text("\n".join(json.dumps({"text": "a", "n": votes}) for votes in given))
+    task = {**RATED, "id": None, "source": f"r.{form}", "votes": {"counts": "n"}, "missing": [code, -1]}
+    rows, _ = load(write_task(tmp_path, **task))
+    assert [counts(row) for row in rows] == [[9, 3, 0], [4, 0, 0], [0, 0, 9], [0, 1, 0]]
+
+
+def test_a_code_in_a_column_of_counts(tmp_path):
+    (tmp_path / "r.csv").write_text("text,a,b\na,-1,3\nb,n/a,9\n")
+    columns = {"label_columns": {"1": "a", "2": "b"}}
+    task = {**RATED, "source": "r.csv", "votes": columns}
+    rows, _ = load(write_task(tmp_path, **task, missing=[-1, "n/a"]))
+    assert [counts(row) for row in rows] == [[0, 3, 0], [0, 9, 0]]
+    for code in (9, "9.0", 0, "1e1"):
+        with pytest.raises(UserInputError, match=r"task.yaml: `missing` names (9|0|1e1), and `votes: label_columns`"):
+            load(write_task(tmp_path, **task, missing=[-1, code]))
+
+
 @pytest.mark.parametrize("names", [["No", "Yes", "Maybe"], ["3", "1", "2"], ["1", "2", "3"]])
 @pytest.mark.parametrize("where", ["hub", "file"])
 def test_classes_of_a_hub_data_set_are_their_names(tmp_path, names, where):
@@ -123,6 +151,24 @@ def test_bytes_are_no_text_for_a_prompt(tmp_path):
         load(write_task(tmp_path, **{**RATED, "id": None}, source="r.parquet", votes={"annotator_columns": ["v"]}))
 
 
+@pytest.mark.parametrize("value", [[b"yes"], [[b"no"], [b"yes"]], {"a": "no", "b": {"c": b"yes"}}])
+def test_bytes_within_lists_and_mappings_are_no_text_either(tmp_path, value):
+    pq.write_table(pa.table({"text": [value], "v": ["1"]}), tmp_path / "r.parquet")
+    with pytest.raises(JudgmentDataError, match=r"r.parquet, row 1, field `text`: holds bytes, not text"):
+        load(write_task(tmp_path, **{**RATED, "id": None}, source="r.parquet", votes={"annotator_columns": ["v"]}))
+
+
+@pytest.mark.parametrize("key", ["id", "group"])
+def test_bytes_are_no_name_of_an_item(tmp_path, key):
+    """An id `b'7'` would draw and split otherwise than the `7` of another format."""
+    pq.write_table(pa.table({"text": ["a"], "who": [b"7"], "v": ["1"]}), tmp_path / "r.parquet")
+    task = {**RATED, key: "who", "source": "r.parquet", "votes": {"annotator_columns": ["v"]}}
+    with pytest.raises(
+        JudgmentDataError, match=r"row 1, field `who`: holds bytes, not text. Write the column as text"
+    ):
+        load(write_task(tmp_path, **task))
+
+
 # A column called prompt
 
 
@@ -159,6 +205,17 @@ def test_a_column_of_messages_called_prompt_is_refused_where_it_trains(tmp_path)
 @pytest.mark.parametrize("value", [-1, -1.0, "-1", " -1.0 ", "-01", decimal.Decimal("-1.0")])
 def test_a_whole_number_has_one_spelling(value):
     assert spelling(plain_value(value)) == "-1"
+
+
+@pytest.mark.parametrize("cell", ["9" * 5000, "-" + "0" * 5000 + "1", "9" * 5000 + ".0"])
+@pytest.mark.parametrize(
+    "votes", [{"annotator_columns": ["x"]}, {"list": "x"}, {"rows": "x"}, {"label_columns": {1: "x"}}]
+)
+def test_a_cell_of_thousands_of_digits_is_a_broken_one(tmp_path, cell, votes):
+    assert spelling(cell) == cell
+    (tmp_path / "r.csv").write_text(f"text,x\na,{cell}\n")
+    with pytest.raises(JudgmentDataError, match=r"r.csv, row 2, field `x`: .*(unknown label|the count of '1')"):
+        load(write_task(tmp_path, **RATED, source="r.csv", votes=votes, missing=[-1]))
 
 
 def test_other_values_keep_theirs():

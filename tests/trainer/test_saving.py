@@ -1,6 +1,7 @@
 """One judge takes the place of another in a folder, whatever kind either is: nothing of the old one is read again."""
 
 import functools
+import tempfile
 from itertools import combinations, pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -224,6 +225,42 @@ def test_renaming_that_fails_halfway_puts_the_old_judge_back(tmp_path, monkeypat
             (folder / name).write_text("new")
     assert names(tmp_path) == {"judge.json", "model.safetensors", "adapter_config.json"}
     assert {path.read_text() for path in tmp_path.iterdir()} == {"old"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("model.safetensors", "model.safetensors.index.json", "pytorch_model-00001-of-00002.bin", "tokenizer.model"),
+        *("consolidated.safetensors", "consolidated.safetensors.index.json", "consolidated.00.safetensors"),
+        *("consolidated-00001-of-00002.safetensors", "tokenizer.model.v3", "tokenizer.model.v3m1", "tekken.json"),
+        *("tokenizer.mm.model.v7", "sentencepiece.model", "spm.model", "tiktoken.model"),
+    ],
+)
+def test_a_file_that_would_be_read_with_a_new_judge_goes(tmp_path, name):
+    (tmp_path / name).write_text("old")
+    with replacing_judge(tmp_path) as folder:
+        (folder / "judge.json").write_text("new")
+    assert names(tmp_path) == {"judge.json"}
+
+
+@pytest.mark.parametrize("name", ["params.json", "judge.gguf", "notes.model", "my.safetensors", "tokenizer.model.txt"])
+def test_a_file_that_nothing_reads_unasked_stays(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with replacing_judge(tmp_path) as folder:
+        (folder / "judge.json").write_text("new")
+    assert names(tmp_path) == {"judge.json", name}
+
+
+def test_the_temporary_folder_is_no_content_of_a_relative_folder(tmp_path, monkeypatch):
+    """From Python 3.12 on its path is absolute."""
+    mkdtemp = tempfile.mkdtemp
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda *args: str(Path(mkdtemp(*args)).absolute()))
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        with replacing_files("judge", stale=lambda _: True, mark="judge.json") as folder:
+            assert folder.is_absolute()
+            (folder / "judge.json").write_text("new")
+    assert names(tmp_path) == {"judge/judge.json"}
 
 
 def test_a_folder_that_was_made_for_a_judge_goes_if_none_is_written(tmp_path):
