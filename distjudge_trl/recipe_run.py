@@ -190,10 +190,18 @@ def check_options(run: RecipeRun) -> None:
             f"--load_in_4bit would compute in {model_args.dtype} (--dtype), and the rest of the run in {computes}:"
             f" drop --dtype, or give {computes}."
         )
-    if recipe_args.method != "raw" and training_args.num_train_epochs <= 0 and training_args.max_steps <= 0:
+    trains_nothing = "max_steps" if training_args.max_steps == 0 else None
+    if training_args.num_train_epochs <= 0 and training_args.max_steps < 0:
+        trains_nothing = "num_train_epochs"
+    if recipe_args.method != "raw" and trains_nothing is not None:
         raise UserInputError(
-            f"`num_train_epochs` is {training_args.num_train_epochs:g}: nothing would be trained. --method raw scores"
-            " the untrained model."
+            f"`{trains_nothing}` is {getattr(training_args, trains_nothing):g}: nothing would be trained. --method raw"
+            " scores the untrained model."
+        )
+    if recipe_args.method != "raw" and not model_args.use_peft and model_args.dtype == "float16":
+        raise UserInputError(
+            "--dtype float16: weights that are trained in float16 lose most of their updates. Drop --dtype (they are"
+            " float32 then, whatever a step computes in), or add --use_peft."
         )
     if recipe_args.calibrate and recipe_args.score_on == "validation":
         raise UserInputError(

@@ -340,6 +340,8 @@ def test_nor_by_fsdp(tmp_path, monkeypatch):
             ("--load_in_4bit", "--use_peft", "--dtype", "float16", "--bf16", "True"),
             r"compute in float16 \(--dtype\), and the rest of the run in bfloat16: drop --dtype",
         ),
+        (("--max_steps", "0"), "`max_steps` is 0: nothing would be trained. --method raw"),
+        (("--dtype", "float16"), "--dtype float16: weights that are trained in float16 lose most of their updates"),
         (("--num_train_epochs", "0"), "`num_train_epochs` is 0: nothing would be trained. --method raw"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,8 +58,9 @@ class Checkpoint(NamedTuple):
 def find_checkpoint(value: str | bool | None, output_dir: str | Path) -> Checkpoint | None:
     """The whole checkpoint that `--resume_from_checkpoint VALUE` means; `None` for none.
 
-    `true` is the newest whole one of `output_dir`. A path is taken as it is; if it is half-written (the run died while
-    it was saving, or a file has been cut since), the newest whole one before it in the same folder.
+    `true` is the whole one of `output_dir` that was saved last, whatever its step: the folder may hold an earlier
+    run's of more steps. A path is taken as it is; if it is half-written (the run died while it was saving, or a file
+    has been cut since), the whole one of most steps before it in the same folder.
 
     Raises:
         [`UserInputError`]: there is none, or it has no optimizer state.
@@ -84,7 +86,8 @@ def find_checkpoint(value: str | bool | None, output_dir: str | Path) -> Checkpo
         )
     steps = {step: path for path in folder.glob("checkpoint-*") if (step := _step(path)) is not None}
     passed_over: list[str] = []
-    for step in sorted(steps, reverse=True):
+    order = {step: (_saved_at(path) if newest else 0.0, step) for step, path in steps.items()}
+    for step in sorted(steps, key=order.__getitem__, reverse=True):
         if limit is not None and step > limit:
             continue
         if _is_whole(steps[step]):
@@ -123,7 +126,10 @@ def write_checkpoint_file(folder: str | Path, run: dict[str, Any]) -> None:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != CHECKPOINT_FILE
     }
-    write_json(folder / CHECKPOINT_FILE, {"format_version": FORMAT_VERSION, "run": run, "files": sizes})
+    write_json(
+        folder / CHECKPOINT_FILE,
+        {"format_version": FORMAT_VERSION, "saved_at": time.time(), "run": run, "files": sizes},
+    )
 
 
 def check_same_run(folder: str | Path, run: dict[str, Any]) -> list[str]:
@@ -166,6 +172,14 @@ def rows_fingerprint(rows: Dataset) -> str:
     for row in rows.select_columns(read).with_format(None):
         digest.update(json.dumps(row, sort_keys=True).encode())
     return digest.hexdigest()[:16]
+
+
+def _saved_at(folder: Path) -> float:
+    """When a checkpoint became whole, in seconds since 1970; when it was last written to, if it is not."""
+    try:
+        return float(json.loads((folder / CHECKPOINT_FILE).read_text(encoding="utf-8"))["saved_at"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return folder.stat().st_mtime
 
 
 def _step(path: Path) -> int | None:

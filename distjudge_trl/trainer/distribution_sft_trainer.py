@@ -66,6 +66,7 @@ from distjudge_trl.objective import (
 )
 from distjudge_trl.provenance import library_versions
 from distjudge_trl.trainer.checkpoints import (
+    CHECKPOINT_FILE,
     check_same_run,
     find_checkpoint,
     rows_fingerprint,
@@ -226,7 +227,8 @@ class DistributionSFTTrainer(SFTTrainer):
         # Under which the model computes; its attention has to run in it.
         autocast = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
         with explaining_memory(lambda: advise(args, self.model)):
-            sharing = find_sharing(self.accelerator.unwrap_model(self.model), args.share_prefixes, autocast)
+            bare = self.accelerator.unwrap_model(self.model)
+            sharing = find_sharing(bare, args.share_prefixes, autocast, self.accelerator.print)
         self._sharing = collator.sharing = agree_on_sharing(sharing)
 
         # Objective
@@ -486,6 +488,8 @@ class DistributionSFTTrainer(SFTTrainer):
             [`RunFailedError`]: a checkpoint cannot be written, or another process is gone (then within `ddp_timeout`
                 seconds; at once if its machine lives on), or memory runs out.
         """
+        if self.args.max_steps == 0:
+            raise UserInputError("`max_steps` is 0: nothing would be trained.")
         found = find_checkpoint(resume_from_checkpoint, self.args.output_dir)
         if found is not None:
             say = self.accelerator.print
@@ -500,6 +504,13 @@ class DistributionSFTTrainer(SFTTrainer):
             load_cpu_adam()
         with self._explaining_lost_processes(), explaining_memory(self._advise_on_memory):
             return super().train(resume_from_checkpoint=found.path if found is not None else None, **kwargs)
+
+    def _run_epoch(self, *args, **kwargs):
+        """Nothing where the run that is resumed had come to its end: transformers looks only after a step."""
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(*args, **kwargs)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
         with keeping_dtypes(self.model if model is None else model):
@@ -641,10 +652,10 @@ class DistributionSFTTrainer(SFTTrainer):
                 raise
             if self.args.should_save and Path(folder).name.startswith(PREFIX_CHECKPOINT_DIR):
                 shutil.rmtree(folder, ignore_errors=True)
-            raise RunFailedError(
-                f"{folder}: cannot be written ({reason}); earlier checkpoints are whole. Make room and go"
-                " on with --resume_from_checkpoint true."
-            ) from error
+            cure = "Make room and train again."
+            if any(Path(self.args.output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*/{CHECKPOINT_FILE}")):
+                cure = "Earlier checkpoints are whole: make room and go on with --resume_from_checkpoint true."
+            raise RunFailedError(f"{folder}: cannot be written ({reason}). {cure}") from error
 
     @cached_property
     def _train_fingerprint(self) -> str:

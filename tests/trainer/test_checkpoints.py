@@ -5,6 +5,7 @@ import shutil
 import subprocess
 
 import pytest
+import torch
 from conftest import LABELS, make_records, make_tiny_model
 from datasets import Dataset
 
@@ -38,6 +39,33 @@ def trained(tokenizer, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     make_trainer(folder, tokenizer).train()
     return folder
+
+
+def test_a_later_run_of_fewer_steps_is_gone_on_with(run_folder, tokenizer, capsys):
+    """The folder still holds an earlier run's checkpoint-6: it is not revived under the new run's name."""
+    make_trainer(run_folder, tokenizer, max_steps=2, learning_rate=1e-3).train()
+    assert find_checkpoint("true", run_folder) == (str(run_folder / "checkpoint-2"), [])
+    assert find_checkpoint(str(run_folder / "checkpoint-6"), run_folder) == (str(run_folder / "checkpoint-6"), [])
+
+
+@pytest.mark.parametrize("options", [{"max_steps": 6}, {"max_steps": 5, "save_steps": 5}, {"num_train_epochs": 2}])
+def test_a_run_that_is_done_is_not_trained_on(tokenizer, tmp_path, options):
+    """Ten rows are three batches: five steps end within an epoch."""
+    options = {"max_steps": -1, "save_steps": 3, "save_total_limit": 1, **options}
+    whole = make_trainer(tmp_path, tokenizer, rows=10, **options)
+    whole.train()
+    names = sorted(path.name for path in tmp_path.iterdir())
+    again = make_trainer(tmp_path, tokenizer, rows=10, **options)
+    again.train(resume_from_checkpoint="true")
+    assert again.state.global_step == whole.state.global_step
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    for weight, other in zip(again.model.parameters(), whole.model.parameters(), strict=True):
+        assert torch.equal(weight, other)
+
+
+def test_no_steps_are_refused(tokenizer, tmp_path):
+    with pytest.raises(UserInputError, match="`max_steps` is 0: nothing would be trained"):
+        make_trainer(tmp_path, tokenizer, max_steps=0).train()
 
 
 @pytest.fixture()
@@ -237,7 +265,7 @@ def small_disk(trained, tmp_path):
 
 
 def test_a_full_disk_costs_the_new_checkpoint_alone(small_disk, tokenizer):
-    with pytest.raises(RunFailedError, match="checkpoint-4: cannot be written .*earlier checkpoints are whole"):
+    with pytest.raises(RunFailedError, match="checkpoint-4: cannot be written .*Earlier checkpoints are whole"):
         make_trainer(small_disk, tokenizer).train()
     assert sorted(path.name for path in small_disk.iterdir()) == ["README.md", "checkpoint-2"]
     assert find_checkpoint("true", small_disk) == (str(small_disk / "checkpoint-2"), [])
