@@ -335,6 +335,9 @@ def judge(
     """Judge new items: a distribution over the labels for every line of a JSONL file."""
     from distjudge_trl.judges import Judge
     from distjudge_trl.judges.files import judge_jsonl
+    from distjudge_trl.logs import quieten
+
+    quieten()
 
     def load() -> Judge:
         return Judge.from_pretrained(model, max_length=max_length, truncation=truncate, **reading)
@@ -361,6 +364,9 @@ def merge(model: str, out: str, dtype: str | None, trust_remote_code: bool) -> N
     Quantised base weights are dequantised first, so that the merged judge reads as the adapter did.
     """
     from distjudge_trl.judges.merge import merge as merge_judge
+    from distjudge_trl.logs import quieten
+
+    quieten()
 
     folder = merge_judge(model, out, dtype=dtype, trust_remote_code=trust_remote_code)
     click.echo(f"Merged: {folder}")
@@ -454,8 +460,11 @@ def evaluate(
     from distjudge_trl.evaluation.results import check_results_path, results_file, write_results
     from distjudge_trl.evaluation.run import EvaluationOptions, evaluate_judge
     from distjudge_trl.judges.local import find_judge
+    from distjudge_trl.logs import quieten
     from distjudge_trl.recipe import parse_task_options
     from distjudge_trl.report.tables import results_table, robustness_table
+
+    quieten()
 
     if out is not None:
         check_results_path(out, judge=model)

@@ -1,8 +1,10 @@
-"""Logs of processes that were started."""
+"""What processes print: the end of a log, and messages that nobody can use."""
 
 from __future__ import annotations
 
+import logging
 import os
+import warnings
 from pathlib import Path
 
 
@@ -17,3 +19,15 @@ def log_tail(path: Path, lines: int = 20, characters: int = 3000) -> str:
     # Not `splitlines`: for it, each look of a progress bar is a line.
     shown = [line.rstrip().rsplit("\r", 1)[-1] for line in text.split("\n") if line.strip()]
     return "\n".join(shown[-lines:])[-characters:]
+
+
+def quieten() -> None:
+    """Drop messages of the libraries that say nothing about what is done and that a user cannot act on."""
+    import torch
+
+    # TRL 1.16 and PEFT use names that transformers 5.23 deprecates.
+    warnings.filterwarnings("ignore", message="`(is_)?gradient_checkpointing` is deprecated", category=FutureWarning)
+    # Optional CPU kernels from the hub; their absence costs nothing here.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    if not torch.accelerator.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed warns when it has to find that out by itself

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
-import warnings
 from argparse import SUPPRESS
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,9 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from distjudge_trl.errors import MemoryExhaustedError, RunFailedError, UserInputError, exit_code
 from distjudge_trl.launch import check_processes, share_cores
+from distjudge_trl.logs import quieten
 from distjudge_trl.precision import runs_on_cpu
 from distjudge_trl.recipe_options import METHODS, RecipeArguments, TaskArgument, derived_defaults
 from distjudge_trl.recipe_parsing import (
+    auto_or_bool,
     check_config,
     explain,
     find_option,
@@ -176,7 +176,6 @@ class Recipe:
         return RecipeRun(task, recipe_args, options, training_args, model_args)
 
     def _parser(self, task: JudgmentTask | None) -> TrlParser:
-        from transformers.hf_argparser import string_to_bool
         from trl import ModelConfig, TrlParser
 
         from distjudge_trl.tasks import TaskOptions
@@ -202,9 +201,8 @@ class Recipe:
         # argparse's own would be printed as soon as it is met, before the defaults are known.
         parser.add_argument("-h", "--help", action="store_true", default=SUPPRESS, help="show this text and exit")
         parser.error = parser_error
-        # True and False in all the spellings of a switch.
         (sharing,) = (action for action in parser._actions if action.dest == "share_prefixes")
-        sharing.choices, sharing.type = None, lambda text: text if text == "auto" else string_to_bool(text)
+        sharing.choices, sharing.type = None, auto_or_bool
         return parser
 
     def _defaults(self) -> dict[str, Any]:
@@ -246,19 +244,3 @@ def parse_task_options(
         raise explain(ValueError(f"Unknown arguments: {' '.join(rest)}"), parser)
     options.check()
     return options
-
-
-def quieten() -> None:
-    """Drop messages of the libraries that say nothing about the run and that a user cannot act on."""
-    # TRL 1.16 sets the name that transformers 5.23 deprecates.
-    warnings.filterwarnings("ignore", message="`gradient_checkpointing` is deprecated", category=FutureWarning)
-    # Optional CPU kernels from the hub; their absence costs nothing here.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    if not _has_accelerator():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed warns when it has to find that out by itself
-
-
-def _has_accelerator() -> bool:
-    import torch
-
-    return torch.accelerator.is_available()

@@ -192,6 +192,9 @@ def derived_defaults(given: Mapping[str, Any], own: Mapping[str, Any], folder: s
     if strategy in ("steps", "epoch") and ("eval_strategy" in given or "save_strategy" not in own):
         # The two must agree for --load_best_model_at_end.
         defaults["save_strategy"] = strategy
+    elif "save_steps" in given:
+        # TRL's own default, under which it counts; a recipe's is "epoch".
+        defaults["save_strategy"] = "steps"
     return defaults
 
 

@@ -72,7 +72,7 @@ def check_config(parser: TrlParser, config: Mapping[str, Any], path: str | None)
     checked = {}
     for name, value in config.items():
         if name not in actions:
-            raise unknown_option(f"--{name}", parser)
+            raise UserInputError(f"{path}: {unknown_option(f'--{name}', parser)}")
         checked[name] = _checked(actions[name], value, f"{path}: `{name}`")
     return checked
 
@@ -90,8 +90,19 @@ def _checked(action: Action, value: Any, place: str) -> Any:
         try:
             return action.type(str(value))
         except ArgumentTypeError:
-            raise UserInputError(f"{place} must be true or false, got {value!r}.") from None
+            auto = "auto, " if action.type is auto_or_bool else ""
+            raise UserInputError(f"{place} must be {auto}true or false, got {value!r}.") from None
     return value
+
+
+def auto_or_bool(text: str) -> bool | str:
+    """`"auto"`, or true and false in all the spellings of a switch."""
+    from transformers.hf_argparser import string_to_bool
+
+    try:
+        return text if text == "auto" else string_to_bool(text)
+    except ArgumentTypeError:
+        raise ArgumentTypeError(f"must be auto, true or false, got {text!r}") from None
 
 
 def read_given(parser: TrlParser, words: Sequence[str], config: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,7 +125,7 @@ def read_given(parser: TrlParser, words: Sequence[str], config: Mapping[str, Any
 
 def parser_error(message: str) -> NoReturn:
     """In place of argparse's own, which prints the usage, 150 lines of it, before the one line that matters."""
-    raise UserInputError(f"{message}. See --help.")
+    raise UserInputError(f"{message.rstrip('.')}. See --help.")
 
 
 def unknown_option(word: str, parser: HfArgumentParser) -> UserInputError:

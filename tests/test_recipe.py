@@ -69,6 +69,7 @@ def test_an_output_folder_that_cannot_be_written_is_told_before_training(tmp_pat
         (("--perturbation_radius", "inf"), "`perturbation_radius` must be a finite number"),
         (("--dataloader_drop_last",), "`dataloader_drop_last=True` does not apply"),
         (("--method", "single-point", "--alpha", "0.5"), "single-point means alpha=0.0, but alpha=0.5"),
+        (("--share_prefixes", "maybe"), "share-prefixes: must be auto, true or false, got 'maybe'. See"),
         (("--alpha", "1.5"), "`alpha` must lie between 0 and 1"),
         (("--alhpa", "0.5"), "Unknown option --alhpa. Did you mean --alpha?"),
         (("--config", "missing.yaml"), "missing.yaml: cannot be read"),

@@ -190,7 +190,7 @@ def _study_options(command: Any) -> Any:
 @click.pass_context
 def run(ctx: click.Context, **options: Any) -> None:
     """Run a sweep, or go on with it (`run` may be left out)."""
-    from distjudge_trl.recipe import quieten
+    from distjudge_trl.logs import quieten
 
     quieten()
     from distjudge_trl.sweep.asked import SweepSettings
