@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -87,6 +88,12 @@ def check_sharding(trainer: DistributionSFTTrainer) -> None:
     parts = {"tp": trainer.get_tp_size(), "cp": trainer.get_cp_size(), "sp": trainer.get_sp_size()}
     refuse_parallelism({kind: size for kind, size in parts.items() if size and size > 1})
     state = trainer.accelerator.state
+    asked = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    if asked and not trainer.is_fsdp_enabled and trainer.args.device.type == "cpu":
+        raise UserInputError(
+            "The accelerate config asks for FSDP, which accelerate starts on GPUs alone: every process would hold the"
+            " whole model. On a CPU: cpu, zero2_cpu or zero3_cpu."
+        )
     if trainer.is_fsdp_enabled:
         plugin = state.fsdp_plugin
         # transformers saves no model otherwise, and says nothing.

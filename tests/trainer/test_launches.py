@@ -45,6 +45,14 @@ def test_shards_that_would_be_saved_without_a_judge_are_refused(tokenizer, tmp_p
         trainer.accelerator.state.fsdp_plugin = None
 
 
+def test_fsdp_that_would_not_be_started_is_refused(tokenizer, tmp_path, monkeypatch):
+    """accelerate drops it in silence where there is no GPU."""
+    trainer = make_trainer(tokenizer, tmp_path)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(UserInputError, match="asks for FSDP, which accelerate starts on GPUs alone.* zero3_cpu"):
+        check_sharding(trainer)
+
+
 def test_parallelism_that_a_model_or_deepspeed_brings_is_refused(tokenizer, tmp_path):
     trainer = make_trainer(tokenizer, tmp_path)
     trainer.model._tp_size = 2  # as transformers leaves it on a model that was loaded with a `tp_plan`
