@@ -143,9 +143,12 @@ def check_same_run(folder: str | Path, run: dict[str, Any]) -> list[str]:
     for key, what in _SAME.items():
         then, now = saved.get(key, _BEFORE.get(key)), run.get(key)
         if then != now:
+            differs = f"its {what} {_was(then)}, this run's {_was(now)}"
+            if key == "train_fingerprint":  # a hash
+                differs = f"its {what}, their votes or their order were others"
             raise UserInputError(
-                f"{folder}: was saved by another run: its {what} {_was(then)}, this run's {_was(now)}. Resume with the"
-                " same, or start a new run in another --output_dir."
+                f"{folder}: was saved by another run: {differs}. Resume with the same, or start a new run in another"
+                " --output_dir."
             )
     processes = (saved.get("world_size"), run.get("world_size"))
     if processes[0] != processes[1] and str(run.get("sharding")).startswith("DeepSpeed"):

@@ -172,7 +172,7 @@ def test_where_nothing_can_be_resumed_the_error_says_what_to_do(run_folder, toke
     ("options", "what"),
     [
         ({"size": 64}, "model architecture"),
-        ({"rows": 9}, "training items"),
+        ({"rows": 9}, "its training items, their votes or their order were others. Resume"),
         ({"seed": 1}, "its seed was 42, this run's was 1"),
         ({"gradient_accumulation_steps": 2}, "batch size over all processes"),
     ],
