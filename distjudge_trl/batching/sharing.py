@@ -104,8 +104,15 @@ def find_sharing(
     sliding attention are honoured row by row. On GPUs the model's attention is exchanged for one that takes block
     masks as well, where FlexAttention runs.
 
+    Args:
+        model (`PreTrainedModel`): on the device where it will compute.
+        share (`bool` or `"auto"`): what is asked for.
+        autocast (`torch.dtype`, *optional*): under which it will compute.
+        tell (`Callable`, *optional*): takes a line that says why `"auto"` shares nothing.
+
     Raises:
         [`UserInputError`]: `share` is `True`, and the model cannot.
+        `RuntimeError`: torch's own, if memory runs out as it is tried.
     """
     if share is False:
         return None

@@ -456,11 +456,7 @@ class DistributionSFTTrainer(SFTTrainer):
         test_dataset = self._prepare_dataset(
             test_dataset, self.processing_class, self.args, False, None, metric_key_prefix
         )
-        order = reading_order(
-            test_dataset["input_ids"][:],
-            self.args.eval_batch_size,
-            self._sharing,
-        )
+        order = reading_order(test_dataset["input_ids"][:], self.args.eval_batch_size, self._sharing)
         output = super().predict(test_dataset.select(order), ignore_keys, metric_key_prefix)
         back = np.argsort(order, kind="stable")
         return output._replace(predictions=output.predictions[back], label_ids=output.label_ids[back])
