@@ -118,8 +118,8 @@ CHECKS = [
     ),
     Check(
         "kernels",
-        "attention is seen; on GPUs the math kernel never runs. Expected: flash or cuDNN for full batches,"
-        " memory-efficient for padded and packed ones",
+        "attention is seen; on GPUs the math kernel never runs. Expected: cuDNN, flash or memory-efficient attention"
+        " for full and padded batches, FlexAttention for packs",
         kernels,
         after=("weights",),
     ),
