@@ -89,6 +89,13 @@ def check_launch(config: str | Path, num_processes: int | None = None) -> None:
         )
 
 
+def launcher_asks(name: str) -> bool:
+    """Whether a flag that `accelerate launch` sets for its processes (`ACCELERATE_USE_FSDP`, say) says yes, in one of
+    accelerate's spellings.
+    """
+    return os.environ.get(name, "").lower() in ("y", "yes", "t", "true", "on", "1")
+
+
 def check_processes() -> None:
     """Refuse more processes than GPUs, where there are any: the last ones would end in a CUDA traceback.
 
@@ -96,8 +103,7 @@ def check_processes() -> None:
         [`UserInputError`]: the launcher started more processes on this machine than it has GPUs.
     """
     wanted = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    on_cpu = os.environ.get("ACCELERATE_USE_CPU", "false").lower() in ("true", "1", "yes")
-    if wanted == 1 or on_cpu:
+    if wanted == 1 or launcher_asks("ACCELERATE_USE_CPU"):
         return
     there = device_count()
     if there and wanted > there:

@@ -4,9 +4,10 @@ weights, benchmarks and `distjudge-trl env`.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Literal
+
+from distjudge_trl.launch import launcher_asks
 
 
 Dtype = Literal["bfloat16", "float16", "float32"]
@@ -123,8 +124,7 @@ def runs_on_cpu() -> bool:
     """Whether the CPU computes, as far as options say nothing: there is no accelerator, or the launcher wants it."""
     import torch
 
-    wanted = os.environ.get("ACCELERATE_USE_CPU", "false").lower() in ("true", "1", "yes")
-    return wanted or not torch.accelerator.is_available()
+    return launcher_asks("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
 
 
 def cpu_has_bfloat16() -> bool:

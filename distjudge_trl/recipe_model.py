@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from transformers import BitsAndBytesConfig
@@ -10,6 +9,7 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from trl import ModelConfig, get_quantization_config
 
 from distjudge_trl.errors import UserInputError
+from distjudge_trl.launch import launcher_asks
 from distjudge_trl.trainer import DistributionSFTConfig
 
 
@@ -35,7 +35,7 @@ def quantization_config(model_args: ModelConfig, training_args: DistributionSFTC
     Raises:
         [`UserInputError`]: another storage type is asked for, or 8-bit weights under FSDP, which cannot shard them.
     """
-    fsdp = os.environ.get("ACCELERATE_USE_FSDP") == "true"
+    fsdp = launcher_asks("ACCELERATE_USE_FSDP")
     if model_args.load_in_8bit and fsdp:
         raise UserInputError(
             "--load_in_8bit does not go with FSDP, which cannot shard 8-bit weights: give --load_in_4bit, or launch it"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from distjudge_trl.errors import RunFailedError, UserInputError, writing
 from distjudge_trl.evaluation import TestItems, human_side, whole_counts, write_results
 from distjudge_trl.evaluation.scoring import MIN_CALIBRATION_ITEMS
 from distjudge_trl.judge_file import JudgeFile
+from distjudge_trl.launch import launcher_asks
 from distjudge_trl.provenance import provenance
 from distjudge_trl.recipe_data import find_model, find_template, load_parts, model_error
 from distjudge_trl.recipe_model import loading_options, quantization_config
@@ -224,7 +224,7 @@ def _sharding_that_trains(training_args: DistributionSFTConfig) -> str | None:
     plugin = getattr(training_args, "deepspeed_plugin", None)
     if plugin is not None:
         return f"ZeRO-{plugin.zero_stage}" if plugin.zero_stage != 3 else None
-    return "FSDP" if os.environ.get("ACCELERATE_USE_FSDP") == "true" else None
+    return "FSDP" if launcher_asks("ACCELERATE_USE_FSDP") else None
 
 
 def _make_trainer(

@@ -83,8 +83,9 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     with pytest.raises(UserInputError, match="4 processes were launched on this machine, which has 2 GPUs"):
         check_processes()
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
-    check_processes()
+    for yes in ("True", "1", "yes"):
+        monkeypatch.setenv("ACCELERATE_USE_CPU", yes)
+        check_processes()
 
 
 def test_several_gpus_and_no_launcher_are_refused(tiny_model, tokenizer, tmp_path):

@@ -289,7 +289,11 @@ def _decode(line: bytes, source: str, number: int) -> str:
 
 def _parse_json(text: str, source: str, number: int, whole: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_pairs)
+    except _KeyTwiceError as error:
+        raise JudgmentDataError(
+            "occurs twice in an object", source=source, row=number, field=str(error), fix="Keep one of them."
+        ) from None
     except json.JSONDecodeError as error:
         ends_early = error.pos >= len(text.rstrip()) - 1 or error.msg.startswith("Unterminated")
         cut = " The line seems cut off." if ends_early else ""
@@ -301,6 +305,18 @@ def _parse_json(text: str, source: str, number: int, whole: str) -> Any:
         ) from None
     except (RecursionError, ValueError) as error:
         raise JudgmentDataError(f"cannot be read ({error})", source=source, row=number) from None
+
+
+class _KeyTwiceError(Exception):
+    """An object has a key twice. `json` would keep the last value and say nothing."""
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> Row:
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _KeyTwiceError(next(key for key in keys if keys.count(key) > 1))
+    return row
 
 
 def _object(value: Any, source: str, number: int) -> Row:

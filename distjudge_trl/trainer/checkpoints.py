@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 import shutil
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from datasets import Dataset
+from safetensors import SafetensorError
+from transformers.trainer import TRAINER_STATE_NAME
 
 from distjudge_trl.atomic import write_json
-from distjudge_trl.errors import UserInputError
+from distjudge_trl.errors import UserInputError, first_line
 
 
 # Written when every process has written its part, so that a checkpoint with it is whole.
@@ -177,6 +182,25 @@ def rows_fingerprint(rows: Dataset) -> str:
     return digest.hexdigest()[:16]
 
 
+@contextmanager
+def explaining_damage(folder: str, step: Callable[[], int]) -> Iterator[None]:
+    """One line instead of a reader's traceback, until the first step that `step` counts beyond the checkpoint's.
+
+    Raises:
+        [`UserInputError`]: a file of the checkpoint has its size but holds something else.
+    """
+    try:
+        yield
+    except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        of_reading = not isinstance(error, RuntimeError) or "PytorchStreamReader" in str(error)
+        if not of_reading or step() > (_step(Path(folder)) or 0):
+            raise
+        raise UserInputError(
+            f"{folder}: a file in it is damaged, though it has the size that it was saved with ({first_line(error)})."
+            " Delete the folder; --resume_from_checkpoint true then takes the checkpoint before it."
+        ) from error
+
+
 def _saved_at(folder: Path) -> float:
     """When a checkpoint became whole, in seconds since 1970; when it was last written to, if it is not."""
     try:
@@ -204,6 +228,7 @@ def _is_whole(folder: Path) -> bool:
     """Whether the last file is there and every file still has its size."""
     try:
         files = _read(folder)["files"]
+        json.loads((folder / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
         return all((folder / name).stat().st_size == size for name, size in files.items())
     except (OSError, json.JSONDecodeError, UnicodeDecodeError, KeyError, AttributeError):
         return False

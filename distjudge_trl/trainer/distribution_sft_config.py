@@ -11,6 +11,7 @@ import torch
 from trl import SFTConfig
 
 from distjudge_trl.errors import UserInputError
+from distjudge_trl.launch import launcher_asks
 from distjudge_trl.precision import resolve_precision, runs_on_cpu
 from distjudge_trl.trainer.deepspeed_ops import load_cpu_collectives
 from distjudge_trl.trainer.inherited import check_inherited
@@ -191,7 +192,7 @@ class DistributionSFTConfig(SFTConfig):
             # The options decide, as without a launcher. transformers and accelerate's plugins would take what an
             # accelerate config says over `--bf16 False`.
             os.environ["ACCELERATE_MIXED_PRECISION"] = "fp16" if self.fp16 else "bf16" if self.bf16 else "no"
-        if self.deepspeed or os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() == "true":
+        if self.deepspeed or launcher_asks("ACCELERATE_USE_DEEPSPEED"):
             load_cpu_collectives()
         super().__post_init__()
         if self.use_cpu and torch.distributed.is_available() and torch.distributed.is_initialized():

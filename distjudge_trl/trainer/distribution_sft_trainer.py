@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -68,6 +68,7 @@ from distjudge_trl.provenance import library_versions
 from distjudge_trl.trainer.checkpoints import (
     CHECKPOINT_FILE,
     check_same_run,
+    explaining_damage,
     find_checkpoint,
     rows_fingerprint,
     saved_sampling,
@@ -498,7 +499,11 @@ class DistributionSFTTrainer(SFTTrainer):
             say(f"Resuming from {found.path}" + (f". Changed: {', '.join(changed)}" if changed else ""))
         if self.is_deepspeed_enabled and self._offloads_optimizer():
             load_cpu_adam()
-        with self._explaining_lost_processes(), explaining_memory(self._advise_on_memory):
+        with ExitStack() as explained:
+            explained.enter_context(self._explaining_lost_processes())
+            explained.enter_context(explaining_memory(self._advise_on_memory))
+            if found is not None:
+                explained.enter_context(explaining_damage(found.path, lambda: self.state.global_step))
             return super().train(resume_from_checkpoint=found.path if found is not None else None, **kwargs)
 
     def _run_epoch(self, *args, **kwargs):

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from distjudge_trl.errors import UserInputError
+from distjudge_trl.launch import launcher_asks
 from distjudge_trl.trainer.launches import refuse_parallelism
 
 
@@ -90,7 +91,7 @@ def _check_dataloader(args: DistributionSFTConfig) -> None:
 def _check_parallelism(args: DistributionSFTConfig) -> None:
     """As given, or as an accelerate config says through the environment."""
     config = args.parallelism_config
-    if config is None and os.environ.get("ACCELERATE_USE_PARALLELISM_CONFIG", "").lower() == "true":
+    if config is None and launcher_asks("ACCELERATE_USE_PARALLELISM_CONFIG"):
         kinds = {kind: int(os.environ.get(f"PARALLELISM_CONFIG_{kind.upper()}_SIZE", "1")) for kind in _KINDS}
     else:
         kinds = {kind: getattr(config, f"{kind}_size", None) or 1 for kind in _KINDS}

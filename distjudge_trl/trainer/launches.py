@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import PreTrainedModel
 
 from distjudge_trl.errors import UserInputError
+from distjudge_trl.launch import launcher_asks
 from distjudge_trl.models import keeping_outputs
 
 
@@ -88,7 +88,7 @@ def check_sharding(trainer: DistributionSFTTrainer) -> None:
     parts = {"tp": trainer.get_tp_size(), "cp": trainer.get_cp_size(), "sp": trainer.get_sp_size()}
     refuse_parallelism({kind: size for kind, size in parts.items() if size and size > 1})
     state = trainer.accelerator.state
-    asked = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+    asked = launcher_asks("ACCELERATE_USE_FSDP")
     if asked and not trainer.is_fsdp_enabled and trainer.args.device.type == "cpu":
         raise UserInputError(
             "The accelerate config asks for FSDP, which accelerate starts on GPUs alone: every process would hold the"

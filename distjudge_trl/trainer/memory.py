@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from distjudge_trl.launch import launcher_asks
 from distjudge_trl.models import BUNDLED_MODEL, cache_dir
 
 
@@ -77,7 +77,7 @@ def _config_name(args: DistributionSFTConfig) -> str:
         if offloads:
             return f"zero{max(plugin.zero_stage, 2)}_offload"
         return f"zero{plugin.zero_stage}" + ("_cpu" if args.use_cpu else "")
-    if args.fsdp or os.environ.get("ACCELERATE_USE_FSDP") == "true":
+    if args.fsdp or launcher_asks("ACCELERATE_USE_FSDP"):
         return "fsdp2"
     if args.world_size > 1:
         return "multi_gpu"

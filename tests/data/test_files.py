@@ -99,6 +99,8 @@ def test_row_numbers_are_lines(tmp_path):
         ("ragged.csv", b"id,text\na,b,c\n", 2, "has 3 cells, the header has 2"),
         ("short.csv", b"id,text\na,b\nc\n", 3, "has 1 cells, the header has 2"),
         ("open.csv", b'id,text\na,"never closed\nb,c\n', 2, "no valid CSV"),
+        ("twice.jsonl", b'{"id": 1}\n{"id": 1, "votes": {"a": 1, "a": 2}}\n', 2, "occurs twice"),
+        ("twice.json", b'[{"id": 1, "id": 2}]', 1, "occurs twice"),
         ("twice.csv", b"id,id\na,b\n", 1, "occurs twice"),
         ("not.parquet", b"PAR1 and rubbish", 1, "no readable Parquet"),
         ("long.jsonl", json.dumps({"text": "x" * 10_000_000}).encode(), 1, "holds 10,000,000 characters"),

@@ -81,13 +81,16 @@ def test_the_newest_whole_checkpoint_is_found(run_folder):
         assert find_checkpoint(value, run_folder) is None
 
 
-@pytest.mark.parametrize("damage", ["unmarked", "cut", "lost", "garbled"])
+@pytest.mark.parametrize("damage", ["unmarked", "cut", "lost", "garbled", "state"])
 def test_a_half_written_checkpoint_is_passed_over(run_folder, damage):
     newest = run_folder / "checkpoint-6"
     if damage == "unmarked":
         (newest / CHECKPOINT_FILE).unlink()
     elif damage == "garbled":
         (newest / CHECKPOINT_FILE).write_text('{"format_version": 1, "fi')
+    elif damage == "state":
+        state = newest / "trainer_state.json"
+        state.write_bytes(b"\0" * state.stat().st_size)
     elif damage == "lost":
         (newest / "optimizer.pt").unlink()
     else:
@@ -95,6 +98,14 @@ def test_a_half_written_checkpoint_is_passed_over(run_folder, damage):
     whole = (str(run_folder / "checkpoint-4"), [str(newest)])
     assert find_checkpoint("true", run_folder) == whole
     assert find_checkpoint(str(newest), "elsewhere") == whole
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth"])
+def test_a_damaged_file_of_the_right_size_is_one_line(run_folder, tokenizer, name):
+    file = run_folder / "checkpoint-4" / name
+    file.write_bytes(b"\x7f" * file.stat().st_size)
+    with pytest.raises(UserInputError, match="checkpoint-4: a file in it is damaged.*Delete the folder"):
+        make_trainer(run_folder, tokenizer).train(str(run_folder / "checkpoint-4"))
 
 
 def test_a_checkpoint_that_is_written_anew_is_half_written_until_it_is_whole(run_folder, tokenizer, monkeypatch):

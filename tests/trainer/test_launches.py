@@ -48,7 +48,7 @@ def test_shards_that_would_be_saved_without_a_judge_are_refused(tokenizer, tmp_p
 def test_fsdp_that_would_not_be_started_is_refused(tokenizer, tmp_path, monkeypatch):
     """accelerate drops it in silence where there is no GPU."""
     trainer = make_trainer(tokenizer, tmp_path)
-    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "1")
     with pytest.raises(UserInputError, match="asks for FSDP, which accelerate starts on GPUs alone.* zero3_cpu"):
         check_sharding(trainer)
 
