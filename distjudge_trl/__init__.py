@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module, metadata
 from typing import TYPE_CHECKING, Any
 
-from distjudge_trl.openmp import let_threads_sleep
+from distjudge_trl.runtime.openmp import let_threads_sleep
 
 
 if TYPE_CHECKING:

@@ -4,9 +4,10 @@ our bug.
 
 from __future__ import annotations
 
+import difflib
 import errno
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 
@@ -72,6 +73,11 @@ class MemoryExhaustedError(RunFailedError):
 
 class LabelSpaceError(UserInputError):
     """The labels, or their spellings under a tokenizer, cannot be told apart or do not exist."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that a mistyped one is most like, if any is."""
+    return next(iter(difflib.get_close_matches(word, list(known), n=1)), None)
 
 
 def first_line(error: BaseException) -> str:

@@ -6,12 +6,11 @@ A label is read off the next-token logits at the end of the prompt. Several toke
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from distjudge_trl.errors import LabelSpaceError
+from distjudge_trl.errors import LabelSpaceError, nearest
 
 
 if TYPE_CHECKING:
@@ -352,5 +351,5 @@ class LabelSpace:
 
 
 def _nearest(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    close = nearest(word, known)
+    return f" (did you mean {close!r}?)" if close else ""

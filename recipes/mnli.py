@@ -16,21 +16,10 @@ The bundled model on the CPU, all its weights:
         --max_eval_samples 500
 """
 
-from distjudge_trl.recipe import PAPER_TRAINING, Recipe
+from distjudge_trl.recipe import NLI_TRAINING, Recipe
 
 
-RECIPE = Recipe(
-    task="mnli",
-    model="Qwen/Qwen2.5-7B-Instruct",
-    training={
-        **PAPER_TRAINING,
-        "per_device_train_batch_size": 16,
-        "gradient_accumulation_steps": 1,
-        "per_device_eval_batch_size": 64,
-        "max_length": 512,
-        "gradient_checkpointing": True,
-    },
-)
+RECIPE = Recipe(task="mnli", model="Qwen/Qwen2.5-7B-Instruct", training=NLI_TRAINING)
 
 if __name__ == "__main__":
     RECIPE.main()

@@ -36,7 +36,7 @@ DISK = 36 * 2**30
 # In a process of its own: the checks are to find the GPUs empty.
 _PROBE = """
 import json, torch
-from distjudge_trl.environment import describe_environment
+from distjudge_trl.runtime.environment import describe_environment
 count = torch.cuda.device_count() if torch.cuda.is_available() else 0
 print(json.dumps({"gpus": count, "environment": describe_environment()}))
 """

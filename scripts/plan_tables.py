@@ -11,9 +11,10 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from distjudge_trl.atomic import replacing
+from distjudge_trl.files.atomic import replacing
 from distjudge_trl.planning import Sharding, Training, estimate, load_config, measure_footprint
-from distjudge_trl.planning.memory import DEFAULT_RANK, GIB
+from distjudge_trl.planning.memory import GIB
+from distjudge_trl.planning.training import DEFAULT_RANK
 
 
 PAGE = Path(__file__).resolve().parents[1] / "docs/scaling.md"

@@ -24,10 +24,10 @@ import numpy as np
 from quickstart_reference import METHODS, PICTURE, compare, precision_of, read_reference, summarize, write_reference
 from quickstart_runs import SEED, SIZES, Part, Size, choose_size, run_parts
 
-from distjudge_trl.atomic import check_folder
 from distjudge_trl.data.splits import stable_key
 from distjudge_trl.errors import UserInputError, run_script
 from distjudge_trl.evaluation import item_kl, paired_difference, read_predictions, read_results
+from distjudge_trl.files.atomic import check_folder
 from distjudge_trl.report import plot_distributions, results_table
 
 

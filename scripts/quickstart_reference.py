@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from distjudge_trl.atomic import replacing, write_json
-from distjudge_trl.launch import cores
-from distjudge_trl.provenance import git_revision, library_versions
+from distjudge_trl.files.atomic import replacing, write_json
 from distjudge_trl.report.tables import markdown_table, results_table
+from distjudge_trl.runtime.provenance import git_revision, library_versions
+from distjudge_trl.runtime.threads import cores
 
 
 ROOT = Path(__file__).resolve().parent.parent

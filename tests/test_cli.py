@@ -16,10 +16,10 @@ from conftest import LABELS, ROOT, make_records, make_tiny_model
 
 from distjudge_trl.cli import main
 from distjudge_trl.errors import RunFailedError, UserInputError, run_script, writing
-from distjudge_trl.judge_file import JudgeFile
+from distjudge_trl.files.shipped_files import list_shipped, shipped_folder
+from distjudge_trl.judge_folder.judge_file import JudgeFile
 from distjudge_trl.labels import LabelSpace
-from distjudge_trl.precision import decide_precision
-from distjudge_trl.shipped import list_shipped, shipped_folder
+from distjudge_trl.runtime.precision import decide_precision
 
 
 def invoke(*args):

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from conftest import ROOT
 
-from distjudge_trl.shipped import list_shipped
+from distjudge_trl.files.shipped_files import list_shipped
 
 
 SCRIPTS = sorted((ROOT / "scripts/slurm").glob("*.sbatch"))

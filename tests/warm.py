@@ -35,7 +35,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PRELOADED = (
     *("accelerate.commands.launch", "torch.distributed.run", "deepspeed", "bitsandbytes", "peft", "sklearn.metrics"),
-    *("distjudge_trl.cli", "distjudge_trl.prepare", "distjudge_trl.recipe_run", "distjudge_trl.evaluation"),
+    *("distjudge_trl.cli", "distjudge_trl.recipe.preflight", "distjudge_trl.recipe.run", "distjudge_trl.evaluation"),
     *("distjudge_trl.report", "distjudge_trl.judges", "distjudge_trl.sweep.run", "transformers.models.llama"),
     *("transformers.integrations.deepspeed", "peft.tuners.lora", "trl"),
 )
@@ -179,10 +179,12 @@ def become(client, ask, files, network):
     os.environ.clear()
     os.environ.update(ask["environment"], PYTHON_EXEC=client)
     sys.executable = client
+    added = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder]
+    sys.path[1:1] = [folder for folder in added if folder not in sys.path]
     import numpy as np
     import torch
 
-    from distjudge_trl.launch import cores
+    from distjudge_trl.runtime.threads import cores
 
     random.seed()
     np.random.seed()

@@ -3,15 +3,9 @@
 from distjudge_trl.batching.collator import JudgmentCollator, context_length, judgment_logits
 from distjudge_trl.batching.fitting import PromptFitter, Truncation
 from distjudge_trl.batching.head import read_head_in_float32
-from distjudge_trl.batching.prefixes import PrefixGroupSampler, reading_order, saved_by_grouping
+from distjudge_trl.batching.prefixes import PrefixGroupSampler, PrefixSharing, reading_order, saved_by_grouping
 from distjudge_trl.batching.prompts import count_tokens, encode_prompts, render_prompt
-from distjudge_trl.batching.sharing import (
-    PrefixSharing,
-    SharePrefixes,
-    agree_on_sharing,
-    attention_name,
-    find_sharing,
-)
+from distjudge_trl.batching.sharing import SharePrefixes, agree_on_sharing, attention_name, find_sharing
 
 
 __all__ = [

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from distjudge_trl.batching.prefixes import common_length
-from distjudge_trl.batching.sharing import PrefixSharing, block_mask, dense_mask
+from distjudge_trl.batching.prefixes import PrefixSharing, common_length
+from distjudge_trl.batching.sharing import block_mask, dense_mask
 
 
 @dataclass

@@ -7,14 +7,11 @@ from __future__ import annotations
 import random
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from torch.utils.data import Sampler
 
-
-if TYPE_CHECKING:
-    from distjudge_trl.batching.sharing import PrefixSharing
 
 Row = Sequence[int]
 
@@ -23,8 +20,50 @@ Row = Sequence[int]
 ATTENTION_COST = 3
 # A pack has to save this share of the work: below it, estimates are too coarse to tell.
 MIN_SAVING = 0.1
+# FlexAttention's blocks are that wide.
+BLOCK = 128
 # Batches by which an order of rows is judged.
 _NUM_JUDGED = 256
+
+
+@dataclass(frozen=True)
+class PrefixSharing:
+    """How batches of a model share beginnings.
+
+    Args:
+        width (`int`): hidden size of the model.
+        longest (`int`, *optional*): rows that are longer reach beyond a sliding window: their batches are padded.
+        always (`bool`): pack even where it does not pay.
+        blocks (`bool`): packs are read by FlexAttention with a block mask, which skips what is masked and takes
+            (T / 128)^2 numbers; else by sdpa with a dense mask of T x T.
+    """
+
+    width: int
+    longest: int | None = None
+    always: bool = False
+    blocks: bool = False
+
+    @property
+    def pad_to_multiple_of(self) -> int:
+        """Length of a pack."""
+        return BLOCK if self.blocks else 1
+
+    def packs(self, rows: Sequence[Sequence[int]]) -> bool:
+        """Whether a batch of rows (token ids) is read as a pack: with clearly less work. It then never takes more
+        memory, either: activations weigh heavier against the mask than linear layers against attention.
+        """
+        return self._choose(rows)[0]
+
+    def work(self, rows: Sequence[Sequence[int]]) -> float:
+        """What reading a batch takes, in the unit of [`padded_work`]."""
+        return self._choose(rows)[1]
+
+    def _choose(self, rows: Sequence[Sequence[int]]) -> tuple[bool, float]:
+        padded = padded_work(rows, self.width)
+        if self.longest is not None and max(map(len, rows)) > self.longest:
+            return False, padded
+        packed = packed_work(rows, self.width, self.blocks)
+        return (True, packed) if self.always or is_clearly_less(packed, padded) else (False, padded)
 
 
 def common_length(one: Row, other: Row) -> int:

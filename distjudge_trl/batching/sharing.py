@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -15,7 +15,7 @@ from transformers.integrations.flex_attention import flex_attention_forward
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from distjudge_trl.batching.prefixes import is_clearly_less, packed_work, padded_work
+from distjudge_trl.batching.prefixes import BLOCK, PrefixSharing
 from distjudge_trl.errors import UserInputError, first_line, memory_exhausted
 
 
@@ -28,8 +28,6 @@ SharePrefixes = bool | Literal["auto"]
 PACK_ATTENTION = "sdpa_or_blocks"
 # Tested in tests/batching/test_sharing.py: read packs exactly, where it cannot be tried (weights in parts).
 KNOWN_MODEL_TYPES = {"llama", "mistral", "qwen2", "qwen3", "smollm3"}
-# FlexAttention's blocks are that wide.
-_BLOCK = 128
 _REACHES_AS_FAR_AS_A_ROW = {"full_attention", "sliding_attention"}
 
 
@@ -50,51 +48,11 @@ def attention_name(config: Any) -> str | None:
     return "sdpa" if name == PACK_ATTENTION else name
 
 
-@dataclass(frozen=True)
-class PrefixSharing:
-    """How batches of a model share beginnings.
-
-    Args:
-        width (`int`): hidden size of the model.
-        longest (`int`, *optional*): rows that are longer reach beyond a sliding window: their batches are padded.
-        always (`bool`): pack even where it does not pay.
-        blocks (`bool`): packs are read by FlexAttention with a block mask, which skips what is masked and takes
-            (T / 128)^2 numbers; else by sdpa with a dense mask of T x T.
-    """
-
-    width: int
-    longest: int | None = None
-    always: bool = False
-    blocks: bool = False
-
-    @property
-    def pad_to_multiple_of(self) -> int:
-        """Length of a pack."""
-        return _BLOCK if self.blocks else 1
-
-    def packs(self, rows: Sequence[Sequence[int]]) -> bool:
-        """Whether a batch of rows (token ids) is read as a pack: with clearly less work. It then never takes more
-        memory, either: activations weigh heavier against the mask than linear layers against attention.
-        """
-        return self._choose(rows)[0]
-
-    def work(self, rows: Sequence[Sequence[int]]) -> float:
-        """What reading a batch takes, in the unit of [`padded_work`]."""
-        return self._choose(rows)[1]
-
-    def _choose(self, rows: Sequence[Sequence[int]]) -> tuple[bool, float]:
-        padded = padded_work(rows, self.width)
-        if self.longest is not None and max(map(len, rows)) > self.longest:
-            return False, padded
-        packed = packed_work(rows, self.width, self.blocks)
-        return (True, packed) if self.always or is_clearly_less(packed, padded) else (False, padded)
-
-
 def find_sharing(
     model: PreTrainedModel,
     share: SharePrefixes,
     autocast: torch.dtype | None = None,
-    tell: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> PrefixSharing | None:
     """How `model` reads packs; `None` where it shall not, or (with `"auto"`) cannot.
 
@@ -108,7 +66,7 @@ def find_sharing(
         model (`PreTrainedModel`): on the device where it will compute.
         share (`bool` or `"auto"`): what is asked for.
         autocast (`torch.dtype`, *optional*): under which it will compute.
-        tell (`Callable`, *optional*): takes a line that says why `"auto"` shares nothing.
+        log (`Callable`, *optional*): takes a line that says why `"auto"` shares nothing.
 
     Raises:
         [`UserInputError`]: `share` is `True`, and the model cannot.
@@ -124,7 +82,7 @@ def find_sharing(
                 f"`share_prefixes` does not work for this model: {problem}. Or leave it to the model: --share_prefixes"
                 " auto."
             )
-        tell(f"Common beginnings of prompts are read anew in every row: {problem}.")
+        log(f"Common beginnings of prompts are read anew in every row: {problem}.")
         return None
     window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
     blocks = _take_block_masks(model, config, autocast)
@@ -222,8 +180,8 @@ def _take_block_masks(model: PreTrainedModel, config: Any, autocast: torch.dtype
     dtype = autocast or base.dtype
     try:
         # Not random: that would change what the run draws from here on.
-        heads = torch.ones(1, count, _BLOCK, width, device=weight.device, dtype=dtype, requires_grad=True)
-        ends = torch.full((1, _BLOCK), _BLOCK, device=weight.device)
+        heads = torch.ones(1, count, BLOCK, width, device=weight.device, dtype=dtype, requires_grad=True)
+        ends = torch.full((1, BLOCK), BLOCK, device=weight.device)
         module, others = torch.nn.Module(), heads[:, :pairs]
         flex_attention_forward(module, heads, others, others, block_mask(ends))[0].sum().backward()
     except Exception:  # noqa: BLE001 - a compiler, a driver, a kernel: whatever it is, sdpa stays
@@ -253,15 +211,15 @@ def block_mask(subtree_ends: Tensor) -> BlockMask:
         return (query >= key) & (query < subtree_ends[pack, key])
 
     count, length = subtree_ends.shape
-    blocks = subtree_ends.view(count, 1, -1, _BLOCK)
+    blocks = subtree_ends.view(count, 1, -1, BLOCK)
     furthest, nearest = blocks.amax(-1)[:, :, None], blocks.amin(-1)[:, :, None]
-    index = torch.arange(length // _BLOCK, device=subtree_ends.device)
+    index = torch.arange(length // BLOCK, device=subtree_ends.device)
     query, key = index[:, None], index
     # Of a block of keys, the last query block that sees any, and the last of which all see all.
-    some = (query >= key) & (query * _BLOCK < furthest)
-    whole = (query > key) & ((query + 1) * _BLOCK <= nearest)
+    some = (query >= key) & (query * BLOCK < furthest)
+    whole = (query > key) & ((query + 1) * BLOCK <= nearest)
     return BlockMask.from_kv_blocks(
-        *_in_order(some & ~whole), *_in_order(whole), BLOCK_SIZE=_BLOCK, mask_mod=sees, seq_lengths=(length, length)
+        *_in_order(some & ~whole), *_in_order(whole), BLOCK_SIZE=BLOCK, mask_mod=sees, seq_lengths=(length, length)
     )
 
 

@@ -7,7 +7,6 @@ from distjudge_trl.data.records import (
     make_record,
     validate_records,
 )
-from distjudge_trl.data.seen import SeenItems
 from distjudge_trl.data.splits import (
     Partition,
     SplitPlan,
@@ -25,7 +24,6 @@ __all__ = [
     "RECORD_FEATURES",
     "Partition",
     "PromptTemplate",
-    "SeenItems",
     "SplitPlan",
     "build_dataset",
     "choose_pseudo_count",

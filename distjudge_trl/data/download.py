@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distjudge_trl.atomic import write_json
 from distjudge_trl.errors import UserInputError
-from distjudge_trl.models import cache_dir
+from distjudge_trl.files.atomic import write_json
+from distjudge_trl.files.cache import cache_dir
 
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def download(file: RemoteFile, folder: Path | None = None) -> Path:
 
     Args:
         file ([`RemoteFile`]): what to fetch.
-        folder (`Path`, *optional*): where to; by default `data/` below [`~distjudge_trl.models.cache_dir`].
+        folder (`Path`, *optional*): where to; by default `data/` below [`~distjudge_trl.files.cache.cache_dir`].
 
     Raises:
         [`UserInputError`]: no network, a server error, a wrong checksum, or a cache folder that cannot be written; the

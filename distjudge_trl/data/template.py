@@ -14,7 +14,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from distjudge_trl.data.values import holds_bytes
 from distjudge_trl.errors import JudgmentDataError, UserInputError
-from distjudge_trl.yaml_file import parse_yaml
+from distjudge_trl.files.yaml import parse_yaml
 
 
 @lru_cache(maxsize=1)

@@ -18,11 +18,11 @@ from distjudge_trl.evaluation.association import (
     macro_f1,
     position_metrics,
 )
+from distjudge_trl.evaluation.baselines import human_ceiling
 from distjudge_trl.evaluation.calibration import ece_interval, reliability
 from distjudge_trl.evaluation.distances import as_array
 from distjudge_trl.evaluation.noise_floor import NoiseFloor, noise_floor
 from distjudge_trl.evaluation.statistics import Estimate, bootstrap_mean
-from distjudge_trl.evaluation.yardsticks import human_ceiling
 
 
 # Means over items, with intervals. The second group is for ordinal labels.
@@ -78,7 +78,7 @@ def evaluate_judgments(
         - `distance_correlation` (see `association.py`), without an interval;
         - `noise_floor` (see `noise_floor.py`; `None` where the rows of p are no shares of whole votes, or of one vote
           each) and `excess_kl` = kl - floor, nats, with the interval of the KL (the floor's own error is not in it);
-          `human_ceiling` (see `yardsticks.py`);
+          `human_ceiling` (see `baselines.py`);
         - `majority_ties`: share of items whose majority label is tied; of tied labels the first counts in `accuracy`,
           `macro_f1`, `kappa` and `ece`. `floor_items`: share of items whose KL rests on a probability of at most
           1e-6 or on the extraction's floor;

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 from datasets import Dataset
 from pydantic import ValidationError
 
-from distjudge_trl.atomic import check_folder, replacing, write_json
 from distjudge_trl.errors import UserInputError, first_line
 from distjudge_trl.evaluation.schema import Results
+from distjudge_trl.files.atomic import check_folder, replacing, write_json
 
 
 RESULTS_NAME = "results.json"

@@ -11,14 +11,16 @@ import numpy as np
 from datasets import Dataset
 
 from distjudge_trl.batching import SharePrefixes, Truncation
-from distjudge_trl.data import Partition, SeenItems, SplitPlan, fingerprint
+from distjudge_trl.data import Partition, SplitPlan, fingerprint
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import JudgmentDataError, UserInputError
 from distjudge_trl.evaluation.results import read_results
 from distjudge_trl.evaluation.scoring import MIN_CALIBRATION_ITEMS, TestItems, human_side
-from distjudge_trl.judges.local import FoundJudge, LocalJudge
+from distjudge_trl.judge_folder.training_items import SeenItems
+from distjudge_trl.judges.loading import FoundJudge
+from distjudge_trl.judges.local import LocalJudge
 from distjudge_trl.labels import TOP_K_FLOOR
-from distjudge_trl.provenance import provenance
+from distjudge_trl.runtime.provenance import provenance
 from distjudge_trl.tasks import Item, JudgmentTask, LoadReport, TaskOptions
 
 

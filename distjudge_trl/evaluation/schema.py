@@ -26,7 +26,7 @@ class Interval(_Strict):
 
 
 class Ceiling(_Strict):
-    """See `yardsticks.HumanCeiling`."""
+    """See `baselines.HumanCeiling`."""
 
     kl: _Number
     total_variation: _Number

@@ -11,12 +11,12 @@ import numpy as np
 from datasets import Dataset
 
 from distjudge_trl.errors import UserInputError
+from distjudge_trl.evaluation.baselines import training_majority, training_prior, uniform
 from distjudge_trl.evaluation.calibration import Scaling, fit_temperature, fit_vector
 from distjudge_trl.evaluation.distances import as_array
 from distjudge_trl.evaluation.metrics import evaluate_judgments, whole_counts
 from distjudge_trl.evaluation.noise_floor import NoiseFloor, noise_floor
 from distjudge_trl.evaluation.protocols import robustness
-from distjudge_trl.evaluation.yardsticks import training_majority, training_prior, uniform
 
 
 # Fewer items than this do not say which temperature is right.
@@ -76,7 +76,7 @@ class TestItems:
         return {"metrics": metrics, "robustness": [asdict(point) for point in points]}
 
     def score_constants(self, train_p: Any = None) -> list[dict[str, Any]]:
-        """The judges that give every item the same distribution (see yardsticks.py), from the training items'
+        """The judges that give every item the same distribution (see baselines.py), from the training items'
         distributions `(M, K)`; without them the uniform one alone.
         """
         constants = {"uniform": uniform(self.p.shape[-1])}

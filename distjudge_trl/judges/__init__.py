@@ -1,6 +1,7 @@
 """Judges: anything that turns prompts into label distributions."""
 
-from distjudge_trl.judges.base import Judge, Judgments
+from distjudge_trl.judges.base import Judgments
+from distjudge_trl.judges.judge import Judge
 
 
 __all__ = ["Judge", "Judgments"]

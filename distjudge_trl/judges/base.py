@@ -31,7 +31,7 @@ class Judgments:
         return np.exp(self.log_probs)
 
 
-class Judge(ABC):
+class PromptJudge(ABC):
     """Anything that turns prompts into label distributions.
 
     `label_space` is the judge's [`LabelSpace`]; the columns of every result follow its order. `template` renders bare
@@ -40,13 +40,6 @@ class Judge(ABC):
 
     label_space: LabelSpace
     template: PromptTemplate | None = None
-
-    @classmethod
-    def from_pretrained(cls, path: str, **kwargs: Any) -> Judge:
-        """Load a trained judge, or an untrained model with `label_space=`; see [`LocalJudge`] for the arguments."""
-        from distjudge_trl.judges.local import LocalJudge
-
-        return LocalJudge(path, **kwargs)
 
     def judge(
         self, records: Iterable[Mapping[str, Any]], batch_size: int = 32, *, progress: bool = False
@@ -70,7 +63,7 @@ class Judge(ABC):
         return self.read(records, batch_size, progress=progress).probabilities
 
     def read(self, records: Iterable[Mapping[str, Any]], batch_size: int = 32, *, progress: bool = False) -> Judgments:
-        """Like [`~Judge.judge`], but log-probabilities and the label mass."""
+        """Like [`~PromptJudge.judge`], but log-probabilities and the label mass."""
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
         prompts = [self._prompt(record, i) for i, record in enumerate(records, start=1)]

@@ -11,11 +11,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from distjudge_trl.atomic import replacing
-from distjudge_trl.data.files import find_files, read_rows
+from distjudge_trl.data.rows import read_rows
+from distjudge_trl.data.source_files import find_files
 from distjudge_trl.data.values import as_json
 from distjudge_trl.errors import JudgmentDataError, UserInputError, writing
-from distjudge_trl.judges.base import Judge
+from distjudge_trl.files.atomic import replacing
+from distjudge_trl.judges.judge import Judge
 
 
 OUTPUT_FIELD = "label_distribution"
@@ -30,7 +31,7 @@ class InputRow(NamedTuple):
 
 
 def read_items(path: str | Path) -> list[InputRow]:
-    """Rows of a file: JSON lines, or any other format of [`~distjudge_trl.data.files.find_files`].
+    """Rows of a file: JSON lines, or any other format of [`~distjudge_trl.data.rows.find_files`].
 
     Raises:
         [`UserInputError`]: the file cannot be read or holds nothing.

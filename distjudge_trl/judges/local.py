@@ -6,19 +6,11 @@ import math
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from scipy.special import log_softmax
-from transformers import (
-    AutoModelForCausalLM,
-    BitsAndBytesConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
 
 from distjudge_trl.batching import (
     JudgmentCollator,
@@ -36,11 +28,11 @@ from distjudge_trl.batching import (
 )
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import UserInputError, explaining_memory
-from distjudge_trl.judge_file import JUDGE_FILE_NAME, JudgeFile
-from distjudge_trl.judges.base import Judge, Judgments
+from distjudge_trl.judge_folder.judge_file import JudgeFile
+from distjudge_trl.judges.base import Judgments, PromptJudge
+from distjudge_trl.judges.loading import find_judge, load_model
 from distjudge_trl.judges.placement import (
     LESS_MEMORY,
-    check_adaptable,
     check_device_map,
     computing_device,
     default_dtype,
@@ -52,35 +44,13 @@ from distjudge_trl.judges.placement import (
     usable_types,
 )
 from distjudge_trl.labels import TOP_K_FLOOR, LabelSpace
-from distjudge_trl.loading import LOADING_ERRORS, load_tokenizer, loading_error
-from distjudge_trl.models import keep_training_layout, keeping_hook, resolve_model
+from distjudge_trl.modeling.workarounds import keep_training_layout, keeping_hook
 
 
 _TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-class FoundJudge(NamedTuple):
-    """A judge that is not loaded yet: its `name` as given, its local `folder` (a name or path for an untrained model),
-    and what it says of itself (`None` for an untrained model).
-    """
-
-    name: str
-    folder: str
-    file: JudgeFile | None
-
-
-def find_judge(name: str) -> FoundJudge:
-    """Look a judge up by folder, hub id or model name.
-
-    Raises:
-        [`UserInputError`]: a damaged `judge.json`.
-    """
-    folder = _fetch(resolve_model(name))
-    is_trained = (Path(folder) / JUDGE_FILE_NAME).is_file()
-    return FoundJudge(name, folder, JudgeFile.read(folder) if is_trained else None)
-
-
-class LocalJudge(Judge):
+class LocalJudge(PromptJudge):
     """A Hugging Face causal language model read at the judgment token. One forward pass a prompt; nothing is decoded.
 
     Args:
@@ -270,86 +240,3 @@ class LocalJudge(Judge):
 def _in_float64(values: torch.Tensor) -> np.ndarray:
     """On the host: not every device has float64."""
     return values.float().cpu().numpy().astype(np.float64)
-
-
-def load_model(
-    source: str,
-    judge_file: JudgeFile,
-    dtype: torch.dtype | None,
-    trust_remote_code: bool,
-    *,
-    device_map: str | dict[str, Any] | None = None,
-    attn_implementation: str | None = None,
-) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
-    """Tokenizer and model of a folder or hub id; an adapter is put onto its base model, quantised as in training."""
-    is_adapter = (Path(source) / "adapter_config.json").is_file()
-    weights = _base_of(source, judge_file) if is_adapter else source
-    kwargs: dict[str, Any] = {
-        "dtype": dtype if dtype is not None else _saved_dtype(source, is_adapter, judge_file),
-        "trust_remote_code": trust_remote_code,
-    }
-    if is_adapter and judge_file.base_revision is not None:
-        kwargs["revision"] = judge_file.base_revision
-    if judge_file.quantization is not None and is_adapter:
-        kwargs["quantization_config"] = BitsAndBytesConfig(**_bitsandbytes_arguments(judge_file.quantization))
-    if device_map is not None:
-        kwargs["device_map"] = device_map
-    if attn_implementation is not None:
-        kwargs["attn_implementation"] = attn_implementation
-    tokenizer = load_tokenizer(source, trust_remote_code=trust_remote_code)
-    try:
-        model, info = AutoModelForCausalLM.from_pretrained(weights, output_loading_info=True, **kwargs)
-    except (*LOADING_ERRORS, RuntimeError, SafetensorError) as error:
-        raise loading_error(f"The model {weights!r}", error) from error
-    if info["missing_keys"]:
-        missing = sorted(info["missing_keys"])
-        raise UserInputError(f"The model {weights!r} lacks {len(missing)} weights, {missing[0]!r} among them.")
-    if is_adapter:
-        from peft import PeftModel
-
-        check_adaptable(model, weights)
-        model = PeftModel.from_pretrained(model, source)
-        if judge_file.quantization is not None and judge_file.autocast != "float16":
-            # TRL trains the adapter of a quantised model in bfloat16 (but for fp16, which needs float32); PEFT widens
-            # it on loading, which rounds elsewhere.
-            for name, parameter in model.named_parameters():
-                if "lora_" in name and "lora_magnitude_vector" not in name:
-                    parameter.data = parameter.data.to(torch.bfloat16)
-    return tokenizer, model
-
-
-def _base_of(source: str, judge_file: JudgeFile) -> str:
-    """Where an adapter's base model is: by the name that the run was given, else by the path that PEFT recorded."""
-    from peft import PeftConfig
-
-    if judge_file.base_model:
-        return resolve_model(judge_file.base_model)
-    return str(PeftConfig.from_pretrained(source).base_model_name_or_path)
-
-
-def _saved_dtype(source: str, is_adapter: bool, judge_file: JudgeFile) -> torch.dtype | str:
-    """An adapter's base is read as it was in training, a full checkpoint as it was saved, an untrained model in
-    float32.
-    """
-    if is_adapter:
-        return getattr(torch, judge_file.dtype) if judge_file.dtype is not None else torch.float32
-    return "auto" if (Path(source) / JUDGE_FILE_NAME).is_file() else torch.float32
-
-
-def _fetch(source: str) -> str:
-    """Local folder of a judge on the hub; other names (folders, untrained models) pass through."""
-    from huggingface_hub import hf_hub_download, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    if Path(source).exists():
-        return source
-    try:
-        hf_hub_download(source, JUDGE_FILE_NAME)
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError):
-        # Not a judge, or not reachable: loading the model says which.
-        return source
-    return snapshot_download(source)
-
-
-def _bitsandbytes_arguments(quantization: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in quantization.items() if name.startswith(("bnb_", "load_in_", "llm_int8_"))}

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from peft import PeftModel
 
-from distjudge_trl.atomic import check_folder
-from distjudge_trl.data.seen import SEEN_ITEMS_NAME
 from distjudge_trl.errors import UserInputError, writing
-from distjudge_trl.judge_folder import replacing_judge
-from distjudge_trl.judges.local import find_judge, load_model
+from distjudge_trl.files.atomic import check_folder
+from distjudge_trl.judge_folder.replacing import replacing_judge
+from distjudge_trl.judge_folder.training_items import SEEN_ITEMS_NAME
+from distjudge_trl.judges.loading import find_judge, load_model
 
 
 def merge(path: str, out: str | Path, *, dtype: str | None = None, trust_remote_code: bool = False) -> Path:

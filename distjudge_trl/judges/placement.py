@@ -18,8 +18,8 @@ from transformers.utils.import_utils import (
 )
 
 from distjudge_trl.errors import RunFailedError, UserInputError, memory_exhausted
-from distjudge_trl.judge_file import JudgeFile
-from distjudge_trl.precision import HALF, Dtype, decide_precision, is_fast
+from distjudge_trl.judge_folder.judge_file import JudgeFile
+from distjudge_trl.runtime.precision import HALF, Dtype, decide_precision, is_fast
 
 
 # transformers' ways of spreading a model over all devices.

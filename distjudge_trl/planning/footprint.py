@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from distjudge_trl.errors import UserInputError
-from distjudge_trl.loading import explain_loading, loading_error
+from distjudge_trl.modeling.loading import explain_loading, loading_error
+from distjudge_trl.planning.training import ADAPTER_TARGETS, Training
 
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
-
-    from distjudge_trl.planning.memory import Training
 
 # Published shapes of models that are asked for most, so that a plan needs neither network nor access to a gated
 # repository. From the config.json of each on the hub.
@@ -63,7 +62,7 @@ KNOWN_SHAPES: dict[str, dict[str, Any]] = {
 
 KNOWN_NAMES = ("Qwen/Qwen2.5-7B", "meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.1-70B")
 
-_SHALLOW = (2, 4)  # layers of the two copies; even, for models whose layers alternate
+_LAYERS = (1, 2)  # of the two copies, if all layers are alike; twice as many, if they alternate
 _VOCABULARY = 1024  # of the copies, so that layers and not embeddings make their peak
 
 
@@ -113,7 +112,7 @@ def load_config(model: str, *, trust_remote_code: bool = False) -> PretrainedCon
 
     from transformers import AutoConfig
 
-    from distjudge_trl.models import BUNDLED_MODEL, resolve_model
+    from distjudge_trl.modeling.bundled import BUNDLED_MODEL, resolve_model
 
     # It tells of every attempt to reach a hub that is not there.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
@@ -149,11 +148,13 @@ def measure_footprint(config: PretrainedConfig, training: Training, *, trust_rem
     if not depth:
         raise UserInputError(f"The config ({config.model_type}) is not that of a text model with layers.")
     text = config.get_text_config()
-    low, high = (_run(_shallow(config, layers), training, trust_remote_code) for layers in _SHALLOW)
+    alike = len(set(getattr(text, "layer_types", None) or [None])) == 1
+    fewer, more = _LAYERS if alike else (2 * layers for layers in _LAYERS)
+    low, high = (_run(_shallow(config, layers), training, trust_remote_code) for layers in (fewer, more))
 
     def extend(name: str, layers: int = depth) -> int:
-        slope = (high[name] - low[name]) / (_SHALLOW[1] - _SHALLOW[0])
-        return round(low[name] + slope * (layers - _SHALLOW[0]))
+        slope = (high[name] - low[name]) / (more - fewer)
+        return round(low[name] + slope * (layers - fewer))
 
     head = text.vocab_size * high["width"]
     sizes = Sizes(
@@ -161,7 +162,7 @@ def measure_footprint(config: PretrainedConfig, training: Training, *, trust_rem
         other=extend("other") + high["tables"] * (head - _VOCABULARY * high["width"]),
         adapter=extend("adapter"),
         head=head,
-        layer=(high["linear"] + high["other"] - low["linear"] - low["other"]) // (_SHALLOW[1] - _SHALLOW[0]),
+        layer=(high["linear"] + high["other"] - low["linear"] - low["other"]) // (more - fewer),
         largest=high["largest"],
         vocabulary=text.vocab_size,
     )
@@ -306,8 +307,6 @@ def _with_adapter(model: Any, training: Training) -> Any:
     # PEFT imports bitsandbytes, which reports optional CPU kernels that nothing here would use.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     from peft import LoraConfig, get_peft_model
-
-    from distjudge_trl.planning.memory import ADAPTER_TARGETS
 
     config = LoraConfig(r=training.lora_r, target_modules=ADAPTER_TARGETS, task_type="CAUSAL_LM")
     model = get_peft_model(model, config)

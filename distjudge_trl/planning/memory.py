@@ -9,18 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from distjudge_trl.errors import UserInputError
+from distjudge_trl.planning.footprint import Footprint, Sizes
+from distjudge_trl.planning.training import Training
 
-
-if TYPE_CHECKING:
-    from distjudge_trl.planning.footprint import Footprint, Sizes
 
 GIB = 2**30
-# What recipes train by default under an adapter.
-ADAPTER_TARGETS = "all-linear"
-DEFAULT_RANK = 16
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 # NF4 with double quantisation: half a byte, a byte of scale per 64 numbers, a float32 scale of scales per 256 of them.
 _FOUR_BIT = 0.5 + 1 / 64 + 4 / (64 * 256)
@@ -34,46 +30,6 @@ HEAD_ROWS_AT_A_TIME = 8192
 # allocator cannot use (a rough allowance, not measured); on a CPU the interpreter with torch and the libraries
 # (measured, scripts/benchmarks/memory.py).
 _RUNTIME = {"gpu": 1.0 * GIB, "cpu": 0.45 * GIB}
-
-
-@dataclass(frozen=True)
-class Training:
-    """What every device computes.
-
-    Args:
-        seq_len (`int`): tokens of a padded row.
-        batch_size (`int`): rows per device and forward.
-        gradient_accumulation_steps (`int`): forwards per step.
-        lora_r (`int`): rank of the adapter on all linear layers; 0 trains all weights.
-        bits (`int`): 4 or 8 for quantised base weights, 16 for none.
-        dtype (`str`): in which the weights are loaded (`--dtype`).
-        bf16 (`bool`): bfloat16 mixed precision (`--bf16`, TRL's default).
-        gradient_checkpointing (`bool`): activations of a layer are computed again in the backward.
-        cast (`bool`): the launcher stores the weights in bfloat16, rather than to cast them in every layer.
-    """
-
-    seq_len: int
-    batch_size: int
-    gradient_accumulation_steps: int = 1
-    lora_r: int = 0
-    bits: Literal[4, 8, 16] = 16
-    dtype: str = "bfloat16"
-    bf16: bool = True
-    gradient_checkpointing: bool = True
-    cast: bool = False
-
-    @property
-    def compute_dtype(self) -> str:
-        return "bfloat16" if self.cast and self.bf16 else self.dtype
-
-    @property
-    def autocast(self) -> bool:
-        return self.bf16 and not self.cast
-
-    @property
-    def adapter_dtype(self) -> str:
-        """PEFT keeps adapters in float32; TRL those on quantised weights in bfloat16; DeepSpeed casts them."""
-        return "bfloat16" if self.bits < 16 or (self.cast and self.bf16) else "float32"
 
 
 @dataclass(frozen=True)
@@ -139,7 +95,7 @@ def read_sharding(path: str | Path, devices: int | None = None) -> Sharding:
     Raises:
         [`UserInputError`]: no accelerate config, or a kind that is not known here.
     """
-    from distjudge_trl.launch import count_processes, read_accelerate_config
+    from distjudge_trl.runtime.launches import count_processes, read_accelerate_config
 
     path = Path(path)
     content = read_accelerate_config(path)
@@ -259,7 +215,7 @@ def estimate(footprint: Footprint, training: Training, sharding: Sharding) -> Es
         **process,
     }
     moments = {"backward begins": begins, "backward ends": ends, "optimizer steps": steps}
-    # FSDP adds gradients up in float32 (`models.keeping_outputs`).
+    # FSDP adds gradients up in float32 (`modeling.workarounds.keeping_outputs`).
     sent = _sent(weights, trained * (own if fsdp else size), training, sharding)
     return Estimate(moments, host, sent, _loading(footprint, training, sharding))
 

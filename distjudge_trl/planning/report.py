@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from distjudge_trl.planning.changes import Change
 from distjudge_trl.planning.footprint import Sizes
-from distjudge_trl.planning.memory import Estimate, Sharding, Training, describe
+from distjudge_trl.planning.memory import Estimate, Sharding, describe
+from distjudge_trl.planning.remedies import Change
+from distjudge_trl.planning.training import Training
 
 
 _ONE_MACHINE = 8  # GPUs

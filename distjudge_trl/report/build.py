@@ -8,15 +8,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from distjudge_trl.atomic import check_folder, replacing
 from distjudge_trl.errors import writing
+from distjudge_trl.files.atomic import check_folder, replacing
+from distjudge_trl.report.cells import Table
 from distjudge_trl.report.comparisons import compare
 from distjudge_trl.report.page import write_page
-from distjudge_trl.report.paper_tables import Table, all_tables
-from distjudge_trl.report.plots import Plot, all_plots, save_png
-from distjudge_trl.report.runs import TestSet, load_test_sets
+from distjudge_trl.report.paper_tables import all_tables
+from distjudge_trl.report.plots import Plot, all_plots
+from distjudge_trl.report.plots_png import save_png
 from distjudge_trl.report.sweeps import importance_plot, load_sweeps, sweep_tables
 from distjudge_trl.report.tables import markdown_text
+from distjudge_trl.report.test_sets import TestSet, load_test_sets
 
 
 def build_report(

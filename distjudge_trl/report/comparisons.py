@@ -10,7 +10,7 @@ import numpy as np
 from distjudge_trl.evaluation import item_kl, paired_difference
 from distjudge_trl.evaluation.distances import item_accuracy
 from distjudge_trl.evaluation.statistics import Estimate, holm, paired_test, seed_difference, seed_test
-from distjudge_trl.report.runs import Cell, TestSet
+from distjudge_trl.report.test_sets import Cell, TestSet
 
 
 BASELINE = "single-point"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from distjudge_trl.atomic import replacing
 from distjudge_trl.batching import encode_prompts, render_prompt
 from distjudge_trl.data import fingerprint, split_records
 from distjudge_trl.data.splits import stable_key
 from distjudge_trl.errors import UserInputError
-from distjudge_trl.evaluation import noise_floor
-from distjudge_trl.evaluation.agreement import krippendorff_alpha, normalized_entropy, pairwise_agreement
-from distjudge_trl.loading import load_config, load_tokenizer
-from distjudge_trl.provenance import library_versions
+from distjudge_trl.files.atomic import replacing
+from distjudge_trl.modeling.loading import load_config, load_tokenizer
+from distjudge_trl.report.item_statistics import ENTROPY_BINS, item_statistics
+from distjudge_trl.runtime.provenance import library_versions
 from distjudge_trl.tasks import Item, JudgmentTask, LoadReport
 
 
-_ENTROPY_BINS = 10
 _BAR_WIDTH = 30
 _PLAIN_WIDTH = 120
 
@@ -37,50 +34,6 @@ def make_console() -> Console:
     """Colours and frames for a terminal; plain text, 120 columns wide, for a pipe or a file."""
     console = Console(highlight=False, soft_wrap=False)
     return console if console.is_terminal else Console(highlight=False, width=_PLAIN_WIDTH)
-
-
-@dataclass(frozen=True)
-class ItemStatistics:
-    """Figures of a set of items, each counted once, in whatever forms it is asked.
-
-    `label_votes` `(K,)` votes per label; `majority` `(K,)` items whose reference it is; `entropy` `(10,)` items per
-    tenth of the normalised entropy; `annotators` minimum, median and maximum per item; `noise_floor` in nats
-    (`None` where every item has a single vote).
-    """
-
-    num_items: int
-    num_groups: int
-    annotators: tuple[int, float, int]
-    label_votes: np.ndarray
-    majority: np.ndarray
-    num_ties: int
-    entropy: np.ndarray
-    mean_entropy: float
-    agreement: float | None
-    alpha: float | None
-    noise_floor: float | None
-
-
-def item_statistics(items: Sequence[Item], *, ordinal: bool) -> ItemStatistics:
-    """Statistics of drawn items (a few seconds for 10,000)."""
-    counts = np.array([item.counts for item in items])
-    n = counts.sum(-1)
-    entropy = normalized_entropy(counts / n[:, None])
-    floor = noise_floor(counts)
-    references = Counter(item.reference for item in items)
-    return ItemStatistics(
-        num_items=len(items),
-        num_groups=len({item.group for item in items}),
-        annotators=(int(n.min()), float(np.median(n)), int(n.max())),
-        label_votes=counts.sum(0),
-        majority=np.array([references[k] for k in range(counts.shape[-1])]),
-        num_ties=int(((counts == counts.max(-1, keepdims=True)).sum(-1) > 1).sum()),
-        entropy=np.histogram(entropy, bins=_ENTROPY_BINS, range=(0, 1))[0],
-        mean_entropy=float(entropy.mean()),
-        agreement=pairwise_agreement(counts),
-        alpha=krippendorff_alpha(counts, ordinal=ordinal),
-        noise_floor=floor.value if floor is not None else None,
-    )
 
 
 def print_summary(console: Console, task: JudgmentTask, records: Dataset, report: LoadReport) -> None:
@@ -110,7 +63,7 @@ def print_statistics(console: Console, task: JudgmentTask, items: Sequence[Item]
     entropy = _table(console, "entropy / log K", "items", "")
     for i, count in enumerate(stats.entropy):
         entropy.add_row(
-            f"{i / _ENTROPY_BINS:.1f} - {(i + 1) / _ENTROPY_BINS:.1f}",
+            f"{i / ENTROPY_BINS:.1f} - {(i + 1) / ENTROPY_BINS:.1f}",
             f"{count:,}",
             _bar(console, count / stats.entropy.max()),
         )

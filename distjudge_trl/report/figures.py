@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from distjudge_trl.errors import UserInputError
-from distjudge_trl.extras import install_hint
+from distjudge_trl.runtime.extras import install_hint
 
 
 _HUMAN_COLOR = "#c9c9c9"

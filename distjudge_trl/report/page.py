@@ -18,13 +18,15 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from distjudge_trl.atomic import replacing
 from distjudge_trl.data.splits import stable_key
 from distjudge_trl.errors import UserInputError, writing
-from distjudge_trl.extras import install_hint
-from distjudge_trl.report.paper_tables import Table
-from distjudge_trl.report.plots import Plot, to_plotly
-from distjudge_trl.report.runs import CONSTANTS, TestSet
+from distjudge_trl.files.atomic import replacing
+from distjudge_trl.report.cells import Table
+from distjudge_trl.report.plots import Plot
+from distjudge_trl.report.plots_page import to_plotly
+from distjudge_trl.report.runs import CONSTANTS
+from distjudge_trl.report.test_sets import TestSet
+from distjudge_trl.runtime.extras import install_hint
 
 
 # Longer texts are cut in the page, not in the Parquet files.

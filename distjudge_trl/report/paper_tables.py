@@ -4,109 +4,32 @@ every judge, and tests of the differences.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from distjudge_trl.evaluation.statistics import Estimate, over_seeds
+from distjudge_trl.evaluation.statistics import Estimate
 from distjudge_trl.report import paper
+from distjudge_trl.report.cells import (
+    LEVEL,
+    OURS,
+    PAPER,
+    Column,
+    Table,
+    accuracy_text,
+    excess_text,
+    floor_text,
+    kl_text,
+    make_columns,
+    number,
+    source_text,
+)
 from distjudge_trl.report.comparisons import BASELINE, Comparison
-from distjudge_trl.report.runs import Cell, TestSet, value_of
-from distjudge_trl.report.tables import markdown_table, markdown_text
+from distjudge_trl.report.test_sets import Cell, TestSet, value_of
 
 
 MAIN_TASKS = ("snli", "mnli", "summeval", "mtbench")
 MORE_TASKS = ("chaosnli", "helpsteer2", "helpsteer2_pref")
-PAPER = "paper"
-OURS = "ours"
-LEVEL = 0.05
-
-
-@dataclass
-class Table:
-    """A table of a report. `name` is its file's; `rows` are texts; `paper_rows` the indices of those that quote the
-    paper; `notes` stand below it.
-    """
-
-    name: str
-    title: str
-    header: list[str]
-    rows: list[list[str]]
-    notes: list[str] = field(default_factory=list)
-    paper_rows: set[int] = field(default_factory=set)
-
-    def markdown(self) -> str:
-        """Title, table and notes."""
-        notes = "".join(f"\n- {markdown_text(note)}" for note in self.notes)
-        return (
-            f"## {markdown_text(self.title)}\n\n{markdown_table(self.header, self.rows)}\n{notes and notes + chr(10)}"
-        )
-
-
-# Cells
-
-
-def number(values: Sequence[float], spec: str, factor: float = 1.0) -> str:
-    """Mean of a figure, with the standard deviation over seeds if there are several."""
-    summary = over_seeds([factor * value for value in values])
-    if np.isnan(summary.mean):
-        return "-"
-    text = format(summary.mean, spec)
-    return f"{text} ± {format(summary.std, spec)}" if summary.num_runs > 1 else text
-
-
-def kl_text(cell: Cell, mark: str = "") -> str:
-    """KL with its spread over seeds, or with its interval over items."""
-    text = number(cell.values("kl"), ".3f")
-    kl = cell.rows[0].metrics["kl"]
-    if len(cell.rows) == 1 and kl["low"] is not None:
-        text += f" [{kl['low']:.3f}, {kl['high']:.3f}]"
-    return text + mark
-
-
-def _accuracy(cell: Cell) -> str:
-    return number(cell.values("accuracy"), ".1f", 100)
-
-
-def _source(cells: Iterable[Cell]) -> str:
-    """Ours, and with how many seeds."""
-    counts = sorted({len(cell.rows) for cell in cells})
-    if counts == [1]:
-        return OURS
-    return f"{OURS}, {counts[0]} seeds" if len(counts) == 1 else f"{OURS}, {counts[0]} to {counts[-1]} seeds"
-
-
-def _excess(cell: Cell) -> str:
-    return number(cell.values("excess_kl"), ".3f")
-
-
-def _floor(test_set: TestSet) -> str:
-    return f"{test_set.noise_floor:.3f}" if test_set.noise_floor is not None else "-"
-
-
-class _Column(NamedTuple):
-    """A test set of a table; a task of the paper without runs of ours has a column all the same."""
-
-    title: str
-    task: str
-    test_set: TestSet | None
-
-    @property
-    def cells(self) -> Sequence[Cell]:
-        return self.test_set.main_cells if self.test_set is not None else ()
-
-
-def _columns(tasks: Sequence[str], test_sets: Sequence[TestSet]) -> list[_Column]:
-    columns: list[_Column] = []
-    for task in tasks:
-        ours = [test_set for test_set in test_sets if test_set.task == task and test_set.source is None]
-        columns += [_Column(paper.TITLES[task] if len(ours) == 1 else entry.name, task, entry) for entry in ours]
-        columns += [] if ours else [_Column(paper.TITLES[task], task, None)]
-    return columns
-
-
 _SIGNIFICANCE = (
     "* differs from single-point in KL at p < 0.05 after Holm's correction over all comparisons of this report (see"
     " their table). Ours with one seed: 95 % interval over items, clustered by group; with several: mean ± standard"
@@ -125,7 +48,7 @@ _OTHER_DATA = (
 def _results(
     name: str,
     title: str,
-    columns: Sequence[_Column],
+    columns: Sequence[Column],
     paper_rows: dict[tuple[str, str], list[tuple[str, str]]],
     comparisons: Sequence[Comparison],
     *,
@@ -152,17 +75,17 @@ def _results(
             cells.setdefault((cell.model, cell.method), {})[i] = cell
     rows = []
     for (model, method), found in cells.items():
-        row = [model or "-", method, _source(found.values())]
+        row = [model or "-", method, source_text(found.values())]
         for i, column in enumerate(columns):
             here = found.get(i)
             if here is None or column.test_set is None:
                 row += texts("-", "-", "-")
                 continue
             star = " *" if (column.test_set.name, model, method) in starred else ""
-            row += texts(kl_text(here, star), _excess(here), _accuracy(here))
+            row += texts(kl_text(here, star), excess_text(here), accuracy_text(here))
         rows.append(row)
     if cells:
-        known = [_floor(c.test_set) if c.test_set is not None else "-" for c in columns]
+        known = [floor_text(c.test_set) if c.test_set is not None else "-" for c in columns]
         floors = [texts(floor, "0" if floor != "-" else "-", "-") for floor in known]
         rows.append(["-", "noise floor", OURS, *(text for part in floors for text in part)])
     first = len(rows)
@@ -176,7 +99,7 @@ def _results(
 
 def main_table(test_sets: Sequence[TestSet], comparisons: Sequence[Comparison]) -> Table:
     """Table 1: the four data sets of the paper."""
-    columns = _columns(MAIN_TASKS, test_sets)
+    columns = make_columns(MAIN_TASKS, test_sets)
     rows = {
         key: [(f"{figures[c.task][0]:.2f}", f"{figures[c.task][1]:.1f}") for c in columns]
         for key, figures in paper.MAIN.items()
@@ -186,7 +109,7 @@ def main_table(test_sets: Sequence[TestSet], comparisons: Sequence[Comparison]) 
 
 def more_data_table(test_sets: Sequence[TestSet], comparisons: Sequence[Comparison]) -> Table:
     """Table 5: further data sets, KL alone."""
-    columns = _columns(MORE_TASKS, test_sets)
+    columns = make_columns(MORE_TASKS, test_sets)
     rows = {key: [(f"{figures[c.task]:.2f}", "-") for c in columns] for key, figures in paper.MORE_DATA.items()}
     return _results("table5", "Table 5: further data sets", columns, rows, comparisons, accuracy=False)
 
@@ -196,16 +119,16 @@ def other_table(test_sets: Sequence[TestSet], comparisons: Sequence[Comparison])
     others = [t for t in test_sets if t.source is None and t.task not in (*MAIN_TASKS, *MORE_TASKS)]
     if not others:
         return None
-    columns = [_Column(paper.TITLES.get(t.name, t.name), t.task, t) for t in others]
+    columns = [Column(paper.TITLES.get(t.name, t.name), t.task, t) for t in others]
     return _results("other_tasks", "Other tasks", columns, {}, comparisons)
 
 
 def transfer_table(test_sets: Sequence[TestSet], comparisons: Sequence[Comparison]) -> Table:
     """Table 6: trained on one task, tested on another; the paper's is SNLI to ChaosNLI."""
-    columns = [_Column(t.name, f"{t.source} to {t.task}", t) for t in test_sets if t.source is not None]
+    columns = [Column(t.name, f"{t.source} to {t.task}", t) for t in test_sets if t.source is not None]
     theirs = "snli to chaosnli"
     if all(column.task != theirs for column in columns):
-        columns.append(_Column(theirs, theirs, None))
+        columns.append(Column(theirs, theirs, None))
     rows = {
         key: [
             (f"{kl:.2f}", f"{share:.1f}" if share else "-") if column.task == theirs else ("-", "-")
@@ -230,9 +153,9 @@ def ablation_table(test_sets: Sequence[TestSet]) -> Table:
         for model, cells in models.items():
             if len(cells) < 2:
                 continue
-            row = [model, test_set.name, _source(cells.values()), _floor(test_set)]
+            row = [model, test_set.name, source_text(cells.values()), floor_text(test_set)]
             for method in paper.ABLATION_NAMES:
-                row += [kl_text(cells[method]), _accuracy(cells[method])] if method in cells else ["-", "-"]
+                row += [kl_text(cells[method]), accuracy_text(cells[method])] if method in cells else ["-", "-"]
             rows.append(row)
     first = len(rows)
     for (model, task), figures in paper.ABLATION.items():
@@ -255,7 +178,7 @@ def robustness_by_task(test_sets: Sequence[TestSet]) -> Table:
         for cell in test_set.main_cells:
             if cell.method not in methods:
                 continue
-            row = [test_set.name, cell.model, cell.method, _source([cell]), _floor(test_set)]
+            row = [test_set.name, cell.model, cell.method, source_text([cell]), floor_text(test_set)]
             for radius in radii:
                 points = [point for r in cell.rows for point in r.content["robustness"] if point["radius"] == radius]
                 if not points:
@@ -297,7 +220,7 @@ def budget_table(test_sets: Sequence[TestSet]) -> Table:
                 f"{own[name]:,}" if own.get(name) else "-" for name in ("num_train_items", "num_train_votes")
             )
             spent = [cell.model, test_set.name, items, str(own["max_annotators"]), votes]
-            rows.append([*spent, _source([cell]), kl_text(cell), _floor(test_set), _accuracy(cell)])
+            rows.append([*spent, source_text([cell]), kl_text(cell), floor_text(test_set), accuracy_text(cell)])
     first = len(rows)
     for (items_, labels), (kl, accuracy) in paper.BUDGET.items():
         figures = [f"{items_:,}", str(labels), "about 8,000", PAPER, f"{kl:.2f}", "-", f"{accuracy:.1f}"]

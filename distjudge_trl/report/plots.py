@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from distjudge_trl.atomic import replacing
-from distjudge_trl.errors import UserInputError, writing
 from distjudge_trl.evaluation.distances import item_accuracy, item_entropy
-from distjudge_trl.extras import install_hint
 from distjudge_trl.report import paper
-from distjudge_trl.report.runs import CONSTANTS, Cell, Row, TestSet
+from distjudge_trl.report.runs import CONSTANTS, Row
+from distjudge_trl.report.test_sets import Cell, TestSet
 
 
 # Okabe and Ito's colours, which colour-blind people tell apart.
@@ -27,7 +23,7 @@ _KINDS: dict[str, Callable[[Row], bool]] = {
     "constant, reads nothing": lambda row: row.is_constant,
 }
 # Shown in the reliability and entropy plots; the others are in the tables.
-_PLOTTED = ("raw", "raw + temperature", "single-point", "no-adversary", "dirichlet", "distribution")
+PLOTTED = ("raw", "raw + temperature", "single-point", "no-adversary", "dirichlet", "distribution")
 _NUM_BINS = 10
 
 
@@ -221,11 +217,11 @@ def entropy_plot(test_sets: Sequence[TestSet]) -> Plot:
 def _plotted(test_set: TestSet) -> list[tuple[int, Cell]]:
     """Colour and cell; with several models, those of the one with most judges."""
     cells = [cell for cell in test_set.main_cells if cell.method not in CONSTANTS]
-    known = [cell for cell in cells if cell.method in _PLOTTED]
+    known = [cell for cell in cells if cell.method in PLOTTED]
     chosen = known or cells[: len(COLORS)]
     models = [cell.model for cell in chosen]
     model = max(models, key=models.count) if models else ""
-    keys = {method: key for key, method in enumerate(_PLOTTED)}
+    keys = {method: key for key, method in enumerate(PLOTTED)}
     return [(keys.get(c.method, i), c) for i, c in enumerate(chosen) if c.model == model]
 
 
@@ -245,161 +241,3 @@ def _interval(cell: Cell) -> tuple[float, float]:
 
 def _title(test_set: TestSet) -> str:
     return paper.TITLES.get(test_set.name, test_set.name)
-
-
-# matplotlib
-
-
-def save_png(plot: Plot, path: str | Path) -> None:
-    """Draw a plot into a PNG, whole or not at all.
-
-    Raises:
-        [`UserInputError`]: matplotlib is not installed.
-    """
-    try:
-        import matplotlib as mpl
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UserInputError(f"Figures need matplotlib: {install_hint('matplotlib')}.") from None
-
-    columns = min(3, len(plot.panels))
-    rows = -(-len(plot.panels) // columns)
-    height = 1.2 + 0.27 * max(len(panel.ticks or ()) for panel in plot.panels) if plot.kind == "dots" else 3.8
-    # Names are texts of the user's: a dollar sign in one is no formula.
-    with mpl.rc_context({"text.parse_math": False, "font.size": 9.5, "axes.titlesize": 11}):
-        figure = Figure(figsize=(max(6.4, 4.7 * columns), height * rows + 0.7), dpi=150, layout="constrained")
-        axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
-        for axis in axes[len(plot.panels) :]:
-            axis.axis("off")
-        handles: dict[str, Any] = {}
-        for axis, panel in zip(axes, plot.panels, strict=False):
-            _draw(axis, plot, panel, handles)
-        figure.suptitle(plot.title, fontweight="bold")
-        if handles:
-            figure.legend(
-                handles.values(),
-                handles.keys(),
-                loc="outside lower center",
-                ncols=min(6, 3 * columns, len(handles)),
-                frameon=False,
-            )
-        with writing(path), replacing(path) as temporary:
-            figure.savefig(temporary, format="png")
-
-
-def _draw(axis: Any, plot: Plot, panel: Panel, handles: dict[str, Any]) -> None:
-    for line in panel.lines:
-        color = COLORS[line.key % len(COLORS)]
-        if plot.kind == "dots":
-            assert line.low is not None and line.high is not None and panel.ticks is not None
-            spread = [np.subtract(line.x, line.low), np.subtract(line.high, line.x)]
-            drawn = axis.errorbar(line.x, line.y, xerr=spread, fmt="o", color=color, ms=4.5, capsize=2.5, lw=1.3)
-            handles.setdefault(line.name, drawn)
-            axis.set_yticks(range(len(panel.ticks)), panel.ticks)
-            axis.set_xlim(left=0)
-            continue
-        (drawn,) = axis.plot(line.x, line.y, color=color, marker="o", markersize=4, linewidth=1.7)
-        handles.setdefault(line.name, drawn)
-    if panel.diagonal is not None:
-        axis.plot([0, panel.diagonal], [0, panel.diagonal], color="#999999", lw=1, ls=":", zorder=0)
-        axis.set_xlim(0, panel.diagonal)
-        axis.set_ylim(0, panel.diagonal * 1.02)
-    if panel.reference is not None:
-        draw = axis.axvline if plot.kind == "dots" else axis.axhline
-        handles.setdefault(plot.reference_label, draw(panel.reference, color="#444444", lw=1, ls="--", zorder=0))
-    if plot.kind == "lines" and panel.diagonal is None:
-        # Marks at the values that were run.
-        axis.set_xticks(sorted({x for line in panel.lines for x in line.x}))
-    axis.set_title(panel.title)
-    axis.set_xlabel(plot.x_label)
-    axis.set_ylabel(plot.y_label)
-    axis.grid(alpha=0.25)
-    axis.spines[["top", "right"]].set_visible(False)
-
-
-# plotly
-
-
-def to_plotly(plot: Plot) -> dict[str, Any]:
-    """A plotly figure as JSON content. Names are escaped: plotly reads some HTML in texts.
-
-    Raises:
-        [`UserInputError`]: plotly is not installed.
-    """
-    try:
-        import plotly.graph_objects as go
-        from plotly.subplots import make_subplots
-    except ImportError:
-        raise UserInputError(f"The page needs plotly: {install_hint('plotly')}.") from None
-
-    columns = min(2, len(plot.panels))
-    rows = -(-len(plot.panels) // columns)
-    figure = make_subplots(
-        rows=rows,
-        cols=columns,
-        subplot_titles=[_text(panel.title) for panel in plot.panels],
-        horizontal_spacing=0.24 if plot.kind == "dots" else 0.1,
-        vertical_spacing=min(0.3, 0.22 / max(rows - 1, 1)),
-    )
-    shown: set[str] = set()
-    tallest = 0
-    for i, panel in enumerate(plot.panels):
-        place = {"row": i // columns + 1, "col": i % columns + 1}
-        for line in panel.lines:
-            color = COLORS[line.key % len(COLORS)]
-            common = {
-                "x": line.x,
-                "y": line.y,
-                "name": _text(line.name),
-                "legendgroup": _text(line.name),
-                "showlegend": line.name not in shown,
-                "marker": {"color": color, "size": 8},
-                "hovertext": [_text(hover) for hover in line.hover or ()] or None,
-            }
-            shown.add(line.name)
-            if plot.kind == "dots":
-                assert line.low is not None and line.high is not None and panel.ticks is not None
-                spread = {
-                    "type": "data",
-                    "symmetric": False,
-                    "array": np.subtract(line.high, line.x).tolist(),
-                    "arrayminus": np.subtract(line.x, line.low).tolist(),
-                }
-                figure.add_trace(go.Scatter(**common, mode="markers", error_x=spread, hoverinfo="text"), **place)
-                ticks = [_text(tick) for tick in panel.ticks]
-                figure.update_yaxes(tickvals=list(range(len(ticks))), ticktext=ticks, **place)
-                figure.update_xaxes(rangemode="tozero", **place)
-                tallest = max(tallest, len(ticks))
-            else:
-                figure.add_trace(go.Scatter(**common, mode="lines+markers", line={"color": color}), **place)
-        if panel.diagonal is not None:
-            figure.add_shape(
-                type="line",
-                x0=0,
-                y0=0,
-                x1=panel.diagonal,
-                y1=panel.diagonal,
-                line={"color": "#999", "dash": "dot", "width": 1},
-                **place,
-            )
-        if panel.reference is not None:
-            add = figure.add_vline if plot.kind == "dots" else figure.add_hline
-            add(panel.reference, line={"color": "#444", "dash": "dash", "width": 1}, **place)
-        figure.update_xaxes(title_text=plot.x_label, **place)
-        figure.update_yaxes(title_text=plot.y_label, **place)
-    height = 110 + 26 * tallest if plot.kind == "dots" else 380
-    figure.update_layout(
-        template="plotly_white",
-        height=height * rows + 100,
-        margin={"l": 20, "r": 20, "t": 40, "b": 40},
-        font={"family": "system-ui, sans-serif", "size": 13},
-        legend={"orientation": "h", "y": -70 / (height * rows), "yanchor": "top"},
-        hovermode="closest",
-    )
-    figure.update_yaxes(automargin=True)
-    content: dict[str, Any] = figure.to_plotly_json()
-    return content
-
-
-def _text(text: str) -> str:
-    return html.escape(" ".join(text.split()), quote=False)

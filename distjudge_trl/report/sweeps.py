@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from distjudge_trl.errors import UserInputError
-from distjudge_trl.report.paper_tables import Table
+from distjudge_trl.report.cells import Table
 from distjudge_trl.report.plots import Line, Panel, Plot
 
 

@@ -27,7 +27,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 
 from distjudge_trl.errors import RunFailedError, UserInputError, first_line
-from distjudge_trl.extras import install_hint
+from distjudge_trl.runtime.extras import install_hint
 
 
 _ATTEMPTS = 5  # to open a database

@@ -11,13 +11,12 @@ from typing import Any
 
 from filelock import Timeout
 
-from distjudge_trl.atomic import replacing, write_json
 from distjudge_trl.errors import RunFailedError, UserInputError
 from distjudge_trl.evaluation import read_results
-from distjudge_trl.judge_file import JUDGE_FILE_NAME
-from distjudge_trl.launch import seeing
+from distjudge_trl.files.atomic import read_json, replacing, write_json
+from distjudge_trl.judge_folder.judge_file import JUDGE_FILE_NAME
 from distjudge_trl.report.tables import results_table
-from distjudge_trl.supervised import read_json
+from distjudge_trl.runtime.devices import seeing
 from distjudge_trl.sweep.definition import Definition
 from distjudge_trl.sweep.process import LOG_NAME
 from distjudge_trl.sweep.space import name_of

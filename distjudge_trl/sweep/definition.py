@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from distjudge_trl.errors import UserInputError
+from distjudge_trl.errors import UserInputError, nearest
+from distjudge_trl.files.yaml import read_mapping
 from distjudge_trl.sweep.space import Parameter, make_parameter, parse_parameter
-from distjudge_trl.yaml_file import read_mapping
 
 
 Sampler = Literal["grid", "random", "tpe"]
@@ -161,8 +160,8 @@ def find_metric(name: str) -> str:
     metric = name.removeprefix("eval_")
     if metric in METRICS:
         return metric
-    close = difflib.get_close_matches(metric, METRICS, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
+    close = nearest(metric, METRICS)
+    hint = f" Did you mean {close!r}?" if close else ""
     raise UserInputError(f"--metric {name}: there is no such metric.{hint} Metrics: {', '.join(METRICS)}.")
 
 
@@ -175,8 +174,8 @@ def read_config(path: str) -> dict[str, Any]:
     content = read_mapping(path, "must be a mapping, such as `recipe: vader` and `parameters:` below it.")
     for key in content:
         if key not in CONFIG_TYPES:
-            close = difflib.get_close_matches(str(key), CONFIG_TYPES, n=1)
-            hint = f"did you mean `{close[0]}`? " if close else ""
+            close = nearest(str(key), CONFIG_TYPES)
+            hint = f"did you mean `{close}`? " if close else ""
             raise UserInputError(
                 f"{path}: the key `{key}` is not known; {hint}Options of the recipe stand below `options:`."
             )

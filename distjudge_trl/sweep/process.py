@@ -19,9 +19,10 @@ import psutil
 from filelock import Timeout
 
 from distjudge_trl.errors import RunFailedError
-from distjudge_trl.launch import seeing
-from distjudge_trl.logs import log_tail
-from distjudge_trl.supervised import FAILURE_NAME, PREPARED, PROGRESS_NAME, RUN_FOLDER, WORKER, read_json, this_process
+from distjudge_trl.files.atomic import read_json
+from distjudge_trl.recipe.trial import FAILURE_NAME, PREPARED, PROGRESS_NAME, RUN_FOLDER, WORKER, this_process
+from distjudge_trl.runtime.devices import seeing
+from distjudge_trl.runtime.logs import log_tail
 from distjudge_trl.sweep.backends import kernel_lock, machine_folder
 
 
@@ -103,7 +104,7 @@ class RunProcess:
         return code
 
     def progress(self) -> dict[str, Any]:
-        """What the run has said of itself; see `supervised.make_progress_callback`."""
+        """What the run has said of itself; see `recipe.trial.make_progress_callback`."""
         return read_json(self.folder / PROGRESS_NAME)
 
     def end(self) -> None:

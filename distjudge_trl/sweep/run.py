@@ -15,21 +15,14 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from distjudge_trl.atomic import check_folder
 from distjudge_trl.errors import RunFailedError, UserInputError, first_line
-from distjudge_trl.shipped import find_shipped
-from distjudge_trl.sweep.asked import (
-    Asked,
-    SweepSettings,
-    ask,
-    find_trial_parameters,
-    make_launches,
-    make_points,
-)
+from distjudge_trl.files.atomic import check_folder
+from distjudge_trl.files.shipped_files import find_shipped
 from distjudge_trl.sweep.backends import losing, open_storage
 from distjudge_trl.sweep.best import score_best
 from distjudge_trl.sweep.definition import Definition, find_metric, option_tokens
 from distjudge_trl.sweep.process import Launch
+from distjudge_trl.sweep.request import Asked, SweepSettings, ask, find_trial_parameters, make_launches, make_points
 from distjudge_trl.sweep.store import Store
 from distjudge_trl.sweep.table import Row, failures, make_table, ranked, read_rows, summary, write_trials
 from distjudge_trl.sweep.worker import Worker
@@ -138,14 +131,14 @@ def _work(
     errors: list[BaseException] = []
     live = console.is_terminal
 
-    def say(line: str) -> None:
+    def log(line: str) -> None:
         console.print(f"{time.strftime('%H:%M:%S')} {line}", highlight=False, markup=False, soft_wrap=True)
 
     def updated() -> None:
         with lock:
             write_trials(store, asked.definition)
             if not live:
-                say(summary(read_rows(store, asked.definition), asked.definition))
+                log(summary(read_rows(store, asked.definition), asked.definition))
 
     def work(launch: Launch) -> None:
         try:
@@ -157,7 +150,7 @@ def _work(
                 data_path=asked.data_path,
                 keep=settings.keep,
                 stop=stop,
-                say=say,
+                log=log,
                 updated=updated,
             ).work()
         except BaseException as error:  # noqa: BLE001 (raised by the main thread)

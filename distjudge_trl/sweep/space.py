@@ -7,10 +7,9 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from distjudge_trl.errors import UserInputError
+from distjudge_trl.errors import UserInputError, nearest
 
 
 if TYPE_CHECKING:
@@ -120,8 +119,8 @@ def make_parameter(name: str, values: Any) -> Parameter:
             kind = found[1]
             if kind in _RANGES:
                 raise UserInputError(f"The parameter {name}: the range {value} stands alone, not in a list.")
-            close = get_close_matches(kind, _RANGES, n=1)
-            hint = f"Did you mean {close[0]}:LOW:HIGH?" if close else f"Write {_FORMS}."
+            close = nearest(kind, _RANGES)
+            hint = f"Did you mean {close}:LOW:HIGH?" if close else f"Write {_FORMS}."
             raise UserInputError(f"The parameter {name}: {value!r} is no range. {hint}")
     return Parameter(name, check_distinct(name, choices))
 

@@ -27,9 +27,8 @@ from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from distjudge_trl.atomic import write_json
 from distjudge_trl.errors import UserInputError
-from distjudge_trl.supervised import read_json
+from distjudge_trl.files.atomic import read_json, write_json
 from distjudge_trl.sweep.backends import (
     be_patient,
     explaining,

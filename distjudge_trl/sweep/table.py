@@ -16,9 +16,8 @@ from optuna.trial import FrozenTrial, TrialState
 from rich import box
 from rich.table import Table
 
-from distjudge_trl.atomic import replacing, write_json
+from distjudge_trl.files.atomic import read_json, replacing, write_json
 from distjudge_trl.report.sweeps import FORMAT_VERSION, TRIALS_NAME
-from distjudge_trl.supervised import read_json
 from distjudge_trl.sweep.definition import Definition
 from distjudge_trl.sweep.space import name_of, show
 from distjudge_trl.sweep.store import Store

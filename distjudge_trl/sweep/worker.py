@@ -23,10 +23,11 @@ from distjudge_trl.data import fingerprint
 from distjudge_trl.errors import RunFailedError, UserInputError
 from distjudge_trl.evaluation import read_predictions, read_results
 from distjudge_trl.evaluation.results import PREDICTIONS_NAME, RESULTS_NAME
-from distjudge_trl.logs import log_tail
-from distjudge_trl.recipe_data import SCORED_COLUMNS
-from distjudge_trl.report.runs import value_of
-from distjudge_trl.supervised import FAILURE_NAME, PROGRESS_NAME, read_json
+from distjudge_trl.files.atomic import read_json
+from distjudge_trl.recipe.data import SCORED_COLUMNS
+from distjudge_trl.recipe.trial import FAILURE_NAME, PROGRESS_NAME
+from distjudge_trl.report.test_sets import value_of
+from distjudge_trl.runtime.logs import log_tail
 from distjudge_trl.sweep.definition import METRICS, Definition, option_tokens
 from distjudge_trl.sweep.process import LOG_NAME, Launch, RunProcess, end_run
 from distjudge_trl.sweep.space import name_of, show
@@ -93,7 +94,7 @@ class Worker:
         data_path (`str`, *optional*): the files that they were read from, on this machine.
         keep (`int`): of how many configurations the judges stay.
         stop (`threading.Event`): set to end at once; what runs is put back.
-        say (`Callable[[str], None]`): takes a line for every event.
+        log (`Callable[[str], None]`): takes a line for every event.
         updated (`Callable[[], None]`): called when a trial has ended.
     """
 
@@ -107,31 +108,31 @@ class Worker:
         data_path: str | None,
         keep: int,
         stop: threading.Event,
-        say: Callable[[str], None],
+        log: Callable[[str], None],
         updated: Callable[[], None],
     ) -> None:
         self.store, self.definition, self.launch = store, definition, launch
         self.data, self.data_path = data, data_path
-        self.keep, self.stop, self.say, self.updated = keep, stop, say, updated
+        self.keep, self.stop, self.log, self.updated = keep, stop, log, updated
 
     def work(self) -> None:
         """Until no trial waits or runs: those of a worker that dies are taken over."""
         waiting = False
         while not self.stop.is_set():
             for dead, again in self.store.reap(self._bury):
-                self.say(f"trial {dead.number}: its worker was killed{_again(again)}")
+                self.log(f"trial {dead.number}: its worker was killed{_again(again)}")
             with self.store.claim(self._make_sampler) as trial:
                 if trial is not None:
                     try:
                         self._run(trial)
                     except UpdateFinishedTrialError:
-                        self.say(f"trial {trial.number}: another worker took this one for dead, and has it now")
+                        self.log(f"trial {trial.number}: another worker took this one for dead, and has it now")
                     waiting = False
                     continue
             if not self.store.unfinished():
                 return
             if not waiting:
-                self.say("Nothing to begin; waiting for the trials of other workers, in case one of them dies.")
+                self.log("Nothing to begin; waiting for the trials of other workers, in case one of them dies.")
                 waiting = True
             self.stop.wait(_SECONDS_IDLE)
 
@@ -173,7 +174,7 @@ class Worker:
                     self.store.put_back(trial)
                     return
         try:
-            self.say(f"trial {trial.number} begins: {name_of(trial.params)}")
+            self.log(f"trial {trial.number} begins: {name_of(trial.params)}")
             outcome = self._run_seeds(trial, folder)
             self._finish(trial, folder, outcome, time.monotonic() - began)
         finally:
@@ -264,7 +265,7 @@ class Worker:
             # What was killed may do better next time; what ended by itself hardly, but for a port or a full disk.
             again = self.store.again(self._frozen(trial), most=None if outcome.end is _End.DIED else 1)
             self.store.fail(self._frozen(trial), outcome.reason, again=again)
-            self.say(f"{name}: {outcome.reason}{_again(again)}")
+            self.log(f"{name}: {outcome.reason}{_again(again)}")
             if not again:
                 self._clear(folder)
         elif outcome.end is _End.FAILED:
@@ -272,7 +273,7 @@ class Worker:
             self._clear(folder)
         elif outcome.end is _End.PRUNED:
             self.store.storage.set_trial_state_values(trial._trial_id, TrialState.PRUNED)
-            self.say(f"{name} pruned: {name_of(trial.params)}")
+            self.log(f"{name} pruned: {name_of(trial.params)}")
             self._clear(folder)
         else:
             self._score(trial, folder)
@@ -280,7 +281,7 @@ class Worker:
     def _fail(self, trial: Trial, reason: str) -> None:
         """For good: nothing that trying again would change."""
         self.store.fail(self._frozen(trial), reason, again=False)
-        self.say(f"trial {trial.number} failed: {reason}")
+        self.log(f"trial {trial.number} failed: {reason}")
 
     def _score(self, trial: Trial, folder: Path) -> None:
         metric = self.definition.metric
@@ -304,7 +305,7 @@ class Worker:
         mean = statistics.fmean(values)
         self.store.storage.set_trial_state_values(trial._trial_id, TrialState.COMPLETE, [mean])
         spread = f" ± {statistics.stdev(values):.4f} over {len(values)} seeds" if len(values) > 1 else ""
-        self.say(f"trial {trial.number} done: {name_of(trial.params)}: {metric} {mean:.4f}{spread}")
+        self.log(f"trial {trial.number} done: {name_of(trial.params)}: {metric} {mean:.4f}{spread}")
         self._keep_best()
 
     def _keep_best(self) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from importlib import import_module
 from pathlib import Path
 
-from distjudge_trl.errors import UserInputError
-from distjudge_trl.tasks.base import Item, JudgmentTask, LoadReport, Source, TaskOptions
+from distjudge_trl.errors import UserInputError, nearest
+from distjudge_trl.tasks.items import Item, LoadReport, Source, TaskOptions
+from distjudge_trl.tasks.task import JudgmentTask
 
 
 # Where each task is defined; modules are imported when they are asked for.
@@ -42,8 +42,8 @@ def get_task(name: str) -> JudgmentTask:
 
         return load_task(Path(name))
     if name not in _TASKS:
-        close = difflib.get_close_matches(name, _TASKS, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
+        close = nearest(name, _TASKS)
+        hint = f" Did you mean {close!r}?" if close else ""
         raise UserInputError(
             f"There is no task {name!r}.{hint} Tasks: {', '.join(_TASKS)}; or the path of a .yaml file that defines"
             " your own."

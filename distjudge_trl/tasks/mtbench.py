@@ -14,7 +14,8 @@ from distjudge_trl.data.download import RemoteFile
 from distjudge_trl.data.splits import SWAPPED, stable_key
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import JudgmentDataError
-from distjudge_trl.tasks.base import Item, JudgmentTask, Source, TaskOptions
+from distjudge_trl.tasks.items import Item, Source, TaskOptions
+from distjudge_trl.tasks.task import JudgmentTask
 
 
 LABELS = ("A", "B", "tie")

@@ -16,7 +16,8 @@ from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.data.votes import votes_to_counts
 from distjudge_trl.errors import JudgmentDataError
 from distjudge_trl.labels import LabelSpace
-from distjudge_trl.tasks.base import Item, JudgmentTask, Source, TaskOptions, text_of
+from distjudge_trl.tasks.items import Item, Source, TaskOptions, text_of
+from distjudge_trl.tasks.task import JudgmentTask
 
 
 LABELS = ("entailment", "neutral", "contradiction")

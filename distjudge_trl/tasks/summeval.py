@@ -14,12 +14,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from distjudge_trl.data.download import RemoteFile, download
-from distjudge_trl.data.files import DataFile, find_files, is_archive
+from distjudge_trl.data.source_files import DataFile, find_files, is_archive
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.data.votes import votes_to_counts
 from distjudge_trl.errors import JudgmentDataError
 from distjudge_trl.labels import LabelSpace
-from distjudge_trl.tasks.base import Item, JudgmentTask, Source, TaskOptions, text_of
+from distjudge_trl.tasks.items import Item, Source, TaskOptions, text_of
+from distjudge_trl.tasks.task import JudgmentTask
 
 
 LABELS = ("1", "2", "3", "4", "5")

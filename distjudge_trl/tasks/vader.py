@@ -2,7 +2,7 @@
 
 Source: `vader_lexicon.txt` of the PyPI package `vaderSentiment` (MIT; Hutto and Gilbert 2014). One line an expression:
 the expression, the mean, the standard deviation and the ten ratings from -4 to 4, separated by tabs. We shift the
-ratings to 1..9, which are one token each in the usual vocabularies. The group is the word family (`families.py`).
+ratings to 1..9, which are one token each in the usual vocabularies. The group is the word family (`word_families.py`).
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from distjudge_trl.data.files import DataFile
+from distjudge_trl.data.source_files import DataFile
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import JudgmentDataError, UserInputError
-from distjudge_trl.extras import install_hint
-from distjudge_trl.tasks.base import Item, JudgmentTask, Source
-from distjudge_trl.tasks.families import word_families
+from distjudge_trl.runtime.extras import install_hint
+from distjudge_trl.tasks.items import Item, Source
+from distjudge_trl.tasks.task import JudgmentTask
+from distjudge_trl.tasks.word_families import word_families
 
 
 LEXICON_NAME = "vader_lexicon.txt"

@@ -16,8 +16,8 @@ from datasets import Dataset
 from safetensors import SafetensorError
 from transformers.trainer import TRAINER_STATE_NAME
 
-from distjudge_trl.atomic import write_json
 from distjudge_trl.errors import UserInputError, first_line
+from distjudge_trl.files.atomic import write_json
 
 
 # Written when every process has written its part, so that a checkpoint with it is whole.

@@ -11,10 +11,10 @@ import torch
 from trl import SFTConfig
 
 from distjudge_trl.errors import UserInputError
-from distjudge_trl.launch import launcher_asks
-from distjudge_trl.precision import resolve_precision, runs_on_cpu
+from distjudge_trl.runtime.launches import launcher_asks
+from distjudge_trl.runtime.precision import resolve_precision, runs_on_cpu
 from distjudge_trl.trainer.deepspeed_ops import load_cpu_collectives
-from distjudge_trl.trainer.inherited import check_inherited
+from distjudge_trl.trainer.refused_options import check_inherited
 
 
 # Metrics of which less is better. `TrainingArguments` would take every name that does not end in "loss" for one to be
@@ -83,10 +83,11 @@ class DistributionSFTConfig(SFTConfig):
     > [!NOTE]
     > Defaults that differ from [`~trl.SFTConfig`]: `pad_to_multiple_of` is 16; `train_sampling_strategy` is `"auto"`;
     > `metric_for_best_model` is `"eval_kl"` when `load_best_model_at_end` is set; `ddp_find_unused_parameters` is
-    > `False`. Without `bf16` and `fp16` the hardware decides ([`~distjudge_trl.precision.decide_precision`]): bf16
-    > where it is fast, fp16 on GPUs that have that alone, else float32, which `bf16=False` asks for. Packing,
-    > padding-free batches, smoothing over the vocabulary, other losses and MoE router losses do not apply; they and
-    > all others that would be ignored are refused (`distjudge_trl/trainer/inherited.py`).
+    > `False`. Without `bf16` and `fp16` the hardware decides
+    > ([`~distjudge_trl.runtime.precision.decide_precision`]): bf16 where it is fast, fp16 on GPUs that have
+    > that alone, else float32, which `bf16=False` asks for. Packing, padding-free batches, smoothing over the
+    > vocabulary, other losses and MoE router losses do not apply; they and all others that would be ignored are
+    > refused (`distjudge_trl/trainer/refused_options.py`).
     """
 
     alpha: float = field(

@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import math
-import os
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from functools import cached_property
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset, IterableDataset
-from safetensors import SafetensorError
 from torch import Tensor
-from torch.distributed import DistError
 from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
-from trl import SFTTrainer
 
 from distjudge_trl.batching import (
     JudgmentCollator,
     agree_on_sharing,
-    attention_name,
     encode_prompts,
     find_sharing,
     judgment_logits,
@@ -34,26 +25,18 @@ from distjudge_trl.batching import (
     render_prompt,
 )
 from distjudge_trl.data.records import validate_records
-from distjudge_trl.data.seen import SeenItems
 from distjudge_trl.errors import (
-    LostProcessError,
     RunFailedError,
     UserInputError,
-    disk_failed,
     explaining_memory,
-    first_line,
-    lost_connection,
 )
-from distjudge_trl.extras import install_hint
-from distjudge_trl.judge_file import JudgeFile
-from distjudge_trl.judge_folder import replacing_judge
+from distjudge_trl.judge_folder.judge_file import JudgeFile
+from distjudge_trl.judge_folder.training_items import SeenItems
 from distjudge_trl.labels import LabelSpace
-from distjudge_trl.models import (
-    gather_trained_weights,
+from distjudge_trl.modeling.bundled import resolve_model
+from distjudge_trl.modeling.workarounds import (
     keep_training_layout,
-    keeping_dtypes,
     keeping_hook,
-    resolve_model,
     widen_trained_weights,
 )
 from distjudge_trl.objective import (
@@ -64,24 +47,23 @@ from distjudge_trl.objective import (
     kl_divergence,
     reference_nll,
 )
-from distjudge_trl.provenance import library_versions
+from distjudge_trl.runtime.extras import install_hint
 from distjudge_trl.trainer.checkpoints import (
-    CHECKPOINT_FILE,
-    check_same_run,
-    explaining_damage,
-    find_checkpoint,
     rows_fingerprint,
-    saved_sampling,
-    unmark_checkpoint,
-    write_checkpoint_file,
 )
-from distjudge_trl.trainer.deepspeed_ops import load_cpu_adam
 from distjudge_trl.trainer.distribution_sft_config import DistributionSFTConfig
-from distjudge_trl.trainer.launches import check_adapters, check_devices, check_sharding, refusing_data_parallel
-from distjudge_trl.trainer.leaving import let_threads_finish
-from distjudge_trl.trainer.memory import advise
-from distjudge_trl.trainer.model_card import PAPER, write_model_card
-from distjudge_trl.trainer.sampling import Sampling, choose_sampling, let_epochs_reach, resume_sampling
+from distjudge_trl.trainer.metrics import RowMeans, label_metrics
+from distjudge_trl.trainer.model_card import PAPER
+from distjudge_trl.trainer.out_of_memory import advise
+from distjudge_trl.trainer.refused_launches import (
+    check_adapters,
+    check_devices,
+    check_sharding,
+    refusing_data_parallel,
+)
+from distjudge_trl.trainer.resuming import ResumingMixin
+from distjudge_trl.trainer.run_description import describe_run
+from distjudge_trl.trainer.sampling import Sampling, choose_sampling, let_epochs_reach
 
 
 # With `radius_scaling="annotators"`, the number of annotators at which an item's radius is ε itself: the paper's NLI
@@ -90,31 +72,8 @@ REFERENCE_ANNOTATORS = 5
 
 _FEATURE_COLUMNS = ("input_ids", "label_distribution", "reference", "num_annotators")
 
-# What a judge says of its training, so that runs can be told apart; the size of a batch and the adapter come to it.
-TRAINING_SETTINGS = (
-    "alpha",
-    "adversary",
-    "perturbation_radius",
-    "perturbation_step_size",
-    "perturbation_steps",
-    "radius_scaling",
-    "label_smoothing",
-    "target_smoothing",
-    "label_normalization",
-    "learning_rate",
-    "num_train_epochs",
-    "max_steps",
-    "warmup_steps",
-    "weight_decay",
-    "max_grad_norm",
-    "seed",
-)
 
-# What is summed up over rows between two logs; the last entry is the number of rows.
-_LOGGED = ("kl", "ce", "adversarial_gain", "label_mass", "accuracy")
-
-
-class DistributionSFTTrainer(SFTTrainer):
+class DistributionSFTTrainer(ResumingMixin):
     """
     Trainer that aligns a judge's distribution over the labels with the annotators' (the paper's eqs. 4-9).
 
@@ -201,7 +160,7 @@ class DistributionSFTTrainer(SFTTrainer):
             pad_token_id=0,
             pad_to_multiple_of=args.pad_to_multiple_of if isinstance(args.pad_to_multiple_of, int) else 1,
         )
-        self._sums: dict[str, Tensor | None] = {"train": None, "eval": None}
+        self._means = RowMeans()
         loading = {name: kwargs.get(name) for name in ("peft_config", "quantization_config")}
         with refusing_data_parallel(args), explaining_memory(lambda: advise(args, model, **loading)):
             super().__init__(
@@ -243,10 +202,6 @@ class DistributionSFTTrainer(SFTTrainer):
             )
         elif args.adversary == "worst_case" and radius > 0:
             self.adversary = WorstCaseAdversary(radius)
-
-    def _offloads_optimizer(self) -> bool:
-        config = self.accelerator.state.deepspeed_plugin.hf_ds_config
-        return config.get_value("zero_optimization.offload_optimizer.device") in ("cpu", "nvme")
 
     # Data
 
@@ -339,7 +294,7 @@ class DistributionSFTTrainer(SFTTrainer):
 
     def _update_auto_batch_size(self, batch_size: int) -> None:
         """An attempt of `auto_find_batch_size` begins: what the one before summed up counts nothing."""
-        self._sums["train"] = None
+        self._means.clear("train")
         if self._sampling.sampler is not None:
             self._sampling.sampler.batch_size = batch_size
         super()._update_auto_batch_size(batch_size)
@@ -392,19 +347,14 @@ class DistributionSFTTrainer(SFTTrainer):
         with torch.no_grad():
             label_log_q = torch.log_softmax(log_q, dim=-1)
             kl = kl_divergence(target, label_log_q)
-            rows = torch.stack(
-                [
-                    kl,
-                    reference_nll(label_log_q, reference),
-                    kl_divergence(perturbed, label_log_q) - kl_divergence(aim, label_log_q),
-                    self.label_space.mass(logits),
-                    (label_log_q.argmax(-1) == reference).float(),
-                    torch.ones_like(kl),
-                ]
-            )[:, :num_real]
-            sums = rows.double().sum(-1) if rows.device.type != "mps" else rows.sum(-1)
-            previous = self._sums[mode]
-            self._sums[mode] = sums if previous is None else previous + sums
+            values = [
+                kl,
+                reference_nll(label_log_q, reference),
+                kl_divergence(perturbed, label_log_q) - kl_divergence(aim, label_log_q),
+                self.label_space.mass(logits),
+                (label_log_q.argmax(-1) == reference).float(),
+            ]
+            self._means.add(mode, values, num_real)
         return (loss, {"label_log_probs": label_log_q}) if return_outputs else loss
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
@@ -423,17 +373,6 @@ class DistributionSFTTrainer(SFTTrainer):
 
     # Metrics
 
-    def _pop_means(self, mode: str) -> dict[str, float]:
-        """Means of the logged quantities over the rows of all processes since the last call."""
-        sums = self._sums[mode]
-        self._sums[mode] = None
-        if sums is None:
-            return {}
-        if self.args.world_size > 1:
-            sums = self.accelerator.reduce(sums, "sum")
-        *totals, count = sums.tolist()
-        return {name: total / count for name, total in zip(_LOGGED, totals, strict=True)} if count else {}
-
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the training means to every training log; evaluation has its own, exact route.
 
@@ -441,7 +380,7 @@ class DistributionSFTTrainer(SFTTrainer):
             [`RunFailedError`]: the training has diverged. transformers itself hides NaN from the logged loss.
         """
         if "loss" in logs:
-            logs.update(self._pop_means("train"))
+            logs.update(self._means.pop("train", self.accelerator))
             if math.isnan(logs.get("kl", 0.0)):
                 raise RunFailedError(
                     f"step {self.state.global_step}: the loss is NaN: training has diverged. Lower --learning_rate"
@@ -464,310 +403,32 @@ class DistributionSFTTrainer(SFTTrainer):
 
     def evaluation_loop(self, *args, **kwargs):
         """Adds `label_mass` and `adversarial_gain`, which `compute_metrics` cannot see, to the metrics."""
-        self._sums["eval"] = None
+        self._means.clear("eval")
         with explaining_memory(self._advise_on_evaluating):
             output = super().evaluation_loop(*args, **kwargs)
         prefix = kwargs.get("metric_key_prefix", "eval")
-        means = self._pop_means("eval")
+        means = self._means.pop("eval", self.accelerator)
         for name in ("label_mass", "adversarial_gain"):
             if name in means:
                 output.metrics[f"{prefix}_{name}"] = means[name]
         return output
 
-    # Saving and resuming
+    # What the parts above this class ask
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs):
-        """Train; `resume_from_checkpoint` is the folder of a checkpoint, or `True` for the newest whole one of the
-        output folder. A half-written one is passed over.
-
-        Raises:
-            [`UserInputError`]: there is no whole checkpoint, or it belongs to another run.
-            [`RunFailedError`]: a checkpoint cannot be written, or another process is gone (then within `ddp_timeout`
-                seconds; at once if its machine lives on), or memory runs out.
-        """
-        if self.args.max_steps == 0:
-            raise UserInputError("`max_steps` is 0: nothing would be trained.")
-        found = find_checkpoint(resume_from_checkpoint, self.args.output_dir)
-        if found is not None:
-            say = self.accelerator.print
-            for folder in found.passed_over:
-                say(f"{folder} is half-written and passed over.")
-            self._sampling = resume_sampling(
-                self.args, self.train_dataset, self._train_batch_size, saved_sampling(found.path)
-            )
-            changed = check_same_run(found.path, self._describe_run())
-            say(f"Resuming from {found.path}" + (f". Changed: {', '.join(changed)}" if changed else ""))
-        if self.is_deepspeed_enabled and self._offloads_optimizer():
-            load_cpu_adam()
-        with ExitStack() as explained:
-            explained.enter_context(self._explaining_lost_processes())
-            explained.enter_context(explaining_memory(self._advise_on_memory))
-            if found is not None:
-                explained.enter_context(explaining_damage(found.path, lambda: self.state.global_step))
-            return super().train(resume_from_checkpoint=found.path if found is not None else None, **kwargs)
-
-    def _run_epoch(self, *args, **kwargs):
-        """Nothing where the run that is resumed had come to its end: transformers looks only after a step."""
-        if self.state.global_step >= self.state.max_steps:
-            self.control.should_training_stop = True
-            return
-        super()._run_epoch(*args, **kwargs)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
-        with keeping_dtypes(self.model if model is None else model):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-
-    def _load_best_model(self) -> None:
-        with keeping_dtypes(self.model):
-            super()._load_best_model()
-
-    def end(self) -> None:
-        """Finish the trackers and leave the process group, all processes at once.
-
-        Destroying the group does not stop Gloo's threads, for DistributedDataParallel and DeepSpeed keep groups.
-        """
-        self.accelerator.wait_for_everyone()
-        super().end()
-        if self.args.world_size > 1:
-            let_threads_finish()
-
-    def _save(self, output_dir: str | None = None, state_dict=None) -> None:
-        """Under a temporary name first: a full disk leaves the judge that was there before."""
-        if not self.args.should_save:
-            # Called on every process; the others only join in gathering.
-            super()._save(output_dir, state_dict)
-            return
-        folder = Path(output_dir if output_dir is not None else self.args.output_dir)
-        with replacing_judge(folder) as temporary:
-            super()._save(str(temporary), state_dict)
-            self._complete_judge_file()
-            self.judge_file.write(temporary)
-            if self.seen_items is not None:
-                self.seen_items.write(temporary)
-
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save the judge and, with `push_to_hub`, push it.
-
-        Raises:
-            [`RunFailedError`]: it cannot be written (a full disk); what was there before is kept. Or it cannot be
-                pushed; the files are there then.
-        """
-        with self._explaining_failure(output_dir or self.args.output_dir):
-            if self.is_fsdp_enabled and self.accelerator.is_fsdp2 and hasattr(self.model, "peft_config"):
-                # transformers would gather the frozen base, too, of which an adapter's save keeps nothing.
-                self._save(output_dir, gather_trained_weights(self.model))
-            else:
-                super().save_model(output_dir, _internal_call=True)
-        if self.args.push_to_hub and not _internal_call:
-            self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
-
-    def init_hf_repo(self, *args, **kwargs) -> None:
-        """Make the repository that `push_to_hub` pushes to.
-
-        Raises:
-            [`RunFailedError`]: the hub cannot be reached or refuses.
-        """
-        try:
-            super().init_hf_repo(*args, **kwargs)
-        except Exception as error:
-            if not _is_of_hub(error):
-                raise
-            name = self.args.hub_model_id or self.args.output_dir
-            raise RunFailedError(f"--push_to_hub: {name} cannot be made ({first_line(error)}).") from error
-
-    def push_to_hub(self, *args, **kwargs):
-        """Push the judge.
-
-        Raises:
-            [`RunFailedError`]: the hub cannot be reached or refuses. The judge is saved first.
-        """
-        try:
-            return super().push_to_hub(*args, **kwargs)
-        except Exception as error:
-            if not _is_of_hub(error):
-                raise
-            name = self.hub_model_id or self.args.hub_model_id
-            raise RunFailedError(
-                f"{name}: cannot be pushed ({first_line(error)}). The judge is saved in {self.args.output_dir}:"
-                f" push it later with `hf upload {name} {self.args.output_dir} --exclude 'checkpoint-*'`."
-            ) from error
-
-    def _save_checkpoint(self, model, trial) -> None:
-        """Mark the checkpoint as whole once every process has written its part, and only then delete old ones. One of
-        the same step, from an earlier run, loses its mark before the first file of it is replaced.
-        """
-        limit, self.args.save_total_limit = self.args.save_total_limit, None
-        run_dir = self._get_output_dir(trial)
-        folder = os.path.join(run_dir, f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
-        try:
-            with self._explaining_failure(folder):
-                if self.args.should_save:
-                    unmark_checkpoint(folder)
-                self.accelerator.wait_for_everyone()
-                super()._save_checkpoint(model, trial)
-                self.accelerator.wait_for_everyone()
-                if self.args.should_save:
-                    write_checkpoint_file(folder, self._describe_run())
-        finally:
-            self.args.save_total_limit = limit
-        if self.args.should_save:
-            rotate_checkpoints(
-                output_dir=run_dir,
-                save_total_limit=limit,
-                best_model_checkpoint=self.state.best_model_checkpoint,
-                use_mtime=True,
-            )
-
-    def _advise_on_memory(self) -> str:
+    def advise_on_memory(self) -> str:
         longest = max(map(len, self.train_dataset["input_ids"]))
         return advise(self.args, self.accelerator.unwrap_model(self.model), longest_row=longest)
 
     def _advise_on_evaluating(self) -> str:
         size = self.args.per_device_eval_batch_size
         if size == 1:
-            return self._advise_on_memory()
+            return self.advise_on_memory()
         return f"This happened in evaluation: give a smaller --per_device_eval_batch_size (now {size})."
-
-    @contextmanager
-    def _explaining_lost_processes(self) -> Iterator[None]:
-        """One line instead of a collective's traceback when another process or its machine dies."""
-        try:
-            yield
-        except (RuntimeError, DistError) as error:
-            reason = lost_connection(error)
-            if self.args.world_size == 1 or reason is None:
-                raise
-            raise LostProcessError(
-                f"step {self.state.global_step + 1}: lost the connection to another process ({reason}). The log of the"
-                " one that failed first says why. Go on from the last checkpoint with --resume_from_checkpoint true."
-            ) from error
-
-    @contextmanager
-    def _explaining_failure(self, folder: str) -> Iterator[None]:
-        """Turn what libraries raise for a full or failing disk into one line; a half-written checkpoint goes."""
-        try:
-            yield
-        # torch.save raises RuntimeError, safetensors an exception of its own.
-        except (OSError, RuntimeError, SafetensorError) as error:
-            if (reason := disk_failed(error)) is None:
-                raise
-            if self.args.should_save and Path(folder).name.startswith(PREFIX_CHECKPOINT_DIR):
-                shutil.rmtree(folder, ignore_errors=True)
-            cure = "Make room and train again."
-            if any(Path(self.args.output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*/{CHECKPOINT_FILE}")):
-                cure = "Earlier checkpoints are whole: make room and go on with --resume_from_checkpoint true."
-            raise RunFailedError(f"{folder}: cannot be written ({reason}). {cure}") from error
 
     @cached_property
     def _train_fingerprint(self) -> str:
         # Reads all rows: once, not at every checkpoint.
         return rows_fingerprint(self.train_dataset)
 
-    def _describe_run(self) -> dict[str, Any]:
-        """What a run that resumes must share with this one, and the settings that it is warned of."""
-        args = self.args
-        self._complete_judge_file()
-        file, config = self.judge_file, self.accelerator.unwrap_model(self.model).config.get_text_config()
-        settings = dict(file.training)
-        plugin = self.accelerator.state.deepspeed_plugin if self.is_deepspeed_enabled else None
-        sharding = f"DeepSpeed ZeRO-{plugin.zero_stage}" if plugin else "FSDP" if self.is_fsdp_enabled else "none"
-        # A folder may have moved.
-        name = str(file.base_model)
-        return {
-            "task": file.task,
-            "labels": list(self.label_space.labels),
-            "model": Path(name).name if Path(name).is_absolute() else name,
-            "architecture": {
-                key: getattr(config, key, None)
-                for key in ("model_type", "hidden_size", "num_hidden_layers", "vocab_size")
-            },
-            "adapter": settings.pop("adapter"),
-            "quantization": {key: settings.pop(key) for key in ("quantization", "load_in_4bit")},
-            "train_fingerprint": self._train_fingerprint,
-            "train_batch_size": settings.pop("train_batch_size"),
-            "seed": settings.pop("seed"),
-            **self._sampling.describe(),
-            "sharding": sharding,
-            "world_size": args.world_size,
-            "save_only_model": args.save_only_model,
-            "settings": settings,
-        }
-
-    def _complete_judge_file(self) -> None:
-        args, file = self.args, self.judge_file
-        model = self.accelerator.unwrap_model(self.model)
-        config = model.config
-        if file.base_model is None:
-            file.base_model = getattr(config, "_name_or_path", None) or None
-        quantization = getattr(config, "quantization_config", None)
-        if quantization is not None:
-            file.quantization = quantization.to_dict() if hasattr(quantization, "to_dict") else dict(quantization)
-            file.quantization = {k: v for k, v in file.quantization.items() if not k.startswith("_")}
-        file.dtype = str(model.dtype).removeprefix("torch.")
-        file.attn_implementation = attention_name(config)
-        file.autocast = {"bf16": "bfloat16", "fp16": "float16"}.get(str(self.accelerator.mixed_precision))
-        file.training = {name: getattr(args, name) for name in TRAINING_SETTINGS}
-        file.training |= {
-            "optim": str(args.optim.value),
-            "lr_scheduler_type": str(args.lr_scheduler_type.value),
-            # With `auto_find_batch_size` what was found.
-            "train_batch_size": self._train_batch_size * args.gradient_accumulation_steps * args.world_size,
-            "adapter": _adapter_text(model),
-            "quantization": (file.quantization or {}).get("quant_method"),
-            "load_in_4bit": bool((file.quantization or {}).get("load_in_4bit")),
-        }
-        file.versions = library_versions()
-
-    def create_model_card(self, model_name=None, dataset_name=None, tags=None) -> None:
-        """Write the model card: labels, settings, the last evaluation, how to use it, the paper's citation."""
-        if not self.is_world_process_zero():
-            return
-        self._complete_judge_file()
-        metrics: dict[str, float] = {}
-        for entry in self.state.log_history:
-            metrics.update({name: value for name, value in entry.items() if name.startswith(("eval_", "test_"))})
-        write_model_card(
-            self.args.output_dir,
-            judge_file=self.judge_file,
-            model_name=model_name or "judge",
-            hub_model_id=self.hub_model_id,
-            dataset_name=dataset_name,
-            metrics=metrics,
-            tags=sorted({*self._tag_names, *([tags] if isinstance(tags, str) else tags or [])}),
-        )
-
-
-def _is_of_hub(error: Exception) -> bool:
-    """Whether an exception comes of a hub: its client's, or of what that sends with."""
-    return isinstance(error, OSError) or type(error).__module__.split(".")[0] in ("huggingface_hub", "httpx", "httpx2")
-
-
-def _adapter_text(model: PreTrainedModel) -> str | None:
-    """Kind and size of a PEFT adapter, such as `LORA r=16 alpha=32 on k_proj, q_proj`; `None` without one."""
-    config = getattr(model, "peft_config", {}).get("default")
-    if config is None:
-        return None
-    sizes = "".join(
-        f" {name}={getattr(config, key)}"
-        for name, key in (("r", "r"), ("alpha", "lora_alpha"))
-        if hasattr(config, key)
-    )
-    modules = getattr(config, "target_modules", None) or ()
-    where = modules if isinstance(modules, str) else ", ".join(sorted(modules))
-    return f"{config.peft_type.value}{sizes} on {where}"
-
-
-def label_metrics(prediction: EvalPrediction) -> dict[str, float]:
-    """Mean KL (eq. 10), cross-entropy on the majority label and accuracy (eq. 11) from arrays `(N, K)`.
-
-    `prediction.predictions` are label log-probabilities, `prediction.label_ids` human distributions; ties go to the
-    first label. Nats.
-    """
-    log_q = torch.from_numpy(np.asarray(prediction.predictions, dtype=np.float64))
-    p = torch.from_numpy(np.asarray(prediction.label_ids, dtype=np.float64))
-    reference = p.argmax(-1)
-    return {
-        "kl": kl_divergence(p, log_q).mean().item(),
-        "ce": reference_nll(log_q, reference).mean().item(),
-        "accuracy": (log_q.argmax(-1) == reference).double().mean().item(),
-    }
+    def describe_run(self) -> dict[str, Any]:
+        return describe_run(self, self.judge_file, self.label_space.labels, self._sampling, self._train_fingerprint)

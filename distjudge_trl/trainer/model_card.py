@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from distjudge_trl.judge_file import JudgeFile
+from distjudge_trl.judge_folder.judge_file import JudgeFile
 
 
 PAPER = {

@@ -118,9 +118,9 @@ def share_of_training_step() -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from distjudge_trl.batching import JudgmentCollator, encode_prompts, find_sharing, judgment_logits
-    from distjudge_trl.models import BUNDLED_MODEL, resolve_model
+    from distjudge_trl.modeling.bundled import BUNDLED_MODEL, resolve_model
     from distjudge_trl.objective import hybrid_loss
-    from distjudge_trl.precision import cpu_has_bfloat16
+    from distjudge_trl.runtime.precision import cpu_has_bfloat16
     from distjudge_trl.tasks import get_task
 
     path = resolve_model(BUNDLED_MODEL)

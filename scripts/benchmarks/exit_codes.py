@@ -3,7 +3,8 @@
 python scripts/benchmarks/exit_codes.py [--launches 200] [--at-once 4] [--ways ddp zero2 zero3] [--without-waiting]
 
 On a CPU a thread of Gloo may still free the tensors of a collective when its process ends; Python aborts the process
-then (exit code -6), with all its work done. The trainer waits for these threads (`distjudge_trl/trainer/leaving.py`).
+then (exit code -6), with all its work done. The trainer waits for these threads
+(`distjudge_trl/trainer/process_exit.py`).
 Here every launch trains a tiny model for two steps, evaluates it and ends as a recipe does; several launches run at
 once and fight for the cores. Both processes of a launch are forked off one that has imported the libraries, which is
 what most of a short run's time goes to; they end as any interpreter does.
@@ -65,7 +66,7 @@ def fork_launches(way: str, folder: Path, launches: int, at_once: int, without_w
     """Start launches until all are done, `at_once` at a time, and print a row of the table."""
     for name in _OF_ONE_PROCESS:
         os.environ.pop(name, None)
-    import distjudge_trl.trainer.distribution_sft_trainer as trainer_module
+    import distjudge_trl.trainer.resuming as trainer_module
 
     tokenizer, model = make_model()
     if way != "ddp":
@@ -102,7 +103,7 @@ def make_model() -> tuple[Any, Any]:
     import peft  # noqa: F401
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    from distjudge_trl.models import resolve_model
+    from distjudge_trl.modeling.bundled import resolve_model
 
     tokenizer = AutoTokenizer.from_pretrained(resolve_model("smollm2-135m"))
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}

@@ -73,7 +73,7 @@ def work(out: Path, options: dict) -> None:
     from transformers import AutoTokenizer, BitsAndBytesConfig
 
     from distjudge_trl.labels import LabelSpace
-    from distjudge_trl.models import resolve_model
+    from distjudge_trl.modeling.bundled import resolve_model
     from distjudge_trl.trainer import DistributionSFTConfig, DistributionSFTTrainer
 
     folder = resolve_model(MODEL)

@@ -23,7 +23,7 @@ import time
 import distjudge_trl  # noqa: F401  # isort: skip (before torch: it says how OpenMP's threads wait)
 import psutil
 
-from distjudge_trl.launch import cores
+from distjudge_trl.runtime.threads import cores
 
 
 # What a user sets for it; torch's own default is a wait of 300,000 turns, after which a thread sleeps.

@@ -20,8 +20,8 @@ from transformers import AutoModelForCausalLM
 from distjudge_trl.batching import JudgmentCollator, find_sharing, judgment_logits, read_head_in_float32
 from distjudge_trl.batching.prefixes import packed_work, padded_work
 from distjudge_trl.errors import run_script
-from distjudge_trl.models import resolve_model
-from distjudge_trl.precision import cpu_has_bfloat16
+from distjudge_trl.modeling.bundled import resolve_model
+from distjudge_trl.runtime.precision import cpu_has_bfloat16
 
 
 # Rows, tokens in common, tokens of their own.

@@ -91,8 +91,8 @@ def work(args: argparse.Namespace) -> None:
     from trl import SFTConfig, SFTTrainer
 
     from distjudge_trl.labels import LabelSpace
-    from distjudge_trl.models import resolve_model
-    from distjudge_trl.precision import decide_precision
+    from distjudge_trl.modeling.bundled import resolve_model
+    from distjudge_trl.runtime.precision import decide_precision
     from distjudge_trl.trainer import DistributionSFTConfig, DistributionSFTTrainer
 
     tokenizer = AutoTokenizer.from_pretrained(resolve_model("smollm2-135m"))

@@ -28,8 +28,8 @@ from trl import SFTConfig, SFTTrainer
 
 from distjudge_trl.data.splits import stable_key
 from distjudge_trl.errors import run_script
-from distjudge_trl.models import resolve_model
-from distjudge_trl.precision import cpu_has_bfloat16
+from distjudge_trl.modeling.bundled import resolve_model
+from distjudge_trl.runtime.precision import cpu_has_bfloat16
 from distjudge_trl.tasks import get_task
 from distjudge_trl.trainer import DistributionSFTConfig, DistributionSFTTrainer
 

@@ -47,7 +47,7 @@ def weights(find: Findings) -> None:
     from benchmarks import throughput
     from transformers import AutoConfig, AutoTokenizer
 
-    from distjudge_trl.models import resolve_model
+    from distjudge_trl.modeling.bundled import resolve_model
     from distjudge_trl.planning import load_config
 
     bundled = Path(resolve_model(BUNDLED))

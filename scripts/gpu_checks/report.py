@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from distjudge_trl.logs import log_tail
+from distjudge_trl.runtime.logs import log_tail
 from gpu_checks.check import Check, Result
 from gpu_checks.runner import SECRET_NAME
 

@@ -7,6 +7,7 @@ import pytest
 
 from distjudge_trl.batching.prefixes import (
     PrefixGroupSampler,
+    PrefixSharing,
     common_length,
     packed_length,
     packed_work,
@@ -15,7 +16,6 @@ from distjudge_trl.batching.prefixes import (
     reading_order,
     saved_by_grouping,
 )
-from distjudge_trl.batching.sharing import PrefixSharing
 
 
 def articles(count=12, systems=16, length=200, seed=0):

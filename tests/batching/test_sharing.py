@@ -322,10 +322,10 @@ def test_the_bundled_model_is_shared_in_half_precision(bundled_model, dtype):
     """
     model = transformers.AutoModelForCausalLM.from_pretrained(bundled_model, dtype=dtype)
     said = []
-    assert find_sharing(model, "auto", tell=said.append) == PrefixSharing(width=576) and not said
+    assert find_sharing(model, "auto", log=said.append) == PrefixSharing(width=576) and not said
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sharing_module, "dense_mask", lambda ends: torch.ones_like(dense_mask(ends)).tril())
-        assert find_sharing(model, "auto", tell=said.append) is None
+        assert find_sharing(model, "auto", log=said.append) is None
     problem = "a row's logits in a pack are not those that it has alone"
     assert said == [f"Common beginnings of prompts are read anew in every row: {problem}."]
 

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from distjudge_trl.data.files import MAX_FIELD_LENGTH, find_files, read_rows
+from distjudge_trl.data.rows import MAX_FIELD_LENGTH, read_rows
+from distjudge_trl.data.source_files import find_files
 from distjudge_trl.errors import JudgmentDataError, UserInputError
 
 

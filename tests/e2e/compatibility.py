@@ -33,7 +33,7 @@ from tiny_runs import (
 )
 
 from distjudge_trl.errors import run_script
-from distjudge_trl.provenance import library_versions
+from distjudge_trl.runtime.provenance import library_versions
 
 
 PAGE = conftest.ROOT / "docs/scaling.md"

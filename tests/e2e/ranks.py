@@ -12,17 +12,17 @@ from conftest import ROOT
 from tiny_runs import RunError
 
 
-def environment_of(config, count, **changes):
+def environment_of(config, count, python=sys.executable, **changes):
     """What `accelerate launch --config_file CONFIG --num_processes COUNT` adds to the environment of a script.
 
     Args:
         config (`Path`): of accelerate_configs, or another.
         count (`int`): processes.
+        python (`str`): what runs accelerate's launcher, which leaves marks in its process.
         changes: of the config's own sections, such as `deepspeed_config={"zero3_save_16bit_model": False}`.
     """
-    # In a process of its own: accelerate's launcher leaves marks in the one that it runs in.
     done = subprocess.run(
-        [sys.executable, str(ROOT / "tests/e2e/launch_environment.py"), str(config), str(count), json.dumps(changes)],
+        [python, str(ROOT / "tests/e2e/launch_environment.py"), str(config), str(count), json.dumps(changes)],
         check=True,
         capture_output=True,
         text=True,

@@ -11,7 +11,7 @@ from distjudge_trl import get_task
 from distjudge_trl.batching import render_prompt
 from distjudge_trl.errors import LabelSpaceError, UserInputError
 from distjudge_trl.labels import LabelSpace
-from distjudge_trl.models import resolve_model
+from distjudge_trl.modeling.bundled import resolve_model
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_other_names_pass_through():
 
 
 def test_two_processes_materialise_it_once_and_leave_nothing_half_written(bundled_model, tmp_path):
-    code = "from distjudge_trl.models import resolve_model; print(resolve_model('smollm2-135m'))"
+    code = "from distjudge_trl.modeling.bundled import resolve_model; print(resolve_model('smollm2-135m'))"
     environment = {"DISTJUDGE_CACHE": str(tmp_path), "PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-c", code]
     processes = [

@@ -138,7 +138,7 @@ def test_a_user_s_mistake_is_one_line_and_exit_code_2_through_a_launcher():
     command = [
         sys.executable,
         "-m",
-        "distjudge_trl.cli",
+        "distjudge_trl",
         "train",
         "vader",
         "--accelerate-config",

@@ -4,7 +4,6 @@ what one process does, and goes on from its checkpoints on two processes or on o
 
 import itertools
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -19,12 +18,15 @@ TOGETHER = ("--use_cpu", "False")
 
 def start(tiny_runs, count, name, runs):
     """Start processes that make several runs (name to options) one after the other."""
-    environment = environment_of(ROOT / "accelerate_configs/fsdp2.yaml", count)
-    assert environment_of(ROOT / "accelerate_configs/fsdp2_qlora.yaml", count) == environment, "one launch serves both"
+    python = tiny_runs.python
+    environment = environment_of(ROOT / "accelerate_configs/fsdp2.yaml", count, python)
+    assert environment_of(ROOT / "accelerate_configs/fsdp2_qlora.yaml", count, python) == environment, (
+        "one launch serves both"
+    )
     commands = [tiny_runs.command(run, (), *options, *TOGETHER)[1:] for run, options in runs.items()]
     arguments = [*itertools.chain.from_iterable(["--next", *command] for command in commands)][1:]
     log = tiny_runs.folder / f"{name}.log"
-    script = [sys.executable, str(ROOT / "tests/e2e/fsdp_cpu.py")]
+    script = [python, str(ROOT / "tests/e2e/fsdp_cpu.py")]
     return log, start_ranks([*script, *arguments], count, environment, log)
 
 

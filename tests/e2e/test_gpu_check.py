@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 
 import pytest
 import torch
@@ -15,10 +14,10 @@ ONLY = ("environment", "padding", "prefixes", "adversary")
 
 
 @pytest.fixture(scope="module")
-def checked(tmp_path_factory, bundled_model):
+def checked(tmp_path_factory, bundled_model, warm_python):
     """What the command printed, the folder of its report, and its work folder."""
     folder = tmp_path_factory.mktemp("checked")
-    command = [sys.executable, str(ROOT / "scripts/gpu_check.py"), "--cpu", "--tiny", "--only", ",".join(ONLY)]
+    command = [warm_python, str(ROOT / "scripts/gpu_check.py"), "--cpu", "--tiny", "--only", ",".join(ONLY)]
     command += ["--out", str(folder / "out"), "--work", str(folder / "work")]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=900, cwd=folder)
     return done, folder / "out", folder / "work"

@@ -5,7 +5,7 @@ import importlib.util
 import pytest
 from conftest import ROOT
 
-from distjudge_trl.environment import cpu_has_bfloat16
+from distjudge_trl.runtime.environment import cpu_has_bfloat16
 
 
 pytestmark = pytest.mark.e2e

@@ -13,12 +13,12 @@ from conftest import ROOT
 from distjudge_trl.evaluation import read_results
 
 
-QUICKSTART = [sys.executable, str(ROOT / "scripts/quickstart.py")]
+QUICKSTART = str(ROOT / "scripts/quickstart.py")
 
 
 def test_quickstart_trains_compares_and_draws(tmp_path, bundled_model, warm_python):
-    command = [str(ROOT / "scripts/quickstart.py"), "--output-dir", str(tmp_path / "out")]
-    command += ["--max-train-samples", "96", "--max-eval-samples", "60"]
+    command = [QUICKSTART, "--output-dir", str(tmp_path / "out")]
+    command += ["--max-train-samples", "64", "--max-eval-samples", "48"]
     done = subprocess.run([warm_python, *command], check=False, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
     kl = {
@@ -31,7 +31,7 @@ def test_quickstart_trains_compares_and_draws(tmp_path, bundled_model, warm_pyth
     assert (tmp_path / "out" / "disagreement.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     table = (tmp_path / "out" / "table.md").read_text().strip()
     assert table in done.stdout and "expect a higher KL here" in table
-    assert "96 words to train on and 60 to test on, as asked for; seed 42, " in table
+    assert "64 words to train on and 48 to test on, as asked for; seed 42, " in table
     assert "| here: " in done.stdout and "| README: " in done.stdout and "Not to be compared: " in done.stdout
     again = subprocess.run([warm_python, *command], check=False, capture_output=True, text=True, timeout=300)
     assert again.stdout.count("done before") == 3 and again.returncode == 0
@@ -40,7 +40,7 @@ def test_quickstart_trains_compares_and_draws(tmp_path, bundled_model, warm_pyth
 
 def test_stopped_by_hand_it_goes_on_from_its_checkpoint(tmp_path, recipe_model, warm_python):
     out = tmp_path / "out"
-    command = [*QUICKSTART, "--output-dir", str(out), "--model", recipe_model]
+    command = [warm_python, QUICKSTART, "--output-dir", str(out), "--model", recipe_model]
     command += ["--max-train-samples", "640", "--max-eval-samples", "40"]
     with (tmp_path / "log").open("w") as log:
         first = subprocess.Popen(command, stdout=log, stderr=subprocess.PIPE, text=True)
@@ -55,8 +55,7 @@ def test_stopped_by_hand_it_goes_on_from_its_checkpoint(tmp_path, recipe_model, 
     assert said == f"Stopped. The same command goes on where it was: {' '.join(command)}"
     assert not (out / "single-point/results.json").exists()
     raw = (out / "raw/results.json").stat().st_mtime_ns
-    warm = [warm_python, *command[1:]]
-    again = subprocess.run(warm, check=False, capture_output=True, text=True, timeout=300)
+    again = subprocess.run(command, check=False, capture_output=True, text=True, timeout=300)
     assert again.returncode == 0, again.stderr[-3000:]
     assert "[1/3] raw: done before" in again.stdout and (out / "raw/results.json").stat().st_mtime_ns == raw
     lines = [line for line in again.stdout.splitlines() if "--resume_from_checkpoint" in line]
@@ -65,7 +64,7 @@ def test_stopped_by_hand_it_goes_on_from_its_checkpoint(tmp_path, recipe_model, 
     assert trained["global_step"] == 40
     assert not list(out.glob("*/checkpoint-*")), "they are large"
     # Another seed takes what is there, and shows how the two differ.
-    more = subprocess.run([*warm, "--seeds", "2"], check=False, capture_output=True, text=True, timeout=300)
+    more = subprocess.run([*command, "--seeds", "2"], check=False, capture_output=True, text=True, timeout=300)
     assert more.returncode == 0, more.stderr[-3000:]
     assert more.stdout.count("done before") == 3 and ", seeds 42, 43 " in more.stdout
     assert read_results(out / "seed-43/distribution")["seed"] == 43
@@ -74,7 +73,8 @@ def test_stopped_by_hand_it_goes_on_from_its_checkpoint(tmp_path, recipe_model, 
     assert f"{low} to {high} (" in more.stdout
 
 
-def test_a_few_steps_tell_how_fast_the_machine_is(tmp_path, recipe_model, scripts, monkeypatch, capsys):
+def test_a_few_steps_tell_how_fast_the_machine_is(tmp_path, recipe_model, scripts, warm_python, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "executable", warm_python)
     runs = scripts("quickstart_runs")
     began = time.monotonic()
     speed = runs.measure(Namespace(model=recipe_model, float32=True))

@@ -19,7 +19,7 @@ from conftest import ROOT
 from tiny_runs import cpu_twin
 
 from distjudge_trl.evaluation import read_results
-from distjudge_trl.supervised import RUN_FOLDER
+from distjudge_trl.recipe.trial import RUN_FOLDER
 from distjudge_trl.sweep.store import Store
 from distjudge_trl.sweep.table import read_rows
 

@@ -16,8 +16,8 @@ from tiny_runs import accelerate
 
 from distjudge_trl import Judge, get_task
 from distjudge_trl.data import split_records, subsample
-from distjudge_trl.environment import cpu_has_bfloat16
 from distjudge_trl.evaluation import item_kl, read_predictions, read_results
+from distjudge_trl.runtime.environment import cpu_has_bfloat16
 
 
 pytestmark = pytest.mark.usefixtures("bundled_model")
@@ -210,24 +210,24 @@ def test_qlora_trains_real_nf4_weights_and_reloads(recipe, tmp_path):
     np.testing.assert_allclose(judge.judge(records), evaluated["judge_distribution"][:], atol=2e-2)
 
 
-def test_vocab_normalization_keeps_a_generator_that_answers_with_a_label(recipe, tmp_path):
+def test_vocab_normalization_keeps_a_generator_that_answers_with_a_label(recipe, recipe_model, lexicon, tmp_path):
     """Greedy generation of the trained model is one label and the end of the turn's text; the label mass is near 1."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from distjudge_trl.batching import render_prompt
 
-    done = recipe(
-        *SMALL,
-        "--label_normalization",
-        "vocab",
-        "--num_train_epochs",
-        "3",
-        "--output_dir",
-        str(tmp_path),
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert read_results(tmp_path)["metrics"]["label_mass"] > 0.95
+    tiny = ("--model_name_or_path", recipe_model, "--data_path", str(lexicon), "--learning_rate", "1e-2")
+    mass = {}
+    for normalization in ("vocab", "labels"):
+        out = tmp_path / normalization
+        options = ("--label_normalization", normalization, "--num_train_epochs", "8", "--output_dir", str(out))
+        done = recipe(*SMALL, *tiny, *options)
+        assert done.returncode == 0, done.stderr[-3000:]
+        mass[normalization] = read_results(out)["metrics"]["label_mass"]
+    print(f"label mass: {mass}")
+    assert mass["vocab"] > 0.95 and mass["labels"] < 0.5
+    tmp_path /= "vocab"
     tokenizer, model = AutoTokenizer.from_pretrained(tmp_path), AutoModelForCausalLM.from_pretrained(tmp_path)
     test = subsample(split_records(get_task("vader").load())[1], 8)
     for row in test:

@@ -26,7 +26,7 @@ def test_the_wheel_works_outside_a_clone(tmp_path):
     command = [
         sys.executable,
         "-m",
-        "distjudge_trl.cli",
+        "distjudge_trl",
         "train",
         "vader",
         "--accelerate-config",

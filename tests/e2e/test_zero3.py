@@ -5,7 +5,6 @@ tiny model's, so that gathering and releasing them is only seen with a threshold
 """
 
 import json
-import sys
 
 import pytest
 import yaml
@@ -44,7 +43,8 @@ def test_partitioned_weights_follow_the_trajectory_of_one_process(tiny_runs, tmp
     name = f"zero3_tight_{len(options)}"
     run = tiny_runs.command(name, (), *HALF, *options)
     log = tmp_path / "log"
-    check_ranks(run_ranks([sys.executable, *run], 2, environment_of(tmp_path / "tight.yaml", 2), log), log)
+    environment = environment_of(tmp_path / "tight.yaml", 2, tiny_runs.python)
+    check_ranks(run_ranks([tiny_runs.python, *run], 2, environment, log), log)
     result = json.loads((tiny_runs.folder / f"{name}.json").read_text())
     assert (result["world_size"], result["zero_stage"], result["partitioned"]) == (2, 3, 1.0)
     tiny_runs.assert_follows("ZeRO-3, partitioned", result, tiny_runs.folder / name, LORA if options else ())
@@ -52,10 +52,9 @@ def test_partitioned_weights_follow_the_trajectory_of_one_process(tiny_runs, tmp
 
 def test_shards_that_would_be_saved_without_a_judge_are_refused(tiny_runs, tmp_path):
     """transformers would warn, save DeepSpeed's shards in the judge's place and end with exit code 0."""
-    environment = environment_of(
-        ROOT / "accelerate_configs/zero3_cpu.yaml", 1, deepspeed_config={"zero3_save_16bit_model": False}
-    )
+    changes = {"deepspeed_config": {"zero3_save_16bit_model": False}}
+    environment = environment_of(ROOT / "accelerate_configs/zero3_cpu.yaml", 1, tiny_runs.python, **changes)
     run = tiny_runs.command("zero3_shards", (), *HALF, "--max_steps", "1")
-    assert run_ranks([sys.executable, *run], 1, environment, tmp_path / "log") == [2]
+    assert run_ranks([tiny_runs.python, *run], 1, environment, tmp_path / "log") == [2]
     (line,) = [text for text in (tmp_path / "log.0").read_text().splitlines() if text.startswith("error: ")]
     assert line.startswith("error: zero3_save_16bit_model false: no judge would be saved, shards alone. Set")

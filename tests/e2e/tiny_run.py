@@ -17,10 +17,10 @@ import torch
 from conftest import CHAT_TEMPLATE, LABELS, make_records
 from transformers import AutoTokenizer, TrainerCallback
 
-from distjudge_trl.data import SeenItems
 from distjudge_trl.errors import run_script
+from distjudge_trl.judge_folder.training_items import SeenItems
 from distjudge_trl.labels import LabelSpace
-from distjudge_trl.recipe_model import quantization_config
+from distjudge_trl.recipe.model import quantization_config
 from distjudge_trl.trainer import DistributionSFTConfig, DistributionSFTTrainer
 
 

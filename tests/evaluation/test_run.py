@@ -9,11 +9,11 @@ from click.testing import CliRunner
 from conftest import make_tiny_model
 
 from distjudge_trl.cli import main
-from distjudge_trl.data import SeenItems
 from distjudge_trl.errors import RunFailedError, UserInputError
 from distjudge_trl.evaluation import read_predictions, read_results
 from distjudge_trl.evaluation.run import EvaluationOptions, evaluate_judge
-from distjudge_trl.judges.local import find_judge
+from distjudge_trl.judge_folder.training_items import SeenItems
+from distjudge_trl.judges.loading import find_judge
 from distjudge_trl.recipe import Recipe
 from distjudge_trl.tasks import get_task
 

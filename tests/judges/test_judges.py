@@ -128,7 +128,7 @@ def test_a_judge_on_the_hub_is_fetched(folder, tmp_path, monkeypatch):
 
     import huggingface_hub
 
-    from distjudge_trl.judge_file import JudgeFile
+    from distjudge_trl.judge_folder.judge_file import JudgeFile
 
     snapshot = tmp_path / "snapshot"
     shutil.copytree(folder, snapshot)
@@ -182,7 +182,7 @@ def test_a_judge_file_cannot_allow_remote_code(folder, tmp_path):
     """judge.json may come from anywhere."""
     import shutil
 
-    from distjudge_trl.judge_file import JudgeFile
+    from distjudge_trl.judge_folder.judge_file import JudgeFile
 
     copy = tmp_path / "judge"
     shutil.copytree(folder, copy)

@@ -10,7 +10,7 @@ from transformers import LlamaForCausalLM
 
 from distjudge_trl import Judge
 from distjudge_trl.cli import main
-from distjudge_trl.judge_file import JudgeFile
+from distjudge_trl.judge_folder.judge_file import JudgeFile
 from distjudge_trl.judges.merge import merge
 from distjudge_trl.labels import LabelSpace
 

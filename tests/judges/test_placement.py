@@ -1,6 +1,6 @@
 """Where a judge computes: devices, maps of devices, memory that is too small, attention; and untrained models' types.
 
-What a trained judge is read in on each kind of hardware is tested in tests/test_precision.py.
+What a trained judge is read in on each kind of hardware is tested in tests/runtime/test_precision.py.
 """
 
 import json
@@ -20,11 +20,11 @@ from distjudge_trl import Judge
 from distjudge_trl.batching.sharing import PACK_ATTENTION
 from distjudge_trl.cli import main
 from distjudge_trl.errors import RunFailedError, UserInputError
-from distjudge_trl.judge_file import JudgeFile
+from distjudge_trl.judge_folder.judge_file import JudgeFile
 from distjudge_trl.judges.placement import default_dtype, find_device
 from distjudge_trl.labels import LabelSpace
-from distjudge_trl.precision import Precision
 from distjudge_trl.recipe import Recipe
+from distjudge_trl.runtime.precision import Precision
 
 
 RECORDS = make_records(11)

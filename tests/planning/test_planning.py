@@ -189,7 +189,7 @@ def test_zero3_sends_half_as_much_again():
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_config_is_understood(path, monkeypatch):
-    monkeypatch.setattr("distjudge_trl.launch.device_count", lambda: 4)
+    monkeypatch.setattr("distjudge_trl.runtime.launches.device_count", lambda: 4)
     sharding = read_sharding(path)
     name = path.stem
     assert sharding.kind == ("zero" if "zero" in name else "fsdp" if "fsdp" in name else "replicas")
@@ -203,7 +203,7 @@ def test_every_shipped_config_is_understood(path, monkeypatch):
 
 
 def test_a_plan_for_all_gpus_of_a_machine_without_any_asks_how_many(monkeypatch):
-    monkeypatch.setattr("distjudge_trl.launch.device_count", lambda: 0)
+    monkeypatch.setattr("distjudge_trl.runtime.launches.device_count", lambda: 0)
     result = plan("--model", "smollm2-135m", "--accelerate-config", "zero3")
     assert result.exit_code == 2 and "for another machine: --num-processes N" in result.output
 
@@ -214,7 +214,7 @@ def test_a_plan_for_all_gpus_of_a_machine_without_any_asks_how_many(monkeypatch)
 def test_a_plan_for_a_cpu_computes_in_what_this_one_has(monkeypatch, name, fast, bf16):
     from distjudge_trl.planning import report
 
-    monkeypatch.setattr("distjudge_trl.precision.cpu_has_bfloat16", lambda: fast)
+    monkeypatch.setattr("distjudge_trl.runtime.precision.cpu_has_bfloat16", lambda: fast)
     seen = []
     monkeypatch.setattr(report, "describe_run", lambda model, sizes, training, sharding: seen.append(training) or "")
     plan("--model", "smollm2-135m", "--accelerate-config", name, "--num-processes", "1", "--use_peft")

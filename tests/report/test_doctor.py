@@ -12,7 +12,7 @@ from rich.console import Console
 
 from distjudge_trl.data import PromptTemplate, build_dataset, fingerprint, make_record
 from distjudge_trl.errors import UserInputError
-from distjudge_trl.loading import load_tokenizer
+from distjudge_trl.modeling.loading import load_tokenizer
 from distjudge_trl.report import doctor
 from distjudge_trl.tasks import Item, JudgmentTask, LoadReport
 

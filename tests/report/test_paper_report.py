@@ -24,7 +24,7 @@ from distjudge_trl.report.paper_tables import (
     transfer_table,
 )
 from distjudge_trl.report.plots import all_plots, figure_3
-from distjudge_trl.report.runs import load_test_sets
+from distjudge_trl.report.test_sets import load_test_sets
 
 
 RECORDS = make_items()

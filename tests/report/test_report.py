@@ -6,7 +6,8 @@ from conftest import small_files
 
 from distjudge_trl.errors import RunFailedError
 from distjudge_trl.report import build, plot_distributions, results_table
-from distjudge_trl.report.plots import Panel, Plot, save_png
+from distjudge_trl.report.plots import Panel, Plot
+from distjudge_trl.report.plots_png import save_png
 
 
 def run(method, kl, **interval):

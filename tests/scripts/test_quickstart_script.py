@@ -62,6 +62,7 @@ def test_a_long_run_saves_every_two_minutes(runs, tmp_path):
     assert runs.saving(part, size, runs.Speed(1.5, 1, 1))[:4] == ["--save_strategy", "steps", "--save_steps", "80"]
     assert runs.saving(part, size, runs.Speed(0.1, 1, 1)) == ["--save_strategy", "no"]
     assert runs.saving(runs.Part("raw", 42, tmp_path), size, None) == ["--save_strategy", "no"]
+    assert runs.saving(part, runs.Size(64, 48), None) == ["--save_strategy", "no"]
 
 
 def test_what_is_left_of_other_settings_is_not_taken_up(runs, tmp_path, monkeypatch, capsys):
@@ -80,6 +81,7 @@ def test_what_is_left_of_other_settings_is_not_taken_up(runs, tmp_path, monkeypa
     assert not run((160, 200))
     whole = {"format_version": 1, "run": {}, "files": {}}
     leave("checkpoint-3/checkpoint.json", whole)
+    leave("checkpoint-3/trainer_state.json", {})
     assert run((160, 200)), "goes on"
     leave("checkpoint-3/model.safetensors", "half of it")
     assert not run((160, 200)), "killed while it saved"

@@ -7,7 +7,7 @@ import yaml
 from conftest import ROOT
 
 from distjudge_trl.errors import UserInputError
-from distjudge_trl.shipped import list_shipped
+from distjudge_trl.files.shipped_files import list_shipped
 from distjudge_trl.sweep.definition import (
     Definition,
     find_metric,

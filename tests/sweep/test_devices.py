@@ -13,11 +13,11 @@ from sweep.test_store import GRID, sampler
 from sweep.test_sweep_cli import sweep
 
 from distjudge_trl.errors import UserInputError
-from distjudge_trl.sweep import asked as sweep_asked
 from distjudge_trl.sweep import best as sweep_best
+from distjudge_trl.sweep import request as sweep_asked
 from distjudge_trl.sweep import run as sweep_run
-from distjudge_trl.sweep.asked import Asked, SweepSettings
 from distjudge_trl.sweep.devices import device_ids, reserved_devices
+from distjudge_trl.sweep.request import Asked, SweepSettings
 from distjudge_trl.sweep.store import Store
 
 
@@ -69,7 +69,7 @@ def test_slices_go_by_their_name_and_what_has_no_uuid_too(machine, monkeypatch):
 
 
 def test_the_preparation_sees_the_sweep_s_gpus(machine, tmp_path, monkeypatch):
-    for module in ("sweep.asked", "launch"):
+    for module in ("sweep.request", "runtime.launches"):
         monkeypatch.setattr(f"distjudge_trl.{module}.device_count", lambda: 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
     script = tmp_path / "recipe.py"
@@ -101,7 +101,7 @@ def test_the_winner_is_tested_on_a_gpu_that_the_sweep_holds(machine, tmp_path, m
         seen["devices"] = devices
 
     machine(FIRST)
-    for module in ("sweep.asked", "launch"):
+    for module in ("sweep.request", "runtime.launches"):
         monkeypatch.setattr(f"distjudge_trl.{module}.device_count", lambda: 1)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
     monkeypatch.setattr(sweep_run, "ask", lambda *_: Asked(definition, 1, 1, None, Path()))
@@ -129,7 +129,7 @@ def test_evaluate_is_started_with_the_sweep_s_gpus(tmp_path, monkeypatch):
 
 def test_names_behind_one_that_cuda_does_not_know_are_left_out(machine, monkeypatch):
     monkeypatch.setattr(sweep_asked, "device_count", lambda: 1)
-    monkeypatch.setattr("distjudge_trl.launch.device_count", lambda: 1)
+    monkeypatch.setattr("distjudge_trl.runtime.launches.device_count", lambda: 1)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,9,1")
     machine(FIRST)
     with ExitStack() as held:

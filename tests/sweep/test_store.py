@@ -355,7 +355,7 @@ def test_tpe_learns_from_trials_that_other_workers_ran(open_store):
     stores = [open_store(), open_store()]
     stores[0].make(definition, [{}] * 40)
     workers = [
-        Worker(store, definition, None, data=None, data_path=None, keep=1, stop=None, say=print, updated=None)
+        Worker(store, definition, None, data=None, data_path=None, keep=1, stop=None, log=print, updated=None)
         for store in stores
     ]
     rates = []

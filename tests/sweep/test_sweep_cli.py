@@ -11,7 +11,7 @@ from sweep.test_store import GRID, POINTS, sampler
 
 from distjudge_trl.cli import main
 from distjudge_trl.errors import RunFailedError, UserInputError
-from distjudge_trl.sweep import asked as sweep_asked
+from distjudge_trl.sweep import request as sweep_request
 from distjudge_trl.sweep import run as sweep_run
 from distjudge_trl.sweep.space import grid
 from distjudge_trl.sweep.store import Store
@@ -37,7 +37,7 @@ def sweep(*words):
         (("vader", "--study", "a/b"), "--study 'a/b': name it"),
         (("vader", "--study", "a" * 300), "up to 100 characters"),
         (("vader", "--param", "alpha=float:0:1"), "--sampler grid tries lists of values"),
-        (("vader", "--method", "nothing"), "--method nothing: choose of distribution"),
+        (("vader", "--method", "nothing"), "--method nothing: choose of single-point"),
         (("vader", "--method", "raw"), "--method raw: choose of"),
         (("vader", "--method", "no-kl,no-ce", "--param", "method=no-kl"), "give one of them"),
         (("vader", "--sampler", "gird"), "Invalid value for '--sampler'"),
@@ -66,8 +66,8 @@ def sweep(*words):
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_one_line_and_exit_code_2(tmp_path, words, message, monkeypatch):
-    monkeypatch.setattr(sweep_asked, "device_count", lambda: 0)
-    monkeypatch.setattr("distjudge_trl.launch.device_count", lambda: 0)
+    monkeypatch.setattr(sweep_request, "device_count", lambda: 0)
+    monkeypatch.setattr("distjudge_trl.runtime.launches.device_count", lambda: 0)
     (tmp_path / "file").write_text("in the way")
     (tmp_path / "bad.yaml").write_text("recpie: vader")
     (tmp_path / "empty.yaml").write_text("{}")
@@ -115,23 +115,23 @@ def test_a_file_gives_defaults_that_flags_win_over(tmp_path, monkeypatch):
     ],
 )
 def test_the_recipe_s_grid_leaves_out_what_a_method_sets(method, names):
-    from distjudge_trl.shipped import shipped_folder
+    from distjudge_trl.files.shipped_files import shipped_folder
 
-    settings = sweep_asked.SweepSettings("vader", method=method)
-    found = sweep_asked.find_trial_parameters(settings, shipped_folder("recipes") / "vader.py")
+    settings = sweep_request.SweepSettings("vader", method=method)
+    found = sweep_request.find_trial_parameters(settings, shipped_folder("recipes") / "vader.py")
     assert [parameter.name for parameter in found] == names
     if method is None:
         assert len(grid(found)) == 36
 
 
 def test_gpus_are_dealt_out(monkeypatch, tmp_path):
-    from distjudge_trl.shipped import shipped_folder
+    from distjudge_trl.files.shipped_files import shipped_folder
 
     def launches(held, **settings):
         script = shipped_folder("recipes") / "vader.py"
-        return sweep_asked.make_launches(sweep_asked.SweepSettings("vader", **settings), script, held)
+        return sweep_request.make_launches(sweep_request.SweepSettings("vader", **settings), script, held)
 
-    for module in ("sweep.asked", "launch"):
+    for module in ("sweep.request", "runtime.launches"):
         monkeypatch.setattr(f"distjudge_trl.{module}.device_count", lambda: 4)
     monkeypatch.setattr("distjudge_trl.sweep.devices.device_ids", list)  # see test_devices.py
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -158,16 +158,16 @@ def test_gpus_are_dealt_out(monkeypatch, tmp_path):
 
 
 def test_the_cores_are_shared_out(monkeypatch, tmp_path):
-    from distjudge_trl.shipped import shipped_folder
+    from distjudge_trl.files.shipped_files import shipped_folder
 
-    monkeypatch.setattr(sweep_asked, "device_count", lambda: 0)
-    monkeypatch.setattr("distjudge_trl.launch.cores", lambda: 8)
+    monkeypatch.setattr(sweep_request, "device_count", lambda: 0)
+    monkeypatch.setattr("distjudge_trl.runtime.threads.cores", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     script = shipped_folder("recipes") / "vader.py"
 
     def threads(**settings):
-        settings = sweep_asked.SweepSettings("vader", **settings)
-        return sweep_asked.make_launches(settings, script, ExitStack())[0].threads
+        settings = sweep_request.SweepSettings("vader", **settings)
+        return sweep_request.make_launches(settings, script, ExitStack())[0].threads
 
     assert threads() is None, "one run has the machine for itself"
     assert threads(jobs=2) == 4
@@ -176,7 +176,7 @@ def test_the_cores_are_shared_out(monkeypatch, tmp_path):
     assert threads(jobs=2) is None, "the user's own"
     monkeypatch.delenv("OMP_NUM_THREADS")
     # On GPUs, too, where a launcher would give each process one core.
-    for module in ("sweep.asked", "launch"):
+    for module in ("sweep.request", "runtime.launches"):
         monkeypatch.setattr(f"distjudge_trl.{module}.device_count", lambda: 4)
     assert threads(jobs=2, gpus_per_trial=2, dry_run=True) == 2
 
@@ -249,7 +249,7 @@ def test_a_full_disk_is_one_line(looked_at, monkeypatch, tmp_path):
         raise OSError(28, "No space left on device")
 
     out, _ = looked_at
-    monkeypatch.setattr("distjudge_trl.atomic.json.dump", full)
+    monkeypatch.setattr("distjudge_trl.files.atomic.json.dump", full)
     done = sweep("export", out, "--json", tmp_path / "a.json")
     assert done.exit_code == 1 and done.output.count("\n") == 1
     assert "a.json: cannot be written (No space left on device)" in done.output and not list(tmp_path.glob("a*"))
@@ -264,9 +264,9 @@ def test_a_worker_s_full_disk_ends_the_sweep_with_one_line(tmp_path, monkeypatch
     monkeypatch.setattr("distjudge_trl.sweep.run.Worker.work", full)
     store = Store(None, tmp_path, "full")
     store.make(GRID, POINTS)
-    asked = sweep_asked.Asked(GRID, 1, 1, None, tmp_path)
+    asked = sweep_request.Asked(GRID, 1, 1, None, tmp_path)
     with pytest.raises(RunFailedError, match="trials: No space left on device. What was done is safe"):
-        sweep_run._work(sweep_asked.SweepSettings("vader"), store, asked, [None, None], Console(width=100))
+        sweep_run._work(sweep_request.SweepSettings("vader"), store, asked, [None, None], Console(width=100))
 
 
 def test_nothing_done_is_said(tmp_path):

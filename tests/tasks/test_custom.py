@@ -9,8 +9,8 @@ import yaml
 from conftest import ROOT, SHARED
 
 from distjudge_trl.errors import JudgmentDataError, UserInputError
+from distjudge_trl.files.yaml import parse_yaml
 from distjudge_trl.tasks import LoadReport, get_task
-from distjudge_trl.yaml_file import parse_yaml
 
 
 BASE = {

@@ -8,7 +8,7 @@ import pytest
 from distjudge_trl.data import split_records
 from distjudge_trl.errors import JudgmentDataError, UserInputError
 from distjudge_trl.tasks import get_task
-from distjudge_trl.tasks.families import word_families
+from distjudge_trl.tasks.word_families import word_families
 
 
 @pytest.fixture(scope="module")

@@ -228,7 +228,7 @@ def test_resuming_says_what_it_passes_over_and_what_changed(run_folder, tokenize
 
 
 def test_old_checkpoints_go_only_once_the_new_one_is_whole(tokenizer, tmp_path, monkeypatch):
-    import distjudge_trl.trainer.distribution_sft_trainer as module
+    import distjudge_trl.trainer.saving as module
 
     seen = []
     write = module.write_checkpoint_file

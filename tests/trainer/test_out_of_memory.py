@@ -11,11 +11,11 @@ from peft import LoraConfig
 from distjudge_trl import Judge
 from distjudge_trl.cli import main
 from distjudge_trl.errors import MemoryExhaustedError, RunFailedError, explaining_memory, memory_exhausted
-from distjudge_trl.judges.base import Judge as BaseJudge
+from distjudge_trl.judges.judge import Judge as BaseJudge
 from distjudge_trl.labels import LabelSpace
 from distjudge_trl.recipe import Recipe
 from distjudge_trl.trainer import DistributionSFTConfig, DistributionSFTTrainer
-from distjudge_trl.trainer.memory import plan_command
+from distjudge_trl.trainer.out_of_memory import plan_command
 
 
 CUDA = (
@@ -139,8 +139,9 @@ def test_a_batch_size_that_was_found_is_the_one_that_is_recorded(tokenizer, tmp_
     monkeypatch.setattr(DistributionSFTTrainer, "compute_loss", limited)
     trainer = make_trainer(tokenizer, tmp_path, auto_find_batch_size=True, max_steps=1, logging_steps=1)
     popped = []
-    pop = trainer._pop_means
-    monkeypatch.setattr(trainer, "_pop_means", lambda mode: popped.append(trainer._sums[mode][-1].item()) or pop(mode))
+    means = trainer._means
+    pop = means.pop
+    monkeypatch.setattr(means, "pop", lambda mode, a: popped.append(means.sums[mode][-1].item()) or pop(mode, a))
     trainer.train()
     trainer.save_model()
     # Two batches, accumulated.

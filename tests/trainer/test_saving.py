@@ -14,10 +14,10 @@ from peft import LoraConfig, PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from distjudge_trl import Judge
-from distjudge_trl.atomic import replacing_files
-from distjudge_trl.data import SeenItems
 from distjudge_trl.errors import UserInputError
-from distjudge_trl.judge_folder import is_of_a_judge, replacing_judge
+from distjudge_trl.files.atomic import replacing_files
+from distjudge_trl.judge_folder.replacing import is_of_a_judge, replacing_judge
+from distjudge_trl.judge_folder.training_items import SeenItems
 from distjudge_trl.judges.merge import merge
 from distjudge_trl.labels import LabelSpace
 from distjudge_trl.trainer import DistributionSFTConfig, DistributionSFTTrainer
@@ -178,7 +178,7 @@ def test_a_merged_judge_is_written_the_same_way(judges, tmp_path, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("distjudge_trl.judge_file.JudgeFile.write", full)
+    monkeypatch.setattr("distjudge_trl.judge_folder.judge_file.JudgeFile.write", full)
     with pytest.raises(RuntimeError, match="again: cannot be written .*No space left"):
         merge(str(tmp_path / "lora"), tmp_path / "again")
     assert not (tmp_path / "again").exists()

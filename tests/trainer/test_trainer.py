@@ -13,7 +13,7 @@ from tiny_trainers import make_article_records, make_trainer, trajectory
 
 from distjudge_trl.batching import encode_prompts
 from distjudge_trl.errors import JudgmentDataError, LabelSpaceError, UserInputError
-from distjudge_trl.judge_file import JudgeFile
+from distjudge_trl.judge_folder.judge_file import JudgeFile
 from distjudge_trl.labels import LabelSpace
 from distjudge_trl.objective import PGDAdversary, hybrid_loss, kl_divergence
 from distjudge_trl.trainer import DistributionSFTConfig, DistributionSFTTrainer

@@ -1,0 +1,99 @@
+"""`distjudge-trl data`: build, check and show a task's records."""
+
+from __future__ import annotations
+
+import click
+
+from distjudge_trl.cli.options import DATA_PATH, TRUST_REMOTE_CODE, echo_task_options
+from distjudge_trl.errors import UserInputError
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})
+@click.argument("task_name", metavar="TASK", required=False)
+@DATA_PATH
+@click.option("--stats", is_flag=True, help="Labels, annotators, entropy, agreement, noise floor, splits, lengths.")
+@click.option("--show", type=click.IntRange(min=1), metavar="N", help="Print N rendered prompts with their votes.")
+@click.option("--out", metavar="FILE", help="Write the records as Parquet.")
+@click.option("--model", help="With --stats and --show: whose tokenizer and chat template to use.")
+@click.option(
+    "--max-length",
+    type=click.IntRange(min=1),
+    help="With --stats --model: limit in tokens. Default: the model's.",
+)
+@click.option(
+    "--split",
+    type=click.Choice(["group", "paper"]),
+    default="group",
+    show_default=True,
+    help="With --stats: see train.",
+)
+@click.option("--split-seed", type=int, default=0, show_default=True, help="With --stats: see train.")
+@click.option("--prompt-template", help="Jinja file that replaces the task's prompt.")
+@TRUST_REMOTE_CODE
+@click.option("-h", "--help", "help_", is_flag=True, help="This text, and the options of TASK.")
+@click.pass_context
+def data(
+    ctx: click.Context,
+    task_name: str | None,
+    data_path: str | None,
+    stats: bool,
+    show: int | None,
+    out: str | None,
+    model: str | None,
+    max_length: int | None,
+    split: str,
+    split_seed: int,
+    prompt_template: str | None,
+    trust_remote_code: bool,
+    help_: bool,
+) -> None:
+    """Build, check and show a task's records.
+
+    \b
+    TASK is a name of `distjudge-trl tasks` or a .yaml file that defines your own:
+        distjudge-trl data snli --stats --model smollm2-135m
+        distjudge-trl data task.yaml --data_path ratings.csv --show 3
+        distjudge-trl data summeval --annotators expert --out records.parquet
+    """
+    from distjudge_trl.recipe.parsing import parse_task_options
+
+    if task_name is None:
+        click.echo(ctx.get_help())
+        if not help_:
+            raise UserInputError("Which task? See `distjudge-trl tasks`.")
+        return
+    if task_name.startswith("-"):
+        raise UserInputError(f"The task comes first: distjudge-trl data TASK {task_name} ...")
+    from distjudge_trl.tasks import LoadReport, get_task
+
+    task = get_task(task_name)
+    if help_:
+        click.echo(ctx.get_help())
+        echo_task_options(task, ", which its recipe takes, too")
+        return
+    options = parse_task_options(task, ctx.args)
+    from distjudge_trl.data.template import PromptTemplate
+    from distjudge_trl.report import doctor
+
+    inputs = [name for name in (data_path, task_name) if name is not None]
+    if out is not None:
+        doctor.check_output(out, inputs)
+    template = PromptTemplate.from_file(prompt_template) if prompt_template is not None else None
+    report = LoadReport()
+    items = list(task.draw(task.items(data_path, options, report=report), options, report=report))
+    records = task.records(items, options, template=template, report=report)
+    console = doctor.make_console()
+    doctor.print_summary(console, task, records, report)
+    if out is not None:
+        doctor.check_output(out, report.files)
+        doctor.write_records(out, records, task, report)
+        console.print(f"  written to {out}", markup=False, soft_wrap=True)
+    if stats:
+        doctor.print_statistics(console, task, items)
+        doctor.print_splits(console, records, split, split_seed)
+        if model is not None:
+            doctor.print_model_view(console, task, records, model, max_length, trust_remote_code=trust_remote_code)
+        else:
+            doctor.print_lengths(console, records)
+    if show is not None:
+        doctor.print_examples(console, task, records, show, model, trust_remote_code=trust_remote_code)

@@ -1,0 +1,122 @@
+"""`distjudge-trl evaluate`: score a judge on items that it has not seen."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import click
+
+from distjudge_trl.cli.options import BATCH_SIZE, DATA_PATH, echo_task_options, reading_options
+from distjudge_trl.errors import UserInputError, writing
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})
+@click.option("--model", help="Folder or hub id of a judge; or an untrained model: its name, hub id or path.")
+@click.option("--task", "task_name", help="Name of a task, or a .yaml file that defines your own.")
+@DATA_PATH
+@click.option("--out", metavar="PATH", help="Folder (or NAME.json) for the results and the items' distributions.")
+@click.option(
+    "--split",
+    type=click.Choice(["group", "paper", "all"]),
+    help="Test side of which split, or all items. Default: as in training; all items of another task; group.",
+)
+@click.option("--split-seed", type=int, help="Default: as in training, else 0.")
+@click.option(
+    "--leave-out",
+    multiple=True,
+    metavar="JUDGE",
+    help="Leave out what this judge has seen, too: several judges on the same items. May be given again.",
+)
+@click.option("--max-eval-samples", type=click.IntRange(min=1), help="Test on at most this many items.")
+@click.option(
+    "--extraction",
+    type=click.Choice(["full", "top5"]),
+    default="full",
+    show_default=True,
+    help="All label tokens, or those among the five likeliest tokens (the paper; floor 1e-6).",
+)
+@click.option(
+    "--calibrated",
+    is_flag=True,
+    help="Score temperature and vector scaling, too, fitted on held-out training items. Untrained models: always.",
+)
+@click.option("--robustness", is_flag=True, help="Print the KL against randomly moved targets, too (Table 3).")
+@click.option("--prompt-template", help="Jinja file that replaces the prompt.")
+@click.option("--max-length", type=click.IntRange(min=1), help="Longest prompt in tokens. Default: as trained.")
+@click.option(
+    "--truncate", type=click.Choice(["middle", "end", "error"]), help="What goes of an item that is too long."
+)
+@click.option(
+    "--share-prefixes/--no-share-prefixes",
+    default=None,
+    help="Compute common beginnings of a batch's prompts once. Default: where the model can and a batch gains by it.",
+)
+@BATCH_SIZE
+@click.option(
+    "--seed",
+    default=0,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Of bootstrap, noise floor and perturbations.",
+)
+@reading_options
+@click.option("-h", "--help", "help_", is_flag=True, help="This text, and the options of TASK.")
+@click.pass_context
+def evaluate(
+    ctx: click.Context,
+    model: str | None,
+    task_name: str | None,
+    out: str | None,
+    truncate: Literal["middle", "end", "error"] | None,
+    robustness: bool,
+    help_: bool,
+    **options: Any,
+) -> None:
+    """Score a judge on items that it has not seen, beside baselines, noise floor and human ceiling.
+
+    \b
+    A trained judge on its own test items, and on another task with the same labels:
+        distjudge-trl evaluate --model runs/snli-distribution --task snli --out runs/snli-again
+        distjudge-trl evaluate --model runs/snli-distribution --task chaosnli --out runs/snli-to-chaosnli
+    The untrained baselines alone (raw, raw with temperature and vector scaling, uniform, training prior, majority):
+        distjudge-trl evaluate --model smollm2-135m --task vader --out runs/vader-raw
+    """
+    from distjudge_trl.tasks import get_task
+
+    if help_:
+        click.echo(ctx.get_help())
+        if task_name is not None:
+            echo_task_options(get_task(task_name))
+        return
+    if model is None or task_name is None:
+        raise UserInputError("Which judge and which items? Give --model and --task; see --help.")
+    task = get_task(task_name)
+    from distjudge_trl.evaluation.results import check_results_path, results_file, write_results
+    from distjudge_trl.evaluation.run import EvaluationOptions, evaluate_judge
+    from distjudge_trl.judges.loading import find_judge
+    from distjudge_trl.recipe.parsing import parse_task_options
+    from distjudge_trl.report.tables import results_table, robustness_table
+    from distjudge_trl.runtime.logs import quieten
+
+    quieten()
+
+    if out is not None:
+        check_results_path(out, judge=model)
+    if options["share_prefixes"] is None:
+        options["share_prefixes"] = "auto"
+    found = find_judge(model)
+    defaults = found.file.data.get("options") if found.file is not None and found.file.task == task.name else None
+    task_options = parse_task_options(task, ctx.args, defaults)
+    results, records, log_q, report = evaluate_judge(
+        found, task, task_options, EvaluationOptions(truncation=truncate, **options), progress=True
+    )
+    if out is not None:
+        with writing(results_file(out)):
+            write_results(out, results, records, log_q)
+    click.echo(f"{task.name}: {'; '.join(report.lines())}\n")
+    click.echo(results_table([results], variants=True))
+    if robustness:
+        click.echo("\nKL against targets moved at random by delta (mean over draws):\n")
+        click.echo(robustness_table([results], variants=True))
+    if out is not None:
+        click.echo(f"\nResults: {out}")

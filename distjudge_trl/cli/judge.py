@@ -1,0 +1,81 @@
+"""`distjudge-trl judge` and `merge`: what is done with a trained judge."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import click
+
+from distjudge_trl.cli.options import BATCH_SIZE, TRUST_REMOTE_CODE, reading_options
+
+
+@click.command()
+@click.option("--model", required=True, help="Folder of a trained judge, or a hub id of one.")
+@click.option(
+    "--input",
+    "input_path",
+    required=True,
+    help="JSONL, CSV or Parquet: in every row a `prompt` (a list of messages) or the template's fields.",
+)
+@click.option(
+    "--out", "output_path", required=True, help="JSONL to write: the input's lines plus `label_distribution`."
+)
+@BATCH_SIZE
+@click.option(
+    "--max-length",
+    type=click.IntRange(min=1),
+    help="Longest prompt in tokens. Default: as in training.",
+)
+@click.option(
+    "--truncate",
+    type=click.Choice(["middle", "end", "error"]),
+    help="What goes of the longest fields of an item that is too long; `error` stops. Default: as in training.",
+)
+@reading_options
+def judge(
+    model: str,
+    input_path: str,
+    output_path: str,
+    batch_size: int,
+    max_length: int | None,
+    truncate: Literal["middle", "end", "error"] | None,
+    **reading: Any,
+) -> None:
+    """Judge new items: a distribution over the labels for every line of a JSONL file."""
+    from distjudge_trl.judges import Judge
+    from distjudge_trl.judges.files import judge_jsonl
+    from distjudge_trl.runtime.logs import quieten
+
+    quieten()
+
+    def load() -> Judge:
+        return Judge.from_pretrained(model, max_length=max_length, truncation=truncate, **reading)
+
+    count = judge_jsonl(load, input_path, output_path, batch_size=batch_size)
+    click.echo(f"{count} items judged: {output_path}")
+
+
+@click.command()
+@click.option("--model", required=True, help="Folder or hub id of a judge with a LoRA or QLoRA adapter.")
+@click.option("--out", required=True, help="Folder to make for the full model.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    help="Of the merged weights. Default: as the base model in training.",
+)
+@TRUST_REMOTE_CODE
+def merge(model: str, out: str, dtype: str | None, trust_remote_code: bool) -> None:
+    """Fold an adapter into its base model: a judge that plain transformers, vLLM or llama.cpp loads.
+
+    \b
+        distjudge-trl merge --model runs/summeval-distribution --out runs/summeval-merged
+        hf upload me/summeval-judge runs/summeval-merged
+    Quantised base weights are dequantised first, so that the merged judge reads as the adapter did.
+    """
+    from distjudge_trl.judges.merge import merge as merge_judge
+    from distjudge_trl.runtime.logs import quieten
+
+    quieten()
+
+    folder = merge_judge(model, out, dtype=dtype, trust_remote_code=trust_remote_code)
+    click.echo(f"Merged: {folder}")

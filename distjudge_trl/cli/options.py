@@ -1,0 +1,67 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+
+if TYPE_CHECKING:
+    from distjudge_trl.tasks import JudgmentTask
+
+BATCH_SIZE = click.option(
+    "--batch-size", default=32, show_default=True, type=click.IntRange(min=1), help="Prompts per forward."
+)
+# As recipes take them: --use_peft, --use_peft True.
+SWITCH: dict[str, Any] = {
+    "is_flag": False,
+    "flag_value": "True",
+    "default": "False",
+    "type": bool,
+    "metavar": "[BOOL]",
+}
+DATA_PATH = click.option("--data-path", help="Official file, archive or folder. Default: downloaded once.")
+TRUST_REMOTE_CODE = click.option(
+    "--trust-remote-code",
+    is_flag=True,
+    help="Run the code of the model's repository, which some models need.",
+)
+
+
+def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Where and in which type a command reads a judge's model."""
+    options = (
+        click.option(
+            "--device", help="Such as cuda:1 or cpu. Default: the GPU (or other accelerator), if there is one."
+        ),
+        click.option(
+            "--device-map",
+            metavar="NAME",
+            help="In place of --device, as in transformers: `auto` spreads a model over all GPUs and host memory.",
+        ),
+        click.option(
+            "--dtype",
+            type=click.Choice(["float32", "bfloat16", "float16"]),
+            help="Of the weights. Default: as trained, where the device has it; an untrained model: bfloat16 on a GPU"
+            " (float16 where that is emulated, float32 where both are), float32 on the CPU.",
+        ),
+        click.option(
+            "--autocast",
+            type=click.Choice(["none", "bfloat16", "float16"]),
+            help="What it computes in. Default: as trained, where the device has it; an untrained model: none.",
+        ),
+        TRUST_REMOTE_CODE,
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def echo_task_options(task: JudgmentTask, note: str = "") -> None:
+    """What a task can be asked for when its records are built."""
+    from distjudge_trl.recipe.parsing import make_option_parser
+
+    click.echo(f"\nOptions of {task.name}{note}:\n")
+    click.echo(make_option_parser(task).format_help().partition("\n\n")[2])

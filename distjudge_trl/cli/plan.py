@@ -1,0 +1,153 @@
+"""`distjudge-trl plan`: what a training run needs in memory."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import click
+
+from distjudge_trl.cli.options import SWITCH, TRUST_REMOTE_CODE
+from distjudge_trl.errors import UserInputError
+
+
+# Of tokens by tokens, which a plan's tensors without storage still have to count.
+_MOST_ATTENTION = 2**55
+
+
+@click.command()
+@click.option("--model", required=True, help="Hub id, folder, config.json, or a shape known offline (see below).")
+@click.option(
+    "--accelerate-config",
+    default="single_gpu",
+    show_default=True,
+    help="Shipped name or path.",
+)
+@click.option(
+    "--gpus",
+    "--num-processes",
+    "gpus",
+    type=click.IntRange(min=1),
+    help="Of all machines together. Default: as the config says; `gpu` there stands for all of this machine's.",
+)
+@click.option("--gpu-memory", help="Of one GPU, such as 40GiB or 80GB. Default: this machine's, if it has one.")
+@click.option(
+    "--seq-len",
+    "--max_length",
+    "seq_len",
+    default=1024,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Tokens of the longest row: the others are padded to it.",
+)
+@click.option(
+    "--batch-size",
+    "--per_device_train_batch_size",
+    "batch_size",
+    default=8,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Rows per device and forward.",
+)
+@click.option("--gradient_accumulation_steps", default=1, show_default=True, type=click.IntRange(min=1))
+@click.option(
+    "--gradient_checkpointing",
+    default=True,
+    show_default=True,
+    type=bool,
+    help="Compute activations again in the backward.",
+)
+@click.option("--use_peft", **SWITCH, help="LoRA on all linear layers in place of all weights.")
+@click.option("--lora_r", default=16, show_default=True, type=click.IntRange(min=1), help="Rank of the adapter.")
+@click.option("--load_in_4bit", **SWITCH, help="QLoRA: 4-bit base weights (--use_peft is implied).")
+@click.option("--load_in_8bit", **SWITCH, help="8-bit base weights (--use_peft is implied).")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    help="Of the loaded weights. Default, as in recipes: float32 to train all of them, half precision under adapters.",
+)
+@click.option(
+    "--bf16",
+    type=bool,
+    metavar="[BOOL]",
+    help="Mixed precision (float16 takes as much). Default: yes; for a CPU as it is on this one.",
+)
+@TRUST_REMOTE_CODE
+def plan(
+    model: str,
+    accelerate_config: str,
+    gpus: int | None,
+    gpu_memory: str | None,
+    seq_len: int,
+    batch_size: int,
+    use_peft: bool,
+    lora_r: int,
+    load_in_4bit: bool,
+    load_in_8bit: bool,
+    dtype: Literal["float32", "bfloat16", "float16"] | None,
+    bf16: bool | None,
+    trust_remote_code: bool,
+    **options: Any,
+) -> None:
+    """Estimate what a training run needs per GPU, from the model's config alone, and what would make it fit.
+
+    \b
+        distjudge-trl plan --model Qwen/Qwen2.5-7B --accelerate-config zero2 --gpus 1 --gpu-memory 40GiB
+        distjudge-trl plan --model meta-llama/Llama-3.1-70B --accelerate-config zero3 --gpus 8 --load_in_4bit
+
+    No weights are loaded. Known without a network: Qwen/Qwen2.5-7B, meta-llama/Llama-3.1-8B, meta-llama/Llama-3.1-70B,
+    smollm2-135m. AdamW is assumed. Exit code 0: it fits, or no memory is known; 1: it does not fit.
+    """
+    from functools import cache
+
+    from distjudge_trl.files.shipped_files import find_shipped
+    from distjudge_trl.planning import estimate, find_changes, load_config, measure_footprint, read_sharding
+    from distjudge_trl.planning.memory import describe, local_memory, parse_memory
+    from distjudge_trl.planning.report import describe_changes, describe_run, plan_table
+    from distjudge_trl.planning.training import Training
+    from distjudge_trl.runtime.precision import decide_precision
+
+    if load_in_4bit and load_in_8bit:
+        raise UserInputError("--load_in_4bit and --load_in_8bit: give one of them.")
+    memory = parse_memory(gpu_memory) if gpu_memory is not None else local_memory()
+    path = find_shipped(accelerate_config, "accelerate_configs", ".yaml", "accelerate config")
+    sharding = read_sharding(path, gpus)
+    if bf16 is None:
+        bf16 = sharding.device == "gpu" or decide_precision(use_cpu=True).bf16
+    bits: Literal[4, 8, 16] = 4 if load_in_4bit else 8 if load_in_8bit else 16
+    adapter = use_peft or bits < 16
+    if batch_size * seq_len**2 > _MOST_ATTENTION:
+        raise UserInputError(f"--seq-len {seq_len} with --batch-size {batch_size} is more than any device holds.")
+    training = Training(
+        seq_len,
+        batch_size,
+        lora_r=lora_r if adapter else 0,
+        bits=bits,
+        dtype=dtype or ("bfloat16" if adapter and bf16 else "float32"),
+        bf16=bf16,
+        cast=sharding.casts,
+        **options,
+    )
+    config = load_config(model, trust_remote_code=trust_remote_code)
+    footprint = cache(lambda settings: measure_footprint(config, settings, trust_remote_code=trust_remote_code))
+    result = estimate(footprint(training), training, sharding)
+    click.echo(describe_run(model, footprint(training).sizes, training, sharding) + "\n")
+    click.echo(plan_table(result) + "\n")
+    if result.host:
+        click.echo(f"Host memory, of all devices together: {describe(result.host)}.")
+    if result.loading:
+        click.echo(
+            f"Host memory while the model is loaded, of all devices together: {describe(result.loading)} (every"
+            f" process loads all of it, in {training.dtype})."
+        )
+    if sharding.devices > 1:
+        click.echo(f"Each device sends {describe(result.sent)} per optimizer step.")
+    if memory is None:
+        click.echo(f"Needs {describe(result.peak)} per device. Give --gpu-memory to see whether it fits.")
+        return
+    if result.peak <= memory:
+        click.echo(f"Fits: {describe(result.peak)} of {describe(memory)} per device.")
+        return
+    click.echo(f"Does not fit: {describe(result.peak)} of {describe(memory)} per device.")
+    for line in describe_changes(find_changes(training, sharding, memory, footprint), memory):
+        click.echo(line)
+    raise SystemExit(1)

@@ -1,0 +1,31 @@
+"""`distjudge-trl report`: tables, figures and a page from result files."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True)
+@click.option("--out", required=True, metavar="DIR", help="Folder for the page, tables and figures.")
+@click.option(
+    "--max-items",
+    default=2000,
+    show_default=True,
+    type=click.IntRange(min=0),
+    help="Test items a task in the page's browser, drawn by a hash of their ids.",
+)
+@click.option("--title", default="distjudge-trl report", show_default=True, help="Of the page.")
+def report(runs: tuple[str, ...], out: str, max_items: int, title: str) -> None:
+    """The paper's tables and figures from result files, and a page to look through the items.
+
+    RUNS are folders with results.json, or folders of such, or result files. Writes index.html (one file, no network),
+    report.md, and every table as Markdown and CSV and every figure as PNG.
+
+    \b
+        distjudge-trl report runs --out report
+    """
+    from distjudge_trl.report.build import build_report
+
+    for line in build_report(runs, out, max_items=max_items, title=title):
+        click.echo(line)

@@ -1,0 +1,348 @@
+"""The commands of `distjudge-trl sweep`; heavy imports wait until a command needs them."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from distjudge_trl.errors import UserInputError, writing
+
+
+if TYPE_CHECKING:
+    from distjudge_trl.sweep.definition import Definition
+    from distjudge_trl.sweep.store import Store
+
+
+# Where a written file finds no room.
+_ADVICE = "Make room, or name another file."
+
+
+class _SweepGroup(click.Group):
+    """`sweep RECIPE ...` is `sweep run RECIPE ...`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        self.commands["run"].format_options(ctx, formatter)
+        self.format_commands(ctx, formatter)
+
+
+@click.group(name="sweep", cls=_SweepGroup)
+def sweep() -> None:
+    """Try a recipe's grid: a study on Optuna, resumable, with as many workers as you start.
+
+    \b
+    The paper's 36 points of alpha and epsilon, and another search:
+        distjudge-trl sweep summeval --load_in_4bit
+        distjudge-trl sweep vader --param alpha=0,0.4,0.8 --param learning_rate=log:1e-5:2e-4 --sampler tpe --trials 30
+    Four GPUs at a time on this machine, and the same on any other that reaches the storage:
+        distjudge-trl sweep summeval --jobs 4 --storage postgresql://user:password@host/sweeps
+    Afterwards, or meanwhile:
+        distjudge-trl sweep status summeval
+        distjudge-trl sweep show summeval --top 10
+        distjudge-trl sweep export summeval --csv trials.csv
+        distjudge-trl sweep best summeval --write-recipe my_summeval.yaml
+        distjudge-trl report runs/sweeps/summeval --out report
+
+    Configurations are compared on validation items, a part of the training side; the best one alone is scored on test
+    items. The same command goes on with a study that was stopped or killed. Options that are not listed go to the
+    recipe (`distjudge-trl train RECIPE --help`) and hold for all runs.
+
+    Exit code 0: all done; 1: some configuration failed; 2: wrong input; 130: stopped by Ctrl-C (143: by SIGTERM).
+    """
+
+
+def _read_config(ctx: click.Context, _param: click.Parameter, path: str | None) -> str | None:
+    """A sweep's YAML file becomes the defaults of the options."""
+    if path is not None:
+        from distjudge_trl.files.shipped_files import find_shipped
+        from distjudge_trl.sweep.definition import read_config
+
+        content = read_config(str(find_shipped(path, "recipes/sweeps", ".yaml", "sweep")))
+        ctx.default_map = {name: value for name, value in content.items() if name not in ("parameters", "options")}
+        ctx.meta["parameters"] = content.get("parameters") or {}
+        ctx.meta["options"] = content.get("options") or {}
+    return path
+
+
+_STUDY_OPTIONS = (
+    click.option("--study", help="Name of the study. Default: the recipe's."),
+    click.option(
+        "--storage",
+        help="An Optuna storage URL (postgresql://..., mysql://..., sqlite:///...) or the path of a journal file,"
+        " which may be on a disk that machines share. Default: a journal file in --out.",
+    ),
+    click.option("--out", metavar="DIR", help="Folder of the sweep. Default: runs/sweeps/STUDY."),
+)
+
+
+def _study_options(command: Any) -> Any:
+    for option in reversed(_STUDY_OPTIONS):
+        command = option(command)
+    return command
+
+
+@sweep.command(
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    options_metavar="RECIPE [OPTIONS]",
+)
+@click.option(
+    "--config",
+    is_eager=True,
+    expose_value=False,
+    callback=_read_config,
+    metavar="FILE",
+    help="YAML with these options (without dashes), `parameters:` (name to values) and `options:` (of the recipe);"
+    " or the name of one that is shipped (the paper's grids: snli, mnli, summeval, mtbench).",
+)
+@click.option(
+    "--param",
+    "params",
+    multiple=True,
+    metavar="NAME=VALUES",
+    help="What to try of a recipe's option: A,B,C or log:LOW:HIGH, float:LOW:HIGH, int:LOW:HIGH. May be given again."
+    " Default: the recipe's grid.",
+)
+@click.option(
+    "--sampler",
+    type=click.Choice(["grid", "random", "tpe"]),
+    default="grid",
+    show_default=True,
+    help="Every combination; random ones, none twice; or Optuna's tree of Parzen estimators.",
+)
+@click.option(
+    "--trials", type=click.IntRange(min=1), help="Number of configurations. Default: the whole grid; 20 of others."
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Runs of every configuration, with --seed, --seed + 1, ...; their mean counts.",
+)
+@click.option(
+    "--metric", default="eval_kl", show_default=True, help="Of the validation items: what the best is best in."
+)
+@click.option("--method", help="Of all runs; or several with commas between, to sweep them.")
+@click.option(
+    "--pruner",
+    type=click.Choice(["none", "median", "halving"]),
+    default="none",
+    show_default=True,
+    help="Give up on configurations whose evaluations in training lag behind.",
+)
+@click.option("--sampler-seed", type=click.IntRange(min=0), default=0, show_default=True)
+@_study_options
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Trials at a time on this machine, each with GPUs (or a share of the cores) of its own.",
+)
+@click.option("--gpus-per-trial", type=click.IntRange(min=1), help="Default: 1 where there is one.")
+@click.option(
+    "--accelerate-config",
+    help="Shipped name or path. Default: single_gpu, multi_gpu or cpu, as --gpus-per-trial needs.",
+)
+@click.option(
+    "--num-processes", type=click.IntRange(min=1), help="Of a trial. Default: one a GPU, or the"
+    " config's.",
+)  # fmt: skip
+@click.option(
+    "--retries",
+    type=click.IntRange(min=0),
+    default=2,
+    show_default=True,
+    help="How often a trial that was killed is tried again, from its last checkpoint.",
+)
+@click.option(
+    "--keep",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Of how many of the best configurations the judges stay; all figures do.",
+)
+@click.option(
+    "--heartbeat",
+    type=click.IntRange(min=10),
+    default=60,
+    show_default=True,
+    metavar="SECONDS",
+    help="A worker on another machine that is silent for three of them counts as dead.",
+)
+@click.option("--retry-failed", is_flag=True, help="Try configurations again that have failed.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Check recipe, data and values, print every launch line, and stop; nothing is written.",
+)
+@click.pass_context
+def run(ctx: click.Context, **options: Any) -> None:
+    """Run a sweep, or go on with it (`run` may be left out)."""
+    from distjudge_trl.runtime.logs import quieten
+
+    quieten()
+    from distjudge_trl.sweep.request import SweepSettings
+    from distjudge_trl.sweep.run import run_sweep
+
+    arguments = list(ctx.args)
+    recipe = (ctx.default_map or {}).get("recipe")
+    recipe = str(recipe) if recipe is not None else None
+    if arguments and not arguments[0].startswith("-"):
+        recipe = arguments.pop(0)
+    if recipe is None:
+        raise UserInputError("The recipe comes first: distjudge-trl sweep RECIPE ...; see `distjudge-trl recipes`.")
+    if recipe.endswith((".yaml", ".yml")):
+        arguments = ["--task", recipe, *arguments]
+        recipe = "custom"
+    settings = SweepSettings(
+        recipe=recipe,
+        parameters=ctx.meta.get("parameters", {}),
+        options=ctx.meta.get("options", {}),
+        recipe_arguments=arguments,
+        **options,
+    )
+    code = run_sweep(settings, _console())
+    if code:
+        raise SystemExit(code)
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    # A pipe has no width: nothing is folded there.
+    console = Console()
+    return console if console.is_terminal or os.environ.get("COLUMNS") else Console(width=160)
+
+
+def _open(name: str | None, study: str | None, storage: str | None, out: str | None) -> tuple[Store, Definition]:
+    """A study by the name of its recipe, its own name, or the sweep's folder."""
+    from distjudge_trl.sweep.backends import file_of
+    from distjudge_trl.sweep.store import JOURNAL_NAME, Store
+
+    if not (name or study or out):
+        raise UserInputError("Which study? Give its name or the sweep's folder, or --study and --storage.")
+    folder = Path(out) if out is not None else Path(name) if name is not None and Path(name).is_dir() else None
+    shown = study or (Path(name).name if name is not None else folder.name if folder is not None else "")
+    folder = folder or Path("runs/sweeps") / shown
+    file = file_of(storage) if storage is not None else folder / JOURNAL_NAME
+    if file is not None and not file.is_file():
+        raise UserInputError(f"{file}: no such study. Give the sweep's folder, or --storage where it has another.")
+    store = Store(storage, folder, shown)
+    if study is None and not store.exists():
+        import optuna
+
+        # A folder may be called otherwise than its study.
+        names = optuna.get_all_study_names(store.storage)
+        store = Store(storage, folder, names[0]) if len(names) == 1 and storage is None else store
+    return store, store.open()
+
+
+@sweep.command()
+@click.argument("name", metavar="STUDY", required=False)
+@_study_options
+def status(name: str | None, study: str | None, storage: str | None, out: str | None) -> None:
+    """How far a sweep is: every configuration with its state, and what failed with its reason."""
+    from distjudge_trl.sweep.table import failures, make_table, read_rows, summary
+
+    store, definition = _open(name, study, storage, out)
+    rows = read_rows(store, definition)
+    console = _console()
+    console.print(make_table(rows, definition, store, ranks=False))
+    for line in (*failures(rows), summary(rows, definition)):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+@sweep.command()
+@click.argument("name", metavar="STUDY", required=False)
+@_study_options
+@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Of how many.")
+@click.option("--log", "log", type=int, metavar="TRIAL", help="The end of a trial's log, in place of the table.")
+def show(name: str | None, study: str | None, storage: str | None, out: str | None, top: int, log: int | None) -> None:
+    """The best configurations."""
+    from distjudge_trl.sweep.table import make_table, ranked, read_rows
+
+    store, definition = _open(name, study, storage, out)
+    if log is not None:
+        found = [trial for trial in store.trials() if trial.number == log]
+        if not found:
+            raise UserInputError(f"The study {store.name!r} has no trial {log}.")
+        from distjudge_trl.runtime.logs import log_tail
+        from distjudge_trl.sweep.process import LOG_NAME
+
+        attributes = found[0].user_attrs
+        runs = sorted((store.out / attributes["folder"]).glob("seed-*")) if "folder" in attributes else []
+        click.echo(attributes.get("error") or f"trial {log} did not fail")
+        click.echo(attributes.get("log_tail") or (log_tail(runs[-1] / LOG_NAME) if runs else ""))
+        return
+    rows = ranked(read_rows(store, definition), definition)
+    if not rows:
+        raise UserInputError(f"The study {store.name!r} has no finished trial yet.")
+    _console().print(make_table(rows[:top], definition, ranks=True))
+
+
+@sweep.command()
+@click.argument("name", metavar="STUDY", required=False)
+@_study_options
+@click.option("--csv", "csv_path", metavar="FILE", help="A line a configuration.")
+@click.option("--json", "json_path", metavar="FILE", help="With every seed's scores and the ends of logs.")
+def export(
+    name: str | None,
+    study: str | None,
+    storage: str | None,
+    out: str | None,
+    csv_path: str | None,
+    json_path: str | None,
+) -> None:
+    """Write all configurations into a file."""
+    from distjudge_trl.files.atomic import check_folder, write_json
+    from distjudge_trl.sweep import table
+
+    if (csv_path is None) == (json_path is None):
+        raise UserInputError("Give --csv FILE or --json FILE.")
+    store, definition = _open(name, study, storage, out)
+    path = Path(str(csv_path or json_path))
+    check_folder(path.parent, "--csv" if csv_path else "--json", shown=path)
+    if path.is_dir():
+        raise UserInputError(f"{path}: is a folder; name a file.")
+    rows = table.read_rows(store, definition)
+    with writing(path, _ADVICE):
+        if csv_path is not None:
+            table.write_csv(path, rows, definition)
+        else:
+            write_json(path, table.export(store, definition))
+    click.echo(f"{len(rows)} configurations: {path}")
+
+
+@sweep.command()
+@click.argument("name", metavar="STUDY", required=False)
+@_study_options
+@click.option("--write-recipe", metavar="FILE", help="YAML for the recipe's --config.")
+def best(name: str | None, study: str | None, storage: str | None, out: str | None, write_recipe: str | None) -> None:
+    """The best configuration, as options of its recipe."""
+    from distjudge_trl.files.atomic import check_folder
+    from distjudge_trl.sweep import best as winner
+    from distjudge_trl.sweep.definition import option_tokens
+    from distjudge_trl.sweep.table import score_text
+
+    store, definition = _open(name, study, storage, out)
+    row = winner.find_best(store, definition)
+    if write_recipe is not None:
+        check_folder(Path(write_recipe).parent, "--write-recipe", shown=write_recipe)
+        if Path(write_recipe).is_dir():
+            raise UserInputError(f"{write_recipe}: is a folder; name a file.")
+    click.echo(f"trial {row.number}: {definition.metric} {score_text(row)} on validation items")
+    options = option_tokens(winner.recipe_config(row, definition))
+    click.echo(shlex.join(["distjudge-trl", "train", definition.recipe, *options]))
+    if write_recipe is not None:
+        with writing(write_recipe, _ADVICE):
+            winner.write_recipe(write_recipe, store, definition, row)
+        click.echo(shlex.join(["distjudge-trl", "train", definition.recipe, "--config", write_recipe]))

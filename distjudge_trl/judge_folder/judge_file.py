@@ -1,0 +1,119 @@
+"""`judge.json`: what a checkpoint folder needs, besides weights and tokenizer, to be a judge. Written by the trainer,
+read by judges.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from distjudge_trl.data.template import PromptTemplate
+from distjudge_trl.errors import UserInputError
+from distjudge_trl.files.atomic import write_json
+from distjudge_trl.labels import LabelSpace
+
+
+JUDGE_FILE_NAME = "judge.json"
+FORMAT_VERSION = 1
+
+
+@dataclass
+class JudgeFile:
+    """Content of `judge.json`.
+
+    Args:
+        label_space (`dict`): `LabelSpace.to_dict()`.
+        template (`list` of messages, *optional*): Jinja prompt template, so that a judge can take bare items.
+        task (`str`, *optional*): name of the task it was trained on.
+        base_model (`str`, *optional*): hub id or path of the model that training started from; adapters are loaded
+            onto it.
+        base_revision (`str`, *optional*): revision of the base model.
+        trust_remote_code (`bool`): whether the base model was loaded with its repository's code.
+        dtype (`str`, *optional*): of the weights in training; an adapter's base model is read in it.
+        quantization (`dict`, *optional*): `BitsAndBytesConfig` of the base model in training; an adapter is read with
+            the same weights.
+        autocast (`str`, *optional*): `"bfloat16"` or `"float16"` if training and evaluation ran under autocast;
+            judging does, too.
+        attn_implementation (`str`, *optional*): of the model in training; judging uses it where it can.
+        max_length (`int`, *optional*): longest prompt in training and evaluation, in tokens; bare items are cut to it.
+        truncation (`"middle"`, `"end"` or `"error"`, *optional*): how items were cut.
+        data (`dict`): how a recipe came to its training items (method, task options, split, seeds), so that an
+            evaluation finds the test items again.
+        training (`dict`): settings of the objective.
+        versions (`dict`): of the libraries that wrote it.
+        format_version (`int`): of this file.
+    """
+
+    label_space: dict[str, Any]
+    template: list[dict[str, str]] | None = None
+    task: str | None = None
+    base_model: str | None = None
+    base_revision: str | None = None
+    trust_remote_code: bool = False
+    dtype: str | None = None
+    quantization: dict[str, Any] | None = None
+    autocast: str | None = None
+    attn_implementation: str | None = None
+    max_length: int | None = None
+    truncation: str | None = None
+    data: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+    def write(self, folder: str | Path) -> None:
+        """Write into `folder`, whole or not at all."""
+        write_json(Path(folder) / JUDGE_FILE_NAME, asdict(self))
+
+    @classmethod
+    def read(cls, folder: str | Path) -> JudgeFile:
+        """Read from `folder`.
+
+        Raises:
+            [`UserInputError`]: the file is missing, damaged, of a newer format, or holds unknown or missing keys.
+        """
+        path = Path(folder) / JUDGE_FILE_NAME
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UserInputError(
+                f"{path}: no such file, so this is no trained judge. For an untrained model pass `label_space=` (and"
+                " `template=`)."
+            ) from None
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise UserInputError(
+                f"{path}: is damaged ({error}). Restore it from another checkpoint of the same run."
+            ) from None
+        if not isinstance(content, dict) or not isinstance(content.get("label_space"), dict):
+            raise UserInputError(f"{path}: has no `label_space`. Restore it from another checkpoint of the same run.")
+        version = content.get("format_version")
+        if version != FORMAT_VERSION:
+            raise UserInputError(
+                f"{path}: has format version {version!r}, this distjudge-trl reads {FORMAT_VERSION}. Update"
+                " distjudge-trl."
+            )
+        unknown = set(content) - set(cls.__dataclass_fields__)
+        if unknown:
+            raise UserInputError(f"{path}: has unknown keys: {', '.join(sorted(unknown))}.")
+        try:
+            file = cls(**content)
+            file.make_label_space()
+            if file.template is not None:
+                PromptTemplate(file.template)
+            if file.truncation not in (None, "middle", "end", "error") or not _is_length(file.max_length):
+                raise UserInputError(f"max_length {file.max_length!r}, truncation {file.truncation!r}")
+        except (TypeError, AttributeError, KeyError, UserInputError) as error:
+            raise UserInputError(
+                f"{path}: is damaged ({error}). Restore it from another checkpoint of the run."
+            ) from None
+        return file
+
+    def make_label_space(self) -> LabelSpace:
+        """The label space, unbound."""
+        return LabelSpace(**self.label_space)
+
+
+def _is_length(value: Any) -> bool:
+    return value is None or (isinstance(value, int) and not isinstance(value, bool) and value > 0)

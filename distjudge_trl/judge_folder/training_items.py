@@ -1,0 +1,81 @@
+"""Which items a judge was trained on and chosen or calibrated on, kept beside it, so that a later evaluation can
+leave them out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+from datasets import Dataset
+
+from distjudge_trl.errors import UserInputError
+from distjudge_trl.files.atomic import write_json
+
+
+SEEN_ITEMS_NAME = "training_items.json"
+
+
+@dataclass(frozen=True)
+class SeenItems:
+    """Hashes of the ids and the groups of records: not the names, which may be texts of the data set.
+
+    `ids` and `groups` are those of the training records, `held_out_ids` and `held_out_groups` of the records that
+    were held out of training to stop early, to choose a setting or to fit a scaling on.
+    """
+
+    ids: frozenset[str]
+    groups: frozenset[str]
+    held_out_ids: frozenset[str] = frozenset()
+    held_out_groups: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, train: Dataset, held_out: Dataset | None = None) -> SeenItems:
+        """Of judgment records."""
+        sets = [_hashes(part[name]) for part in (train, held_out) if part is not None for name in ("id", "group")]
+        return cls(*sets)
+
+    def unseen(self, records: Dataset, by: Literal["group", "id"] = "group", *, held_out_too: bool = True) -> Dataset:
+        """The records of which neither this id nor (by `"group"`) any other of the group was trained on nor, with
+        `held_out_too`, held out.
+        """
+        seen = self.groups if by == "group" else self.ids
+        if held_out_too:
+            seen |= self.held_out_groups if by == "group" else self.held_out_ids
+        keep = [i for i, name in enumerate(records[by]) if _hash(name) not in seen]
+        return records if len(keep) == len(records) else records.select(keep)
+
+    def write(self, folder: str | Path) -> None:
+        """Into `training_items.json`, whole or not at all."""
+        write_json(Path(folder) / SEEN_ITEMS_NAME, {name: sorted(hashes) for name, hashes in vars(self).items()})
+
+    @classmethod
+    def read(cls, folder: str | Path) -> SeenItems | None:
+        """From a judge's folder; `None` if it keeps no such file.
+
+        Raises:
+            [`UserInputError`]: the file is damaged.
+        """
+        path = Path(folder) / SEEN_ITEMS_NAME
+        if not path.is_file():
+            return None
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            return cls(*(frozenset(map(str, content[field.name])) for field in fields(cls)))
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+            raise UserInputError(
+                f"{path}: is damaged ({error!r}): which items this judge has seen cannot be told. Train it again, or"
+                " delete the file if you know that the test items are new."
+            ) from None
+
+
+def _hash(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:16]
+
+
+def _hashes(names: Iterable[str]) -> frozenset[str]:
+    return frozenset(_hash(name) for name in names)

@@ -1,0 +1,52 @@
+"""The methods that a judge can be trained by: one table for recipes, sweeps and reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to train. Names follow the paper's tables, and what a reviewer would ask for beside them.
+
+    Args:
+        summary (`str`): a clause for `--help`.
+        fixed (`Mapping[str, Any]`): settings of the objective that make it what it is; the rest stays with the user.
+        defaults (`Mapping[str, Any]`): settings that come with it and that the user may change.
+        chosen (`tuple[str, ...]`): settings that are chosen on validation items where they are not given.
+    """
+
+    summary: str
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    chosen: tuple[str, ...] = ()
+
+    @property
+    def own(self) -> frozenset[str]:
+        """What may differ from the defaults of the objective, and it is still this method."""
+        return frozenset((*self.fixed, *self.defaults, *self.chosen))
+
+
+# In the order in which a reader compares them.
+METHODS: dict[str, Method] = {
+    "raw": Method("no training at all"),
+    "single-point": Method(
+        "cross-entropy on the majority label", {"alpha": 0.0, "adversary": "none", "label_smoothing": 0.0}
+    ),
+    "label-smoothing": Method(
+        "the same on a smoothed label", {"alpha": 0.0, "adversary": "none"}, defaults={"label_smoothing": 0.1}
+    ),
+    "kl-only": Method("KL alone", {"alpha": 1.0, "adversary": "none"}),
+    "no-adversary": Method("KL + cross-entropy", {"adversary": "none"}),
+    "dirichlet": Method(
+        "the same on add-lambda smoothed targets (lambda chosen on validation items, or --target_smoothing)",
+        {"adversary": "none"},
+        chosen=("target_smoothing",),
+    ),
+    "distribution": Method("the paper's method (KL + cross-entropy + adversary)", {"adversary": "pgd"}),
+    "worst-case": Method("the same with a stronger adversary", {"adversary": "worst_case"}),
+    "no-kl": Method("the paper's ablation without KL", {"alpha": 0.0, "adversary": "pgd"}),
+    "no-ce": Method("the paper's ablation without cross-entropy", {"alpha": 1.0, "adversary": "pgd"}),
+}

@@ -1,0 +1,70 @@
+"""Tokenizers and configs by name: the one place that says whose code may run, and explains what cannot be loaded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from distjudge_trl.errors import UserInputError, first_line
+from distjudge_trl.modeling.bundled import resolve_model
+
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+# What transformers raises for a name, a file or a package that is wrong or missing.
+LOADING_ERRORS = (OSError, ValueError, ImportError)
+
+
+def load_tokenizer(
+    name: str, *, revision: str | None = None, trust_remote_code: bool = False
+) -> PreTrainedTokenizerBase:
+    """Tokenizer of a model: a hub id, a folder, or `smollm2-135m`.
+
+    Code of the model's repository runs with `trust_remote_code` alone. Nothing is ever asked on the terminal, which is
+    what transformers does where it is told neither yes nor no.
+
+    Raises:
+        [`UserInputError`]: there is none of that name, or it needs code that is not allowed.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(
+            resolve_model(name), revision=revision, trust_remote_code=trust_remote_code
+        )
+    except LOADING_ERRORS as error:
+        raise loading_error(f"The tokenizer of {name!r}", error) from error
+
+
+def load_config(name: str, *, revision: str | None = None, trust_remote_code: bool = False) -> PretrainedConfig:
+    """Config of a model, as [`load_tokenizer`] loads its tokenizer.
+
+    Raises:
+        [`UserInputError`]: there is none of that name, or it needs code that is not allowed.
+    """
+    from transformers import AutoConfig
+
+    try:
+        config: Any = AutoConfig.from_pretrained(
+            resolve_model(name), revision=revision, trust_remote_code=trust_remote_code
+        )
+    except LOADING_ERRORS as error:
+        raise loading_error(f"The model {name!r}", error) from error
+    return config
+
+
+def loading_error(what: str, error: BaseException) -> UserInputError:
+    """transformers explains itself in several lines and a traceback; the first line is the cause. Where code of a
+    repository is needed, the message names the options that allow it.
+    """
+    return UserInputError(f"{what} cannot be loaded: {explain_loading(error)}")
+
+
+def explain_loading(error: BaseException) -> str:
+    """The cause in one line."""
+    if "trust_remote_code" in str(error):
+        return (
+            "it needs code from its repository. Read that code, and allow it with --trust-remote-code"
+            " (`trust_remote_code=True` in Python) if you trust it."
+        )
+    return first_line(error)

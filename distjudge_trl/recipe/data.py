@@ -1,0 +1,190 @@
+"""What a run of a recipe reads: its records, split and subsampled, and its model's tokenizer."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from datasets import Dataset
+
+from distjudge_trl.batching import PromptFitter
+from distjudge_trl.data import SplitPlan, fingerprint, within_budget
+from distjudge_trl.data.splits import SWAPPED
+from distjudge_trl.data.template import PromptTemplate
+from distjudge_trl.errors import UserInputError
+from distjudge_trl.files.atomic import read_json, write_json
+from distjudge_trl.modeling.bundled import resolve_model
+from distjudge_trl.modeling.loading import load_config, load_tokenizer, loading_error
+from distjudge_trl.recipe.trial import PREPARED
+from distjudge_trl.tasks import Item, LoadReport
+
+
+if TYPE_CHECKING:
+    from distjudge_trl.recipe.arguments import ParsedRun, RecipeArguments
+    from distjudge_trl.trainer import DistributionSFTConfig
+
+_REPORT_NAME = "report.json"
+# What makes two judges' scores comparable: the items and their votes, whatever the prompt.
+SCORED_COLUMNS = ["id", "label_distribution", "num_annotators"]
+
+
+class Parts(NamedTuple):
+    """Records of a run. `scored` are what the judge is scored on: test or validation records; `report` says how they
+    came about.
+    """
+
+    train: Dataset
+    validation: Dataset | None
+    scored: Dataset
+    report: LoadReport
+
+
+def find_template(run: ParsedRun) -> PromptTemplate:
+    """The task's own, or the file that is given.
+
+    Raises:
+        [`UserInputError`]: there is no such file, or it is no template.
+    """
+    if run.recipe.prompt_template is not None:
+        return PromptTemplate.from_file(run.recipe.prompt_template)
+    return run.task.template
+
+
+def load_parts(run: ParsedRun, template: PromptTemplate, fitter: PromptFitter | None) -> Parts:
+    """Training, validation (where something is held out) and scored records, subsampled as asked for. A sweep has read
+    them already for the runs that ask for the same.
+
+    Raises:
+        [`UserInputError`]: anything wrong with the files.
+    """
+    if (folder := os.environ.get(PREPARED)) is not None:
+        saved = read_json(Path(folder) / _REPORT_NAME)
+        if saved and saved["key"] == _key(run, template, fitter):
+            return _read_parts(Path(folder), saved["report"])
+    report = LoadReport()
+    plan = SplitPlan(run.recipe.split, run.recipe.split_seed, run.recipe.validation_fraction)
+    train, validation, test = _load(run, plan, template, fitter, report)
+    train = plan.sample(train, run.recipe.max_train_samples)
+    if run.recipe.annotation_budget is not None:
+        train = within_budget(train, run.recipe.annotation_budget, seed=plan.seed)
+    scored = test
+    if run.recipe.score_on == "validation":
+        assert validation is not None
+        scored = validation
+    return Parts(train, validation, plan.sample(scored, run.recipe.max_eval_samples), report)
+
+
+def save_parts(parts: Parts, folder: str | Path, run: ParsedRun, fitter: PromptFitter | None) -> Path:
+    """Keep records for runs that ask for the same, in a folder of their own below `folder`, whole or not at all;
+    returns it.
+    """
+    key = _key(run, find_template(run), fitter)
+    # The files may have changed since the same was asked for.
+    contents = "".join(fingerprint(part) for part in parts[:3] if part is not None)
+    target = Path(folder) / hashlib.sha256((key + contents).encode()).hexdigest()[:16]
+    if (target / _REPORT_NAME).is_file():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".saving-") as name:
+        temporary = Path(name, "parts")
+        for part in ("train", "validation", "scored"):
+            if (records := getattr(parts, part)) is not None:
+                records.flatten_indices().save_to_disk(temporary / part)
+        report = {name: getattr(parts.report, name) for name in ("num_read", "num_records", "excluded", "notes")}
+        write_json(temporary / _REPORT_NAME, {"key": key, "report": report})
+        with contextlib.suppress(OSError):
+            temporary.rename(target)  # unless another worker was first
+    return target
+
+
+def _read_parts(folder: Path, report: dict[str, Any]) -> Parts:
+    counts = {name: Counter(report[name]) for name in ("excluded", "notes")}
+    parts = {
+        part: Dataset.load_from_disk(folder / part) if (folder / part).is_dir() else None
+        for part in ("train", "validation", "scored")
+    }
+    return Parts(parts["train"], parts["validation"], parts["scored"], LoadReport(**{**report, **counts}))
+
+
+def _key(run: ParsedRun, template: PromptTemplate, fitter: PromptFitter | None) -> str:
+    """Everything that the records depend on, but for the files themselves."""
+    names = (
+        *("data_path", "split", "split_seed", "max_train_samples", "annotation_budget", "max_eval_samples"),
+        *("validation_fraction", "score_on", "truncate"),
+    )
+    content = {
+        "task": [run.task.name, list(run.task.labels)],
+        "template": template.messages,
+        "options": repr(run.options),
+        "recipe": {name: getattr(run.recipe, name) for name in names},
+        "holds_out": _holds_out(run.recipe, run.training),
+        "model": [run.model.model_name_or_path, run.model.model_revision],
+        "max_length": fitter.max_length if fitter is not None else None,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _load(
+    run: ParsedRun, plan: SplitPlan, template: PromptTemplate, fitter: PromptFitter | None, report: LoadReport
+) -> tuple[Dataset, Dataset | None, Dataset]:
+    """Training, validation (where something is held out) and test records.
+
+    `--max_annotators` draws for training items alone: what a small budget teaches is chosen and tested on all votes
+    that there are.
+    """
+    task, recipe_args, options, training_args, _ = run
+    whole = replace(options, max_annotators=None)
+    items: Iterable[Item] = task.items(recipe_args.data_path, whole, report=report)
+    if options.max_annotators is not None:
+        items = list(items)  # they are needed twice
+    drawn = task.draw(items, whole, report=report)
+    records = task.records(drawn, whole, template=template, fitter=fitter, report=report)
+    train, validation, test = plan.partition(records, hold_out=_holds_out(recipe_args, training_args))
+    assert train is not None  # recipes split always
+    if options.max_annotators is not None:
+        names = set(train["id"])
+        # A pair asked in both orders has two ids, of which a split of single records may take one.
+        chosen = [item for item in items if item.id in names or f"{item.id}{SWAPPED}" in names]
+        own = LoadReport(num_read=len(chosen), files=report.files)
+        budget = task.draw(chosen, options, report=own)
+        # Prompts that were shortened are in the report already.
+        told = replace(own, notes=Counter())
+        train = task.records(budget, options, template=template, fitter=fitter, report=told)
+        train = train.select([i for i, name in enumerate(train["id"]) if name in names])
+        report.add_training(own)
+    return train, validation, test
+
+
+def find_model(run: ParsedRun) -> tuple[str, PromptFitter | None]:
+    """Path or hub id of the model, and what makes prompts fit into it. A mistake in its name shows here, before data
+    is read.
+    """
+    _, recipe_args, _, training_args, model_args = run
+    name = model_args.model_name_or_path
+    path = resolve_model(name)
+    revision, trusted = model_args.model_revision, training_args.trust_remote_code
+    config = load_config(name, revision=revision, trust_remote_code=trusted)
+    tokenizer = load_tokenizer(name, revision=revision, trust_remote_code=trusted)
+    context = getattr(config.get_text_config(), "max_position_embeddings", None)
+    limits = [length for length in (training_args.max_length, context) if length]
+    return path, PromptFitter(tokenizer, min(limits), recipe_args.truncate) if limits else None
+
+
+def _holds_out(recipe_args: RecipeArguments, training_args: DistributionSFTConfig) -> bool:
+    """Whether a part of the training side is kept from training."""
+    chooses = recipe_args.method == "dirichlet" and not training_args.target_smoothing
+    chooses |= recipe_args.score_on == "validation"
+    return training_args.eval_strategy != "no" or recipe_args.calibrate or recipe_args.method == "raw" or chooses
+
+
+def model_error(name: str | None, error: Exception) -> UserInputError:
+    """What to say of a model that training cannot load."""
+    return loading_error(f"The model {name!r}", error)

@@ -1,0 +1,251 @@
+"""A recipe: a task, training defaults and a search grid; and the one `main` that every recipe script calls."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import SUPPRESS
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from distjudge_trl.errors import MemoryExhaustedError, RunFailedError, UserInputError, exit_code
+from distjudge_trl.methods import METHODS
+from distjudge_trl.recipe.arguments import ParsedRun, RecipeArguments, TaskArgument
+from distjudge_trl.recipe.defaults import derived_defaults
+from distjudge_trl.recipe.parsing import (
+    auto_or_bool,
+    check_config,
+    explain,
+    find_option,
+    parser_error,
+    print_grouped_help,
+    read_config,
+    read_given,
+    split_config,
+)
+from distjudge_trl.recipe.trial import follow_worker, record_failure
+from distjudge_trl.runtime.launches import check_processes
+from distjudge_trl.runtime.logs import quieten
+from distjudge_trl.runtime.precision import runs_on_cpu
+from distjudge_trl.runtime.threads import share_cores
+
+
+if TYPE_CHECKING:
+    from trl import TrlParser
+
+    from distjudge_trl.tasks import JudgmentTask
+
+
+# Set by `distjudge-trl train`: parse the options and stop, so that a mistake in them is told before anything is
+# launched.
+CHECK_ONLY = "DISTJUDGE_CHECK_ONLY"
+
+# Set by `distjudge-trl sweep` to a folder: check what is to be swept, read the data, and stop.
+PREPARE = "DISTJUDGE_PREPARE"
+
+# The grid of the paper (section 4 and Figure 3).
+PAPER_GRID: dict[str, list[Any]] = {
+    "alpha": [0.0, 0.2, 0.4, 0.6, 0.8, 1.0],
+    "perturbation_radius": [0.0, 0.05, 0.10, 0.15, 0.20, 0.25],
+}
+
+# The paper's training settings; alpha 0.8, radius 0.25, step size 0.05 and 5 steps are the trainer's defaults. Where
+# the paper is silent (rank, schedule, which layers) they are ours: TRL's rank, all linear layers but the head.
+PAPER_TRAINING: dict[str, Any] = {
+    "use_peft": True,
+    "learning_rate": 5e-5,
+    "num_train_epochs": 2,
+    "lr_scheduler_type": "cosine",
+    "warmup_steps": 0.05,
+    "save_strategy": "epoch",
+    "logging_steps": 10,
+}
+
+# Two short sentences an item, five labels or a hundred.
+NLI_TRAINING: dict[str, Any] = {
+    **PAPER_TRAINING,
+    "per_device_train_batch_size": 16,
+    "gradient_accumulation_steps": 1,
+    "per_device_eval_batch_size": 64,
+    "max_length": 512,
+    "gradient_checkpointing": True,
+}
+
+
+# What most runs set of TRL's and transformers' options.
+_USUAL = (
+    *("output_dir", "num_train_epochs", "max_steps", "learning_rate", "per_device_train_batch_size"),
+    *("gradient_accumulation_steps", "per_device_eval_batch_size", "max_length", "gradient_checkpointing", "bf16"),
+    *("eval_strategy", "save_strategy", "save_steps", "save_total_limit", "resume_from_checkpoint", "seed"),
+    *("logging_steps", "report_to", "push_to_hub", "hub_model_id"),
+)
+
+
+def _names(options: type) -> list[str]:
+    return [item.name for item in fields(options)]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A task with the settings that differ from the defaults.
+
+    Args:
+        task (`str`, *optional*): name of a task; without one the recipe takes `--task`.
+        model (`str`): default for `--model_name_or_path`.
+        training (`Mapping[str, Any]`): defaults of [`DistributionSFTConfig`] and `ModelConfig` fields.
+        grid (`Mapping[str, Sequence]`): what a sweep tries.
+    """
+
+    task: str | None
+    model: str
+    training: Mapping[str, Any] = field(default_factory=dict)
+    grid: Mapping[str, Sequence[Any]] = field(default_factory=lambda: dict(PAPER_GRID))
+
+    @property
+    def name(self) -> str:
+        """Of its script, without suffix."""
+        return self.task or "custom"
+
+    def main(self, argv: Sequence[str] | None = None) -> None:
+        """Parse the command line, run, and exit: 0 done, 1 a run failed (one line on stderr where the cause is known,
+        else a traceback), 2 the input is wrong (one line on stderr), 130 it was interrupted by Ctrl-C.
+        """
+        follow_worker()
+        try:
+            self.run(argv)
+        except (UserInputError, RunFailedError) as error:
+            record_failure(error)
+            # Once a machine: a file may be missing on one of them. Memory may run out on any device.
+            if os.environ.get("LOCAL_RANK", "0") == "0" or isinstance(error, MemoryExhaustedError):
+                rank = os.environ.get("RANK", "0")
+                print(f"error: {error}" if rank == "0" else f"error (rank {rank}): {error}", file=sys.stderr)
+            raise SystemExit(exit_code(error)) from None
+        except KeyboardInterrupt:
+            if os.environ.get("RANK", "0") == "0":
+                print(
+                    "Stopped. --resume_from_checkpoint true goes on from a checkpoint, if it saved one.",
+                    file=sys.stderr,
+                )
+            raise SystemExit(130) from None
+        except BaseException as error:
+            record_failure(error)
+            raise
+
+    def run(self, argv: Sequence[str] | None = None) -> dict[str, Any]:
+        """Train, save and evaluate; returns the content of `results.json`.
+
+        Raises:
+            [`UserInputError`]: anything wrong with flags, files, data or model names.
+        """
+        share_cores()
+        quieten()
+        check_processes()
+        if os.environ.get(PREPARE):
+            from distjudge_trl.recipe.preflight import Asked, prepare
+
+            prepare(Asked(self.name, self.parse, {"model": self.model, **self.training}), os.environ[PREPARE])
+            return {}
+        run = self.parse(argv)
+        if os.environ.get(CHECK_ONLY):
+            return {}
+        from distjudge_trl.recipe.run import run_recipe
+
+        return run_recipe(run)
+
+    def parse(self, argv: Sequence[str] | None = None) -> ParsedRun:
+        """Command line (and `--config` YAML under it) to dataclasses: recipe defaults < what follows from the options
+        that are given < YAML < flags. `--help` is printed here, and ends the process.
+        """
+        from distjudge_trl.tasks import get_task
+
+        path, words = split_config(sys.argv[1:] if argv is None else argv)
+        config = read_config(path)
+        name = self.task or find_option("task", words, config)
+        task = get_task(str(name)) if name is not None else None
+        parser = self._parser(task)
+        config = check_config(parser, config, path)
+        given = read_given(parser, words, config)
+        if unknown := parser.set_defaults_with_config(**self._defaults()):
+            raise UserInputError(f"The recipe {self.name} has a default for {unknown[0]}, which is no option of it.")
+        folder = task.name if task is not None else self.name
+        parser.set_defaults_with_config(**derived_defaults(given, self.training, folder))
+        parser.set_defaults_with_config(**config)
+        if given.get("help"):
+            print_grouped_help(parser, self._groups(task))
+            raise SystemExit(0)
+        try:
+            parsed = parser.parse_args_into_dataclasses(words, look_for_args_file=False)
+        except (ValueError, OSError, TypeError) as error:
+            raise explain(error, parser) from error
+        # A recipe without a task of its own has --task as first dataclass, required by the parser.
+        recipe_args, options, training_args, model_args = parsed if self.task is not None else parsed[1:]
+        assert task is not None
+        for name, value in METHODS[recipe_args.method].fixed.items():
+            if getattr(training_args, name) != value:
+                raise UserInputError(
+                    f"--method {recipe_args.method} means {name}={value}, but {name}={getattr(training_args, name)} is"
+                    " given: drop one of them."
+                )
+        options.check()
+        return ParsedRun(task, recipe_args, options, training_args, model_args)
+
+    def _parser(self, task: JudgmentTask | None) -> TrlParser:
+        from trl import ModelConfig, TrlParser
+
+        from distjudge_trl.tasks import TaskOptions
+        from distjudge_trl.trainer import DistributionSFTConfig
+
+        options = task.options if task is not None else TaskOptions
+        parser = TrlParser(
+            (
+                *(() if self.task is not None else (TaskArgument,)),
+                RecipeArguments,
+                options,
+                DistributionSFTConfig,
+                ModelConfig,
+            ),
+            prog=f"{self.name}.py",
+            allow_abbrev=False,
+            add_help=False,
+            description=(
+                f"Train and evaluate a judge on {f'the task {self.task!r}' if self.task else 'a task'}. Options may"
+                " also stand in a YAML file: --config FILE."
+            ),
+        )
+        # argparse's own would be printed as soon as it is met, before the defaults are known.
+        parser.add_argument("-h", "--help", action="store_true", default=SUPPRESS, help="show this text and exit")
+        parser.error = parser_error
+        (sharing,) = (action for action in parser._actions if action.dest == "share_prefixes")
+        sharing.choices, sharing.type = None, auto_or_bool
+        return parser
+
+    def _groups(self, task: JudgmentTask | None) -> dict[str, list[str]]:
+        """Options in the order in which a user decides on them; TRL's and transformers' follow."""
+        from trl import ModelConfig, SFTConfig
+
+        from distjudge_trl.tasks import TaskOptions
+        from distjudge_trl.trainer import DistributionSFTConfig
+
+        inherited = {item.name for item in fields(SFTConfig)}
+        own = [item.name for item in fields(DistributionSFTConfig) if item.name not in inherited]
+        items = task.options if task is not None else TaskOptions
+        groups = {
+            "Data and method": ["help", *(() if self.task else ("task",)), *_names(RecipeArguments)],
+            f"Items of {task.name}" if task is not None else "Items": _names(items),
+            "Objective (docs/objective.md)": own,
+            "Where and how long": [*_USUAL],
+            "Model, adapter, quantisation, as in TRL's ModelConfig": _names(ModelConfig),
+        }
+        return groups
+
+    def _defaults(self) -> dict[str, Any]:
+        return {
+            "model_name_or_path": self.model,
+            "report_to": "none",
+            # PEFT's own default is two projections of the attention; this leaves out the head alone.
+            "lora_target_modules": ["all-linear"],
+            # Trainer refuses bf16 on a machine without accelerator unless it is told that the CPU is meant.
+            "use_cpu": runs_on_cpu(),
+            **self.training,
+        }

@@ -1,0 +1,111 @@
+"""A launch on this machine: how many processes and on which GPUs, whether it has what an accelerate config asks for,
+how many cores each process gets.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from distjudge_trl.errors import UserInputError
+from distjudge_trl.files.yaml import read_mapping
+from distjudge_trl.runtime.devices import device_count
+from distjudge_trl.runtime.extras import install_hint
+
+
+def read_accelerate_config(path: Path) -> dict[str, Any]:
+    """The content of an accelerate config.
+
+    Raises:
+        [`UserInputError`]: no YAML mapping.
+    """
+    return read_mapping(path, "is no accelerate config. `accelerate config` writes one.")
+
+
+def count_processes(content: dict[str, Any], config: Path) -> int:
+    """How many processes an accelerate config starts, on all machines together.
+
+    `num_processes: gpu` stands for one for each GPU of the machine: accelerate hands the word on to torchrun, which
+    knows it.
+
+    Raises:
+        [`UserInputError`]: it is no number, or there is no GPU to be counted.
+    """
+    wanted = content.get("num_processes")
+    if wanted != "gpu":
+        try:
+            return max(1, int(wanted or 1))
+        except (TypeError, ValueError):
+            raise UserInputError(
+                f"{config}: `num_processes` must be a number, or gpu for all of the machine's; got {wanted!r}."
+            ) from None
+    if int(content.get("num_machines") or 1) > 1:
+        raise UserInputError(f"{config}: for several machines `num_processes` must be the number of all their GPUs.")
+    there = device_count()
+    if not there:
+        raise UserInputError(
+            f"{config.stem} starts a process for each GPU of the machine, which has none. On a CPU: cpu, zero2_cpu or"
+            " zero3_cpu; for another machine: --num-processes N."
+        )
+    return there
+
+
+def check_launch(config: str | Path, num_processes: int | None = None) -> None:
+    """Compare an accelerate config with this machine.
+
+    Args:
+        config (`str` or `Path`): YAML file of accelerate.
+        num_processes (`int`, *optional*): in place of the config's, of all machines together.
+
+    Raises:
+        [`UserInputError`]: no YAML mapping, DeepSpeed is asked for and missing, more GPUs than there are, or several
+            machines without the address of the first.
+    """
+    config = Path(config)
+    content = read_accelerate_config(config)
+    if content.get("distributed_type") == "DEEPSPEED" and find_spec("deepspeed") is None:
+        raise UserInputError(f"{config.stem} needs DeepSpeed, which is not installed: {install_hint('deepspeed')}.")
+    machines = int(content.get("num_machines") or 1)
+    count = num_processes or count_processes(content, config)
+    if machines > 1 and str(content.get("main_process_ip") or "localhost") in ("localhost", "127.0.0.1"):
+        raise UserInputError(
+            f"{config.stem} is for {machines} machines, and does not say where the first one is. Start on each of"
+            f" them: accelerate launch --config_file {config} --num_machines {machines} --num_processes {count}"
+            " --machine_rank RANK --main_process_ip FIRST_HOST --main_process_port 29500 RECIPE.py ... (under SLURM:"
+            " scripts/slurm/train.sbatch)."
+        )
+    wanted = -(-count // machines)
+    if content.get("use_cpu") or count == 1:
+        return
+    there = device_count()
+    if wanted > there:
+        raise UserInputError(
+            f"{config.stem} asks for {wanted} GPUs on this machine, which has {there or 'none'}. "
+            + (f"Give --num-processes {there * machines}." if there else "On a CPU: cpu, zero2_cpu or zero3_cpu.")
+        )
+
+
+def launcher_asks(name: str) -> bool:
+    """Whether a flag that `accelerate launch` sets for its processes (`ACCELERATE_USE_FSDP`, say) says yes, in one of
+    accelerate's spellings.
+    """
+    return os.environ.get(name, "").lower() in ("y", "yes", "t", "true", "on", "1")
+
+
+def check_processes() -> None:
+    """Refuse more processes than GPUs, where there are any: the last ones would end in a CUDA traceback.
+
+    Raises:
+        [`UserInputError`]: the launcher started more processes on this machine than it has GPUs.
+    """
+    wanted = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if wanted == 1 or launcher_asks("ACCELERATE_USE_CPU"):
+        return
+    there = device_count()
+    if there and wanted > there:
+        raise UserInputError(
+            f"{wanted} processes were launched on this machine, which has {there} GPUs: give the launcher"
+            f" --num_processes {there} (torchrun: --nproc_per_node {there})."
+        )

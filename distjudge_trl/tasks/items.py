@@ -1,0 +1,173 @@
+"""Items: what a task reads out of its files, with the votes, before it becomes judgment records."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from distjudge_trl.data.rows import read_rows
+from distjudge_trl.data.source_files import DataFile
+from distjudge_trl.errors import JudgmentDataError, UserInputError
+
+
+@dataclass
+class TaskOptions:
+    """How votes become records; every task has these, some have more."""
+
+    min_annotators: int = field(
+        default=0,
+        metadata={
+            "help": (
+                "Leave out items with fewer annotators, and report how many. 0: keep all, and an item without any is"
+                " an error."
+            )
+        },
+    )
+    max_annotators: int | None = field(
+        default=None,
+        metadata={
+            "help": (
+                "Draw at most this many annotators an item, without replacement, by a hash of id and --draw_seed."
+                " Recipes draw for training items alone; test items keep all their votes. Default: all."
+            )
+        },
+    )
+    majority_ties: Literal["first", "random", "exclude"] = field(
+        default="first",
+        metadata={
+            "help": (
+                "Reference label of an item whose majority is tied: the 'first' of the tied labels, one at 'random'"
+                " (by a hash of id and --draw_seed), or 'exclude' the item."
+            )
+        },
+    )
+    max_items: int | None = field(
+        default=None,
+        metadata={"help": "Keep at most this many items, drawn by a hash of id and --draw_seed. Default: all."},
+    )
+    draw_seed: int = field(
+        default=0, metadata={"help": "Seed of the draws above. Another seed, other annotators, ties and items."}
+    )
+
+    def check(self) -> None:
+        """Raise [`UserInputError`] for values out of range."""
+        for name, least in (("min_annotators", 0), ("max_annotators", 1), ("max_items", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UserInputError(f"--{name} must be at least {least}, got {value}.")
+
+
+class Item(NamedTuple):
+    """One thing that people judged.
+
+    Args:
+        id, group (`str`): become the record's.
+        fields (`Mapping[str, Any]`): what the prompt template may use.
+        counts (`list[int]` of length K): votes per label.
+        source (`str`), row (`int` or `str`): where it was read, for errors.
+        part (`str`): which of several questions about the same thing (SummEval's dimension); statistics are per part.
+        reference (`int`, *optional*): index of the reference label, once it is chosen.
+    """
+
+    id: str
+    group: str
+    fields: Mapping[str, Any]
+    counts: list[int]
+    source: str
+    row: int | str
+    part: str = ""
+    reference: int | None = None
+
+
+def text_of(row: Mapping[str, Any], field: str, source: str, number: int, *, blank: bool = False) -> str:
+    """A row's text field, stripped.
+
+    Raises:
+        [`JudgmentDataError`]: it is no text, or blank (unless `blank` allows that).
+    """
+    value = row.get(field)
+    if not isinstance(value, str) or not (blank or value.strip()):
+        what = "a text" if blank else "a non-empty text"
+        raise JudgmentDataError(f"must be {what}, got {value!r}", source=source, row=number, field=field)
+    return value.strip()
+
+
+@dataclass
+class LoadReport:
+    """What became of a source: how many items were read, left out (by reason), changed."""
+
+    num_read: int = 0
+    num_records: int = 0
+    excluded: Counter[str] = field(default_factory=Counter)
+    notes: Counter[str] = field(default_factory=Counter)
+    files: list[str] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        """Plain sentences for people."""
+        lines = [f"{self.num_read:,} items read, {self.num_records:,} records"]
+        lines += [f"left out, {reason}: {count:,}" for reason, count in self.excluded.most_common()]
+        lines += [f"{note}: {count:,}" for note, count in self.notes.most_common()]
+        return lines
+
+    def add_training(self, own: LoadReport) -> None:
+        """Note what became of the training items alone, whose votes are drawn anew. It stands apart from what was left
+        out of the source: those items were read and built once already, and the sums above would not add up.
+        """
+        for note, count in own.notes.items():
+            self.notes[f"training {note}"] += count
+        for reason, count in own.excluded.items():
+            self.notes[f"training items left out, {reason}"] += count
+
+    def to_dict(self) -> dict[str, Any]:
+        """For result files."""
+        return {
+            "read": self.num_read,
+            "records": self.num_records,
+            "excluded": dict(self.excluded),
+            "notes": dict(self.notes),
+        }
+
+
+class Source(NamedTuple):
+    """What a task reads from: its files, the options, the report to write remarks to, and the path that was given."""
+
+    files: list[DataFile]
+    options: Any
+    report: LoadReport
+    path: Path | None
+
+    def rows(
+        self, required: Iterable[str] = (), *, delimiter: str | None = None
+    ) -> Iterator[tuple[str, int, dict[str, Any]]]:
+        """File name, row number and content of every row, with a progress bar over the files' bytes.
+
+        Raises:
+            [`JudgmentDataError`]: as [`read_rows`]; a row without one of the `required` fields.
+        """
+        for file in self.files:
+            for number, row in _with_progress(file, delimiter):
+                for name in required:
+                    if row.get(name) is None:
+                        raise JudgmentDataError(
+                            "is missing",
+                            source=file.name,
+                            row=number,
+                            field=name,
+                            fix=f"The row has: {', '.join(row)}.",
+                        )
+                yield file.name, number, row
+
+
+def _with_progress(file: DataFile, delimiter: str | None) -> Iterator[tuple[int, dict[str, Any]]]:
+    from tqdm.auto import tqdm
+
+    # None: no bar where nobody looks (a log file, a pipe); and one for all processes of a launch.
+    disable = True if os.environ.get("LOCAL_RANK", "0") != "0" else None
+    with tqdm(desc=f"Reading {Path(file.name).name}", unit=" rows", disable=disable, delay=1) as bar:
+        for entry in read_rows(file, delimiter=delimiter):
+            yield entry
+            bar.update()

@@ -1,0 +1,223 @@
+"""What a task is: labels, a prompt template, where its data lives, and how items are read and become records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datasets import Dataset
+
+from distjudge_trl.data.download import RemoteFile, download
+from distjudge_trl.data.records import build_dataset, make_record
+from distjudge_trl.data.source_files import DataFile, find_files
+from distjudge_trl.data.splits import stable_key
+from distjudge_trl.data.template import PromptTemplate
+from distjudge_trl.data.votes import draw_votes, majority_label
+from distjudge_trl.errors import JudgmentDataError, NoRecordsError, UserInputError
+from distjudge_trl.labels import LabelSpace
+from distjudge_trl.tasks.items import Item, LoadReport, Source, TaskOptions
+
+
+if TYPE_CHECKING:
+    from distjudge_trl.batching import PromptFitter
+
+
+@dataclass(frozen=True)
+class JudgmentTask:
+    """A judgment task.
+
+    Args:
+        name (`str`): how commands and files call it.
+        description (`str`): one line on what is judged and by whom.
+        labels (`tuple[str, ...]`): in their fixed order.
+        template ([`PromptTemplate`]): renders an item's fields into a prompt that ends where the answer begins.
+        read_items (`Callable[[Source], Iterator[Item]]`): the items of its files, as a stream. Raises
+            [`JudgmentDataError`] on malformed sources.
+        file_patterns (`tuple[str, ...]`): names of its files in a folder or an archive.
+        remote_files (`tuple[RemoteFile, ...]`): where they officially live.
+        find (`Callable[[Path | None], list[DataFile]]`, *optional*): replaces the search by pattern and the download.
+        expand (`Callable[[Item, TaskOptions], Iterator[Item]]`, *optional*): the forms in which an item is asked,
+            after
+            its votes were drawn and its reference chosen (both orders of a pair).
+        synonyms (`Mapping[str, Sequence[str]]`, *optional*): further spellings of labels.
+        ordinal (`bool`): whether the labels' order means something.
+        size (`str`): for `distjudge-trl tasks`.
+        options (`type[TaskOptions]`): what can be chosen when records are built.
+        optional_fields (`frozenset[str]`): fields that a template may test although no item of a source has them.
+    """
+
+    name: str
+    description: str
+    labels: tuple[str, ...]
+    template: PromptTemplate
+    read_items: Callable[[Source], Iterator[Item]]
+    file_patterns: tuple[str, ...] = ()
+    remote_files: tuple[RemoteFile, ...] = ()
+    find: Callable[[Path | None], list[DataFile]] | None = None
+    expand: Callable[[Item, Any], Iterator[Item]] | None = None
+    synonyms: Mapping[str, Sequence[str]] | None = None
+    ordinal: bool = False
+    size: str = ""
+    options: type[TaskOptions] = TaskOptions
+    optional_fields: frozenset[str] = frozenset()
+
+    def label_space(self) -> LabelSpace:
+        """A fresh, unbound label space of this task."""
+        return LabelSpace(self.labels, self.synonyms, self.ordinal)
+
+    def load(
+        self,
+        data_path: str | Path | None = None,
+        options: TaskOptions | None = None,
+        *,
+        template: PromptTemplate | None = None,
+        fitter: PromptFitter | None = None,
+        report: LoadReport | None = None,
+    ) -> Dataset:
+        """Validated judgment records.
+
+        Args:
+            data_path (`str` or `Path`, *optional*): file, archive or folder; by default the official files, downloaded
+                once.
+            options ([`TaskOptions`], *optional*): of the class `self.options`.
+            template ([`PromptTemplate`], *optional*): replaces the task's.
+            fitter ([`~distjudge_trl.batching.PromptFitter`], *optional*): shortens prompts to a model's length.
+            report ([`LoadReport`], *optional*): filled with what was read and left out.
+
+        Raises:
+            [`JudgmentDataError`]: malformed data, named by file, row and field.
+            [`UserInputError`]: no such file, no network, options out of range.
+        """
+        options = options if options is not None else self.options()
+        report = report if report is not None else LoadReport()
+        items = self.draw(self.items(data_path, options, report=report), options, report=report)
+        return self.records(items, options, template=template, fitter=fitter, report=report)
+
+    # The steps of `load`. Each is a stream; who needs items twice makes a list of them.
+
+    def items(self, data_path: str | Path | None, options: TaskOptions, *, report: LoadReport) -> Iterator[Item]:
+        """Items with all their votes: those with enough annotators, at most `max_items` of them."""
+        options.check()
+        path = Path(data_path) if data_path is not None else None
+        files = self._find(path)
+        report.files = [file.name for file in files]
+        kept = self._checked(Source(files, options, report, path))
+        limit = options.max_items
+        if limit is None:
+            yield from kept
+            return
+        items = list(kept)
+        order = sorted(range(len(items)), key=lambda i: stable_key(options.draw_seed, items[i].id))
+        if len(items) > limit:
+            report.excluded[f"not among the {limit:,} drawn"] += len(items) - limit
+        for i in sorted(order[:limit]):
+            yield items[i]
+
+    def draw(self, items: Iterable[Item], options: TaskOptions, *, report: LoadReport) -> Iterator[Item]:
+        """Items with at most `max_annotators` of their votes and a reference label (eq. 3); those that the rule for
+        tied majorities leaves out are counted.
+        """
+        limit = options.max_annotators
+        for item in items:
+            counts = item.counts
+            if limit is not None and sum(counts) > limit:
+                counts = draw_votes(counts, limit, item_id=item.id, seed=options.draw_seed)
+                report.notes[f"items of which {limit} annotators were drawn"] += 1
+            reference = majority_label(counts, options.majority_ties, item_id=item.id, seed=options.draw_seed)
+            if reference is None:
+                report.excluded["tied majority"] += 1
+            else:
+                yield item._replace(counts=counts, reference=reference)
+
+    def records(
+        self,
+        items: Iterable[Item],
+        options: TaskOptions,
+        *,
+        template: PromptTemplate | None = None,
+        fitter: PromptFitter | None = None,
+        report: LoadReport,
+    ) -> Dataset:
+        """Validated records of drawn items, in every form in which they are asked."""
+        template = template or self.template
+        already_shortened = fitter.num_shortened if fitter is not None else 0
+        name = report.files[0] if len(report.files) == 1 else self.name
+        seen: set[str] = set()
+
+        def records() -> Iterator[dict[str, Any]]:
+            for item in items:
+                seen.update(name for name in template.optional_fields if name in item.fields)
+                for form in self.expand(item, options) if self.expand is not None else (item,):
+                    yield make_record(
+                        id=form.id,
+                        group=form.group,
+                        prompt=self._prompt(form, template, fitter),
+                        counts=form.counts,
+                        label_space=space,
+                        reference=form.reference,
+                    )
+
+        space = self.label_space()
+        try:
+            dataset = build_dataset(records(), space, source=name)
+        except NoRecordsError:
+            if report.num_read:
+                raise UserInputError(
+                    f"{name}: all {report.num_read:,} items are left out ({'; '.join(report.excluded)}). Loosen the"
+                    " options."
+                ) from None
+            raise
+        unknown = template.optional_fields - seen - self.optional_fields
+        if unknown:
+            raise UserInputError(
+                f"{name}: the prompt template tests the field {min(unknown)!r}, which no item has. Correct the name,"
+                " or take it out."
+            )
+        report.num_records = len(dataset)
+        if fitter is not None and fitter.num_shortened > already_shortened:
+            count = fitter.num_shortened - already_shortened
+            report.notes[f"prompts shortened to {fitter.max_length:,} tokens ({fitter.truncation})"] += count
+        return dataset
+
+    def _find(self, data_path: Path | None) -> list[DataFile]:
+        if self.find is not None:
+            return self.find(data_path)
+        if data_path is not None:
+            return find_files(data_path, self.file_patterns)
+        return [file for remote in self.remote_files for file in find_files(download(remote), self.file_patterns)]
+
+    def _checked(self, source: Source) -> Iterator[Item]:
+        options, report = source.options, source.report
+        seen: set[str] = set()
+        for item in self.read_items(source):
+            report.num_read += 1
+            votes = sum(item.counts)
+            if votes < options.min_annotators:
+                report.excluded[f"fewer than {options.min_annotators} annotators"] += 1
+                continue
+            if not votes:
+                raise JudgmentDataError(
+                    "no votes",
+                    source=item.source,
+                    row=item.row,
+                    field="votes",
+                    fix="Every item needs at least one annotator; --min_annotators 1 leaves such items out.",
+                )
+            if item.id in seen:
+                raise JudgmentDataError(
+                    f"the id {item.id!r} occurs twice",
+                    source=item.source,
+                    row=item.row,
+                    field="id",
+                    fix="Ids must be unique in a task: remove one of the rows, or number them.",
+                )
+            seen.add(item.id)
+            yield item
+
+    @staticmethod
+    def _prompt(item: Item, template: PromptTemplate, fitter: PromptFitter | None) -> list[dict[str, str]]:
+        if fitter is not None:
+            return fitter.fit(template, item.fields, source=item.source, row=item.row)
+        return template.render(item.fields, source=item.source, row=item.row)

@@ -1,0 +1,123 @@
+"""Launches of which no judge would come, or a wrong one: refused before or after the model is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from transformers import PreTrainedModel
+
+from distjudge_trl.errors import UserInputError
+from distjudge_trl.modeling.workarounds import keeping_outputs
+from distjudge_trl.runtime.launches import launcher_asks
+
+
+if TYPE_CHECKING:
+    from trl import SFTConfig, SFTTrainer
+
+SEVERAL_GPUS = (
+    "{count} GPUs are visible to one process, and the model is on one of them. Launch one process a GPU"
+    " (`distjudge-trl train RECIPE --accelerate-config multi_gpu --num-processes {count}`, accelerate launch or"
+    " torchrun), choose one with CUDA_VISIBLE_DEVICES=0, or spread a model that is too large for one over all:"
+    ' --model_init_kwargs \'{{"device_map": "auto"}}\'.'
+)
+
+
+def check_devices(model: str | PreTrainedModel | Any, args: SFTConfig) -> None:
+    """Before a model is loaded: several GPUs that one process sees are for a model that is spread over them.
+
+    Otherwise `Trainer` would wrap it in `nn.DataParallel`, which copies the model's methods without what reads its
+    head in float32.
+
+    Raises:
+        [`UserInputError`]: the model is on one device, or will be. Where that cannot be told yet, TRL does.
+    """
+    if args.n_gpu <= 1:
+        return
+    if isinstance(model, str):
+        where = (args.model_init_kwargs or {}).get("device_map", "auto")
+        spread = isinstance(where, str) and where in ("auto", "balanced", "balanced_low_0", "sequential")
+        spread = spread or (isinstance(where, dict) and len(_devices(where)) > 1)
+    else:
+        spread = len(_devices(getattr(model, "hf_device_map", None) or {})) > 1
+    if not spread:
+        raise UserInputError(SEVERAL_GPUS.format(count=args.n_gpu))
+
+
+@contextmanager
+def refusing_data_parallel(args: SFTConfig) -> Iterator[None]:
+    """TRL's own refusal, once the model is loaded and turned out to be on one device, in the words of `check_devices`.
+
+    Raises:
+        [`UserInputError`]: so.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if args.n_gpu <= 1 or "DataParallel" not in str(error):
+            raise
+        raise UserInputError(SEVERAL_GPUS.format(count=args.n_gpu)) from error
+
+
+def _devices(device_map: dict[str, Any]) -> set[str]:
+    """The accelerators of a device map, as `Trainer` counts them."""
+    return {str(device) for device in device_map.values()} - {"cpu", "disk"}
+
+
+def check_adapters(model: Any) -> None:
+    """Raise [`UserInputError`] unless the adapter that is trained is the one that a judge is read with."""
+    if not hasattr(model, "peft_config"):
+        return
+    active = model.active_adapter
+    names = [active] if isinstance(active, str) else list(active)
+    if names != ["default"]:
+        raise UserInputError(
+            f"adapter {', '.join(map(repr, names))} is active: a judge is read with 'default', the adapter that PEFT"
+            " saves beside `adapter_config.json`. Name the one to be trained so."
+        )
+
+
+def check_sharding(trainer: SFTTrainer) -> None:
+    """Settings of FSDP, DeepSpeed and accelerate that would save no judge, or read it at wrong positions.
+
+    Raises:
+        [`UserInputError`]: names the setting.
+    """
+    parts = {"tp": trainer.get_tp_size(), "cp": trainer.get_cp_size(), "sp": trainer.get_sp_size()}
+    refuse_parallelism({kind: size for kind, size in parts.items() if size and size > 1})
+    state = trainer.accelerator.state
+    asked = launcher_asks("ACCELERATE_USE_FSDP")
+    if asked and not trainer.is_fsdp_enabled and trainer.args.device.type == "cpu":
+        raise UserInputError(
+            "The accelerate config asks for FSDP, which accelerate starts on GPUs alone: every process would hold the"
+            " whole model. On a CPU: cpu, zero2_cpu or zero3_cpu."
+        )
+    if trainer.is_fsdp_enabled:
+        plugin = state.fsdp_plugin
+        # transformers saves no model otherwise, and says nothing.
+        if "FULL_STATE_DICT" not in str(plugin.state_dict_type):
+            raise UserInputError(
+                f"fsdp_state_dict_type {plugin.state_dict_type.name}: no judge would be saved, shards alone. Set"
+                " FULL_STATE_DICT in the accelerate config."
+            )
+        keeping_outputs(plugin)
+    if trainer.is_deepspeed_enabled and not hasattr(trainer.model, "peft_config"):
+        settings = state.deepspeed_plugin.hf_ds_config
+        # Adapters are gathered always. transformers saves shards alone otherwise, with a warning.
+        if settings.is_zero3() and not settings.is_true("zero_optimization.stage3_gather_16bit_weights_on_model_save"):
+            raise UserInputError(
+                "zero3_save_16bit_model false: no judge would be saved, shards alone. Set zero3_save_16bit_model: true"
+                " in the accelerate config (stage3_gather_16bit_weights_on_model_save in a DeepSpeed JSON)."
+            )
+
+
+def refuse_parallelism(sizes: dict[str, int]) -> None:
+    """Raise [`UserInputError`] for the first way to split a row or a layer: `tp`, `cp`, `sp`, to its size."""
+    names = {"tp": "tensor", "cp": "context", "sp": "sequence"}
+    for kind, size in sizes.items():
+        raise UserInputError(
+            f"`parallelism_config`: {names[kind]} parallelism ({kind}_size {size}) does not apply: processes would"
+            " share rows, and a judgment is read at the last token of a whole one. To share the model out use ZeRO-3"
+            " or FSDP2."
+        )

@@ -1,0 +1,103 @@
+"""Training from the start or from a checkpoint, to an end that other processes and later runs can live with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cached_property
+
+from torch.distributed import DistError
+
+from distjudge_trl.errors import LostProcessError, UserInputError, explaining_memory, lost_connection
+from distjudge_trl.modeling.workarounds import keeping_dtypes
+from distjudge_trl.trainer.checkpoints import check_same_run, explaining_damage, find_checkpoint, saved_sampling
+from distjudge_trl.trainer.deepspeed_ops import load_cpu_adam
+from distjudge_trl.trainer.process_exit import let_threads_finish
+from distjudge_trl.trainer.sampling import Sampling, resume_sampling
+from distjudge_trl.trainer.saving import SavingMixin
+
+
+class ResumingMixin(SavingMixin):
+    """The part of the trainer that goes on from what it has saved."""
+
+    @cached_property
+    def _sampling(self) -> Sampling:
+        """How rows are drawn; [`train`] sets it for a run that is resumed."""
+        raise NotImplementedError
+
+    def advise_on_memory(self) -> str:
+        """What to do when memory runs out."""
+        raise NotImplementedError
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs):
+        """Train; `resume_from_checkpoint` is the folder of a checkpoint, or `True` for the newest whole one of the
+        output folder. A half-written one is passed over.
+
+        Raises:
+            [`UserInputError`]: there is no whole checkpoint, or it belongs to another run.
+            [`RunFailedError`]: a checkpoint cannot be written, or another process is gone (then within `ddp_timeout`
+                seconds; at once if its machine lives on), or memory runs out.
+        """
+        if self.args.max_steps == 0:
+            raise UserInputError("`max_steps` is 0: nothing would be trained.")
+        found = find_checkpoint(resume_from_checkpoint, self.args.output_dir)
+        if found is not None:
+            print_once = self.accelerator.print
+            for folder in found.passed_over:
+                print_once(f"{folder} is half-written and passed over.")
+            self._sampling = resume_sampling(
+                self.args, self.train_dataset, self._train_batch_size, saved_sampling(found.path)
+            )
+            changed = check_same_run(found.path, self.describe_run())
+            print_once(f"Resuming from {found.path}" + (f". Changed: {', '.join(changed)}" if changed else ""))
+        if self.is_deepspeed_enabled and self._offloads_optimizer():
+            load_cpu_adam()
+        with ExitStack() as explained:
+            explained.enter_context(self._explaining_lost_processes())
+            explained.enter_context(explaining_memory(self.advise_on_memory))
+            if found is not None:
+                explained.enter_context(explaining_damage(found.path, lambda: self.state.global_step))
+            return super().train(resume_from_checkpoint=found.path if found is not None else None, **kwargs)
+
+    def _run_epoch(self, *args, **kwargs):
+        """Nothing where the run that is resumed had come to its end: transformers looks only after a step."""
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(*args, **kwargs)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
+        with keeping_dtypes(self.model if model is None else model):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self) -> None:
+        with keeping_dtypes(self.model):
+            super()._load_best_model()
+
+    @contextmanager
+    def _explaining_lost_processes(self) -> Iterator[None]:
+        """One line instead of a collective's traceback when another process or its machine dies."""
+        try:
+            yield
+        except (RuntimeError, DistError) as error:
+            reason = lost_connection(error)
+            if self.args.world_size == 1 or reason is None:
+                raise
+            raise LostProcessError(
+                f"step {self.state.global_step + 1}: lost the connection to another process ({reason}). The log of the"
+                " one that failed first says why. Go on from the last checkpoint with --resume_from_checkpoint true."
+            ) from error
+
+    def end(self) -> None:
+        """Finish the trackers and leave the process group, all processes at once.
+
+        Destroying the group does not stop Gloo's threads, for DistributedDataParallel and DeepSpeed keep groups.
+        """
+        self.accelerator.wait_for_everyone()
+        super().end()
+        if self.args.world_size > 1:
+            let_threads_finish()
+
+    def _offloads_optimizer(self) -> bool:
+        config = self.accelerator.state.deepspeed_plugin.hf_ds_config
+        return config.get_value("zero_optimization.offload_optimizer.device") in ("cpu", "nvme")

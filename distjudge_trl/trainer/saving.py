@@ -1,0 +1,160 @@
+"""Saving a judge, its checkpoints and its card, whole or not at all, and pushing them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+from trl import SFTTrainer
+
+from distjudge_trl.errors import RunFailedError, disk_failed, first_line
+from distjudge_trl.judge_folder.judge_file import JudgeFile
+from distjudge_trl.judge_folder.replacing import replacing_judge
+from distjudge_trl.judge_folder.training_items import SeenItems
+from distjudge_trl.modeling.workarounds import gather_trained_weights
+from distjudge_trl.trainer.checkpoints import CHECKPOINT_FILE, unmark_checkpoint, write_checkpoint_file
+from distjudge_trl.trainer.model_card import write_model_card
+from distjudge_trl.trainer.run_description import complete_judge_file
+
+
+class SavingMixin(SFTTrainer):
+    """The part of the trainer that writes. What is saved beside the weights: `judge_file` and `seen_items`."""
+
+    judge_file: JudgeFile
+    seen_items: SeenItems | None
+
+    def describe_run(self) -> dict[str, Any]:
+        """What a run that resumes must share with this one, and the settings that it is warned of."""
+        raise NotImplementedError
+
+    def _save(self, output_dir: str | None = None, state_dict=None) -> None:
+        """Under a temporary name first: a full disk leaves the judge that was there before."""
+        if not self.args.should_save:
+            # Called on every process; the others only join in gathering.
+            super()._save(output_dir, state_dict)
+            return
+        folder = Path(output_dir if output_dir is not None else self.args.output_dir)
+        with replacing_judge(folder) as temporary:
+            super()._save(str(temporary), state_dict)
+            complete_judge_file(self.judge_file, self)
+            self.judge_file.write(temporary)
+            if self.seen_items is not None:
+                self.seen_items.write(temporary)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the judge and, with `push_to_hub`, push it.
+
+        Raises:
+            [`RunFailedError`]: it cannot be written (a full disk); what was there before is kept. Or it cannot be
+                pushed; the files are there then.
+        """
+        with self._explaining_failure(output_dir or self.args.output_dir):
+            if self.is_fsdp_enabled and self.accelerator.is_fsdp2 and hasattr(self.model, "peft_config"):
+                # transformers would gather the frozen base, too, of which an adapter's save keeps nothing.
+                self._save(output_dir, gather_trained_weights(self.model))
+            else:
+                super().save_model(output_dir, _internal_call=True)
+        if self.args.push_to_hub and not _internal_call:
+            self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
+
+    def _save_checkpoint(self, model, trial) -> None:
+        """Mark the checkpoint as whole once every process has written its part, and only then delete old ones. One of
+        the same step, from an earlier run, loses its mark before the first file of it is replaced.
+        """
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        run_dir = self._get_output_dir(trial)
+        folder = os.path.join(run_dir, f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+        try:
+            with self._explaining_failure(folder):
+                if self.args.should_save:
+                    unmark_checkpoint(folder)
+                self.accelerator.wait_for_everyone()
+                super()._save_checkpoint(model, trial)
+                self.accelerator.wait_for_everyone()
+                if self.args.should_save:
+                    write_checkpoint_file(folder, self.describe_run())
+        finally:
+            self.args.save_total_limit = limit
+        if self.args.should_save:
+            rotate_checkpoints(
+                output_dir=run_dir,
+                save_total_limit=limit,
+                best_model_checkpoint=self.state.best_model_checkpoint,
+                use_mtime=True,
+            )
+
+    @contextmanager
+    def _explaining_failure(self, folder: str) -> Iterator[None]:
+        """Turn what libraries raise for a full or failing disk into one line; a half-written checkpoint goes."""
+        try:
+            yield
+        # torch.save raises RuntimeError, safetensors an exception of its own.
+        except (OSError, RuntimeError, SafetensorError) as error:
+            if (reason := disk_failed(error)) is None:
+                raise
+            if self.args.should_save and Path(folder).name.startswith(PREFIX_CHECKPOINT_DIR):
+                shutil.rmtree(folder, ignore_errors=True)
+            cure = "Make room and train again."
+            if any(Path(self.args.output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*/{CHECKPOINT_FILE}")):
+                cure = "Earlier checkpoints are whole: make room and go on with --resume_from_checkpoint true."
+            raise RunFailedError(f"{folder}: cannot be written ({reason}). {cure}") from error
+
+    def create_model_card(self, model_name=None, dataset_name=None, tags=None) -> None:
+        """Write the model card: labels, settings, the last evaluation, how to use it, the paper's citation."""
+        if not self.is_world_process_zero():
+            return
+        complete_judge_file(self.judge_file, self)
+        metrics: dict[str, float] = {}
+        for entry in self.state.log_history:
+            metrics.update({name: value for name, value in entry.items() if name.startswith(("eval_", "test_"))})
+        write_model_card(
+            self.args.output_dir,
+            judge_file=self.judge_file,
+            model_name=model_name or "judge",
+            hub_model_id=self.hub_model_id,
+            dataset_name=dataset_name,
+            metrics=metrics,
+            tags=sorted({*self._tag_names, *([tags] if isinstance(tags, str) else tags or [])}),
+        )
+
+    def init_hf_repo(self, *args, **kwargs) -> None:
+        """Make the repository that `push_to_hub` pushes to.
+
+        Raises:
+            [`RunFailedError`]: the hub cannot be reached or refuses.
+        """
+        try:
+            super().init_hf_repo(*args, **kwargs)
+        except Exception as error:
+            if not _is_of_hub(error):
+                raise
+            name = self.args.hub_model_id or self.args.output_dir
+            raise RunFailedError(f"--push_to_hub: {name} cannot be made ({first_line(error)}).") from error
+
+    def push_to_hub(self, *args, **kwargs):
+        """Push the judge.
+
+        Raises:
+            [`RunFailedError`]: the hub cannot be reached or refuses. The judge is saved first.
+        """
+        try:
+            return super().push_to_hub(*args, **kwargs)
+        except Exception as error:
+            if not _is_of_hub(error):
+                raise
+            name = self.hub_model_id or self.args.hub_model_id
+            raise RunFailedError(
+                f"{name}: cannot be pushed ({first_line(error)}). The judge is saved in {self.args.output_dir}:"
+                f" push it later with `hf upload {name} {self.args.output_dir} --exclude 'checkpoint-*'`."
+            ) from error
+
+
+def _is_of_hub(error: Exception) -> bool:
+    """Whether an exception comes of a hub: its client's, or of what that sends with."""
+    return isinstance(error, OSError) or type(error).__module__.split(".")[0] in ("huggingface_hub", "httpx", "httpx2")

@@ -1,0 +1,27 @@
+"""The table of methods beside what repeats a part of it for its own ends."""
+
+from dataclasses import fields
+
+from distjudge_trl.methods import METHODS
+from distjudge_trl.report import paper, plots
+from distjudge_trl.report.runs import METHOD_ORDER, OBJECTIVE
+from distjudge_trl.trainer import DistributionSFTConfig
+
+
+def test_reports_know_every_method_and_the_trainer_s_defaults():
+    assert [name for name in METHOD_ORDER if name in METHODS] == list(METHODS)
+    assert {*paper.ABLATION_NAMES} < {*METHODS}
+    assert {name.split(" + ")[0] for name in plots.PLOTTED} < {*METHODS}
+    defaults = {field.name: field.default for field in fields(DistributionSFTConfig)}
+    ours = {name: value for name, value in OBJECTIVE.items() if name != "max_annotators"}  # a task's option
+    assert ours == {name: defaults[name] for name in ours}
+    own = {field.name for field in fields(DistributionSFTConfig)} - {
+        f.name for f in fields(DistributionSFTConfig.__base__)
+    }
+    assert own - {*OBJECTIVE} == {"projection_solver", "share_prefixes"}, "they change no result"
+
+
+def test_what_methods_set_are_settings_of_the_objective():
+    for name, method in METHODS.items():
+        assert method.own <= {*OBJECTIVE}, name
+        assert all(method.fixed[key] == OBJECTIVE[key] or key in method.own for key in method.fixed)
