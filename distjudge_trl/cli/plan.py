@@ -97,12 +97,10 @@ def plan(
     No weights are loaded. Known without a network: Qwen/Qwen2.5-7B, meta-llama/Llama-3.1-8B, meta-llama/Llama-3.1-70B,
     smollm2-135m. AdamW is assumed. Exit code 0: it fits, or no memory is known; 1: it does not fit.
     """
-    from functools import cache
-
     from distjudge_trl.files.shipped_files import find_shipped
-    from distjudge_trl.planning import estimate, find_changes, load_config, measure_footprint, read_sharding
-    from distjudge_trl.planning.memory import describe, local_memory, parse_memory
-    from distjudge_trl.planning.report import describe_changes, describe_run, plan_table
+    from distjudge_trl.planning import load_config, read_sharding
+    from distjudge_trl.planning.memory import local_memory, parse_memory
+    from distjudge_trl.planning.report import describe_plan
     from distjudge_trl.planning.training import Training
     from distjudge_trl.runtime.precision import decide_precision
 
@@ -128,26 +126,7 @@ def plan(
         **options,
     )
     config = load_config(model, trust_remote_code=trust_remote_code)
-    footprint = cache(lambda settings: measure_footprint(config, settings, trust_remote_code=trust_remote_code))
-    result = estimate(footprint(training), training, sharding)
-    click.echo(describe_run(model, footprint(training).sizes, training, sharding) + "\n")
-    click.echo(plan_table(result) + "\n")
-    if result.host:
-        click.echo(f"Host memory, of all devices together: {describe(result.host)}.")
-    if result.loading:
-        click.echo(
-            f"Host memory while the model is loaded, of all devices together: {describe(result.loading)} (every"
-            f" process loads all of it, in {training.dtype})."
-        )
-    if sharding.devices > 1:
-        click.echo(f"Each device sends {describe(result.sent)} per optimizer step.")
-    if memory is None:
-        click.echo(f"Needs {describe(result.peak)} per device. Give --gpu-memory to see whether it fits.")
-        return
-    if result.peak <= memory:
-        click.echo(f"Fits: {describe(result.peak)} of {describe(memory)} per device.")
-        return
-    click.echo(f"Does not fit: {describe(result.peak)} of {describe(memory)} per device.")
-    for line in describe_changes(find_changes(training, sharding, memory, footprint), memory):
-        click.echo(line)
-    raise SystemExit(1)
+    lines, fits = describe_plan(model, config, training, sharding, memory, trust_remote_code=trust_remote_code)
+    click.echo("\n".join(lines))
+    if not fits:
+        raise SystemExit(1)

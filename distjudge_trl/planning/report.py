@@ -3,25 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING
 
-from distjudge_trl.planning.footprint import Sizes
-from distjudge_trl.planning.memory import Estimate, Sharding, describe
-from distjudge_trl.planning.remedies import Change
+from distjudge_trl.planning.footprint import Sizes, measure_footprint
+from distjudge_trl.planning.memory import Estimate, Sharding, describe, estimate
+from distjudge_trl.planning.remedies import Change, find_changes
 from distjudge_trl.planning.training import Training
 
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
 _ONE_MACHINE = 8  # GPUs
 
 
-def plan_table(estimate: Estimate) -> str:
+def describe_plan(
+    model: str,
+    config: PretrainedConfig,
+    training: Training,
+    sharding: Sharding,
+    memory: int | None,
+    *,
+    trust_remote_code: bool = False,
+) -> tuple[list[str], bool]:
+    """A run's plan, line by line, and whether it fits into a device's `memory` in bytes (yes, where none is known)."""
+    measure = cache(lambda settings: measure_footprint(config, settings, trust_remote_code=trust_remote_code))
+    result = estimate(measure(training), training, sharding)
+    lines = [describe_run(model, measure(training).sizes, training, sharding), "", plan_table(result), ""]
+    if result.host:
+        lines.append(f"Host memory, of all devices together: {describe(result.host)}.")
+    if result.loading:
+        lines.append(
+            f"Host memory while the model is loaded, of all devices together: {describe(result.loading)} (every"
+            f" process loads all of it, in {training.dtype})."
+        )
+    if sharding.devices > 1:
+        lines.append(f"Each device sends {describe(result.sent)} per optimizer step.")
+    if memory is None:
+        lines.append(f"Needs {describe(result.peak)} per device. Give --gpu-memory to see whether it fits.")
+        return lines, True
+    fits = result.peak <= memory
+    verdict = "Fits" if fits else "Does not fit"
+    lines.append(f"{verdict}: {describe(result.peak)} of {describe(memory)} per device.")
+    if not fits:
+        lines += describe_changes(find_changes(training, sharding, memory, measure), memory)
+    return lines, fits
+
+
+def plan_table(plan: Estimate) -> str:
     """Bytes per device by part (rows) and moment (columns), the peak's column marked."""
-    moments = list(estimate.moments)
-    parts = [part for part in estimate.moments[moments[0]] if any(estimate.moments[m][part] for m in moments)]
+    moments = list(plan.moments)
+    parts = [part for part in plan.moments[moments[0]] if any(plan.moments[m][part] for m in moments)]
     lines = [f"{'per device':20}" + "".join(f"{moment:>18}" for moment in moments)]
     for part in parts:
-        lines.append(f"{part:20}" + "".join(f"{describe(estimate.moments[m][part]):>18}" for m in moments))
-    sums = [describe(sum(estimate.moments[m].values())) for m in moments]
-    marked = [f"{total}{' *' if m == estimate.peak_moment else ''}" for m, total in zip(moments, sums, strict=True)]
+        lines.append(f"{part:20}" + "".join(f"{describe(plan.moments[m][part]):>18}" for m in moments))
+    sums = [describe(sum(plan.moments[m].values())) for m in moments]
+    marked = [f"{total}{' *' if m == plan.peak_moment else ''}" for m, total in zip(moments, sums, strict=True)]
     lines.append(f"{'together':20}" + "".join(f"{total:>18}" for total in marked))
     return "\n".join(lines)
 
