@@ -8,29 +8,38 @@ from distjudge_trl.cli.options import DATA_PATH, TRUST_REMOTE_CODE, echo_task_op
 from distjudge_trl.errors import UserInputError
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})
+@click.command(
+    short_help="Check a task's data and show its prompts.",
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
+)
 @click.argument("task_name", metavar="TASK", required=False)
 @DATA_PATH
-@click.option("--stats", is_flag=True, help="Labels, annotators, entropy, agreement, noise floor, splits, lengths.")
+@click.option(
+    "--stats",
+    is_flag=True,
+    help="Print statistics: labels, annotators, entropy, agreement, noise floor, splits, lengths.",
+)
 @click.option("--show", type=click.IntRange(min=1), metavar="N", help="Print N rendered prompts with their votes.")
-@click.option("--out", metavar="FILE", help="Write the records as Parquet.")
-@click.option("--model", help="With --stats and --show: whose tokenizer and chat template to use.")
+@click.option("--out", metavar="FILE", help="Write the records to a Parquet file.")
+@click.option("--model", help="Use the tokenizer and chat template of this model for --stats and --show.")
 @click.option(
     "--max-length",
     type=click.IntRange(min=1),
-    help="With --stats --model: limit in tokens. Default: the model's.",
+    help="Longest prompt in tokens, for --stats with --model. Default: the limit of the model.",
 )
 @click.option(
     "--split",
     type=click.Choice(["group", "paper"]),
     default="group",
     show_default=True,
-    help="With --stats: see train.",
+    help="Split that --stats reports on: by group (related items stay on one side), or single items as in the paper.",
 )
-@click.option("--split-seed", type=int, default=0, show_default=True, help="With --stats: see train.")
-@click.option("--prompt-template", help="Jinja file that replaces the task's prompt.")
+@click.option(
+    "--split-seed", type=int, default=0, show_default=True, help="Seed of the split that --stats reports on."
+)
+@click.option("--prompt-template", help="Use this Jinja file instead of the task's prompt.")
 @TRUST_REMOTE_CODE
-@click.option("-h", "--help", "help_", is_flag=True, help="This text, and the options of TASK.")
+@click.option("-h", "--help", "help_", is_flag=True, help="Show this text, and the options of TASK.")
 @click.pass_context
 def data(
     ctx: click.Context,

@@ -10,22 +10,31 @@ from distjudge_trl.cli.options import BATCH_SIZE, DATA_PATH, echo_task_options, 
 from distjudge_trl.errors import UserInputError, writing
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})
-@click.option("--model", help="Folder or hub id of a judge; or an untrained model: its name, hub id or path.")
-@click.option("--task", "task_name", help="Name of a task, or a .yaml file that defines your own.")
+@click.command(
+    short_help="Score a judge on items that it has not seen.",
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
+)
+@click.option(
+    "--model", help="The judge: folder or hub id of a trained one, or name, hub id or path of an untrained model."
+)
+@click.option("--task", "task_name", help="The task: a name, or a .yaml file that defines your own.")
 @DATA_PATH
-@click.option("--out", metavar="PATH", help="Folder (or NAME.json) for the results and the items' distributions.")
+@click.option(
+    "--out", metavar="PATH", help="Write results and the distributions of all items to this folder (or NAME.json)."
+)
 @click.option(
     "--split",
     type=click.Choice(["group", "paper", "all"]),
-    help="Test side of which split, or all items. Default: as in training; all items of another task; group.",
+    help="Score the test side of this split, or all items. Default: the split of the training run; all items of"
+    " another"
+    " task; `group` for untrained models.",
 )
-@click.option("--split-seed", type=int, help="Default: as in training, else 0.")
+@click.option("--split-seed", type=int, help="Seed of the split. Default: the one of the training run, else 0.")
 @click.option(
     "--leave-out",
     multiple=True,
     metavar="JUDGE",
-    help="Leave out what this judge has seen, too: several judges on the same items. May be given again.",
+    help="Also leave out the items that this judge has seen, to compare several judges on the same items. Repeatable.",
 )
 @click.option("--max-eval-samples", type=click.IntRange(min=1), help="Test on at most this many items.")
 @click.option(
@@ -33,23 +42,28 @@ from distjudge_trl.errors import UserInputError, writing
     type=click.Choice(["full", "top5"]),
     default="full",
     show_default=True,
-    help="All label tokens, or those among the five likeliest tokens (the paper; floor 1e-6).",
+    help="Read all label tokens, or only those among the five likeliest tokens, as the paper does (floor 1e-6).",
 )
 @click.option(
     "--calibrated",
     is_flag=True,
-    help="Score temperature and vector scaling, too, fitted on held-out training items. Untrained models: always.",
+    help="Also score temperature and vector scaling, fitted on held-out training items. Always on for untrained"
+    " models.",
 )
-@click.option("--robustness", is_flag=True, help="Print the KL against randomly moved targets, too (Table 3).")
-@click.option("--prompt-template", help="Jinja file that replaces the prompt.")
-@click.option("--max-length", type=click.IntRange(min=1), help="Longest prompt in tokens. Default: as trained.")
 @click.option(
-    "--truncate", type=click.Choice(["middle", "end", "error"]), help="What goes of an item that is too long."
+    "--robustness", is_flag=True, help="Also print the KL against randomly perturbed targets (the paper's Table 3)."
+)
+@click.option("--prompt-template", help="Use this Jinja file instead of the prompt.")
+@click.option("--max-length", type=click.IntRange(min=1), help="Longest prompt in tokens. Default: as in training.")
+@click.option(
+    "--truncate",
+    type=click.Choice(["middle", "end", "error"]),
+    help="How to shorten an item that is too long; `error` stops.",
 )
 @click.option(
     "--share-prefixes/--no-share-prefixes",
     default=None,
-    help="Compute common beginnings of a batch's prompts once. Default: where the model can and a batch gains by it.",
+    help="Compute common prefixes of a batch's prompts once. Default: where the model supports it and it is faster.",
 )
 @BATCH_SIZE
 @click.option(
@@ -57,10 +71,10 @@ from distjudge_trl.errors import UserInputError, writing
     default=0,
     show_default=True,
     type=click.IntRange(min=0),
-    help="Of bootstrap, noise floor and perturbations.",
+    help="Seed of bootstrap, noise floor and perturbations.",
 )
 @reading_options
-@click.option("-h", "--help", "help_", is_flag=True, help="This text, and the options of TASK.")
+@click.option("-h", "--help", "help_", is_flag=True, help="Show this text, and the options of TASK.")
 @click.pass_context
 def evaluate(
     ctx: click.Context,

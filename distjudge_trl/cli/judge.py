@@ -9,16 +9,17 @@ import click
 from distjudge_trl.cli.options import BATCH_SIZE, TRUST_REMOTE_CODE, reading_options
 
 
-@click.command()
-@click.option("--model", required=True, help="Folder of a trained judge, or a hub id of one.")
+@click.command(short_help="Judge the items of a file.")
+@click.option("--model", required=True, help="The judge: folder or hub id.")
 @click.option(
     "--input",
     "input_path",
     required=True,
-    help="JSONL, CSV or Parquet: in every row a `prompt` (a list of messages) or the template's fields.",
+    help="Items to judge (JSONL, CSV or Parquet). Every row has a `prompt` (a list of messages) or the template's"
+    " fields.",
 )
 @click.option(
-    "--out", "output_path", required=True, help="JSONL to write: the input's lines plus `label_distribution`."
+    "--out", "output_path", required=True, help="JSONL file to write: the input rows plus `label_distribution`."
 )
 @BATCH_SIZE
 @click.option(
@@ -29,7 +30,7 @@ from distjudge_trl.cli.options import BATCH_SIZE, TRUST_REMOTE_CODE, reading_opt
 @click.option(
     "--truncate",
     type=click.Choice(["middle", "end", "error"]),
-    help="What goes of the longest fields of an item that is too long; `error` stops. Default: as in training.",
+    help="How to shorten the longest fields of an item that is too long; `error` stops. Default: as in training.",
 )
 @reading_options
 def judge(
@@ -55,13 +56,13 @@ def judge(
     click.echo(f"{count} items judged: {output_path}")
 
 
-@click.command()
-@click.option("--model", required=True, help="Folder or hub id of a judge with a LoRA or QLoRA adapter.")
-@click.option("--out", required=True, help="Folder to make for the full model.")
+@click.command(short_help="Fold an adapter into its base model.")
+@click.option("--model", required=True, help="The judge, with a LoRA or QLoRA adapter: folder or hub id.")
+@click.option("--out", required=True, help="New folder for the full model.")
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "bfloat16", "float16"]),
-    help="Of the merged weights. Default: as the base model in training.",
+    help="Type of the merged weights. Default: as the base model in training.",
 )
 @TRUST_REMOTE_CODE
 def merge(model: str, out: str, dtype: str | None, trust_remote_code: bool) -> None:

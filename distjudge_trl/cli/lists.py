@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 
-@click.command()
+@click.command(short_help="List the tasks.")
 def tasks() -> None:
     """List the tasks: what is judged, with which labels, by how many people."""
     from distjudge_trl.tasks import get_task, list_tasks
@@ -16,7 +16,7 @@ def tasks() -> None:
         click.echo(f"{name}\n    {task.description}; {task.size}.\n    Labels ({kind}): {', '.join(task.labels)}")
 
 
-@click.command()
+@click.command(short_help="List the recipes.")
 def recipes() -> None:
     """List the recipes: scripts that train and evaluate a judge on a task, with the grid that a sweep tries."""
     import ast
@@ -32,7 +32,7 @@ def recipes() -> None:
             click.echo(f"    {parameter}: {', '.join(map(str, values))}")
 
 
-@click.command()
+@click.command(short_help="Print versions and devices, for bug reports.")
 def env() -> None:
     """Versions, devices and what is missing for which feature; paste it into bug reports."""
     from distjudge_trl.runtime.environment import describe_environment

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from distjudge_trl.tasks import JudgmentTask
 
 BATCH_SIZE = click.option(
-    "--batch-size", default=32, show_default=True, type=click.IntRange(min=1), help="Prompts per forward."
+    "--batch-size", default=32, show_default=True, type=click.IntRange(min=1), help="Prompts per forward pass."
 )
 # As recipes take them: --use_peft, --use_peft True.
 SWITCH: dict[str, Any] = {
@@ -22,11 +22,13 @@ SWITCH: dict[str, Any] = {
     "type": bool,
     "metavar": "[BOOL]",
 }
-DATA_PATH = click.option("--data-path", help="Official file, archive or folder. Default: downloaded once.")
+DATA_PATH = click.option(
+    "--data-path", help="Official file, archive or folder of the data. Default: it is downloaded once."
+)
 TRUST_REMOTE_CODE = click.option(
     "--trust-remote-code",
     is_flag=True,
-    help="Run the code of the model's repository, which some models need.",
+    help="Allow code from the model's repository, which some models need.",
 )
 
 
@@ -34,23 +36,26 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Where and in which type a command reads a judge's model."""
     options = (
         click.option(
-            "--device", help="Such as cuda:1 or cpu. Default: the GPU (or other accelerator), if there is one."
+            "--device",
+            help="Device to use, such as cuda:1 or cpu. Default: the GPU (or other accelerator), if there is one.",
         ),
         click.option(
             "--device-map",
             metavar="NAME",
-            help="In place of --device, as in transformers: `auto` spreads a model over all GPUs and host memory.",
+            help="Device map as in transformers, instead of --device: `auto` spreads a model over all GPUs and"
+            " host memory.",
         ),
         click.option(
             "--dtype",
             type=click.Choice(["float32", "bfloat16", "float16"]),
-            help="Of the weights. Default: as trained, where the device has it; an untrained model: bfloat16 on a GPU"
+            help="Type of the weights. Default: as trained, where the device has it; an untrained model: bfloat16"
+            " on a GPU"
             " (float16 where that is emulated, float32 where both are), float32 on the CPU.",
         ),
         click.option(
             "--autocast",
             type=click.Choice(["none", "bfloat16", "float16"]),
-            help="What it computes in. Default: as trained, where the device has it; an untrained model: none.",
+            help="Type of autocast. Default: as trained, where the device has it; an untrained model: none.",
         ),
         TRUST_REMOTE_CODE,
     )

@@ -14,22 +14,25 @@ from distjudge_trl.errors import UserInputError
 _MOST_ATTENTION = 2**55
 
 
-@click.command()
-@click.option("--model", required=True, help="Hub id, folder, config.json, or a shape known offline (see below).")
+@click.command(short_help="Estimate the memory of a training run.")
+@click.option(
+    "--model", required=True, help="The model: hub id, folder, config.json, or a shape known offline (see below)."
+)
 @click.option(
     "--accelerate-config",
     default="single_gpu",
     show_default=True,
-    help="Shipped name or path.",
+    help="Accelerate config of the run: a shipped name or a path.",
 )
 @click.option(
     "--gpus",
     "--num-processes",
     "gpus",
     type=click.IntRange(min=1),
-    help="Of all machines together. Default: as the config says; `gpu` there stands for all of this machine's.",
+    help="Number of GPUs of all machines together. Default: what the config says; `gpu` means all GPUs of this"
+    " machine.",
 )
-@click.option("--gpu-memory", help="Of one GPU, such as 40GiB or 80GB. Default: this machine's, if it has one.")
+@click.option("--gpu-memory", help="Memory of one GPU, such as 40GiB or 80GB. Default: that of this machine's GPU.")
 @click.option(
     "--seq-len",
     "--max_length",
@@ -37,7 +40,7 @@ _MOST_ATTENTION = 2**55
     default=1024,
     show_default=True,
     type=click.IntRange(min=1),
-    help="Tokens of the longest row: the others are padded to it.",
+    help="Tokens of the longest row. The others are padded to it.",
 )
 @click.option(
     "--batch-size",
@@ -46,30 +49,37 @@ _MOST_ATTENTION = 2**55
     default=8,
     show_default=True,
     type=click.IntRange(min=1),
-    help="Rows per device and forward.",
+    help="Rows per device and forward pass.",
 )
-@click.option("--gradient_accumulation_steps", default=1, show_default=True, type=click.IntRange(min=1))
+@click.option(
+    "--gradient_accumulation_steps",
+    default=1,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Forward passes per optimizer step.",
+)
 @click.option(
     "--gradient_checkpointing",
     default=True,
     show_default=True,
     type=bool,
-    help="Compute activations again in the backward.",
+    help="Recompute activations in the backward pass.",
 )
-@click.option("--use_peft", **SWITCH, help="LoRA on all linear layers in place of all weights.")
+@click.option("--use_peft", **SWITCH, help="Train LoRA on all linear layers instead of all weights.")
 @click.option("--lora_r", default=16, show_default=True, type=click.IntRange(min=1), help="Rank of the adapter.")
 @click.option("--load_in_4bit", **SWITCH, help="QLoRA: 4-bit base weights (--use_peft is implied).")
 @click.option("--load_in_8bit", **SWITCH, help="8-bit base weights (--use_peft is implied).")
 @click.option(
     "--dtype",
     type=click.Choice(["float32", "bfloat16", "float16"]),
-    help="Of the loaded weights. Default, as in recipes: float32 to train all of them, half precision under adapters.",
+    help="Type of the loaded weights. Default, as in recipes: float32 for full training, half precision under"
+    " adapters.",
 )
 @click.option(
     "--bf16",
     type=bool,
     metavar="[BOOL]",
-    help="Mixed precision (float16 takes as much). Default: yes; for a CPU as it is on this one.",
+    help="Use mixed precision (float16 takes as much memory). Default: yes; on a CPU, what this CPU does.",
 )
 @TRUST_REMOTE_CODE
 def plan(

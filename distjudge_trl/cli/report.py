@@ -5,17 +5,17 @@ from __future__ import annotations
 import click
 
 
-@click.command()
+@click.command(short_help="Make tables, figures and a page from results.")
 @click.argument("runs", nargs=-1, required=True)
-@click.option("--out", required=True, metavar="DIR", help="Folder for the page, tables and figures.")
+@click.option("--out", required=True, metavar="DIR", help="Write page, tables and figures to this folder.")
 @click.option(
     "--max-items",
     default=2000,
     show_default=True,
     type=click.IntRange(min=0),
-    help="Test items a task in the page's browser, drawn by a hash of their ids.",
+    help="Show at most this many test items per task in the page's browser.",
 )
-@click.option("--title", default="distjudge-trl report", show_default=True, help="Of the page.")
+@click.option("--title", default="distjudge-trl report", show_default=True, help="Title of the page.")
 def report(runs: tuple[str, ...], out: str, max_items: int, title: str) -> None:
     """The paper's tables and figures from result files, and a page to look through the items.
 

@@ -34,7 +34,7 @@ class _SweepGroup(click.Group):
         self.format_commands(ctx, formatter)
 
 
-@click.group(name="sweep", cls=_SweepGroup)
+@click.group(name="sweep", cls=_SweepGroup, short_help="Search hyperparameters with Optuna.")
 def sweep() -> None:
     """Try a recipe's grid: a study on Optuna, resumable, with as many workers as you start.
 
@@ -73,13 +73,15 @@ def _read_config(ctx: click.Context, _param: click.Parameter, path: str | None) 
 
 
 _STUDY_OPTIONS = (
-    click.option("--study", help="Name of the study. Default: the recipe's."),
+    click.option("--study", help="Name of the study. Default: the name of the recipe."),
     click.option(
         "--storage",
         help="An Optuna storage URL (postgresql://..., mysql://..., sqlite:///...) or the path of a journal file,"
         " which may be on a disk that machines share. Default: a journal file in --out.",
     ),
-    click.option("--out", metavar="DIR", help="Folder of the sweep. Default: runs/sweeps/STUDY."),
+    click.option(
+        "--out", metavar="DIR", help="Folder for everything that the sweep writes. Default: runs/sweeps/STUDY."
+    ),
 )
 
 
@@ -99,76 +101,90 @@ def _study_options(command: Any) -> Any:
     expose_value=False,
     callback=_read_config,
     metavar="FILE",
-    help="YAML with these options (without dashes), `parameters:` (name to values) and `options:` (of the recipe);"
-    " or the name of one that is shipped (the paper's grids: snli, mnli, summeval, mtbench).",
+    help="Read options from a YAML file: these options (without dashes), `parameters:` (names to values) and"
+    " `options:`"
+    " (options of the recipe). Or the name of a shipped file: snli, mnli, summeval and mtbench are the paper's grids.",
 )
 @click.option(
     "--param",
     "params",
     multiple=True,
     metavar="NAME=VALUES",
-    help="What to try of a recipe's option: A,B,C or log:LOW:HIGH, float:LOW:HIGH, int:LOW:HIGH. May be given again."
-    " Default: the recipe's grid.",
+    help="Sweep an option of the recipe: NAME=A,B,C, or a range NAME=log:LOW:HIGH, float:LOW:HIGH or int:LOW:HIGH."
+    " Repeat it for more options. Default: the recipe's own grid.",
 )
 @click.option(
     "--sampler",
     type=click.Choice(["grid", "random", "tpe"]),
     default="grid",
     show_default=True,
-    help="Every combination; random ones, none twice; or Optuna's tree of Parzen estimators.",
+    help="How configurations are chosen: every combination, random ones without repeats, or Optuna's TPE sampler.",
 )
 @click.option(
-    "--trials", type=click.IntRange(min=1), help="Number of configurations. Default: the whole grid; 20 of others."
+    "--trials",
+    type=click.IntRange(min=1),
+    help="Number of configurations. Default: the whole grid, or 20 with --sampler random and tpe.",
 )
 @click.option(
     "--seeds",
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Runs of every configuration, with --seed, --seed + 1, ...; their mean counts.",
+    help="Train every configuration with this many seeds (--seed, --seed + 1, ...) and rank it by their mean.",
 )
 @click.option(
-    "--metric", default="eval_kl", show_default=True, help="Of the validation items: what the best is best in."
+    "--metric", default="eval_kl", show_default=True, help="Validation metric that ranks the configurations."
 )
-@click.option("--method", help="Of all runs; or several with commas between, to sweep them.")
+@click.option("--method", help="Method of all runs. Give several, separated by commas, to sweep over methods.")
 @click.option(
     "--pruner",
     type=click.Choice(["none", "median", "halving"]),
     default="none",
     show_default=True,
-    help="Give up on configurations whose evaluations in training lag behind.",
+    help="Stop configurations early whose evaluations during training lag behind.",
 )
-@click.option("--sampler-seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--sampler-seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed of --sampler random and tpe.",
+)
 @_study_options
 @click.option(
     "--jobs",
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Trials at a time on this machine, each with GPUs (or a share of the cores) of its own.",
+    help="Run this many trials at a time on this machine. Each gets its own GPUs, or its share of the cores.",
 )
-@click.option("--gpus-per-trial", type=click.IntRange(min=1), help="Default: 1 where there is one.")
+@click.option(
+    "--gpus-per-trial",
+    type=click.IntRange(min=1),
+    help="GPUs for each trial. Default: 1 if the machine has a GPU, else 0.",
+)
 @click.option(
     "--accelerate-config",
-    help="Shipped name or path. Default: single_gpu, multi_gpu or cpu, as --gpus-per-trial needs.",
+    help="Accelerate config of every trial: a shipped name or a path. Default: single_gpu, multi_gpu or cpu,"
+    " depending on --gpus-per-trial.",
 )
 @click.option(
-    "--num-processes", type=click.IntRange(min=1), help="Of a trial. Default: one a GPU, or the"
-    " config's.",
+    "--num-processes", type=click.IntRange(min=1), help="Processes of each trial. Default: one a GPU, or"
+    " what the config says.",
 )  # fmt: skip
 @click.option(
     "--retries",
     type=click.IntRange(min=0),
     default=2,
     show_default=True,
-    help="How often a trial that was killed is tried again, from its last checkpoint.",
+    help="Restart a trial that was killed this many times, from its last checkpoint.",
 )
 @click.option(
     "--keep",
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Of how many of the best configurations the judges stay; all figures do.",
+    help="Keep the trained judges of the N best configurations. The metrics of all are kept.",
 )
 @click.option(
     "--heartbeat",
@@ -176,13 +192,13 @@ def _study_options(command: Any) -> Any:
     default=60,
     show_default=True,
     metavar="SECONDS",
-    help="A worker on another machine that is silent for three of them counts as dead.",
+    help="Interval of a worker's signs of life. A worker on another machine that misses three counts as dead.",
 )
-@click.option("--retry-failed", is_flag=True, help="Try configurations again that have failed.")
+@click.option("--retry-failed", is_flag=True, help="Run configurations again that have failed.")
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Check recipe, data and values, print every launch line, and stop; nothing is written.",
+    help="Check recipe, data and values, print every launch line and stop. Nothing is written.",
 )
 @click.pass_context
 def run(ctx: click.Context, **options: Any) -> None:
@@ -264,8 +280,16 @@ def status(name: str | None, study: str | None, storage: str | None, out: str | 
 @sweep.command()
 @click.argument("name", metavar="STUDY", required=False)
 @_study_options
-@click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Of how many.")
-@click.option("--log", "log", type=int, metavar="TRIAL", help="The end of a trial's log, in place of the table.")
+@click.option(
+    "--top",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="Show this many of the best configurations.",
+)
+@click.option(
+    "--log", "log", type=int, metavar="TRIAL", help="Print the end of this trial's log instead of the table."
+)
 def show(name: str | None, study: str | None, storage: str | None, out: str | None, top: int, log: int | None) -> None:
     """The best configurations."""
     from distjudge_trl.sweep.table import make_table, ranked, read_rows
@@ -292,8 +316,10 @@ def show(name: str | None, study: str | None, storage: str | None, out: str | No
 @sweep.command()
 @click.argument("name", metavar="STUDY", required=False)
 @_study_options
-@click.option("--csv", "csv_path", metavar="FILE", help="A line a configuration.")
-@click.option("--json", "json_path", metavar="FILE", help="With every seed's scores and the ends of logs.")
+@click.option("--csv", "csv_path", metavar="FILE", help="Write a CSV file with one line per configuration.")
+@click.option(
+    "--json", "json_path", metavar="FILE", help="Write a JSON file with the scores of every seed and the ends of logs."
+)
 def export(
     name: str | None,
     study: str | None,
@@ -325,7 +351,9 @@ def export(
 @sweep.command()
 @click.argument("name", metavar="STUDY", required=False)
 @_study_options
-@click.option("--write-recipe", metavar="FILE", help="YAML for the recipe's --config.")
+@click.option(
+    "--write-recipe", metavar="FILE", help="Write the best configuration as a YAML file for the recipe's --config."
+)
 def best(name: str | None, study: str | None, storage: str | None, out: str | None, write_recipe: str | None) -> None:
     """The best configuration, as options of its recipe."""
     from distjudge_trl.files.atomic import check_folder

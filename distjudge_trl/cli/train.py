@@ -13,13 +13,20 @@ import click
 from distjudge_trl.errors import UserInputError
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []})
+@click.command(
+    short_help="Train and evaluate a judge.",
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
+)
 @click.argument("recipe")
-@click.option("--accelerate-config", default=None, help="Shipped name (see accelerate_configs/) or path.")
+@click.option(
+    "--accelerate-config",
+    default=None,
+    help="Launch with accelerate and this config: a shipped name (see accelerate_configs/) or a path.",
+)
 @click.option(
     "--num-processes",
     type=click.IntRange(min=1),
-    help="With --accelerate-config: how many. Default: as it says; those for GPUs take all of the machine's.",
+    help="Number of processes. Default: what the config says; configs for GPUs take all GPUs of the machine.",
 )
 @click.option("--dry-run", is_flag=True, help="Print the launch line and stop.")
 @click.pass_context
