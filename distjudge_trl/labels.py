@@ -158,8 +158,7 @@ class LabelSpace:
 
         Raises:
             [`LabelSpaceError`]: two labels share a first token, a spelling has none or an unknown one, or the prompt's
-                end merges with
-            the answer; the message prints the tokens and a way out.
+                end merges with the answer; the message prints the tokens and a way out.
         """
         if prompt is None:
             from distjudge_trl.batching.prompts import render_prompt

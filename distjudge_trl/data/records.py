@@ -50,7 +50,9 @@ def make_record(
     """A judgment record from vote counts `(K,)`: eq. 1 for the distribution, eq. 3 for the completion.
 
     Args:
-        id, group, prompt: columns of the record.
+        id (`str`): stable, unique within the task.
+        group (`str`): what must not straddle a split.
+        prompt (`list` of messages): ends where the answer begins.
         counts (`Sequence[int]` of length K): votes per label.
         label_space ([`LabelSpace`]): K labels.
         reference (`int`, *optional*): index of the reference label; by default [`majority_label`], ties to the first.

@@ -85,7 +85,7 @@ class PromptTemplate:
 
         Raises:
             [`UserInputError`]: unreadable, no UTF-8, empty, no valid YAML, or not a template; the message names the
-            file.
+                file.
         """
         path = Path(path)
         try:

@@ -36,7 +36,9 @@ def votes_to_counts(
         votes (`Sequence` or `Mapping`): one answer per annotator, or answer to count. Synonyms and any case are
             understood, and whole numbers in any spelling (`1`, `1.0`, `"1.0"` are the label `"1"`).
         label_space ([`LabelSpace`]): K labels.
-        source, row, field (*optional*): named in errors.
+        source (`str`, *optional*): named in errors, as are `row` and `field`.
+        row (`int` or `str`, *optional*): see `source`.
+        field (`str`, *optional*): see `source`.
 
     Returns:
         `list[int]`: K counts, all 0 without votes.
@@ -103,7 +105,8 @@ def majority_label(
         rule (`"first"`, `"random"` or `"exclude"`, defaults to `"first"`): for a tie, the first of the tied labels in
             the label space's order; one drawn by a hash of `item_id` and `seed`; or `None`, so that the caller leaves
             the item out.
-        item_id, seed (*optional*): for `"random"`.
+        item_id (`str`, *optional*): for `"random"`.
+        seed (`int`, *optional*): for `"random"`.
     """
     largest = max(counts)
     tied = [label for label, count in enumerate(counts) if count == largest]

@@ -63,7 +63,7 @@ def bootstrap_interval(
 
     Args:
         parts (`np.ndarray` of shape `(N, M)`): what every item adds to the M sums.
-        groups (`Sequence[str]` of length N).
+        groups (`Sequence[str]` of length N): items of a group are resampled together.
         statistic (`Callable`): from sums `(R, M)` of R resamples to their figures `(R,)`; NaN where not defined, which
             leaves the resample out.
 

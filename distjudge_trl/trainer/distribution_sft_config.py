@@ -32,8 +32,6 @@ class DistributionSFTConfig(SFTConfig):
     Configuration for [`DistributionSFTTrainer`]: everything of [`~trl.SFTConfig`], and the paper's objective.
 
     Parameters:
-        > Parameters that control the objective
-
         alpha (`float`, *optional*, defaults to `0.8`):
             Weight of the KL term in the loss, in [0, 1] (eq. 6). 0 trains on the reference label alone, 1 on the
             distribution alone.
@@ -62,14 +60,9 @@ class DistributionSFTConfig(SFTConfig):
         target_smoothing (`float`, *optional*, defaults to `0.0`):
             λ added to every label's votes before they become the target distribution: the posterior mean under a
             symmetric Dirichlet prior. Metrics keep the annotators' own distribution.
-
-        > Parameters that control the reading of judgments
-
         label_normalization (`str`, *optional*, defaults to `"labels"`):
             Softmax of the training loss over the label tokens alone (`"labels"`, eq. 2) or over the full vocabulary
             (`"vocab"`), which also trains the model to answer with a label and so keeps it a text generator.
-        > Parameters that control batches
-
         share_prefixes (`bool` or `"auto"`, *optional*, defaults to `"auto"`):
             Compute a beginning that rows of a batch have in common only once: they are packed into one sequence with a
             mask that keeps them apart. Same loss and gradients up to rounding. `"auto"` packs the batches that gain by
