@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import copy
 import warnings
-import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.modeling.loading import explain_loading, loading_error
+from distjudge_trl.planning.tensors import fake_weights, make_tracker
 from distjudge_trl.planning.training import ADAPTER_TARGETS, Training
 
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
+
 
 # Published shapes of models that are asked for most, so that a plan needs neither network nor access to a gated
 # repository. From the config.json of each on the hub.
@@ -59,9 +60,7 @@ KNOWN_SHAPES: dict[str, dict[str, Any]] = {
         "num_attention_heads": 64,
     },
 }
-
 KNOWN_NAMES = ("Qwen/Qwen2.5-7B", "meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.1-70B")
-
 _LAYERS = (1, 2)  # of the two copies, if all layers are alike; twice as many, if they alternate
 _VOCABULARY = 1024  # of the copies, so that layers and not embeddings make their peak
 
@@ -223,80 +222,19 @@ def _run(config: PretrainedConfig, training: Training, trust_remote_code: bool =
     rows, length = training.batch_size, training.seq_len
     with warnings.catch_warnings(), FakeTensorMode():
         warnings.simplefilter("ignore")
-        _fake(model)
+        fake_weights(model)
         batch = {
             "input_ids": torch.zeros(rows, length, dtype=torch.long),
             "attention_mask": torch.ones(rows, length, dtype=torch.long),
             "position_ids": torch.arange(length).expand(rows, length),
         }
-        with _make_tracker(model) as tracker:
+        with make_tracker(model) as tracker:
             with torch.autocast("cpu", dtype=torch.bfloat16, enabled=training.autocast):
                 logits = model(**batch, logits_to_keep=1, use_cache=False).logits[:, -1]
             counts["forward"], tracker.peak = tracker.peak, tracker.current
             torch.log_softmax(logits.float(), dim=-1).sum().backward()
     counts["backward"] = tracker.peak
     return counts
-
-
-def _fake(model: Any) -> None:
-    """Give the tensors of a model on the meta device a fake CPU storage, and drop gradients as they come."""
-    import torch
-
-    def drop(parameter: torch.Tensor) -> None:
-        parameter.grad = None
-
-    made: dict[int, torch.nn.Parameter] = {}
-    for module in model.modules():
-        for name, old in module._parameters.items():
-            if old is None:
-                continue
-            if id(old) not in made:
-                new = torch.nn.Parameter(torch.empty(old.shape, dtype=old.dtype), requires_grad=old.requires_grad)
-                if new.requires_grad:
-                    new.register_post_accumulate_grad_hook(drop)
-                made[id(old)] = new
-            module._parameters[name] = made[id(old)]
-        for name, buffer in module._buffers.items():
-            if buffer is not None:
-                module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
-
-
-def _make_tracker(model: Any) -> Any:
-    """A mode that follows the storages made under it, those of the model's tensors left out.
-
-    torch's own `MemTracker` (torch.distributed._tools) fails on frozen parameters, as adapters have them.
-    """
-    import torch
-    from torch.utils._python_dispatch import TorchDispatchMode
-    from torch.utils._pytree import tree_map_only
-
-    class Tracker(TorchDispatchMode):
-        """Bytes of the storages that are alive, and the most that were."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.current = self.peak = 0
-            # Kept alive, so that no other storage takes their place.
-            self.given = [tensor.untyped_storage() for tensor in (*model.parameters(), *model.buffers())]
-            self.seen = {id(storage) for storage in self.given}
-
-        def _gone(self, key: int, size: int) -> None:
-            self.seen.discard(key)
-            self.current -= size
-
-        def _see(self, tensor: torch.Tensor) -> torch.Tensor:
-            storage = tensor.untyped_storage()
-            if id(storage) not in self.seen:
-                self.seen.add(id(storage))
-                self.current += storage.nbytes()
-                self.peak = max(self.peak, self.current)
-                weakref.finalize(storage, self._gone, id(storage), storage.nbytes())
-            return tensor
-
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-            return tree_map_only(torch.Tensor, self._see, func(*args, **(kwargs or {})))
-
-    return Tracker()
 
 
 def _with_adapter(model: Any, training: Training) -> Any:
