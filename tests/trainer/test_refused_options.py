@@ -117,3 +117,10 @@ def test_parallelism_of_an_accelerate_config_is_refused(tmp_path, monkeypatch, k
         DistributionSFTConfig(str(tmp_path), use_cpu=True, bf16=False)
     monkeypatch.setenv(f"PARALLELISM_CONFIG_{kind}_SIZE", "1")
     DistributionSFTConfig(str(tmp_path), use_cpu=True, bf16=False)
+
+
+def test_ddp_looks_for_unused_parameters_only_if_it_is_asked_to(tmp_path):
+    """transformers looks for them under adapters: a walk through the graph in every step, for nothing."""
+    assert DistributionSFTConfig(str(tmp_path)).ddp_find_unused_parameters is False
+    asked = DistributionSFTConfig(str(tmp_path), ddp_find_unused_parameters=True)
+    assert asked.ddp_find_unused_parameters is True
