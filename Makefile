@@ -38,7 +38,7 @@ quickstart: env  ## Train and evaluate real judges on the CPU on as many words a
 quickstart-reference: env  ## Measure the README's quickstart again over three seeds (half an hour) and write it there
 	$(BIN)/python scripts/quickstart.py --output-dir quickstart/reference --seeds 3 --write-reference $(FLAGS)
 
-test: env system  ## Run all tests (about a quarter of an hour on two cores)
+test: env system  ## Run all tests (about 12 minutes on two cores)
 	$(PYTEST)
 
 # What tests use beside Python: a browser for the report's page, a database server and shellcheck. Where they cannot be
@@ -53,7 +53,7 @@ system:
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$packages >/dev/null; } || \
 		echo "Not installed: $$packages. Tests that need them are skipped."
 
-test-fast: env system  ## Run the unit tests (two or three minutes)
+test-fast: env system  ## Run the unit tests (two minutes)
 	$(PYTEST) -m "not e2e"
 
 test-e2e: env system  ## Run the end-to-end tests: real models, several processes, browsers, servers

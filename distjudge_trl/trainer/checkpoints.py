@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 from datasets import Dataset
 from safetensors import SafetensorError
-from transformers.trainer import TRAINER_STATE_NAME
 
 from distjudge_trl.errors import UserInputError, first_line
 from distjudge_trl.files.atomic import write_json
@@ -22,6 +21,7 @@ from distjudge_trl.files.atomic import write_json
 
 # Written when every process has written its part, so that a checkpoint with it is whole.
 CHECKPOINT_FILE = "checkpoint.json"
+TRAINER_STATE_NAME = "trainer_state.json"  # transformers' own, which takes seconds to import
 FORMAT_VERSION = 1
 
 # What a run must share with the one it continues, and what to say of a difference.
