@@ -31,7 +31,7 @@ class InputRow(NamedTuple):
 
 
 def read_items(path: str | Path) -> list[InputRow]:
-    """Rows of a file: JSON lines, or any other format of [`~distjudge_trl.data.rows.find_files`].
+    """Rows of a file: JSON lines, or any other format of [`~distjudge_trl.data.source_files.find_files`].
 
     Raises:
         [`UserInputError`]: the file cannot be read or holds nothing.

@@ -19,4 +19,5 @@ class Judge(PromptJudge):
 
     @classmethod
     def __subclasshook__(cls, other: type) -> bool:
-        return issubclass(other, PromptJudge) if cls is Judge else NotImplemented
+        # Not `issubclass`, which would ask this class again.
+        return True if cls is Judge and PromptJudge in other.__mro__ else NotImplemented

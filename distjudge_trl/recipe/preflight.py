@@ -155,7 +155,7 @@ def _options(run: ParsedRun, words: Sequence[str], names: Sequence[str]) -> Iter
 def _written(name: str, words: Sequence[str]) -> str:
     """The word behind an option, as it is given."""
     place = max(i for i, word in enumerate(words) if option_names([word]) == [name])
-    return words[place].partition("=")[2] or words[place + 1]
+    return words[place].partition("=")[2] if "=" in words[place] else words[place + 1]
 
 
 def plain(value: Any) -> Any:

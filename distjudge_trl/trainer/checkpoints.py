@@ -7,7 +7,7 @@ import json
 import pickle
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -183,8 +183,8 @@ def rows_fingerprint(rows: Dataset) -> str:
 
 
 @contextmanager
-def explaining_damage(folder: str, step: Callable[[], int]) -> Iterator[None]:
-    """One line instead of a reader's traceback, until the first step that `step` counts beyond the checkpoint's.
+def explaining_damage(folder: str | None) -> Iterator[None]:
+    """One line instead of a reader's traceback while files of a checkpoint are loaded.
 
     Raises:
         [`UserInputError`]: a file of the checkpoint has its size but holds something else.
@@ -192,8 +192,7 @@ def explaining_damage(folder: str, step: Callable[[], int]) -> Iterator[None]:
     try:
         yield
     except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError) as error:
-        of_reading = not isinstance(error, RuntimeError) or "PytorchStreamReader" in str(error)
-        if not of_reading or step() > (_step(Path(folder)) or 0):
+        if isinstance(error, RuntimeError) and "PytorchStreamReader" not in str(error):
             raise
         raise UserInputError(
             f"{folder}: a file in it is damaged, though it has the size that it was saved with ({first_line(error)})."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import cached_property
 
 from torch.distributed import DistError
@@ -52,11 +52,7 @@ class ResumingMixin(SavingMixin):
             print_once(f"Resuming from {found.path}" + (f". Changed: {', '.join(changed)}" if changed else ""))
         if self.is_deepspeed_enabled and self._offloads_optimizer():
             load_cpu_adam()
-        with ExitStack() as explained:
-            explained.enter_context(self._explaining_lost_processes())
-            explained.enter_context(explaining_memory(self.advise_on_memory))
-            if found is not None:
-                explained.enter_context(explaining_damage(found.path, lambda: self.state.global_step))
+        with self._explaining_lost_processes(), explaining_memory(self.advise_on_memory):
             return super().train(resume_from_checkpoint=found.path if found is not None else None, **kwargs)
 
     def _run_epoch(self, *args, **kwargs):
@@ -67,11 +63,19 @@ class ResumingMixin(SavingMixin):
         super()._run_epoch(*args, **kwargs)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None) -> None:
-        with keeping_dtypes(self.model if model is None else model):
+        with explaining_damage(resume_from_checkpoint), keeping_dtypes(self.model if model is None else model):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with explaining_damage(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with explaining_damage(checkpoint):
+            super()._load_rng_state(checkpoint)
+
     def _load_best_model(self) -> None:
-        with keeping_dtypes(self.model):
+        with explaining_damage(self.state.best_model_checkpoint), keeping_dtypes(self.model):
             super()._load_best_model()
 
     @contextmanager

@@ -189,3 +189,12 @@ def test_a_judge_file_cannot_allow_remote_code(folder, tmp_path):
     JudgeFile(label_space=LabelSpace(LABELS).to_dict(), base_model="org/odd", trust_remote_code=True).write(copy)
     with pytest.raises(UserInputError, match="allow it with --trust-remote-code"):
         Judge.from_pretrained(str(copy))
+
+
+def test_every_kind_of_judge_is_one_and_nothing_else_is():
+    from distjudge_trl.judges.base import PromptJudge
+    from distjudge_trl.judges.local import LocalJudge
+
+    assert issubclass(LocalJudge, Judge) and issubclass(LocalJudge, PromptJudge)
+    for kind in (Judge, PromptJudge):
+        assert not isinstance(5, kind) and not issubclass(int, kind)

@@ -15,7 +15,7 @@ from distjudge_trl.trainer import DistributionSFTConfig, DistributionSFTTrainer
 from distjudge_trl.trainer.checkpoints import CHECKPOINT_FILE, check_same_run, find_checkpoint, rows_fingerprint
 
 
-def make_trainer(folder, tokenizer, *, size=32, rows=8, **options):
+def make_trainer(folder, tokenizer, *, size=32, rows=8, eval_dataset=None, **options):
     options = {"max_steps": 6, "save_strategy": "steps", "save_steps": 2, **options}
     return DistributionSFTTrainer(
         model=make_tiny_model(len(tokenizer), size),
@@ -29,6 +29,7 @@ def make_trainer(folder, tokenizer, *, size=32, rows=8, **options):
             **options,
         ),
         train_dataset=make_records(rows),
+        eval_dataset=eval_dataset,
         processing_class=tokenizer,
         label_space=LabelSpace(LABELS),
     )
@@ -303,3 +304,18 @@ def test_weights_in_other_pieces_do_not_stay_beside_the_new_ones(tokenizer, tmp_
     names = {path.name for path in tmp_path.iterdir()}
     assert {"model.safetensors", "notes.txt", "judge.json"} <= names
     assert not {"model-00001-of-00002.safetensors", "model.safetensors.index.json"} & names
+
+
+def test_a_damaged_best_checkpoint_is_named_and_not_the_one_that_is_resumed(tokenizer, tmp_path):
+    best = {"load_best_model_at_end": True, "eval_strategy": "steps", "eval_steps": 2}
+    trainer = make_trainer(tmp_path, tokenizer, eval_dataset=make_records(4), **best)
+    trainer.train()
+    state = json.loads((tmp_path / "checkpoint-6/trainer_state.json").read_text())
+    state["best_model_checkpoint"] = str(tmp_path / "checkpoint-2")
+    text = json.dumps(state).encode()
+    size = (tmp_path / "checkpoint-6/trainer_state.json").stat().st_size
+    (tmp_path / "checkpoint-6/trainer_state.json").write_bytes(text.ljust(size))
+    file = tmp_path / "checkpoint-2/model.safetensors"
+    file.write_bytes(b"\x7f" * file.stat().st_size)
+    with pytest.raises(UserInputError, match="checkpoint-2: a file in it is damaged"):
+        make_trainer(tmp_path, tokenizer, eval_dataset=make_records(4), **best).train("true")
