@@ -12,7 +12,7 @@ pytestmark = pytest.mark.e2e
 # Less than the benchmark's, of which most time is the system's, finding pages. Where bfloat16 is emulated a step of
 # LoRA takes minutes.
 SMALLER = {
-    "LoRA": {"batch_size": 4, **({} if cpu_has_bfloat16() else {"dtype": "float32", "bf16": False})},
+    "LoRA": {"batch_size": 2, **({} if cpu_has_bfloat16() else {"dtype": "float32", "bf16": False})},
     "QLoRA": {"batch_size": 2},
     "full, ZeRO-2": {"batch_size": 1},
     "full, ZeRO-3": {"batch_size": 1},
