@@ -27,14 +27,19 @@ def find_modules() -> dict[str, Path]:
 
 
 def imports_of(path: Path, modules: dict[str, Path]) -> Iterator[str]:
-    """Modules of the package that a file imports anywhere."""
+    """Full names of the modules that a file imports anywhere, in functions and for types, too."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            for alias in node.names:
-                inner = f"{node.module}.{alias.name}"
-                yield from (name for name in (inner if inner in modules else node.module,) if name in modules)
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (name if name in modules else node.module for name in names)
         elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names if alias.name in modules)
+            yield from (alias.name for alias in node.names)
+
+
+def make_graph(modules: dict[str, Path]) -> dict[str, set[str]]:
+    """Modules of the package to those that they import; without the package itself, which resolves public names."""
+    inner = {name: path for name, path in modules.items() if name != "distjudge_trl"}
+    return {name: {other for other in imports_of(path, modules) if other in inner} for name, path in inner.items()}
 
 
 def summary(path: Path) -> str:
@@ -43,20 +48,20 @@ def summary(path: Path) -> str:
     return " ".join(text.split("\n\n")[0].split())
 
 
-def print_tree(modules: dict[str, Path]) -> None:
+def tree(modules: dict[str, Path]) -> Iterator[str]:
     for name, path in modules.items():
         depth = name.count(".")
         shown = name.rpartition(".")[2] + ("/" if path.name == "__init__.py" else "")
-        print(f"{'  ' * depth}{shown:{34 - 2 * depth}} {summary(path)}")
+        yield f"{'  ' * depth}{shown:{34 - 2 * depth}} {summary(path)}"
 
 
-def print_imports(graph: dict[str, set[str]]) -> None:
+def imports_between(graph: dict[str, set[str]]) -> Iterator[str]:
     between: dict[str, set[str]] = {}
     for name, others in graph.items():
         here = name.split(".")[1]
         between.setdefault(here, set()).update(other.split(".")[1] for other in others)
     for name, others in sorted(between.items()):
-        print(f"{name:14} {', '.join(sorted(others - {name})) or '-'}")
+        yield f"{name:14} {', '.join(sorted(others - {name})) or '-'}"
 
 
 def main() -> int:
@@ -64,14 +69,14 @@ def main() -> int:
     parser.add_argument("--imports", action="store_true", help="packages, and what they import")
     args = parser.parse_args()
     modules = find_modules()
-    inner = {name: path for name, path in modules.items() if name != "distjudge_trl"}
-    graph = {name: {*imports_of(path, modules)} - {name, "distjudge_trl"} for name, path in inner.items()}
+    graph = make_graph(modules)
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         print(f"A circle: {' -> '.join(error.args[1])}", file=sys.stderr)
         return 1
-    print_imports(graph) if args.imports else print_tree(modules)
+    # At once: a reader that stops early, as `head` does, breaks no pipe.
+    print("\n".join(imports_between(graph) if args.imports else tree(modules)))
     return 0
 
 

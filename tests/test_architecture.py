@@ -1,10 +1,15 @@
 """The floors of docs/architecture.md: imports point downwards, and `objective` knows torch alone."""
 
 import ast
+import sys
 from graphlib import TopologicalSorter
 
 import pytest
 from conftest import ROOT
+
+
+sys.path.append(str(ROOT / "scripts"))
+import import_graph  # isort: skip
 
 
 PACKAGE = ROOT / "distjudge_trl"
@@ -24,18 +29,12 @@ FLOOR = {
 STRANGERS = {"trainer": "judges", "judges": "trainer"}
 
 
-MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
-NAMES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in MODULES}
+ALL = import_graph.find_modules()
+MODULES = sorted(path for path in ALL.values() if path != PACKAGE / "__init__.py")
 
 
 def imports_of(path):
-    """Full names of the modules that a file imports anywhere, in functions and for types, too."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-            yield from (name if name in NAMES else node.module for name in names)
-        elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+    return import_graph.imports_of(path, ALL)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
@@ -50,8 +49,7 @@ def test_imports_point_downwards(path):
 
 def test_no_modules_import_each_other_in_a_circle():
     """`TopologicalSorter` names one circle, if there is any."""
-    graph = {name: {other for other in imports_of(path) if other in NAMES} for name, path in NAMES.items()}
-    TopologicalSorter(graph).prepare()
+    TopologicalSorter(import_graph.make_graph(ALL)).prepare()
 
 
 def test_objective_needs_torch_alone():

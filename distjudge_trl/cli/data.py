@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from distjudge_trl.cli.options import DATA_PATH, TRUST_REMOTE_CODE, echo_task_options
+from distjudge_trl.cli.options import DATA_PATH, PROMPT_TEMPLATE, TASK_HELP, TRUST_REMOTE_CODE, echo_task_options
 from distjudge_trl.errors import UserInputError
 
 
@@ -37,9 +37,9 @@ from distjudge_trl.errors import UserInputError
 @click.option(
     "--split-seed", type=int, default=0, show_default=True, help="Seed of the split that --stats reports on."
 )
-@click.option("--prompt-template", help="Use this Jinja file instead of the task's prompt.")
+@PROMPT_TEMPLATE
 @TRUST_REMOTE_CODE
-@click.option("-h", "--help", "help_", is_flag=True, help="Show this text, and the options of TASK.")
+@TASK_HELP
 @click.pass_context
 def data(
     ctx: click.Context,

@@ -6,7 +6,16 @@ from typing import Any, Literal
 
 import click
 
-from distjudge_trl.cli.options import BATCH_SIZE, DATA_PATH, echo_task_options, reading_options
+from distjudge_trl.cli.options import (
+    BATCH_SIZE,
+    DATA_PATH,
+    MAX_LENGTH,
+    PROMPT_TEMPLATE,
+    TASK_HELP,
+    TRUNCATE,
+    echo_task_options,
+    reading_options,
+)
 from distjudge_trl.errors import UserInputError, writing
 
 
@@ -53,13 +62,9 @@ from distjudge_trl.errors import UserInputError, writing
 @click.option(
     "--robustness", is_flag=True, help="Also print the KL against randomly perturbed targets (the paper's Table 3)."
 )
-@click.option("--prompt-template", help="Use this Jinja file instead of the prompt.")
-@click.option("--max-length", type=click.IntRange(min=1), help="Longest prompt in tokens. Default: as in training.")
-@click.option(
-    "--truncate",
-    type=click.Choice(["middle", "end", "error"]),
-    help="How to shorten an item that is too long; `error` stops.",
-)
+@PROMPT_TEMPLATE
+@MAX_LENGTH
+@TRUNCATE
 @click.option(
     "--share-prefixes/--no-share-prefixes",
     default=None,
@@ -74,7 +79,7 @@ from distjudge_trl.errors import UserInputError, writing
     help="Seed of bootstrap, noise floor and perturbations.",
 )
 @reading_options
-@click.option("-h", "--help", "help_", is_flag=True, help="Show this text, and the options of TASK.")
+@TASK_HELP
 @click.pass_context
 def evaluate(
     ctx: click.Context,

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import click
 
-from distjudge_trl.cli.options import BATCH_SIZE, TRUST_REMOTE_CODE, reading_options
+from distjudge_trl.cli.options import BATCH_SIZE, MAX_LENGTH, TRUNCATE, TRUST_REMOTE_CODE, reading_options
 
 
 @click.command(short_help="Judge the items of a file.")
@@ -22,16 +22,8 @@ from distjudge_trl.cli.options import BATCH_SIZE, TRUST_REMOTE_CODE, reading_opt
     "--out", "output_path", required=True, help="JSONL file to write: the input rows plus `label_distribution`."
 )
 @BATCH_SIZE
-@click.option(
-    "--max-length",
-    type=click.IntRange(min=1),
-    help="Longest prompt in tokens. Default: as in training.",
-)
-@click.option(
-    "--truncate",
-    type=click.Choice(["middle", "end", "error"]),
-    help="How to shorten the longest fields of an item that is too long; `error` stops. Default: as in training.",
-)
+@MAX_LENGTH
+@TRUNCATE
 @reading_options
 def judge(
     model: str,

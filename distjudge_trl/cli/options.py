@@ -30,6 +30,17 @@ TRUST_REMOTE_CODE = click.option(
     is_flag=True,
     help="Allow code from the model's repository, which some models need.",
 )
+MAX_LENGTH = click.option(
+    "--max-length", type=click.IntRange(min=1), help="Longest prompt in tokens. Default: as in training."
+)
+TRUNCATE = click.option(
+    "--truncate",
+    type=click.Choice(["middle", "end", "error"]),
+    help="How to shorten the longest fields of an item that is too long; `error` stops. Default: as in training.",
+)
+PROMPT_TEMPLATE = click.option("--prompt-template", help="Use this Jinja file instead of the task's prompt.")
+# Of commands whose other options depend on the task.
+TASK_HELP = click.option("-h", "--help", "help_", is_flag=True, help="Show this text, and the options of TASK.")
 
 
 def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:

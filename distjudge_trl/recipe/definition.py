@@ -227,17 +227,15 @@ class Recipe:
         from distjudge_trl.tasks import TaskOptions
         from distjudge_trl.trainer import DistributionSFTConfig
 
-        inherited = {item.name for item in fields(SFTConfig)}
-        own = [item.name for item in fields(DistributionSFTConfig) if item.name not in inherited]
+        own = [name for name in _names(DistributionSFTConfig) if name not in _names(SFTConfig)]
         items = task.options if task is not None else TaskOptions
-        groups = {
+        return {
             "Data and method": ["help", *(() if self.task else ("task",)), *_names(RecipeArguments)],
             f"Items of {task.name}" if task is not None else "Items": _names(items),
             "Objective (docs/objective.md)": own,
-            "Where and how long": [*_USUAL],
+            "Where and how long": list(_USUAL),
             "Model, adapter, quantisation, as in TRL's ModelConfig": _names(ModelConfig),
         }
-        return groups
 
     def _defaults(self) -> dict[str, Any]:
         return {

@@ -1,6 +1,4 @@
-"""A launch on this machine: how many processes and on which GPUs, whether it has what an accelerate config asks for,
-how many cores each process gets.
-"""
+"""A launch on this machine: how many processes, and whether it has what an accelerate config asks for."""
 
 from __future__ import annotations
 
