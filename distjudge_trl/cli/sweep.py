@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Callable
+from dataclasses import Field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from distjudge_trl.errors import UserInputError, writing
+from distjudge_trl.sweep.settings import option_fields
 
 
 if TYPE_CHECKING:
-    from distjudge_trl.sweep.definition import Definition
     from distjudge_trl.sweep.store import Store
 
 
@@ -63,7 +65,7 @@ def _read_config(ctx: click.Context, _param: click.Parameter, path: str | None) 
     """A sweep's YAML file becomes the defaults of the options."""
     if path is not None:
         from distjudge_trl.files.shipped_files import find_shipped
-        from distjudge_trl.sweep.definition import read_config
+        from distjudge_trl.sweep.settings import read_config
 
         content = read_config(str(find_shipped(path, "recipes/sweeps", ".yaml", "sweep")))
         ctx.default_map = {name: value for name, value in content.items() if name not in ("parameters", "options")}
@@ -72,23 +74,33 @@ def _read_config(ctx: click.Context, _param: click.Parameter, path: str | None) 
     return path
 
 
-_STUDY_OPTIONS = (
-    click.option("--study", help="Name of the study. Default: the name of the recipe."),
-    click.option(
-        "--storage",
-        help="An Optuna storage URL (postgresql://..., mysql://..., sqlite:///...) or the path of a journal file,"
-        " which may be on a disk that machines share. Default: a journal file in --out.",
-    ),
-    click.option(
-        "--out", metavar="DIR", help="Folder for everything that the sweep writes. Default: runs/sweeps/STUDY."
-    ),
-)
+def _setting_options(*names: str) -> Callable[[Any], Any]:
+    """Click options for these settings of a sweep, or for all of them."""
+
+    def decorate(command: Any) -> Any:
+        for setting in reversed(option_fields()):
+            if setting.name in names or not names:
+                command = _make_option(setting)(command)
+        return command
+
+    return decorate
 
 
-def _study_options(command: Any) -> Any:
-    for option in reversed(_STUDY_OPTIONS):
-        command = option(command)
-    return command
+def _make_option(setting: Field[Any]) -> Callable[[Any], Any]:
+    about = dict(setting.metadata)
+    if setting.name == "params":
+        return click.option("--param", "params", multiple=True, **about)
+    flag = f"--{setting.name.replace('_', '-')}"
+    if isinstance(setting.default, bool):
+        return click.option(flag, is_flag=True, **about)
+    if "choices" in about:
+        about["type"] = click.Choice(about.pop("choices"))
+    if "at_least" in about:
+        about["type"] = click.IntRange(min=about.pop("at_least"))
+    return click.option(flag, default=setting.default, show_default=setting.default is not None, **about)
+
+
+_study_options = _setting_options("study", "storage", "out")
 
 
 @sweep.command(
@@ -105,109 +117,15 @@ def _study_options(command: Any) -> Any:
     " `options:`"
     " (options of the recipe). Or the name of a shipped file: snli, mnli, summeval and mtbench are the paper's grids.",
 )
-@click.option(
-    "--param",
-    "params",
-    multiple=True,
-    metavar="NAME=VALUES",
-    help="Sweep an option of the recipe: NAME=A,B,C, or a range NAME=log:LOW:HIGH, float:LOW:HIGH or int:LOW:HIGH."
-    " Repeat it for more options. Default: the recipe's own grid.",
-)
-@click.option(
-    "--sampler",
-    type=click.Choice(["grid", "random", "tpe"]),
-    default="grid",
-    show_default=True,
-    help="How configurations are chosen: every combination, random ones without repeats, or Optuna's TPE sampler.",
-)
-@click.option(
-    "--trials",
-    type=click.IntRange(min=1),
-    help="Number of configurations. Default: the whole grid, or 20 with --sampler random and tpe.",
-)
-@click.option(
-    "--seeds",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Train every configuration with this many seeds (--seed, --seed + 1, ...) and rank it by their mean.",
-)
-@click.option(
-    "--metric", default="eval_kl", show_default=True, help="Validation metric that ranks the configurations."
-)
-@click.option("--method", help="Method of all runs. Give several, separated by commas, to sweep over methods.")
-@click.option(
-    "--pruner",
-    type=click.Choice(["none", "median", "halving"]),
-    default="none",
-    show_default=True,
-    help="Stop configurations early whose evaluations during training lag behind.",
-)
-@click.option(
-    "--sampler-seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Seed of --sampler random and tpe.",
-)
-@_study_options
-@click.option(
-    "--jobs",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Run this many trials at a time on this machine. Each gets its own GPUs, or its share of the cores.",
-)
-@click.option(
-    "--gpus-per-trial",
-    type=click.IntRange(min=1),
-    help="GPUs for each trial. Default: 1 if the machine has a GPU, else 0.",
-)
-@click.option(
-    "--accelerate-config",
-    help="Accelerate config of every trial: a shipped name or a path. Default: single_gpu, multi_gpu or cpu,"
-    " depending on --gpus-per-trial.",
-)
-@click.option(
-    "--num-processes", type=click.IntRange(min=1), help="Processes of each trial. Default: one a GPU, or"
-    " what the config says.",
-)  # fmt: skip
-@click.option(
-    "--retries",
-    type=click.IntRange(min=0),
-    default=2,
-    show_default=True,
-    help="Restart a trial that was killed this many times, from its last checkpoint.",
-)
-@click.option(
-    "--keep",
-    type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Keep the trained judges of the N best configurations. The metrics of all are kept.",
-)
-@click.option(
-    "--heartbeat",
-    type=click.IntRange(min=10),
-    default=60,
-    show_default=True,
-    metavar="SECONDS",
-    help="Interval of a worker's signs of life. A worker on another machine that misses three counts as dead.",
-)
-@click.option("--retry-failed", is_flag=True, help="Run configurations again that have failed.")
-@click.option(
-    "--dry-run",
-    is_flag=True,
-    help="Check recipe, data and values, print every launch line and stop. Nothing is written.",
-)
+@_setting_options()
 @click.pass_context
 def run(ctx: click.Context, **options: Any) -> None:
     """Run a sweep, or go on with it (`run` may be left out)."""
     from distjudge_trl.runtime.logs import quieten
 
     quieten()
-    from distjudge_trl.sweep.request import SweepSettings
     from distjudge_trl.sweep.run import run_sweep
+    from distjudge_trl.sweep.settings import SweepSettings
 
     arguments = list(ctx.args)
     recipe = (ctx.default_map or {}).get("recipe")
@@ -239,9 +157,9 @@ def _console() -> Any:
     return console if console.is_terminal or os.environ.get("COLUMNS") else Console(width=160)
 
 
-def _open(name: str | None, study: str | None, storage: str | None, out: str | None) -> tuple[Store, Definition]:
+def _open(name: str | None, study: str | None, storage: str | None, out: str | None) -> Store:
     """A study by the name of its recipe, its own name, or the sweep's folder."""
-    from distjudge_trl.sweep.backends import file_of
+    from distjudge_trl.sweep.storages import file_of
     from distjudge_trl.sweep.store import JOURNAL_NAME, Store
 
     if not (name or study or out):
@@ -259,7 +177,8 @@ def _open(name: str | None, study: str | None, storage: str | None, out: str | N
         # A folder may be called otherwise than its study.
         names = optuna.get_all_study_names(store.storage)
         store = Store(storage, folder, names[0]) if len(names) == 1 and storage is None else store
-    return store, store.open()
+    store.open()
+    return store
 
 
 @sweep.command()
@@ -269,11 +188,11 @@ def status(name: str | None, study: str | None, storage: str | None, out: str | 
     """How far a sweep is: every configuration with its state, and what failed with its reason."""
     from distjudge_trl.sweep.table import failures, make_table, read_rows, summary
 
-    store, definition = _open(name, study, storage, out)
-    rows = read_rows(store, definition)
+    store = _open(name, study, storage, out)
+    rows = read_rows(store)
     console = _console()
-    console.print(make_table(rows, definition, store, ranks=False))
-    for line in (*failures(rows), summary(rows, definition)):
+    console.print(make_table(store, rows, ranks=False))
+    for line in (*failures(rows), summary(store, rows)):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -292,9 +211,9 @@ def status(name: str | None, study: str | None, storage: str | None, out: str | 
 )
 def show(name: str | None, study: str | None, storage: str | None, out: str | None, top: int, log: int | None) -> None:
     """The best configurations."""
-    from distjudge_trl.sweep.table import make_table, ranked, read_rows
+    from distjudge_trl.sweep.table import make_table, ranked
 
-    store, definition = _open(name, study, storage, out)
+    store = _open(name, study, storage, out)
     if log is not None:
         found = [trial for trial in store.trials() if trial.number == log]
         if not found:
@@ -307,10 +226,10 @@ def show(name: str | None, study: str | None, storage: str | None, out: str | No
         click.echo(attributes.get("error") or f"trial {log} did not fail")
         click.echo(attributes.get("log_tail") or (log_tail(runs[-1] / LOG_NAME) if runs else ""))
         return
-    rows = ranked(read_rows(store, definition), definition)
+    rows = ranked(store)
     if not rows:
         raise UserInputError(f"The study {store.name!r} has no finished trial yet.")
-    _console().print(make_table(rows[:top], definition, ranks=True))
+    _console().print(make_table(store, rows[:top], ranks=True))
 
 
 @sweep.command()
@@ -334,18 +253,19 @@ def export(
 
     if (csv_path is None) == (json_path is None):
         raise UserInputError("Give --csv FILE or --json FILE.")
-    store, definition = _open(name, study, storage, out)
+    store = _open(name, study, storage, out)
     path = Path(str(csv_path or json_path))
     check_folder(path.parent, "--csv" if csv_path else "--json", shown=path)
     if path.is_dir():
         raise UserInputError(f"{path}: is a folder; name a file.")
-    rows = table.read_rows(store, definition)
     with writing(path, _ADVICE):
         if csv_path is not None:
-            table.write_csv(path, rows, definition)
+            count = table.write_csv(path, store)
         else:
-            write_json(path, table.export(store, definition))
-    click.echo(f"{len(rows)} configurations: {path}")
+            content = table.export(store)
+            write_json(path, content)
+            count = len(content["trials"])
+    click.echo(f"{count} configurations: {path}")
 
 
 @sweep.command()
@@ -361,8 +281,8 @@ def best(name: str | None, study: str | None, storage: str | None, out: str | No
     from distjudge_trl.sweep.definition import option_tokens
     from distjudge_trl.sweep.table import score_text
 
-    store, definition = _open(name, study, storage, out)
-    row = winner.find_best(store, definition)
+    store = _open(name, study, storage, out)
+    definition, row = store.definition, winner.find_best(store)
     if write_recipe is not None:
         check_folder(Path(write_recipe).parent, "--write-recipe", shown=write_recipe)
         if Path(write_recipe).is_dir():
@@ -372,5 +292,5 @@ def best(name: str | None, study: str | None, storage: str | None, out: str | No
     click.echo(shlex.join(["distjudge-trl", "train", definition.recipe, *options]))
     if write_recipe is not None:
         with writing(write_recipe, _ADVICE):
-            winner.write_recipe(write_recipe, store, definition, row)
+            winner.write_recipe(write_recipe, store, row)
         click.echo(shlex.join(["distjudge-trl", "train", definition.recipe, "--config", write_recipe]))

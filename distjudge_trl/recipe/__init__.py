@@ -1,6 +1,6 @@
 """Recipes: a task, training defaults and a search grid, and one run of them from the command line to the results."""
 
-from distjudge_trl.recipe.definition import CHECK_ONLY, NLI_TRAINING, PAPER_GRID, PAPER_TRAINING, PREPARE, Recipe
+from distjudge_trl.recipe.definition import CHECK_ONLY, NLI_TRAINING, PAPER_GRID, PAPER_TRAINING, PREFLIGHT, Recipe
 
 
-__all__ = ["CHECK_ONLY", "NLI_TRAINING", "PAPER_GRID", "PAPER_TRAINING", "PREPARE", "Recipe"]
+__all__ = ["CHECK_ONLY", "NLI_TRAINING", "PAPER_GRID", "PAPER_TRAINING", "PREFLIGHT", "Recipe"]

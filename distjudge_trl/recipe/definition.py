@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 CHECK_ONLY = "DISTJUDGE_CHECK_ONLY"
 
 # Set by `distjudge-trl sweep` to a folder: check what is to be swept, read the data, and stop.
-PREPARE = "DISTJUDGE_PREPARE"
+PREFLIGHT = "DISTJUDGE_PREFLIGHT"
 
 # The grid of the paper (section 4 and Figure 3).
 PAPER_GRID: dict[str, list[Any]] = {
@@ -141,10 +141,12 @@ class Recipe:
         share_cores()
         quieten()
         check_processes()
-        if os.environ.get(PREPARE):
-            from distjudge_trl.recipe.preflight import Asked, prepare
+        if os.environ.get(PREFLIGHT):
+            from distjudge_trl.recipe.preflight import CheckedRecipe, run_preflight
 
-            prepare(Asked(self.name, self.parse, {"model": self.model, **self.training}), os.environ[PREPARE])
+            run_preflight(
+                CheckedRecipe(self.name, self.parse, {"model": self.model, **self.training}), os.environ[PREFLIGHT]
+            )
             return {}
         run = self.parse(argv)
         if os.environ.get(CHECK_ONLY):

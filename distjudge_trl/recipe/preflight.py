@@ -1,4 +1,4 @@
-"""What a sweep asks of a recipe before any trial starts: whether its values are accepted, and what data there is."""
+"""A sweep's preflight of a recipe, before any trial starts: does it accept all values, and which data does it read?"""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ if TYPE_CHECKING:
 
 REQUEST_NAME = "request.json"
 ANSWER_NAME = "answer.json"
-# They would choose by other items.
+# Configurations with other values would be ranked on other items.
 _DECIDE_ITEMS = (
     *("data_path", "task", "split", "split_seed", "validation_fraction", "max_eval_samples", "score_on", "max_items"),
     *("min_annotators", "annotators", "majority_ties", "preferences", "swap", "labels", "draw_seed", "dimension"),
 )
-# The sweep sets them.
+# Options that the sweep sets.
 _OF_THE_SWEEP = ("output_dir", "resume_from_checkpoint", "push_to_hub", "hub_model_id", "calibrate", "config")
 _SEEDS = ("seed", "data_seed")
-_MOST_POINTS = 200  # that are checked one by one, in some seconds
+_MOST_POINTS = 200  # configurations that are checked one by one, which takes some seconds
 
 
-class Asked(NamedTuple):
-    """The recipe that is asked: its `name`, how it reads command line words, and its `defaults`."""
+class CheckedRecipe(NamedTuple):
+    """What the preflight needs of a recipe: its `name`, how it parses a command line, and its `defaults`."""
 
     name: str
     parse: Callable[[Sequence[str]], ParsedRun]
     defaults: Mapping[str, Any]
 
 
-def prepare(recipe: Asked, folder: str) -> None:
-    """Answer `request.json` of a folder in `answer.json`.
+def run_preflight(recipe: CheckedRecipe, folder: str) -> None:
+    """Read `request.json` in a folder, and write `answer.json` there.
 
-    The request: `options`, command line words that all trials share; `extra`, words that the sweep adds; `parameters`,
-    name to values to be tried (the ends of a range); `points`, whole configurations; `save`, a folder for the records.
-    The answer: `options` that are given and `parameters` with values as the recipe reads them; numbers and
-    fingerprints of the records and the folder they are saved in; the recipe's defaults and the precision.
+    The request holds `options`, command line words that all trials share; `extra`, words that the sweep adds;
+    `parameters`, names to the values to try (the ends of a range); `points`, the configurations; and `save`, a folder
+    for the records. The answer holds the given `options` and `parameters` with values as the recipe reads them, the
+    numbers and fingerprints of the records and the folder they are saved in, the recipe's defaults and the precision.
 
     Raises:
-        [`UserInputError`]: an option or value that the recipe does not take, or anything wrong with the data.
+        [`UserInputError`]: the recipe does not accept an option or value, or something is wrong with the data.
     """
     from distjudge_trl.data import fingerprint
     from distjudge_trl.recipe.checks import check_options
@@ -58,7 +58,7 @@ def prepare(recipe: Asked, folder: str) -> None:
     names = option_names(request["options"])
     for name in names:
         if name in _OF_THE_SWEEP:
-            raise UserInputError(f"--{name} is the sweep's own to set: drop it.")
+            raise UserInputError(f"--{name} is set by the sweep itself: drop it.")
     run = recipe.parse(words)
     check_options(run)
     _check_names(recipe, run, request["parameters"])
@@ -89,12 +89,12 @@ def prepare(recipe: Asked, folder: str) -> None:
 
 
 def option_names(words: Sequence[str]) -> list[str]:
-    """Names of the options among command line words, in their order."""
+    """The names of the options in a list of command line words, in their order."""
     flags = [word.split("=", 1)[0] for word in words if word.startswith("--")]
     return list(dict.fromkeys(flag.removeprefix("--").replace("-", "_") for flag in flags))
 
 
-def _check_names(recipe: Asked, run: ParsedRun, parameters: Mapping[str, Sequence[Any]]) -> None:
+def _check_names(recipe: CheckedRecipe, run: ParsedRun, parameters: Mapping[str, Sequence[Any]]) -> None:
     known = [field.name for field in _fields(run)]
     for name, values in parameters.items():
         if name in _DECIDE_ITEMS:
@@ -114,8 +114,8 @@ def _check_names(recipe: Asked, run: ParsedRun, parameters: Mapping[str, Sequenc
             raise UserInputError("--param method: raw trains nothing, and leaves no judge to choose.")
 
 
-def _typed(recipe: Asked, words: list[str], name: str, value: Any) -> Any:
-    """What the recipe makes of a value."""
+def _typed(recipe: CheckedRecipe, words: list[str], name: str, value: Any) -> Any:
+    """A value as the recipe reads it."""
     try:
         run = recipe.parse([*words, f"--{name}", str(value)])
     except UserInputError as error:
@@ -132,19 +132,19 @@ def _value(run: ParsedRun, name: str) -> Any:
 
 
 def _options(run: ParsedRun, words: Sequence[str], names: Sequence[str]) -> Iterator[tuple[str, Any]]:
-    """Given options with the values that the recipe reads.
+    """The given options, with values as the recipe reads them.
 
     Raises:
-        [`UserInputError`]: one that is no field of its.
+        [`UserInputError`]: an option is not a field of the recipe's arguments.
     """
     known = [field.name for field in _fields(run)]
     for name in names:
         if name in known:
             value = plain(_value(run, name))
-            # `--report_to none` becomes an empty list, which no command line can say.
+            # `--report_to none` is read as an empty list, which cannot be written on a command line.
             yield name, _written(name, words) if value == [] else value
         elif name == "task":
-            # Of a recipe that takes any: the word itself, for it may be a file.
+            # The word itself: the task of `custom` may be a file.
             yield name, _written(name, words)
         elif name.startswith("no_") and name.removeprefix("no_") in known:
             yield name.removeprefix("no_"), False
@@ -153,7 +153,7 @@ def _options(run: ParsedRun, words: Sequence[str], names: Sequence[str]) -> Iter
 
 
 def _written(name: str, words: Sequence[str]) -> str:
-    """The word behind an option, as it is given."""
+    """The word behind an option, as the user wrote it."""
     place = max(i for i, word in enumerate(words) if option_names([word]) == [name])
     return words[place].partition("=")[2] if "=" in words[place] else words[place + 1]
 

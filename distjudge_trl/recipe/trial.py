@@ -1,4 +1,4 @@
-"""What a run does for the sweep that started it: tell how far it is and why it failed, and end with its worker."""
+"""What a run does for the sweep that started it: record its progress and why it failed, and end with its worker."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from distjudge_trl.files.atomic import write_json
 if TYPE_CHECKING:
     from transformers import TrainerCallback
 
-# Set by a sweep: the run's folder, which also tells the processes of this run from all others; the worker's process id
-# and the time it started (ids are used again); data that has been read already.
+# Environment variables that a sweep sets: the run's folder, by which the processes of a run are found; the process id
+# of the worker and its start time (ids are used again); the folder of the data that has been read.
 RUN_FOLDER = "DISTJUDGE_SWEEP_RUN"
 WORKER = "DISTJUDGE_SWEEP_WORKER"
 PREPARED = "DISTJUDGE_PREPARED"
@@ -34,12 +34,14 @@ def run_folder() -> Path | None:
 
 
 def this_process() -> str:
-    """What `WORKER` holds for the calling process: its id and start time."""
+    """The value of `WORKER` for the calling process: its id and start time."""
     return f"{os.getpid()} {_started(os.getpid())}"
 
 
 def _started(pid: int) -> str | None:
-    """When a process began, in ticks since the machine did (no clock that is set moves it); `None` if it is dead."""
+    """When a process began, in ticks since the machine booted (setting the clock does not change it); `None` if the
+    process is dead.
+    """
     try:
         state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -48,8 +50,8 @@ def _started(pid: int) -> str | None:
 
 
 def follow_worker() -> None:
-    """End this process soon after the worker that started it: nobody would take its results, and a worker that goes on
-    in its place would write into the same folder.
+    """End this process soon after the worker that started it. Nobody would read its results, and the next worker will
+    write into the same folder.
     """
     worker = os.environ.get(WORKER)
     if worker:
@@ -60,13 +62,13 @@ def _follow(worker: str) -> None:
     number, started = worker.split()
     while _started(int(number)) == started:
         time.sleep(_SECONDS_BETWEEN_LOOKS)
-    # Not an exit: threads and collectives may hold one up for ever.
+    # Not `sys.exit`: threads and collectives may delay an exit for ever.
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def record_failure(error: BaseException) -> None:
-    """Leave the reason in the run's folder. A run that ends without one was killed, and may be tried again: so may one
-    of whose processes lost another.
+    """Write the reason into the run's folder. A run without a reason was killed and may be tried again, and so may a
+    run in which one process lost another.
     """
     folder = run_folder()
     several = os.environ.get("WORLD_SIZE", "1") != "1"
@@ -79,7 +81,7 @@ def record_failure(error: BaseException) -> None:
     try:
         write_json(folder / FAILURE_NAME, {"kind": type(error).__name__, "message": first_line(error)})
     except OSError:
-        pass  # A full disk may be what failed.
+        pass  # A full disk may be the reason.
 
 
 def _is_finite(value: Any) -> bool:
@@ -87,8 +89,8 @@ def _is_finite(value: Any) -> bool:
 
 
 def make_progress_callback() -> TrainerCallback | None:
-    """A callback that writes `progress.json`: step, number of steps, and every evaluation so far (also those before
-    the run was resumed). `None` outside a sweep.
+    """A callback that writes `progress.json`: the step, the number of steps, and all evaluations so far, including
+    those before the run was resumed. `None` outside a sweep.
     """
     folder = run_folder()
     if folder is None:

@@ -1,4 +1,4 @@
-"""What becomes of the winner: its score on test items, which chose nothing, and a config for its recipe."""
+"""The best configuration: its score on the test items, and a config for its recipe."""
 
 from __future__ import annotations
 
@@ -27,33 +27,27 @@ from distjudge_trl.sweep.table import Row, ranked, read_rows, score_text
 BEST_NAME = "best"
 
 
-def find_best(store: Store, definition: Definition) -> Row:
+def find_best(store: Store) -> Row:
     """The best configuration that is done.
 
     Raises:
-        [`UserInputError`]: none is.
+        [`UserInputError`]: no configuration is done.
     """
-    found = ranked(read_rows(store, definition), definition)
+    found = ranked(store)
     if not found:
         raise UserInputError(f"The study {store.name!r} has no finished trial yet.")
     return found[0]
 
 
-def score_best(
-    store: Store,
-    definition: Definition,
-    data_path: str | None,
-    say: Callable[[str], None],
-    devices: Sequence[str] = (),
-) -> None:
-    """Evaluate the winner's judges on test items, once, on the GPUs that the sweep holds (`devices`).
+def score_best(store: Store, data_path: str | None, log: Callable[[str], None], devices: Sequence[str] = ()) -> None:
+    """Evaluate the judges of the best configuration on the test items, on GPUs that the sweep holds (`devices`).
 
-    Of several workers one does it. Judges that were trained on another machine without a common disk are named.
+    One of several workers does it. If the judges are on the disk of another machine, that machine is named.
 
     Raises:
-        [`RunFailedError`]: it does not work; the log is named.
+        [`RunFailedError`]: the evaluation failed; its log is named.
     """
-    row = find_best(store, definition)
+    row, definition = find_best(store), store.definition
     folder, out = store.out / str(row.trial.user_attrs["folder"]), store.out / BEST_NAME
     try:
         with store.lock(BEST_NAME).acquire(timeout=0):
@@ -61,7 +55,7 @@ def score_best(
                 judges = [folder / f"seed-{seed}" for seed in definition.seeds]
                 if not all((judge / JUDGE_FILE_NAME).is_file() for judge in judges):
                     host = row.trial.user_attrs.get("host")
-                    say(f"The best judge is not here but in {folder} on {host}: test it there with `evaluate`.")
+                    log(f"The best judge is not here but in {folder} on {host}: test it there with `evaluate`.")
                     return
                 shutil.rmtree(out, ignore_errors=True)
                 for judge in judges:
@@ -69,16 +63,16 @@ def score_best(
                 winner = {"folder": str(folder), "parameters": row.parameters, "value": row.value}
                 write_json(out / "winner.json", winner)
     except Timeout:
-        say(f"Best: {name_of(row.parameters)}. Another worker scores it on test items, into {out}.")
+        log(f"Best: {name_of(row.parameters)}. Another worker scores it on test items, into {out}.")
         return
-    say(
+    log(
         f"Best: {name_of(row.parameters)}: {definition.metric} {score_text(row)} on validation items, by which it was"
         f" chosen. On test items:\n"
     )
     results = [read_results(out / f"seed-{seed}") for seed in definition.seeds]
     for seed, result in zip(definition.seeds, results, strict=True):
-        say((f"Seed {seed}:\n\n" if len(results) > 1 else "") + results_table([result]) + "\n")
-    say(f"Judge: {folder / f'seed-{definition.seeds[0]}'}")
+        log((f"Seed {seed}:\n\n" if len(results) > 1 else "") + results_table([result]) + "\n")
+    log(f"Judge: {folder / f'seed-{definition.seeds[0]}'}")
 
 
 def _evaluate(judge: Path, out: Path, definition: Definition, data_path: str | None, devices: Sequence[str]) -> None:
@@ -95,17 +89,18 @@ def _evaluate(judge: Path, out: Path, definition: Definition, data_path: str | N
 
 
 def recipe_config(row: Row, definition: Definition) -> dict[str, Any]:
-    """Options under which a recipe trains the configuration."""
+    """The options with which the recipe trains the configuration."""
     where = {"data_path": definition.data_path} if definition.data_path is not None else {}
     return {**where, **definition.options, **row.parameters}
 
 
-def write_recipe(path: str | Path, store: Store, definition: Definition, row: Row) -> None:
-    """A YAML file for the recipe's `--config`."""
+def write_recipe(path: str | Path, store: Store, row: Row) -> None:
+    """Write a YAML file for the recipe's `--config`."""
     import yaml
 
+    definition = store.definition
     head = (
-        f"# The best of {len(read_rows(store, definition))} configurations of the sweep {store.name!r} (trial"
+        f"# The best of {len(read_rows(store))} configurations of the sweep {store.name!r} (trial"
         f" {row.number}):\n# {definition.metric} {score_text(row)} on validation items over"
         f" {len(definition.seeds)} seed{'s' if len(definition.seeds) > 1 else ''}.\n"
         f"#   distjudge-trl train {definition.recipe} --config {Path(path).name}\n"

@@ -1,58 +1,50 @@
-"""What a sweep is: everything that workers of one study must agree on, and a study must keep from start to start."""
+"""What a sweep is: everything that the workers of a study must agree on, and that must not change between starts."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from distjudge_trl.errors import UserInputError, nearest
-from distjudge_trl.files.yaml import read_mapping
+from distjudge_trl.sweep.settings import Sampler
 from distjudge_trl.sweep.space import Parameter, make_parameter, parse_parameter
 
 
-Sampler = Literal["grid", "random", "tpe"]
-# Options of the recipe that change nothing about what is trained or scored.
+# Options of the recipe that do not change what is trained or scored.
 _HOUSEKEEPING = (
     *("logging_steps", "logging_strategy", "disable_tqdm", "report_to", "dataloader_num_workers", "run_name"),
     *("save_steps", "save_strategy", "save_total_limit", "dataset_num_proc"),
 )
 # Options that are paths on this machine.
 _PATHS = ("model_name_or_path", "prompt_template", "task")
-# What can choose a configuration: metrics of a result file, and whether more of it is better.
+# Metrics of a result file that can rank configurations, and whether a higher value is better.
 METRICS = {
     **dict.fromkeys(
         ("kl", "excess_kl", "jensen_shannon", "total_variation", "hellinger", "brier", "wasserstein", "ece"), False
     ),
     **dict.fromkeys(("accuracy", "macro_f1", "kappa", "entropy_correlation", "distance_correlation"), True),
 }
-# How a sweep may be told in YAML; those without a flag of the same name are `parameters` and `options`.
-CONFIG_TYPES: dict[str, type] = {
-    **dict.fromkeys(("parameters", "options"), dict),
-    **dict.fromkeys(("recipe", "sampler", "metric", "method", "pruner", "study"), str),
-    **dict.fromkeys(("storage", "out", "accelerate_config"), str),
-    **dict.fromkeys(("trials", "seeds", "sampler_seed", "jobs", "gpus_per_trial", "num_processes"), int),
-    **dict.fromkeys(("retries", "keep", "heartbeat"), int),
-}
 
 
 @dataclass(frozen=True)
 class Definition:
-    """A sweep, but for how many trials it has and where they run.
+    """A sweep, without the number of its trials and where they run.
 
     Args:
         recipe, task (`str`): name of the recipe, and of its task (or the path of a user's own).
-        parameters (`tuple[Parameter, ...]`): what is tried.
-        options (`dict`): what all runs share: option of the recipe to value.
-        sampler, pruner, metric (`str`), sampler_seed (`int`).
-        seeds (`tuple[int, ...]`): of the runs of every configuration.
-        train_fingerprint, scored_fingerprint (`str`): of the training items and of those that choose.
-        defaults (`str`): digest of the recipe's own defaults.
+        parameters (`tuple[Parameter, ...]`): the options that are swept.
+        options (`dict`): options of the recipe that all runs share, name to value.
+        sampler, pruner, metric (`str`), sampler_seed (`int`): see `distjudge-trl sweep --help`.
+        seeds (`tuple[int, ...]`): seeds of the runs of every configuration.
+        train_fingerprint, scored_fingerprint (`str`): fingerprints of the training and of the validation items.
+        defaults (`str`): digest of the recipe's defaults.
         precision (`str`): in which all runs compute.
-        processes (`int`), sharding (`str`): of a run.
-        heartbeat (`int`): of all workers.
-        data_path (`str`, *optional*): where they were read when the study was made; other machines may have them
+        processes (`int`), sharding (`str`): number of processes of a run, and how it shards the model.
+        heartbeat (`int`): seconds between the signs of life of all workers.
+        data_path (`str`, *optional*): where the data was read when the study was made. Other machines may have it
             elsewhere.
     """
 
@@ -84,10 +76,10 @@ class Definition:
 
     @classmethod
     def from_dict(cls, content: Any, study: str) -> Definition:
-        """Back from JSON.
+        """A definition from its JSON content.
 
         Raises:
-            [`UserInputError`]: another version wrote it.
+            [`UserInputError`]: another version of the package wrote it.
         """
         try:
             parameters = tuple(Parameter(**{**p, "choices": tuple(p["choices"])}) for p in content["parameters"])
@@ -99,10 +91,10 @@ class Definition:
             ) from None
 
     def check_same(self, other: Definition, study: str) -> None:
-        """Compare the study's own definition with what a start asks for.
+        """Compare the study's definition with the one of this start.
 
         Raises:
-            [`UserInputError`]: they are two sweeps; the message says in what they differ.
+            [`UserInputError`]: they differ; the message says in what.
         """
         what = {
             "recipe": "its recipe",
@@ -133,7 +125,7 @@ class Definition:
 
 
 def _telling(options: dict[str, Any]) -> dict[str, Any]:
-    """Options that make a difference, paths without the folders that machines keep them in."""
+    """The options that make a difference. Paths lose their folders, which differ between machines."""
     return {
         name: Path(value).name if name in _PATHS and Path(str(value)).is_absolute() else value
         for name, value in options.items()
@@ -142,7 +134,7 @@ def _telling(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _short(value: Any, other: Any) -> str:
-    """Of a mapping only what differs."""
+    """A value for a message; of a mapping only what differs."""
     if isinstance(value, dict):
         differing = {k: v for k, v in value.items() if k not in other or other[k] != v}
         return ", ".join(f"{k}={v}" for k, v in differing.items()) or "nothing"
@@ -155,7 +147,7 @@ def find_metric(name: str) -> str:
     """A metric of result files by its name, with or without `eval_` in front.
 
     Raises:
-        [`UserInputError`]: there is none; the nearest one is named.
+        [`UserInputError`]: there is no such metric; the nearest one is named.
     """
     metric = name.removeprefix("eval_")
     if metric in METRICS:
@@ -165,33 +157,11 @@ def find_metric(name: str) -> str:
     raise UserInputError(f"--metric {name}: there is no such metric.{hint} Metrics: {', '.join(METRICS)}.")
 
 
-def read_config(path: str) -> dict[str, Any]:
-    """The content of a sweep's YAML file.
-
-    Raises:
-        [`UserInputError`]: no such file, no YAML mapping, or a key that is not known.
-    """
-    content = read_mapping(path, "must be a mapping, such as `recipe: vader` and `parameters:` below it.")
-    for key in content:
-        if key not in CONFIG_TYPES:
-            close = nearest(str(key), CONFIG_TYPES)
-            hint = f"did you mean `{close}`? " if close else ""
-            raise UserInputError(
-                f"{path}: the key `{key}` is not known; {hint}Options of the recipe stand below `options:`."
-            )
-    content = {key: value for key, value in content.items() if value is not None}
-    names = {dict: "a mapping of option names to values", str: "a text", int: "a whole number"}
-    for key, value in content.items():
-        if not isinstance(value, CONFIG_TYPES[key]) or isinstance(value, bool):
-            raise UserInputError(f"{path}, field `{key}`: must be {names[CONFIG_TYPES[key]]}, got {value!r}.")
-    return content
-
-
 def find_parameters(texts: Sequence[str], configured: dict[str, Any]) -> tuple[Parameter, ...]:
-    """Parameters of `--param` flags over those of a YAML file.
+    """Parameters of a YAML file and of `--param` flags, which take precedence.
 
     Raises:
-        [`UserInputError`]: one that cannot be read, or is given twice.
+        [`UserInputError`]: a parameter cannot be read, or is given twice.
     """
     found: dict[str, Parameter] = {}
     for key, values in configured.items():
@@ -207,18 +177,12 @@ def find_parameters(texts: Sequence[str], configured: dict[str, Any]) -> tuple[P
 
 
 def option_tokens(options: dict[str, Any]) -> list[str]:
-    """Options as a recipe's command line takes them; `None` is left out."""
+    """Options as words of a recipe's command line, without those that are `None`."""
     tokens: list[str] = []
     for name, value in options.items():
         if value is None:
             continue
         values = value if isinstance(value, list | tuple) else [value]
-        # JSON is how mappings are written on TRL's command lines.
-        tokens += [f"--{name}", *(_json(item) if isinstance(item, dict) else str(item) for item in values)]
+        # TRL's command lines take mappings as JSON.
+        tokens += [f"--{name}", *(json.dumps(item) if isinstance(item, dict) else str(item) for item in values)]
     return tokens
-
-
-def _json(value: dict[str, Any]) -> str:
-    import json
-
-    return json.dumps(value)

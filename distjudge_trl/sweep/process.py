@@ -1,4 +1,4 @@
-"""One run of a recipe as processes of its own: started, watched, and ended with all that it started."""
+"""One run of a recipe in other processes: started, watched, and ended with everything that it started."""
 
 from __future__ import annotations
 
@@ -6,24 +6,21 @@ import contextlib
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
-from filelock import Timeout
 
 from distjudge_trl.errors import RunFailedError
 from distjudge_trl.files.atomic import read_json
 from distjudge_trl.recipe.trial import FAILURE_NAME, PREPARED, PROGRESS_NAME, RUN_FOLDER, WORKER, this_process
 from distjudge_trl.runtime.devices import seeing
 from distjudge_trl.runtime.logs import log_tail
-from distjudge_trl.sweep.backends import kernel_lock, machine_folder
 
 
 LOG_NAME = "log.txt"
@@ -36,12 +33,12 @@ class Launch:
     """How the runs of one worker are started.
 
     Args:
-        script (`Path`): of the recipe.
-        config (`Path`): of accelerate.
-        num_processes (`int`, *optional*): in place of the config's.
+        script (`Path`): the recipe's script.
+        config (`Path`): the accelerate config.
+        num_processes (`int`, *optional*): number of processes, in place of the config's.
         devices (`tuple[str, ...]`): GPUs that the runs see; empty on a CPU.
-        threads (`int`, *optional*): of every process; `None` leaves them to the run.
-        several (`bool`): whether a run has several processes, which meet at a port.
+        threads (`int`, *optional*): threads of every process; by default the run decides.
+        several (`bool`): whether a run has several processes, which need a port to meet.
     """
 
     script: Path
@@ -51,16 +48,17 @@ class Launch:
     threads: int | None
     several: bool
 
-    def command(self, options: Sequence[str], port: int | None = None) -> list[str]:
+    def command(self, options: Sequence[str]) -> list[str]:
         """The launch line."""
         words = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(self.config)]
         words += ["--num_processes", str(self.num_processes)] if self.num_processes is not None else []
-        words += ["--main_process_port", str(port)] if port is not None else []
+        # With port 0 accelerate looks for a free one: runs side by side must not meet at the same port.
+        words += ["--main_process_port", "0"] if self.several else []
         return [*words, str(self.script), *options]
 
     def environment(self, folder: Path, data: Path) -> dict[str, str]:
-        """Of a run in a folder, with records that have been read into `data`."""
-        # DeepSpeed looks for ninja on the path, where an environment that is not activated is missing.
+        """Environment variables of a run in `folder` that reads its records from `data`."""
+        # DeepSpeed looks for ninja on the path; a virtual environment that is not activated is not on it.
         path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
         extra = {"PATH": path, RUN_FOLDER: str(folder.resolve()), WORKER: this_process()}
         extra[PREPARED] = str(data)
@@ -70,25 +68,23 @@ class Launch:
 
 
 class RunProcess:
-    """A run that has been started in `folder`; what it prints goes to `log.txt` there. `data` holds its records.
+    """A started run in `folder`, which prints into `log.txt` there and reads its records from `data`.
 
     Raises:
-        [`RunFailedError`]: processes of an earlier attempt are still there.
+        [`RunFailedError`]: processes of an earlier attempt cannot be killed.
     """
 
     def __init__(self, launch: Launch, options: Sequence[str], folder: Path, data: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        # Of a worker that died: two runs must not write into one folder.
+        # A dead worker may have left a run: two runs must not write into one folder.
         if end_run(folder):
             raise RunFailedError(f"{folder}: processes of an earlier attempt cannot be killed")
         for name in (FAILURE_NAME, PROGRESS_NAME):
             (folder / name).unlink(missing_ok=True)
-        self._port = contextlib.ExitStack()
-        port = self._port.enter_context(reserved_port()) if launch.several else None
         with (folder / LOG_NAME).open("ab") as log:
             self._process = subprocess.Popen(
-                launch.command(options, port),
+                launch.command(options),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -97,14 +93,11 @@ class RunProcess:
             )
 
     def poll(self) -> int | None:
-        """Exit code, `None` while it runs."""
-        code = self._process.poll()
-        if code is not None:
-            self._port.close()
-        return code
+        """The exit code, `None` while it runs."""
+        return self._process.poll()
 
     def progress(self) -> dict[str, Any]:
-        """What the run has said of itself; see `recipe.trial.make_progress_callback`."""
+        """The progress that the run has recorded; see `recipe.trial.make_progress_callback`."""
         return read_json(self.folder / PROGRESS_NAME)
 
     def end(self) -> None:
@@ -116,26 +109,29 @@ class RunProcess:
         end_run(self.folder)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_SECONDS_TO_END)
-        self._port.close()
 
     def failure(self) -> str | None:
-        """The reason that a failed run left; `None` if it could not."""
+        """The reason that a failed run has recorded, if it could."""
         reason = read_json(self.folder / FAILURE_NAME)
         return f"{reason['kind']}: {reason['message']}" if reason else None
 
     def was_killed(self) -> bool:
-        """Whether a signal ended it, or the processes that its launcher started, as launchers write into the log."""
+        """Whether a signal ended the run, or one of the launcher's processes, as launchers write into the log."""
         code = self._process.poll()
-        # More than 128: a shell's way to say so.
+        # Shells report a signal as an exit code above 128.
         return code is not None and (
             code < 0 or code > 128 or _SIGNAL.search(log_tail(self.folder / LOG_NAME)) is not None
         )
 
 
 def end_run(folder: Path) -> list[psutil.Process]:
-    """Kill every process on this machine that belongs to the run of a folder, told by its environment: launchers start
-    workers in sessions of their own, and what a killed worker leaves has no parent any more. Returns those that do not
-    die (waiting for a disk or a driver).
+    """Kill every process on this machine that belongs to the run of a folder.
+
+    They are found by their environment: launchers start processes in new sessions, and the processes that a killed
+    worker leaves behind have no parent any more.
+
+    Returns:
+        Processes that do not die, because they wait for a disk or a driver.
     """
     mark = str(folder.resolve())
     deadline = time.monotonic() + _SECONDS_TO_END
@@ -154,22 +150,3 @@ def _belongs(process: psutil.Process, mark: str) -> bool:
         return process.environ().get(RUN_FOLDER) == mark and process.status() != psutil.STATUS_ZOMBIE
     except (psutil.Error, OSError):
         return False  # another user's, or gone
-
-
-@contextlib.contextmanager
-def reserved_port() -> Iterator[int]:
-    """A free port of this machine that no other sweep's run gets within the block."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("", 0))
-            port = probe.getsockname()[1]
-        lock = kernel_lock(machine_folder() / f"port-{port}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            continue
-        try:
-            yield port
-            return
-        finally:
-            lock.release()

@@ -1,30 +1,30 @@
-"""What a sweep is asked for, and the recipe's own answer to it."""
+"""From the settings of a sweep to its definition: points, launches, and the recipe's preflight."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import runpy
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from distjudge_trl.errors import RunFailedError, UserInputError, first_line
+from distjudge_trl.errors import RunFailedError, UserInputError
 from distjudge_trl.files.atomic import read_json, write_json
 from distjudge_trl.files.shipped_files import find_shipped
 from distjudge_trl.methods import METHODS
-from distjudge_trl.recipe import PREPARE, Recipe
+from distjudge_trl.recipe import PREFLIGHT
+from distjudge_trl.recipe.loading import load_recipe
 from distjudge_trl.recipe.preflight import ANSWER_NAME, REQUEST_NAME, option_names
 from distjudge_trl.runtime.devices import device_count, seeing, visible_devices
 from distjudge_trl.runtime.launches import check_launch, count_processes, read_accelerate_config
 from distjudge_trl.runtime.threads import cores_per_process
-from distjudge_trl.sweep.definition import Definition, Sampler, find_parameters, option_tokens
+from distjudge_trl.sweep.definition import Definition, find_parameters, option_tokens
 from distjudge_trl.sweep.devices import reserved_devices
 from distjudge_trl.sweep.process import Launch
+from distjudge_trl.sweep.settings import SweepSettings
 from distjudge_trl.sweep.space import Parameter, Scalar, check_distinct, draw, grid, make_parameter
 from distjudge_trl.sweep.worker import PRUNING_OPTIONS
 
@@ -32,38 +32,15 @@ from distjudge_trl.sweep.worker import PRUNING_OPTIONS
 _DEFAULT_TRIALS = 20
 
 
-@dataclass(frozen=True)
-class SweepSettings:
-    """What is asked for; see `distjudge-trl sweep --help`."""
+class Checked(NamedTuple):
+    """A sweep that the recipe accepts.
 
-    recipe: str
-    params: Sequence[str] = ()
-    parameters: dict[str, Any] = field(default_factory=dict)
-    options: dict[str, Any] = field(default_factory=dict)
-    recipe_arguments: Sequence[str] = ()
-    sampler: Sampler = "grid"
-    sampler_seed: int = 0
-    trials: int | None = None
-    seeds: int = 1
-    metric: str = "eval_kl"
-    method: str | None = None
-    pruner: str = "none"
-    study: str | None = None
-    storage: str | None = None
-    out: str | None = None
-    jobs: int = 1
-    gpus_per_trial: int | None = None
-    accelerate_config: str | None = None
-    num_processes: int | None = None
-    retries: int = 2
-    keep: int = 1
-    heartbeat: int = 60
-    retry_failed: bool = False
-    dry_run: bool = False
-
-
-class Asked(NamedTuple):
-    """What a recipe answers to `prepare`."""
+    Args:
+        definition ([`Definition`]): the sweep.
+        num_train, num_scored (`int`): numbers of training and of validation items.
+        data_path (`str`, *optional*): where this machine read them.
+        data (`Path`): the folder that they were saved in for all runs.
+    """
 
     definition: Definition
     num_train: int
@@ -73,7 +50,7 @@ class Asked(NamedTuple):
 
 
 def make_points(settings: SweepSettings, parameters: Sequence[Parameter]) -> Sequence[dict[str, Scalar]]:
-    """The configurations of a sweep; an empty one is chosen when its trial begins."""
+    """The configurations of a sweep. The sampler chooses the values of an empty one when its trial begins."""
     if settings.sampler == "tpe":
         return [{}] * (settings.trials or _DEFAULT_TRIALS)
     if settings.sampler == "grid" and settings.trials is None:
@@ -82,7 +59,7 @@ def make_points(settings: SweepSettings, parameters: Sequence[Parameter]) -> Seq
 
 
 def find_trial_parameters(settings: SweepSettings, script: Path) -> tuple[Parameter, ...]:
-    """Those that are given, or the recipe's own grid, but for what the method sets itself."""
+    """The parameters that are given, or the recipe's own grid without what the method fixes."""
     methods = [name.strip() for name in settings.method.split(",")] if settings.method else []
     for name in methods:
         if name not in METHODS or name == "raw":
@@ -104,23 +81,8 @@ def find_trial_parameters(settings: SweepSettings, script: Path) -> tuple[Parame
     return found
 
 
-def load_recipe(script: Path) -> Recipe:
-    """What a recipe's script defines.
-
-    Raises:
-        [`UserInputError`]: it is no recipe.
-    """
-    try:
-        found = runpy.run_path(str(script)).get("RECIPE")
-    except Exception as error:  # noqa: BLE001 (a script may raise anything)
-        raise UserInputError(f"{script}: cannot be run ({type(error).__name__}: {first_line(error)}).") from None
-    if not isinstance(found, Recipe):
-        raise UserInputError(f"{script}: is no recipe: it has no RECIPE = Recipe(...). See recipes/vader.py.")
-    return found
-
-
 def make_launches(settings: SweepSettings, script: Path, held: contextlib.ExitStack) -> list[Launch]:
-    """One a job, each with GPUs of its own, which are `held` for the time of the sweep."""
+    """A launch for every job, each with its own GPUs, which stay reserved until `held` is closed."""
     there = device_count()
     per_trial = settings.gpus_per_trial or (1 if there else 0)
     if per_trial * settings.jobs > there:
@@ -163,25 +125,25 @@ def make_launches(settings: SweepSettings, script: Path, held: contextlib.ExitSt
     ]
 
 
-def ask(
+def check_recipe(
     settings: SweepSettings, script: Path, parameters: Sequence[Parameter], metric: str, save: Path, launch: Launch
-) -> Asked:
+) -> Checked:
     """Let the recipe check all values and read the data.
 
     Args:
-        settings ([`SweepSettings`]): what is asked for.
-        script (`Path`): the recipe's.
-        parameters (`Sequence[Parameter]`): what is swept, as it was written.
-        metric (`str`): what chooses.
+        settings ([`SweepSettings`]): the settings of the sweep.
+        script (`Path`): the recipe's script.
+        parameters (`Sequence[Parameter]`): the options that are swept, as the user wrote them.
+        metric (`str`): the metric that ranks configurations.
         save (`Path`): a folder for the records and their token ids.
         launch ([`Launch`]): how every run is started.
 
     Raises:
-        [`UserInputError`]: a value that the recipe does not take, or anything wrong with the data.
-        [`RunFailedError`]: the recipe ended otherwise.
+        [`UserInputError`]: the recipe does not accept a value, or something is wrong with the data.
+        [`RunFailedError`]: the recipe failed for another reason.
     """
     load_recipe(script)
-    answer = _answer(settings, script, parameters, save, launch.devices)
+    answer = _preflight(settings, script, parameters, save, launch.devices)
     options = {name: value for name, value in answer["options"].items() if name not in ("score_on", "seed")}
     typed = _typed(parameters, answer["parameters"])
     for parameter in typed:
@@ -210,13 +172,15 @@ def ask(
         heartbeat=settings.heartbeat,
         data_path=data_path,
     )
-    return Asked(definition, answer["num_train"], answer["num_scored"], data_path, Path(answer["data"]))
+    return Checked(definition, answer["num_train"], answer["num_scored"], data_path, Path(answer["data"]))
 
 
-def _answer(
+def _preflight(
     settings: SweepSettings, script: Path, parameters: Sequence[Parameter], save: Path, devices: Sequence[str]
 ) -> dict[str, Any]:
-    """The recipe's answer to `prepare`, in a process of its own: it would take GPU memory (of the sweep's GPUs)."""
+    """The answer of `recipe.preflight`. The script runs as a trial would run it, in another process: it may take GPU
+    memory, and what it sees are the sweep's GPUs.
+    """
     words = [*option_tokens(settings.options), *settings.recipe_arguments]
     if settings.method and "," not in settings.method:
         words += ["--method", settings.method]
@@ -239,7 +203,7 @@ def _answer(
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            env={**seeing(devices), PREPARE: folder},
+            env={**seeing(devices), PREFLIGHT: folder},
         )
         if done.returncode:
             lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
@@ -253,11 +217,11 @@ def _answer(
 
 
 def _typed(parameters: Sequence[Parameter], answered: dict[str, Sequence[Any]]) -> tuple[Parameter, ...]:
-    """Parameters with their values as the recipe reads them."""
+    """The parameters, with values as the recipe reads them."""
     typed = []
     for parameter in parameters:
         values = tuple(answered[parameter.name])
-        # What the recipe makes a list of is passed on as it was written.
+        # A value that the recipe turns into a list is passed on as it was written.
         if not parameter.is_range and not any(isinstance(value, list | dict) for value in values):
             parameter = Parameter(parameter.name, check_distinct(parameter.name, values))
         typed.append(parameter)

@@ -1,4 +1,4 @@
-"""A sweep from its start to the winner's score: all is checked first, then workers run until nothing is left."""
+"""A sweep from start to end: check everything, run workers until no trial is left, test the best configuration."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from rich.text import Text
 from distjudge_trl.errors import RunFailedError, UserInputError, first_line
 from distjudge_trl.files.atomic import check_folder
 from distjudge_trl.files.shipped_files import find_shipped
-from distjudge_trl.sweep.backends import losing, open_storage
 from distjudge_trl.sweep.best import score_best
-from distjudge_trl.sweep.definition import Definition, find_metric, option_tokens
+from distjudge_trl.sweep.definition import find_metric, option_tokens
 from distjudge_trl.sweep.process import Launch
-from distjudge_trl.sweep.request import Asked, SweepSettings, ask, find_trial_parameters, make_launches, make_points
+from distjudge_trl.sweep.request import Checked, check_recipe, find_trial_parameters, make_launches, make_points
+from distjudge_trl.sweep.settings import SweepSettings
+from distjudge_trl.sweep.storages import losing, open_storage
 from distjudge_trl.sweep.store import Store
-from distjudge_trl.sweep.table import Row, failures, make_table, ranked, read_rows, summary, write_trials
+from distjudge_trl.sweep.table import failures, make_table, ranked, read_rows, summary, write_trials
 from distjudge_trl.sweep.worker import Worker
 
 
@@ -35,11 +36,14 @@ DATA_NAME = "data"
 
 
 def run_sweep(settings: SweepSettings, console: Console) -> int:
-    """Run or go on with a sweep; the exit code: 0, or 128 and the signal that stopped it.
+    """Run or continue a sweep.
+
+    Returns:
+        The exit code: 0, or 128 plus the number of the signal that stopped the sweep.
 
     Raises:
-        [`UserInputError`]: anything wrong with what is asked for, before any trial starts.
-        [`RunFailedError`]: a configuration failed, the winner could not be tested, or the storage was lost.
+        [`UserInputError`]: something is wrong with the settings; no trial has started.
+        [`RunFailedError`]: a configuration failed, the best one could not be tested, or the storage was lost.
     """
     script = find_shipped(settings.recipe, "recipes", ".py", "recipe")
     metric = find_metric(settings.metric)
@@ -55,18 +59,18 @@ def run_sweep(settings: SweepSettings, console: Console) -> int:
         launches = make_launches(settings, script, held)
         save = out / DATA_NAME
         if not out.exists():
-            # What is refused leaves no folder.
+            # A sweep that is refused leaves no folder behind.
             held.callback(_remove_empty, out)
         if settings.dry_run:
             save = Path(held.enter_context(tempfile.TemporaryDirectory()))
         else:
             check_folder(out, "--out")
-            # A server that is away is told at once; a file is made when all else is well.
+            # Report a server that does not answer now; a file is made once everything else is accepted.
             if settings.storage is not None and "://" in settings.storage:
                 open_storage(settings.storage, out, settings.heartbeat)
         console.print(f"Checking the recipe and its data: {script}", highlight=False)
-        asked = ask(settings, script, parameters, metric, save, launches[0])
-        definition = asked.definition
+        checked = check_recipe(settings, script, parameters, metric, save, launches[0])
+        definition = checked.definition
         points = make_points(settings, definition.parameters)
         if settings.dry_run:
             for point in points:
@@ -78,7 +82,7 @@ def run_sweep(settings: SweepSettings, console: Console) -> int:
         planned = store.make(definition, points)
         console.print(
             f"Study {study!r} in {store.shown}: {planned} configurations, {len(definition.seeds)} seed(s) each;"
-            f" {asked.num_train} training items, chosen by {metric} on {asked.num_scored} validation items.",
+            f" {checked.num_train} training items, chosen by {metric} on {checked.num_scored} validation items.",
             highlight=False,
             markup=False,
             soft_wrap=True,
@@ -86,27 +90,26 @@ def run_sweep(settings: SweepSettings, console: Console) -> int:
         if settings.retry_failed:
             console.print(f"{store.retry_failed()} configurations that failed are tried again.", highlight=False)
         with losing(store.shown):
-            stopped = _work(settings, store, asked, launches, console)
-            rows = read_rows(store, definition)
-            write_trials(store, definition)
+            stopped = _work(settings, store, checked, launches, console)
+            write_trials(store)
         if stopped is not None:
             console.print("Stopped. The same command goes on where it was.")
             return 128 + stopped
-        # Within the block: the winner is tested on a GPU that is still this sweep's.
-        _conclude(settings, store, asked, rows, launches[0].devices, console)
+        # Within the block, because the best configuration is tested on GPUs that this sweep holds.
+        _conclude(settings, store, checked, launches[0].devices, console)
     return 0
 
 
 def _conclude(
-    settings: SweepSettings, store: Store, asked: Asked, rows: Sequence[Row], devices: Sequence[str], console: Console
+    settings: SweepSettings, store: Store, checked: Checked, devices: Sequence[str], console: Console
 ) -> None:
-    """Say what came of the sweep, and test the winner."""
-    definition = asked.definition
+    """Print the results of the sweep, and test the best configuration."""
+    rows = read_rows(store)
     failed = failures(rows)
-    done = ranked(rows, definition)
+    done = ranked(store, rows)
     if done:
-        console.print(make_table(done[:10], definition, ranks=True))
-        score_best(store, definition, asked.data_path, lambda line: console.out(line, highlight=False), devices)
+        console.print(make_table(store, done[:10], ranks=True))
+        score_best(store, checked.data_path, lambda line: console.out(line, highlight=False), devices)
     if failed:
         for line in failed:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -123,9 +126,9 @@ def _remove_empty(folder: Path) -> None:
 
 
 def _work(
-    settings: SweepSettings, store: Store, asked: Asked, launches: Sequence[Launch], console: Console
+    settings: SweepSettings, store: Store, checked: Checked, launches: Sequence[Launch], console: Console
 ) -> int | None:
-    """Run the workers to their end; the number of the signal that stopped them, if one did."""
+    """Run the workers to their end; returns the number of the signal that stopped them, if one did."""
     stop, signals = threading.Event(), []
     lock = threading.Lock()
     errors: list[BaseException] = []
@@ -136,24 +139,23 @@ def _work(
 
     def updated() -> None:
         with lock:
-            write_trials(store, asked.definition)
+            write_trials(store)
             if not live:
-                log(summary(read_rows(store, asked.definition), asked.definition))
+                log(summary(store, read_rows(store)))
 
     def work(launch: Launch) -> None:
         try:
             Worker(
                 store,
-                asked.definition,
                 launch,
-                data=asked.data,
-                data_path=asked.data_path,
+                data=checked.data,
+                data_path=checked.data_path,
                 keep=settings.keep,
                 stop=stop,
                 log=log,
                 updated=updated,
             ).work()
-        except BaseException as error:  # noqa: BLE001 (raised by the main thread)
+        except BaseException as error:  # noqa: BLE001 (the main thread raises it)
             errors.append(error)
             stop.set()
 
@@ -167,7 +169,7 @@ def _work(
         for thread in threads:
             thread.start()
         if live:
-            _show(store, asked.definition, threads, console)
+            _show(store, threads, console)
         for thread in threads:
             while thread.is_alive():
                 thread.join(0.2)
@@ -188,16 +190,16 @@ def _work(
     return signals[0] if signals else None
 
 
-def _show(store: Store, definition: Definition, threads: Sequence[threading.Thread], console: Console) -> None:
+def _show(store: Store, threads: Sequence[threading.Thread], console: Console) -> None:
     """A table that follows the study while workers run."""
 
     def render() -> Group:
-        rows = read_rows(store, definition)
+        rows = read_rows(store)
         active = [row for row in rows if row.state == "running"]
-        best = ranked(rows, definition)[:_SHOWN]
-        parts: list[Any] = [Text(summary(rows, definition), style="bold")]
+        best = ranked(store, rows)[:_SHOWN]
+        parts: list[Any] = [Text(summary(store, rows), style="bold")]
         if active or best:
-            parts.append(make_table([*active, *best], definition, store, ranks=False))
+            parts.append(make_table(store, [*active, *best], ranks=False))
         return Group(*parts)
 
     with Live(render(), console=console, refresh_per_second=2, transient=True) as view:

@@ -1,10 +1,10 @@
-"""The study, and who runs which trial.
+"""The study, and which worker runs which trial. `docs/sweeps.md` draws the states of a trial.
 
-Trials of a grid or of random search are enqueued once, when the study is made, and workers take waiting trials by the
-storage's own atomic change of state: none is run twice. (Optuna's GridSampler may give one point to two workers that
-ask at the same time, as its documentation says.) A worker holds a file lock for every trial that it runs: the kernel
-lets go of it when the worker dies, however that happens, and any other worker that sees the same lock puts the trial
-back. Where none does, on another machine with a database server, Optuna's heartbeat tells.
+Points of a grid or of random search are enqueued once, when the study is made. A worker claims a waiting trial by one
+atomic change of its state, so no trial runs twice. (Optuna's GridSampler may give one point to two workers that ask at
+the same time, as its documentation says.) While a worker runs a trial it holds a file lock. The kernel releases the
+lock when the worker dies, and any worker that sees the same lock takes the trial over at once. Workers on other
+machines, which see no such lock, rely on Optuna's heartbeats.
 """
 
 from __future__ import annotations
@@ -29,17 +29,10 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.files.atomic import read_json, write_json
-from distjudge_trl.sweep.backends import (
-    be_patient,
-    explaining,
-    kernel_lock,
-    lock_folder,
-    machine_folder,
-    open_storage,
-    turn_of,
-)
 from distjudge_trl.sweep.definition import Definition
+from distjudge_trl.sweep.locks import kernel_lock, machine_folder, study_folder
 from distjudge_trl.sweep.space import Scalar
+from distjudge_trl.sweep.storages import be_patient, explaining, open_storage
 
 
 JOURNAL_NAME = "study.journal"
@@ -51,13 +44,16 @@ class Store:
     """A study in its storage.
 
     Args:
-        url (`str`, *optional*): of an Optuna storage, or the path of a journal file. By default a journal file in
+        url (`str`, *optional*): an Optuna storage URL, or the path of a journal file. By default a journal file in
             `out`.
         out (`Path`): the sweep's folder.
-        name (`str`): of the study.
+        name (`str`): name of the study.
         retries (`int`): how often a trial whose processes died is tried again.
-        heartbeat (`int`): seconds between signs of life of a trial; after three without one it counts as dead where no
-            lock can tell.
+        heartbeat (`int`): seconds between two signs of life of a trial. A trial that misses three counts as dead where
+            its lock cannot be seen.
+
+    Attributes:
+        definition ([`Definition`]): what the study is; set by `open` and `make`.
 
     Raises:
         [`UserInputError`]: the storage cannot be reached or read.
@@ -67,16 +63,17 @@ class Store:
         self.name, self.out, self.heartbeat, self.retries = name, out, heartbeat, retries
         self.storage, self.shown, file = open_storage(url, out / JOURNAL_NAME, heartbeat)
         self.is_server = file is None
-        # Of a server's studies: one place a user and machine, whatever the workers' folders.
-        self.locks = lock_folder(file) if file is not None else machine_folder() / f"locks-{_digest(self.shown)}"
+        # Workers on one machine may use other folders: the locks of a server's studies have one place.
+        self.locks = study_folder(file) if file is not None else machine_folder() / f"locks-{_digest(self.shown)}"
+        self.definition: Definition
         self._prefix = _digest(name)
         self._threads = threading.local()
 
-    # Making and opening
+    # The study
 
     @property
     def study(self) -> optuna.Study:
-        """The study, an object a thread."""
+        """Optuna's study, one object per thread."""
         if not hasattr(self._threads, "study"):
             self._threads.study = optuna.load_study(study_name=self.name, storage=self.storage)
         return self._threads.study
@@ -102,18 +99,22 @@ class Store:
             attributes = self.study.user_attrs
         if "definition" not in attributes:
             raise UserInputError(f"{self.shown}: the study {self.name!r} was not made by `distjudge-trl sweep`.")
-        return Definition.from_dict(attributes["definition"], self.name)
+        self.definition = Definition.from_dict(attributes["definition"], self.name)
+        return self.definition
 
     def make(self, definition: Definition, points: Sequence[dict[str, Scalar]]) -> int:
-        """Make the study, or go on with it; the number of its configurations.
+        """Make the study, or continue it.
 
         Args:
-            definition ([`Definition`]): must be the study's own if there is one.
-            points (`Sequence[dict]`): its configurations, to which an earlier start may have added others; an empty
-                one is chosen when its trial begins.
+            definition ([`Definition`]): must equal the study's own definition if the study exists.
+            points (`Sequence[dict]`): configurations to enqueue unless they are there. The sampler chooses the values
+                of an empty one when its trial begins.
+
+        Returns:
+            The number of the study's configurations.
 
         Raises:
-            [`UserInputError`]: the study is another sweep, or the folder another sweep's.
+            [`UserInputError`]: the study or the folder belongs to another sweep.
         """
         self._check_folder(definition)
         with explaining(self.shown), self.lock("study"):
@@ -126,7 +127,7 @@ class Store:
                 is_ours = True
             except DuplicatedStudyError:
                 is_ours = False
-            # Another machine makes it: its definition comes last. Who waits in vain takes over.
+            # Another machine is making the study, and writes the definition last. After a while this one takes over.
             deadline = time.monotonic() + _SETTING_UP
             while self.is_server and not is_ours and "definition" not in self.study.user_attrs:
                 if time.monotonic() > deadline or self._is_foreign():
@@ -143,12 +144,13 @@ class Store:
             planned = self._enqueue(points)
             if "definition" not in attributes:
                 self.study.set_user_attr("definition", definition.to_dict())
+        self.definition = definition
         write_json(self.out / SWEEP_NAME, {"study": self.name, "definition": definition.to_dict()})
         be_patient(self.storage)
         return planned
 
     def _check_folder(self, definition: Definition) -> None:
-        """Results in a folder are taken for this study's."""
+        """Refuse a folder of another sweep: its results would be taken for this study's."""
         there = read_json(self.out / SWEEP_NAME)
         if there and there.get("study") != self.name:
             raise UserInputError(f"{self.out}: holds the sweep {there.get('study')!r}. Choose another --out.")
@@ -159,13 +161,13 @@ class Store:
         return any("index" not in trial.user_attrs for trial in self.study.get_trials(deepcopy=False))
 
     def _enqueue(self, points: Sequence[dict[str, Scalar]]) -> int:
-        """Add the points that are not there yet; the number of all."""
+        """Add the points that are not there yet; returns the number of all points."""
         there = [trial for trial in self.study.get_trials(deepcopy=False) if not _history(trial)]
         known = [_text(_fixed(trial)) for trial in there]
         free = max((trial.user_attrs["index"] for trial in there), default=-1) + 1
         wanted = [_text(point) for point in points]
         for place, point in enumerate(points):
-            # Empty ones are all alike: there must be as many.
+            # Empty points are equal to each other: compare how many there are.
             if wanted[: place + 1].count(wanted[place]) <= known.count(wanted[place]):
                 continue
             self.study.enqueue_trial(point, user_attrs={"index": free})
@@ -184,11 +186,11 @@ class Store:
 
     @contextmanager
     def claim(self, make_sampler: Callable[[int], optuna.samplers.BaseSampler]) -> Iterator[Trial | None]:
-        """A waiting trial that now runs and is nobody else's within the block; `None` if there is none."""
+        """Claim a waiting trial for the time of the block; `None` if no trial waits."""
         for frozen in self.trials(TrialState.WAITING):
             lock = self.lock(f"trial-{frozen.number}")
             try:
-                # Before the state changes: a trial that runs without its lock held has lost its worker.
+                # Before the state changes: a running trial whose lock is free counts as lost.
                 lock.acquire(timeout=0)
             except Timeout:
                 continue
@@ -207,36 +209,29 @@ class Store:
         yield None
 
     def _take(self, frozen: FrozenTrial) -> bool:
-        """Whether the trial is ours. One that machines have enqueued twice, at the same moment, is ended."""
-        with turn_of(self.storage, self.locks, self.is_server):
-            try:
-                if self.storage.get_trial(frozen._trial_id).state != TrialState.WAITING:
-                    return False
-                if self._is_twin(frozen):
-                    self.storage.set_trial_user_attr(frozen._trial_id, "twin", True)
-                    self.storage.set_trial_state_values(frozen._trial_id, TrialState.FAIL)
-                    return False
-                return self.storage.set_trial_state_values(frozen._trial_id, TrialState.RUNNING)
-            except UpdateFinishedTrialError:
+        """Try to set a trial to RUNNING, with its lock held. Of two that machines enqueued at the same moment the
+        second one is ended.
+        """
+        try:
+            if self.storage.get_trial(frozen._trial_id).state != TrialState.WAITING:
                 return False
-
-    def _is_twin(self, frozen: FrozenTrial) -> bool:
-        same = (frozen.user_attrs.get("index"), _text(_fixed(frozen)), _history(frozen))
-        return any(
-            (other.user_attrs.get("index"), _text(_fixed(other)), _history(other)) == same
-            for other in self.trials()
-            if other.number < frozen.number
-        )
+            if any(_same(frozen, other) for other in self.trials() if other.number < frozen.number):
+                self.storage.set_trial_user_attr(frozen._trial_id, "twin", True)
+                self.storage.set_trial_state_values(frozen._trial_id, TrialState.FAIL)
+                return False
+            return self.storage.set_trial_state_values(frozen._trial_id, TrialState.RUNNING)
+        except UpdateFinishedTrialError:
+            return False
 
     def _place(self) -> str:
-        """Where locks mean the same: this machine, and this folder."""
+        """A name for where this worker's locks can be seen: this machine and the folder of the locks."""
         folder, boot = self.locks.stat(), Path("/proc/sys/kernel/random/boot_id")
-        # Clones of a machine have the same names and numbers, and folders of their own.
+        # Cloned machines have equal host names and inode numbers, but not the same folder.
         machine = boot.read_text().strip() if self.is_server and boot.is_file() else socket.gethostname()
         return f"{machine} {folder.st_dev}:{folder.st_ino}"
 
     def beat(self, trial_id: int, lock: FileLock) -> None:
-        """A sign of life, for workers on other machines.
+        """Give a sign of life to workers on other machines.
 
         Raises:
             `UpdateFinishedTrialError`: another worker has ended the trial.
@@ -253,7 +248,7 @@ class Store:
             os.utime(lock.lock_file)
 
     def is_orphan(self, frozen: FrozenTrial) -> bool:
-        """Whether a trial that runs has lost its worker, as far as locks tell."""
+        """Whether the lock of a running trial shows that its worker is dead."""
         lock = self.lock(f"trial-{frozen.number}")
         if frozen.state != TrialState.RUNNING or not self._may_tell(frozen, lock):
             return False
@@ -264,21 +259,21 @@ class Store:
             return False
 
     def put_back(self, trial: Trial) -> None:
-        """Let a trial wait again that was stopped on purpose; it goes on from its last checkpoint."""
+        """Set a trial that was stopped on purpose back to WAITING; it resumes from its last checkpoint."""
         self.storage.set_trial_user_attr(trial._trial_id, "place", None)
         self.storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
 
     def again(self, frozen: FrozenTrial, *, most: int | None = None) -> bool:
-        """Whether a trial may be tried once more; `most` times, if that is less than the retries."""
+        """Whether a trial may be tried once more, at most `retries` times, or `most` if that is less."""
         return len(_history(frozen)) < min(self.retries, self.retries if most is None else most)
 
     def fail(self, frozen: FrozenTrial, error: str, *, again: bool) -> bool:
-        """End a trial as failed; `again` enqueues it once more. False if another worker has ended it already."""
+        """End a trial as failed, and enqueue it once more if `again`. False if another worker has ended it already."""
         number = frozen._trial_id
         try:
             self.storage.set_trial_user_attr(number, "error", error)
-            # The retry first: who dies between the two leaves a trial that runs without a worker, not one that is
-            # missing.
+            # The retry comes first. A worker that dies in between leaves a running trial, which is found again; the
+            # other order would lose it.
             if again:
                 self.retry(frozen)
             return self.storage.set_trial_state_values(number, TrialState.FAIL)
@@ -290,12 +285,12 @@ class Store:
         if any(_history(other)[-1:] == [frozen.number] for other in self.trials()):
             return
         once_more = copy.deepcopy(self.storage.get_trial(frozen._trial_id))
-        # What is about the attempt that failed is not about the next one.
+        # The other attributes describe the attempt that failed.
         once_more.user_attrs = {"index": once_more.user_attrs["index"]}
         RetryHeartbeatStaleTrialCallback()(self.study, once_more)
 
     def retry_failed(self) -> int:
-        """Enqueue every configuration whose last attempt failed; how many."""
+        """Enqueue every configuration whose last attempt failed; returns how many."""
         last = {trial.user_attrs["index"]: trial for trial in self.trials() if "twin" not in trial.user_attrs}
         failed = [trial for trial in last.values() if trial.state == TrialState.FAIL]
         for trial in failed:
@@ -329,20 +324,20 @@ class Store:
         if self.is_server:
             assert isinstance(self.storage, RDBStorage)
             study = self.storage.get_study_id_from_name(self.name)
-            # `optuna.storages.fail_stale_trials` fails them first: who dies before the retry would lose them.
+            # `optuna.storages.fail_stale_trials` fails the trial before it enqueues the retry; see `fail`.
             for number in self.storage._get_stale_trial_ids(study):
                 frozen = self.storage.get_trial(number)
                 dead.append((frozen, self.again(frozen), self.fail(frozen, _SILENT, again=self.again(frozen))))
         return [(frozen, again) for frozen, again, ours in dead if ours]
 
     def _may_tell(self, frozen: FrozenTrial, lock: FileLock) -> bool:
-        """Whether a free lock means that the trial's worker is dead."""
+        """Whether a free lock proves that the trial's worker is dead."""
         self.locks.mkdir(parents=True, exist_ok=True)
         if frozen.user_attrs.get("place") == self._place():
             return True
         if self.is_server:
-            return False  # its heartbeat tells
-        # On a shared disk, whose locks may not reach other machines: only if it has been silent, too.
+            return False  # the heartbeat decides
+        # The locks of a shared disk may not reach other machines: the worker must have been silent as well.
         probe = Path(lock.lock_file).with_name(f".now-{socket.gethostname()}-{os.getpid()}")
         probe.touch()
         try:
@@ -357,8 +352,17 @@ _KILLED = "its worker was killed"
 _SILENT = "its worker has not been heard of for three heartbeats"
 
 
+def _same(frozen: FrozenTrial, other: FrozenTrial) -> bool:
+    """Whether two trials are the same attempt of the same configuration."""
+
+    def key(trial: FrozenTrial) -> tuple[Any, ...]:
+        return trial.user_attrs.get("index"), _text(_fixed(trial)), _history(trial)
+
+    return key(frozen) == key(other)
+
+
 def _history(frozen: FrozenTrial) -> list[int]:
-    """Numbers of the trials of which this one is a retry."""
+    """Numbers of the earlier attempts, if the trial is a retry."""
     history: list[int] = frozen.system_attrs.get("retry_history", [])
     return history
 

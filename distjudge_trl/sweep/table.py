@@ -1,4 +1,4 @@
-"""What there is to see of a sweep: its configurations with states and scores, as a table, as JSON and CSV."""
+"""The configurations of a sweep with states and scores, as a table, as JSON and as CSV."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from rich.table import Table
 
 from distjudge_trl.files.atomic import read_json, replacing, write_json
 from distjudge_trl.report.sweeps import FORMAT_VERSION, TRIALS_NAME
-from distjudge_trl.sweep.definition import Definition
 from distjudge_trl.sweep.space import name_of, show
 from distjudge_trl.sweep.store import Store
 
@@ -35,17 +34,17 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class Row:
-    """A configuration: its last attempt.
+    """A configuration, as its last trial left it.
 
     Args:
-        number (`int`): of the trial.
-        index (`int`): of the configuration.
+        number (`int`): the number of the trial.
+        index (`int`): the number of the configuration.
         state (`str`): one of `STATES`.
-        parameters (`dict`): empty while a sampler has not chosen.
-        value, std (`float`, *optional*): mean and standard deviation of the metric over the seeds; `std` of one seed
-            is `None`.
-        attempts (`int`): trials that it took so far.
-        trial (`FrozenTrial`): Optuna's record.
+        parameters (`dict`): empty until the sampler has chosen values.
+        value, std (`float`, *optional*): mean and standard deviation of the metric over the seeds; there is no `std`
+            of one seed.
+        attempts (`int`): the number of trials so far.
+        trial (`FrozenTrial`): Optuna's record of the last trial.
     """
 
     number: int
@@ -59,7 +58,7 @@ class Row:
 
     @property
     def error(self) -> str | None:
-        """Why it failed."""
+        """The reason of a failure."""
         return (self.trial.user_attrs.get("error") or "its worker was lost") if self.state == "failed" else None
 
     def to_dict(self) -> dict[str, Any]:
@@ -81,20 +80,21 @@ class Row:
         }
 
 
-def read_rows(store: Store, definition: Definition) -> list[Row]:
-    """Every configuration of a study, in their order."""
+def read_rows(store: Store) -> list[Row]:
+    """The configurations of an opened study, in their order."""
+    metric = store.definition.metric
     last: dict[int, FrozenTrial] = {}
     attempts: Counter[int] = Counter()
     for trial in store.trials():
         if trial.user_attrs.get("twin"):
-            continue  # enqueued twice by two machines at the same moment, run once
+            continue  # two machines enqueued it at the same moment; it ran once
         index = trial.user_attrs.get("index", -1 - trial.number)
         last[index] = trial
         attempts[index] += trial.state != TrialState.WAITING
     rows = []
     for index, trial in sorted(last.items()):
         scores = trial.user_attrs.get("scores") or {}
-        values = [score[definition.metric] for score in scores.values() if definition.metric in score]
+        values = [score[metric] for score in scores.values() if metric in score]
         rows.append(
             Row(
                 trial.number,
@@ -110,66 +110,59 @@ def read_rows(store: Store, definition: Definition) -> list[Row]:
     return rows
 
 
-def ranked(rows: Sequence[Row], definition: Definition) -> list[Row]:
-    """Configurations that are done, the best first."""
-    sign = -1.0 if definition.maximize else 1.0
+def ranked(store: Store, rows: Sequence[Row] | None = None) -> list[Row]:
+    """The configurations that are done, the best first."""
+    sign = -1.0 if store.definition.maximize else 1.0
+    rows = read_rows(store) if rows is None else rows
     done = [(sign * row.value, row.number, row) for row in rows if row.value is not None]
     return [row for *_, row in sorted(done, key=lambda entry: entry[:2])]
 
 
-def write_trials(store: Store, definition: Definition) -> None:
-    """`trials.json` in the sweep's folder: what `sweep export` prints, for `distjudge-trl report`."""
-    write_json(store.out / TRIALS_NAME, export(store, definition))
+def write_trials(store: Store) -> None:
+    """Write `trials.json` into the sweep's folder, which `distjudge-trl report` reads."""
+    write_json(store.out / TRIALS_NAME, export(store))
 
 
-def export(store: Store, definition: Definition) -> dict[str, Any]:
-    """Everything about a sweep that is not in the result files."""
-    rows = read_rows(store, definition)
+def export(store: Store) -> dict[str, Any]:
+    """The JSON content of `trials.json`: everything about a sweep that is not in the result files."""
+    definition = store.definition
     return {
         "format_version": FORMAT_VERSION,
         "study": store.name,
         "definition": definition.to_dict(),
         "maximize": definition.maximize,
         "distributions": {p.name: distribution_to_json(p.distribution()) for p in definition.parameters},
-        "trials": [row.to_dict() for row in rows],
+        "trials": [row.to_dict() for row in read_rows(store)],
     }
 
 
-def write_csv(path: str | Path, rows: Sequence[Row], definition: Definition) -> None:
-    """One line a configuration."""
+def write_csv(path: str | Path, store: Store) -> int:
+    """Write one line for each configuration; returns how many."""
+    definition, rows = store.definition, read_rows(store)
     names = [parameter.name for parameter in definition.parameters]
     header = ["number", "state", *names, definition.metric, "std", "attempts", "seconds", "host", "folder", "error"]
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(header)
         for row in rows:
-            attributes = row.trial.user_attrs
-            writer.writerow(
-                [
-                    row.number,
-                    row.state,
-                    *(row.parameters.get(name) for name in names),
-                    row.value,
-                    row.std,
-                    row.attempts,
-                    *(attributes.get(name) for name in ("seconds", "host", "folder")),
-                    row.error,
-                ]
-            )
+            content = row.to_dict()
+            values = [row.parameters.get(name) for name in names]
+            writer.writerow([row.number, row.state, *values, row.value, *(content[name] for name in header[-6:])])
+    return len(rows)
 
 
 def failures(rows: Sequence[Row]) -> list[str]:
-    """A line for every configuration that failed: which, and why."""
+    """A line for every configuration that failed, with the reason."""
     return [f"trial {r.number} ({name_of(r.parameters)}) failed: {r.error}" for r in rows if r.state == "failed"]
 
 
-def summary(rows: Sequence[Row], definition: Definition) -> str:
-    """Counts, the best so far and the time left, in a line."""
+def summary(store: Store, rows: Sequence[Row]) -> str:
+    """Counts, the best configuration so far and the time left, in one line."""
     counts = Counter(row.state for row in rows)
     parts = [f"{counts[state]} {state}" for state in STATES if counts[state] or state == "done"]
-    best = ranked(rows, definition)
+    best = ranked(store, rows)
     if best:
-        parts.append(f"best {definition.metric} {score_text(best[0])} ({name_of(best[0].parameters)})")
+        parts.append(f"best {store.definition.metric} {score_text(best[0])} ({name_of(best[0].parameters)})")
     left = time_left(rows)
     if left is not None:
         parts.append(f"about {_duration(left)} left")
@@ -182,7 +175,7 @@ def score_text(row: Row) -> str:
 
 
 def time_left(rows: Sequence[Row]) -> float | None:
-    """Seconds, from those that are done; `None` before the first or after the last."""
+    """An estimate in seconds, from the trials that are done; `None` before the first and after the last."""
     seconds = [row.trial.user_attrs.get("seconds") for row in rows if row.state == "done"]
     known = [value for value in seconds if value]
     running = [row for row in rows if row.state == "running"]
@@ -203,7 +196,7 @@ def _duration(seconds: float) -> str:
 
 
 def progress_of(store: Store, row: Row) -> str:
-    """How far a running configuration is, as far as its folder is on this machine."""
+    """The progress of a running configuration, if its folder is on this machine."""
     folder = row.trial.user_attrs.get("folder")
     runs = sorted((store.out / folder).glob("seed-*")) if folder else []
     begun = [(run, read_json(run / "progress.json")) for run in runs if not (run / "results.json").exists()]
@@ -214,18 +207,18 @@ def progress_of(store: Store, row: Row) -> str:
     return f"{run.name}, {steps}" if len(runs) > 1 else steps
 
 
-def make_table(rows: Sequence[Row], definition: Definition, store: Store | None = None, *, ranks: bool) -> Table:
-    """A table for a terminal: with `ranks` the place of each, else its state."""
-    names = [parameter.name for parameter in definition.parameters]
+def make_table(store: Store, rows: Sequence[Row], *, ranks: bool) -> Table:
+    """A table for a terminal, with the rank of each row or with its state."""
+    names = [parameter.name for parameter in store.definition.parameters]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("#" if ranks else "trial", justify="right")
     for name in names:
         table.add_column(name, justify="right", overflow="fold")
-    table.add_column(definition.metric, justify="right")
+    table.add_column(store.definition.metric, justify="right")
     table.add_column("trial" if ranks else "state")
     for place, row in enumerate(rows, 1):
         state = row.state + (f", attempt {row.attempts}" if row.attempts > 1 else "")
-        if row.state == "running" and store is not None:
+        if row.state == "running" and not ranks:
             gone = store.is_orphan(row.trial)
             state = "its worker is gone" if gone else f"{state}, {progress_of(store, row)}"
         values = [show(row.parameters[name]) if name in row.parameters else "-" for name in names]

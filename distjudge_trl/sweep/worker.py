@@ -1,18 +1,15 @@
-"""A worker: takes waiting trials one after the other and runs their seeds, until none is left."""
+"""A worker: claims waiting trials one after the other and runs their seeds, until none is left."""
 
 from __future__ import annotations
 
-import enum
-import hashlib
 import math
-import re
-import shutil
 import statistics
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import optuna
 from filelock import Timeout
@@ -22,58 +19,41 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from distjudge_trl.data import fingerprint
 from distjudge_trl.errors import RunFailedError, UserInputError
 from distjudge_trl.evaluation import read_predictions, read_results
-from distjudge_trl.evaluation.results import PREDICTIONS_NAME, RESULTS_NAME
+from distjudge_trl.evaluation.results import RESULTS_NAME
 from distjudge_trl.files.atomic import read_json
 from distjudge_trl.recipe.data import SCORED_COLUMNS
-from distjudge_trl.recipe.trial import FAILURE_NAME, PROGRESS_NAME
+from distjudge_trl.recipe.trial import PROGRESS_NAME
 from distjudge_trl.report.test_sets import value_of
 from distjudge_trl.runtime.logs import log_tail
 from distjudge_trl.sweep.definition import METRICS, Definition, option_tokens
 from distjudge_trl.sweep.process import LOG_NAME, Launch, RunProcess, end_run
-from distjudge_trl.sweep.space import name_of, show
+from distjudge_trl.sweep.space import name_of
 from distjudge_trl.sweep.store import Store
-from distjudge_trl.sweep.table import ranked, read_rows
+from distjudge_trl.sweep.table import ranked
+from distjudge_trl.sweep.trial_folders import remove_checkpoints, remove_judge, trial_folder
 from distjudge_trl.trainer.checkpoints import find_checkpoint
 
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 _SECONDS_IDLE = 2.0
-# What is left of a judge that is not kept: its figures and its log.
-_KEPT_FILES = (RESULTS_NAME, PREDICTIONS_NAME, "trainer_state.json", LOG_NAME, PROGRESS_NAME, FAILURE_NAME)
-PRUNING_OPTIONS = (
-    "--eval_strategy",
-    "steps",
-    "--eval_steps",
-    "0.1",
-    "--save_strategy",
-    "steps",
-    "--save_steps",
-    "0.1",
-)
-# Startup trials of TPE, and of the median pruner.
-_STARTUP = 10
-
-
-class _End(enum.Enum):
-    DONE = enum.auto()
-    FAILED = enum.auto()
-    DIED = enum.auto()
-    LEFT = enum.auto()
-    PRUNED = enum.auto()
-    STOPPED = enum.auto()
+PRUNING_OPTIONS = ("--eval_strategy=steps", "--eval_steps=0.1", "--save_strategy=steps", "--save_steps=0.1")
+_STARTUP = 10  # random trials before TPE; half as many before the median pruner
 
 
 class _Outcome(NamedTuple):
-    end: _End
+    """What became of a trial's runs.
+
+    Args:
+        state (`TrialState`): COMPLETE, PRUNED, FAIL, or WAITING if the worker was stopped.
+        reason (`str`): of FAIL.
+        log_tail (`str`): the end of the log, of FAIL.
+        retries (`int`): of FAIL: how often trying again may help.
+    """
+
+    state: TrialState
     reason: str = ""
-    tail: str = ""
-
-
-def trial_folder(out: Path, parameters: dict[str, Any]) -> Path:
-    """Folder of a configuration: the same for every trial that has it."""
-    text = ",".join(f"{name}={show(value)}" for name, value in parameters.items())
-    digest = hashlib.sha256(repr(sorted(parameters.items())).encode()).hexdigest()[:8]
-    return out / "trials" / f"{re.sub(r'[^A-Za-z0-9=,._-]+', '_', text)[:100]}-{digest}"
+    log_tail: str = ""
+    retries: int = 0
 
 
 def make_pruner(name: str) -> optuna.pruners.BasePruner:
@@ -83,25 +63,31 @@ def make_pruner(name: str) -> optuna.pruners.BasePruner:
     return optuna.pruners.SuccessiveHalvingPruner() if name == "halving" else optuna.pruners.NopPruner()
 
 
+def make_sampler(definition: Definition, number: int) -> optuna.samplers.BaseSampler:
+    """The sampler of a trial. A trial gets the same values whichever worker runs it, and no two trials draw alike."""
+    seed = definition.sampler_seed * 100_003 + number
+    if definition.sampler == "tpe":
+        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=_STARTUP, constant_liar=True)
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
 class Worker:
     """One of a sweep's workers on this machine.
 
     Args:
-        store ([`Store`]): the study.
-        definition ([`Definition`]): the sweep.
+        store ([`Store`]): the study, opened.
         launch ([`Launch`]): how runs are started.
-        data (`Path`): records that have been read for all runs.
+        data (`Path`): the folder of the records, which have been read for all runs.
         data_path (`str`, *optional*): the files that they were read from, on this machine.
-        keep (`int`): of how many configurations the judges stay.
-        stop (`threading.Event`): set to end at once; what runs is put back.
-        log (`Callable[[str], None]`): takes a line for every event.
-        updated (`Callable[[], None]`): called when a trial has ended.
+        keep (`int`): the number of configurations whose judges are kept.
+        stop (`threading.Event`): set it to end the worker at once; its trial waits again.
+        log (`Callable[[str], None]`): is called with a line for every event.
+        updated (`Callable[[], None]`): is called when a trial has ended.
     """
 
     def __init__(
         self,
         store: Store,
-        definition: Definition,
         launch: Launch,
         *,
         data: Path,
@@ -111,17 +97,17 @@ class Worker:
         log: Callable[[str], None],
         updated: Callable[[], None],
     ) -> None:
-        self.store, self.definition, self.launch = store, definition, launch
+        self.store, self.definition, self.launch = store, store.definition, launch
         self.data, self.data_path = data, data_path
         self.keep, self.stop, self.log, self.updated = keep, stop, log, updated
 
     def work(self) -> None:
-        """Until no trial waits or runs: those of a worker that dies are taken over."""
+        """Run trials until none waits or runs, also those of workers that die."""
         waiting = False
         while not self.stop.is_set():
             for dead, again in self.store.reap(self._bury):
                 self.log(f"trial {dead.number}: its worker was killed{_again(again)}")
-            with self.store.claim(self._make_sampler) as trial:
+            with self.store.claim(partial(make_sampler, self.definition)) as trial:
                 if trial is not None:
                     try:
                         self._run(trial)
@@ -136,15 +122,8 @@ class Worker:
                 waiting = True
             self.stop.wait(_SECONDS_IDLE)
 
-    def _make_sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        # Workers must not draw alike, and a trial the same whoever runs it.
-        seed = self.definition.sampler_seed * 100_003 + number
-        if self.definition.sampler == "tpe":
-            return optuna.samplers.TPESampler(seed=seed, n_startup_trials=_STARTUP, constant_liar=True)
-        return optuna.samplers.RandomSampler(seed=seed)
-
     def _bury(self, frozen: FrozenTrial) -> None:
-        """End what a dead worker's trial has left running here."""
+        """Kill what a dead worker's trial has left running on this machine."""
         folder = trial_folder(self.store.out, frozen.params)
         for seed in self.definition.seeds:
             end_run(folder / f"seed-{seed}")
@@ -162,7 +141,7 @@ class Worker:
         trial.set_user_attr("error", None)
         folder.mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
-        # A sampler may propose what another trial has or runs: it waits for that one and takes its results.
+        # A sampler may propose a configuration that another trial has or runs: wait for that one and use its results.
         lock, own = self.store.lock(folder.name), self.store.lock(f"trial-{trial.number}")
         while True:
             try:
@@ -188,11 +167,11 @@ class Worker:
             run_folder = folder / f"seed-{seed}"
             if not (run_folder / RESULTS_NAME).is_file():
                 outcome = self._run_seed(trial, run_folder, seed, pruner, last_step)
-                if outcome.end is not _End.DONE:
+                if outcome.state is not TrialState.COMPLETE:
                     return outcome
-            # A later seed's steps come after those of the earlier ones: compared with other trials' same seed.
+            # Steps are counted on over the seeds, so that pruners compare runs of the same seed.
             last_step += int(read_json(run_folder / PROGRESS_NAME).get("max_steps", 0))
-        return _Outcome(_End.DONE)
+        return _Outcome(TrialState.COMPLETE)
 
     def _run_seed(
         self, trial: Trial, folder: Path, seed: int, pruner: optuna.pruners.BasePruner, last_step: int
@@ -204,13 +183,13 @@ class Worker:
             if find_checkpoint(True, folder) is not None:
                 options += ["--resume_from_checkpoint", "true"]
         except UserInputError:
-            pass  # none that is whole
+            pass  # no complete checkpoint
         if self.definition.pruner != "none" and "eval_strategy" not in self.definition.options:
             options += PRUNING_OPTIONS
         try:
             run = RunProcess(self.launch, options, folder, self.data)
         except RunFailedError as error:
-            return _Outcome(_End.DIED, str(error))
+            return _Outcome(TrialState.FAIL, str(error), retries=self.store.retries)
         lock = self.store.lock(f"trial-{trial.number}")
         reported = 0.0
         beaten = time.monotonic()
@@ -224,27 +203,26 @@ class Worker:
                         reported = entry["step"]
                         self._report(trial, last_step + int(entry["step"]), entry)
                         if pruner.prune(self.store.study, self._frozen(trial)):
-                            return _Outcome(_End.PRUNED)
+                            return _Outcome(TrialState.PRUNED)
                 if self.stop.wait(_SECONDS_BETWEEN_LOOKS):
-                    return _Outcome(_End.STOPPED)
+                    return _Outcome(TrialState.WAITING)
         finally:
             run.end()
         if code == 0 and (folder / RESULTS_NAME).is_file():
-            _drop_checkpoints(folder)
-            return _Outcome(_End.DONE)
+            remove_checkpoints(folder)
+            return _Outcome(TrialState.COMPLETE)
+        tail = log_tail(folder / LOG_NAME)
         reason = run.failure()
         if reason is not None:
-            return _Outcome(_End.FAILED, f"seed {seed}: {reason}", log_tail(folder / LOG_NAME))
+            return _Outcome(TrialState.FAIL, f"seed {seed}: {reason}", tail)
         if run.was_killed():
-            return _Outcome(
-                _End.DIED, f"seed {seed}: its processes were killed (exit code {code})", log_tail(folder / LOG_NAME)
-            )
-        return _Outcome(
-            _End.LEFT, f"seed {seed}: it ended with exit code {code} and no reason", log_tail(folder / LOG_NAME)
-        )
+            reason = f"seed {seed}: its processes were killed (exit code {code})"
+            return _Outcome(TrialState.FAIL, reason, tail, self.store.retries)
+        # It may have met a full disk or a port in use. Once is enough to find out.
+        return _Outcome(TrialState.FAIL, f"seed {seed}: it ended with exit code {code} and no reason", tail, 1)
 
     def _report(self, trial: Trial, step: int, entry: dict[str, float]) -> None:
-        # Of the metrics, evaluation in training has two.
+        # Evaluation during training reports only two metrics.
         stand_in = "eval_accuracy" if self.definition.maximize else "eval_kl"
         value = entry.get(f"eval_{self.definition.metric}", entry.get(stand_in))
         if value is not None:
@@ -254,32 +232,31 @@ class Worker:
         return self.store.storage.get_trial(trial._trial_id)
 
     def _finish(self, trial: Trial, folder: Path, outcome: _Outcome, seconds: float) -> None:
-        name = f"trial {trial.number}"
-        if outcome.end is _End.STOPPED:
+        if outcome.state is TrialState.WAITING:
             self.store.put_back(trial)
             return
         trial.set_user_attr("seconds", round(seconds, 1))
-        if outcome.tail:
-            trial.set_user_attr("log_tail", outcome.tail)
-        if outcome.end in (_End.DIED, _End.LEFT):
-            # What was killed may do better next time; what ended by itself hardly, but for a port or a full disk.
-            again = self.store.again(self._frozen(trial), most=None if outcome.end is _End.DIED else 1)
-            self.store.fail(self._frozen(trial), outcome.reason, again=again)
-            self.log(f"{name}: {outcome.reason}{_again(again)}")
-            if not again:
-                self._clear(folder)
-        elif outcome.end is _End.FAILED:
-            self._fail(trial, outcome.reason)
-            self._clear(folder)
-        elif outcome.end is _End.PRUNED:
-            self.store.storage.set_trial_state_values(trial._trial_id, TrialState.PRUNED)
-            self.log(f"{name} pruned: {name_of(trial.params)}")
-            self._clear(folder)
-        else:
+        if outcome.state is TrialState.COMPLETE:
             self._score(trial, folder)
+            return
+        again = False
+        if outcome.state is TrialState.PRUNED:
+            self.store.storage.set_trial_state_values(trial._trial_id, TrialState.PRUNED)
+            self.log(f"trial {trial.number} pruned: {name_of(trial.params)}")
+        else:
+            if outcome.log_tail:
+                trial.set_user_attr("log_tail", outcome.log_tail)
+            again = self.store.again(self._frozen(trial), most=outcome.retries)
+            if outcome.retries:
+                self.store.fail(self._frozen(trial), outcome.reason, again=again)
+                self.log(f"trial {trial.number}: {outcome.reason}{_again(again)}")
+            else:
+                self._fail(trial, outcome.reason)
+        if not again:
+            remove_judge(folder)
 
     def _fail(self, trial: Trial, reason: str) -> None:
-        """For good: nothing that trying again would change."""
+        """End a trial as failed where trying again would not help."""
         self.store.fail(self._frozen(trial), reason, again=False)
         self.log(f"trial {trial.number} failed: {reason}")
 
@@ -309,28 +286,14 @@ class Worker:
         self._keep_best()
 
     def _keep_best(self) -> None:
-        """Delete the judges of all but the best configurations; what they scored stays."""
-        done = ranked(read_rows(self.store, self.definition), self.definition)
-        folders = list(dict.fromkeys(trial_folder(self.store.out, row.parameters) for row in done))
-        for folder in folders[self.keep :]:
-            self._clear(folder)
-
-    def _clear(self, folder: Path) -> None:
-        for run in folder.glob("seed-*"):
-            for path in run.iterdir():
-                if path.is_dir():
-                    shutil.rmtree(path, ignore_errors=True)
-                elif path.name not in _KEPT_FILES:
-                    path.unlink(missing_ok=True)
+        """Delete the judges of all but the best configurations; their results stay."""
+        folders = dict.fromkeys(trial_folder(self.store.out, row.parameters) for row in ranked(self.store))
+        for folder in list(folders)[self.keep :]:
+            remove_judge(folder)
 
 
 def _again(again: bool) -> str:
     return "; it is tried again" if again else "; it was tried often enough"
-
-
-def _drop_checkpoints(folder: Path) -> None:
-    for path in folder.glob("checkpoint-*"):
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def _training_seconds(folder: Path) -> float:

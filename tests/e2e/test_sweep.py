@@ -54,7 +54,8 @@ def start(log, *words, command=SWEEP):
 
 def rows_of(out, storage=None, study="vader"):
     store = Store(storage, out, study)
-    return read_rows(store, store.open())
+    store.open()
+    return read_rows(store)
 
 
 def processes_of(out):

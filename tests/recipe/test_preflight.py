@@ -10,7 +10,7 @@ from conftest import ROOT, make_tiny_model
 from distjudge_trl.data import fingerprint
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.recipe.data import find_model, find_template, load_parts
-from distjudge_trl.recipe.preflight import Asked, prepare
+from distjudge_trl.recipe.preflight import CheckedRecipe, run_preflight
 from distjudge_trl.recipe.trial import PREPARED
 from distjudge_trl.sweep.space import parse_parameter
 
@@ -28,7 +28,7 @@ def ask(tmp_path, tokenizer, lexicon):
         request = {"options": [*common, *options], "extra": ["--score_on", "validation"], "points": points}
         request |= {"parameters": parameters, "save": str(tmp_path / "data")}
         (tmp_path / "request.json").write_text(json.dumps(request))
-        prepare(Asked(recipe.name, recipe.parse, {}), str(tmp_path))
+        run_preflight(CheckedRecipe(recipe.name, recipe.parse, {}), str(tmp_path))
         return json.loads((tmp_path / "answer.json").read_text())
 
     ask.options = [*common, "--score_on", "validation"]
@@ -59,8 +59,8 @@ def test_what_becomes_an_empty_list_is_passed_on_as_it_was_given(ask, words):
         ({"output_dir": ["a"]}, (), "the sweep sets it itself"),
         ({"draw_seed": [1, 2]}, (), "it decides which items choose"),
         ({"method": ["no-kl", "raw"]}, (), "raw trains nothing"),
-        ({"alpha": [1]}, ("--output_dir", "x"), "--output_dir is the sweep's own to set"),
-        ({"alpha": [1]}, ("--push_to_hub", "True"), "--push_to_hub is the sweep's own to set"),
+        ({"alpha": [1]}, ("--output_dir", "x"), "--output_dir is set by the sweep itself"),
+        ({"alpha": [1]}, ("--push_to_hub", "True"), "--push_to_hub is set by the sweep itself"),
         ({"alpha": [1]}, ("--load_in_4bit",), "Quantised weights cannot be trained, only adapters on them"),
         ({"load_in_4bit": [True]}, ("--use_peft", "False"), None),
         ({"alpha": [0.2]}, ("--method", "single-point"), "--method single-point means alpha=0.0"),

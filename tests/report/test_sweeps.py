@@ -55,7 +55,7 @@ def swept(tmp_path_factory):
             results = make_run(folder, validation, judge, settings=settings, scored_on="validation")
             store.study.tell(trial, results["metrics"]["kl"]["value"])
     make_run(out / "best" / "seed-0", test, make_judge(test, 3.0), settings={"alpha": 0.8})
-    write_trials(store, DEFINITION)
+    write_trials(store)
     return out
 
 

@@ -13,8 +13,8 @@ from distjudge_trl.sweep.definition import (
     find_metric,
     find_parameters,
     option_tokens,
-    read_config,
 )
+from distjudge_trl.sweep.settings import read_config
 from distjudge_trl.sweep.space import Parameter, parse_parameter
 
 

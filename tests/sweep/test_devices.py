@@ -14,10 +14,11 @@ from sweep.test_sweep_cli import sweep
 
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.sweep import best as sweep_best
-from distjudge_trl.sweep import request as sweep_asked
+from distjudge_trl.sweep import request as sweep_request
 from distjudge_trl.sweep import run as sweep_run
 from distjudge_trl.sweep.devices import device_ids, reserved_devices
-from distjudge_trl.sweep.request import Asked, SweepSettings
+from distjudge_trl.sweep.request import Checked
+from distjudge_trl.sweep.settings import SweepSettings
 from distjudge_trl.sweep.store import Store
 
 
@@ -95,7 +96,7 @@ def test_the_winner_is_tested_on_a_gpu_that_the_sweep_holds(machine, tmp_path, m
         trial.set_user_attr("scores", {"1": {"kl": 0.5}})
         store.study.tell(trial, 0.5)
 
-    def score(store, definition, data_path, say, devices):
+    def score(store, data_path, log, devices):
         with pytest.raises(UserInputError, match="another sweep"), reserved_devices(["5"], 1):
             pass
         seen["devices"] = devices
@@ -104,7 +105,7 @@ def test_the_winner_is_tested_on_a_gpu_that_the_sweep_holds(machine, tmp_path, m
     for module in ("sweep.request", "runtime.launches"):
         monkeypatch.setattr(f"distjudge_trl.{module}.device_count", lambda: 1)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
-    monkeypatch.setattr(sweep_run, "ask", lambda *_: Asked(definition, 1, 1, None, Path()))
+    monkeypatch.setattr(sweep_run, "check_recipe", lambda *_: Checked(definition, 1, 1, None, Path()))
     monkeypatch.setattr(sweep_run, "make_points", lambda *_: [{"alpha": 0.0}])
     monkeypatch.setattr(sweep_run, "_work", lambda *_: None)
     monkeypatch.setattr(sweep_run, "score_best", score)
@@ -128,10 +129,10 @@ def test_evaluate_is_started_with_the_sweep_s_gpus(tmp_path, monkeypatch):
 
 
 def test_names_behind_one_that_cuda_does_not_know_are_left_out(machine, monkeypatch):
-    monkeypatch.setattr(sweep_asked, "device_count", lambda: 1)
+    monkeypatch.setattr(sweep_request, "device_count", lambda: 1)
     monkeypatch.setattr("distjudge_trl.runtime.launches.device_count", lambda: 1)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,9,1")
     machine(FIRST)
     with ExitStack() as held:
         settings = SweepSettings("vader", dry_run=True)
-        assert sweep_asked.make_launches(settings, Path("vader.py"), held)[0].devices == ("0",)
+        assert sweep_request.make_launches(settings, Path("vader.py"), held)[0].devices == ("0",)

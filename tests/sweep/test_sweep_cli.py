@@ -13,6 +13,7 @@ from distjudge_trl.cli import main
 from distjudge_trl.errors import RunFailedError, UserInputError
 from distjudge_trl.sweep import request as sweep_request
 from distjudge_trl.sweep import run as sweep_run
+from distjudge_trl.sweep.settings import SweepSettings
 from distjudge_trl.sweep.space import grid
 from distjudge_trl.sweep.store import Store
 from distjudge_trl.sweep.table import read_rows, summary, time_left
@@ -117,7 +118,7 @@ def test_a_file_gives_defaults_that_flags_win_over(tmp_path, monkeypatch):
 def test_the_recipe_s_grid_leaves_out_what_a_method_sets(method, names):
     from distjudge_trl.files.shipped_files import shipped_folder
 
-    settings = sweep_request.SweepSettings("vader", method=method)
+    settings = SweepSettings("vader", method=method)
     found = sweep_request.find_trial_parameters(settings, shipped_folder("recipes") / "vader.py")
     assert [parameter.name for parameter in found] == names
     if method is None:
@@ -129,7 +130,7 @@ def test_gpus_are_dealt_out(monkeypatch, tmp_path):
 
     def launches(held, **settings):
         script = shipped_folder("recipes") / "vader.py"
-        return sweep_request.make_launches(sweep_request.SweepSettings("vader", **settings), script, held)
+        return sweep_request.make_launches(SweepSettings("vader", **settings), script, held)
 
     for module in ("sweep.request", "runtime.launches"):
         monkeypatch.setattr(f"distjudge_trl.{module}.device_count", lambda: 4)
@@ -166,7 +167,7 @@ def test_the_cores_are_shared_out(monkeypatch, tmp_path):
     script = shipped_folder("recipes") / "vader.py"
 
     def threads(**settings):
-        settings = sweep_request.SweepSettings("vader", **settings)
+        settings = SweepSettings("vader", **settings)
         return sweep_request.make_launches(settings, script, ExitStack())[0].threads
 
     assert threads() is None, "one run has the machine for itself"
@@ -219,9 +220,9 @@ def test_status_show_export_and_best(looked_at, tmp_path):
     assert "0.2500" in shown and "0.5000" not in shown
     assert sweep("show", out, "--log", "2").output == "OutOfMemoryError: CUDA\nthe end\nof its log\n"
     assert "has no trial 77" in sweep("show", out, "--log", "77").output
-    rows = read_rows(store, store.open())
+    rows = read_rows(store)
     # Two minutes of work for the one that runs: one done a minute each.
-    assert 100 <= time_left(rows) <= 120 and "about 2 min left" in summary(rows, store.open())
+    assert 100 <= time_left(rows) <= 120 and "about 2 min left" in summary(store, rows)
     path = tmp_path / "t.json"
     assert sweep("export", out, "--json", path).exit_code == 0
     content = json.loads(path.read_text())
@@ -264,9 +265,9 @@ def test_a_worker_s_full_disk_ends_the_sweep_with_one_line(tmp_path, monkeypatch
     monkeypatch.setattr("distjudge_trl.sweep.run.Worker.work", full)
     store = Store(None, tmp_path, "full")
     store.make(GRID, POINTS)
-    asked = sweep_request.Asked(GRID, 1, 1, None, tmp_path)
+    checked = sweep_request.Checked(GRID, 1, 1, None, tmp_path)
     with pytest.raises(RunFailedError, match="trials: No space left on device. What was done is safe"):
-        sweep_run._work(sweep_request.SweepSettings("vader"), store, asked, [None, None], Console(width=100))
+        sweep_run._work(SweepSettings("vader"), store, checked, [None, None], Console(width=100))
 
 
 def test_nothing_done_is_said(tmp_path):

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import getpass
 import itertools
 import os
 import random
 import sqlite3
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -28,6 +25,7 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError, Prog
 
 from distjudge_trl.errors import RunFailedError, UserInputError, first_line
 from distjudge_trl.runtime.extras import install_hint
+from distjudge_trl.sweep.locks import kernel_lock, study_folder
 
 
 _ATTEMPTS = 5  # to open a database
@@ -38,19 +36,6 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=ExperimentalWarning)
 # Heartbeats are recorded by the workers' own loops.
 warnings.filterwarnings("ignore", message="Heartbeat of storage is supposed to be used with Study.optimize")
-
-
-def kernel_lock(path: Path) -> FileLock:
-    """A lock that ends with the process that holds it, however that ends. Raises `NotImplementedError` on a file
-    system that has none: a file that marks a lock would outlive a killed worker.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(path, fallback_to_soft=False)
-
-
-def machine_folder() -> Path:
-    """For locks among this user's sweeps on this machine."""
-    return Path(tempfile.gettempdir()) / f"distjudge-{getpass.getuser()}"
 
 
 class _JournalLock(JournalFileOpenLock):
@@ -72,7 +57,7 @@ class _JournalLock(JournalFileOpenLock):
 
 
 class _Journal(JournalFileBackend):
-    """A journal file whose last line may be torn: a full disk or a crash in the middle of a write."""
+    """A journal file whose last line may be torn, by a full disk or a crash in the middle of a write."""
 
     def __init__(self, path: Path, lock: _JournalLock) -> None:
         super().__init__(str(path), lock)
@@ -119,16 +104,12 @@ def _patiently(name: str) -> Callable[..., Any]:
 
 
 class _Database(RDBStorage):
-    """Trials go on while the server restarts."""
+    """Every call waits for a server that restarts, so that trials continue meanwhile."""
 
     patience = 0.0
 
 
-for _name in (
-    *("create_new_trial", "get_all_trials", "get_trial", "get_study_user_attrs", "get_study_id_from_name"),
-    *("set_trial_param", "set_trial_intermediate_value", "set_trial_state_values", "set_trial_user_attr"),
-    *("set_trial_system_attr", "record_heartbeat", "_get_stale_trial_ids", "get_best_trial", "get_all_studies"),
-):
+for _name in (*BaseStorage.__abstractmethods__, "record_heartbeat", "_get_stale_trial_ids"):
     setattr(_Database, _name, _patiently(_name))
 
 
@@ -218,12 +199,7 @@ def _open_journal(file: Path) -> BaseStorage:
             if not content.readline().startswith(b'{"op_code"'):
                 raise UserInputError(f"{file}: is no journal file of Optuna's. Name another --storage.")
     file.parent.mkdir(parents=True, exist_ok=True)
-    return JournalStorage(_Journal(file, _JournalLock(lock_folder(file) / "journal.lock")))
-
-
-def lock_folder(file: Path) -> Path:
-    """Where the locks of a study in a file are."""
-    return file.with_name(f"{file.name}.locks")
+    return JournalStorage(_Journal(file, _JournalLock(study_folder(file) / "journal.lock")))
 
 
 def _open_server(url: str, heartbeat: int) -> RDBStorage:
@@ -272,9 +248,3 @@ def _with_driver(url: str) -> str:
         if "connect_timeout" not in parsed.query:
             parsed = parsed.update_query_dict({"connect_timeout": "10"})
     return parsed.render_as_string(hide_password=False)
-
-
-def turn_of(storage: BaseStorage, locks: Path, is_server: bool) -> Any:
-    """What makes a read and a write one step: SQLite's are two, between which another process may come."""
-    is_sqlite = isinstance(storage, RDBStorage) and not is_server
-    return kernel_lock(locks / "turn.lock") if is_sqlite else contextlib.nullcontext()
