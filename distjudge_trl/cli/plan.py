@@ -14,9 +14,17 @@ from distjudge_trl.errors import UserInputError
 _MOST_ATTENTION = 2**55
 
 
-@click.command(short_help="Estimate the memory of a training run.")
+@click.command(
+    short_help="Estimate the memory of a training run.",
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    options_metavar="[RECIPE] [OPTIONS]",
+)
+@click.argument("recipe", required=False, metavar="")
 @click.option(
-    "--model", required=True, help="The model: hub id, folder, config.json, or a shape known offline (see below)."
+    "--model",
+    "--model_name_or_path",
+    "model",
+    help="The model: hub id, folder, config.json, or a shape known offline (see below). Default: that of RECIPE.",
 )
 @click.option(
     "--accelerate-config",
@@ -82,7 +90,58 @@ _MOST_ATTENTION = 2**55
     help="Use mixed precision (float16 takes as much memory). Default: yes; on a CPU, what this CPU does.",
 )
 @TRUST_REMOTE_CODE
-def plan(
+@click.pass_context
+def plan(ctx: click.Context, recipe: str | None, **options: Any) -> None:
+    """Estimate what a training run needs per GPU, from the model's config alone, and what would make it fit.
+
+    \b
+        distjudge-trl plan summeval --accelerate-config zero2 --gpus 4 --gpu-memory 40GiB
+        distjudge-trl plan --model meta-llama/Llama-3.1-70B --accelerate-config zero3 --gpus 8 --load_in_4bit
+
+    With RECIPE (a name, a path, or the .yaml file of your own task) the model, --max_length, the batch size and the
+    adapter are the recipe's, unless you give others. The recipe takes the same options as `distjudge-trl train RECIPE`.
+
+    No weights are loaded. Known without a network: Qwen/Qwen2.5-7B, meta-llama/Llama-3.1-8B,
+    meta-llama/Llama-3.1-70B, smollm2-135m. AdamW is assumed. Exit code 0: it fits, or no memory is known; 1: it does
+    not fit.
+    """
+    unknown = [word for word in (recipe or "", *ctx.args) if word.startswith("-")]
+    if recipe is not None and not recipe.startswith("-"):
+        options |= _recipe_options(recipe, options, ctx)
+    elif unknown:
+        raise click.NoSuchOption(unknown[0], ctx=ctx)
+    if options["model"] is None:
+        raise UserInputError("Plan for what? Give a recipe, or --model.")
+    _plan(**options)
+
+
+# Options of this command that a recipe calls otherwise.
+_RECIPE_NAMES = {"model": "model_name_or_path", "seq_len": "max_length", "batch_size": "per_device_train_batch_size"}
+_MODEL_OPTIONS = ("model", "use_peft", "lora_r", "load_in_4bit", "load_in_8bit")
+_TRAINING_OPTIONS = ("seq_len", "batch_size", "gradient_accumulation_steps", "gradient_checkpointing")
+
+
+def _recipe_options(recipe: str, options: dict[str, Any], ctx: click.Context) -> dict[str, Any]:
+    """This command's options with the values that a recipe has for them, given its own and this command's options."""
+    from distjudge_trl.files.shipped_files import find_shipped
+    from distjudge_trl.recipe.loading import load_recipe
+    from distjudge_trl.runtime.logs import quieten
+
+    quieten()
+    words = list(ctx.args)
+    if recipe.endswith((".yaml", ".yml")):
+        recipe, words = "custom", ["--task", recipe, *words]
+    shared = {name: _RECIPE_NAMES.get(name, name) for name in (*_MODEL_OPTIONS, *_TRAINING_OPTIONS)}
+    given = [name for name in shared if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
+    words += [f"--{shared[name]}={options[name]}" for name in given]
+    run = load_recipe(find_shipped(recipe, "recipes", ".py", "recipe")).parse(words)
+    return {
+        **{name: getattr(run.model, shared[name]) for name in _MODEL_OPTIONS},
+        **{name: getattr(run.training, shared[name]) for name in _TRAINING_OPTIONS},
+    }
+
+
+def _plan(
     model: str,
     accelerate_config: str,
     gpus: int | None,
@@ -96,17 +155,8 @@ def plan(
     dtype: Literal["float32", "bfloat16", "float16"] | None,
     bf16: bool | None,
     trust_remote_code: bool,
-    **options: Any,
+    **training_options: Any,
 ) -> None:
-    """Estimate what a training run needs per GPU, from the model's config alone, and what would make it fit.
-
-    \b
-        distjudge-trl plan --model Qwen/Qwen2.5-7B --accelerate-config zero2 --gpus 1 --gpu-memory 40GiB
-        distjudge-trl plan --model meta-llama/Llama-3.1-70B --accelerate-config zero3 --gpus 8 --load_in_4bit
-
-    No weights are loaded. Known without a network: Qwen/Qwen2.5-7B, meta-llama/Llama-3.1-8B, meta-llama/Llama-3.1-70B,
-    smollm2-135m. AdamW is assumed. Exit code 0: it fits, or no memory is known; 1: it does not fit.
-    """
     from distjudge_trl.files.shipped_files import find_shipped
     from distjudge_trl.planning import load_config, read_sharding
     from distjudge_trl.planning.memory import local_memory, parse_memory
@@ -133,7 +183,7 @@ def plan(
         dtype=dtype or ("bfloat16" if adapter and bf16 else "float32"),
         bf16=bf16,
         cast=sharding.casts,
-        **options,
+        **training_options,
     )
     config = load_config(model, trust_remote_code=trust_remote_code)
     lines, fits = describe_plan(model, config, training, sharding, memory, trust_remote_code=trust_remote_code)

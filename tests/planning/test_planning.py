@@ -305,6 +305,43 @@ def test_a_plan_names_parts_peak_and_verdict():
     assert again.exit_code == 0 and "Fits: " in again.output, again.output
 
 
+ON_FOUR = ("--accelerate-config", "zero2", "--gpus", "4", "--gpu-memory", "40GiB")
+
+
+@pytest.mark.parametrize(
+    ("words", "same"),
+    [
+        ((), ("--seq-len", "2048", "--batch-size", "4", "--gradient_accumulation_steps", "4", "--use_peft")),
+        (
+            ("--load_in_4bit", "--batch-size", "2", "--max-length=512", "--gradient_checkpointing", "False"),
+            ("--load_in_4bit", "--batch-size", "2", "--seq-len", "512", "--gradient_accumulation_steps", "4")
+            + ("--gradient_checkpointing", "False"),
+        ),
+        (
+            ("--use_peft", "False", "--learning_rate", "1e-5"),
+            ("--seq-len", "2048", "--batch-size", "4", "--gradient_accumulation_steps", "4"),
+        ),
+    ],
+)
+def test_a_plan_of_a_recipe_is_the_plan_of_its_settings(words, same):
+    planned = plan("summeval", *ON_FOUR, *words)
+    assert planned.exit_code in (0, 1) and "Qwen2.5-7B-Instruct" in planned.output, planned.output
+    assert planned.output == plan("--model", "Qwen/Qwen2.5-7B-Instruct", *ON_FOUR, *same).output
+
+
+def test_a_plan_of_a_user_s_own_task_and_what_is_wrong_with_others():
+    own = plan(str(ROOT / "docs/examples/replies.yaml"), "--model", "smollm2-135m", "--use_peft", "False")
+    assert own.exit_code == 0 and "smollm2-135m: 0.135 billion parameters, 0.135 billion trained" in own.output
+    for words, message in (
+        ((), "Give a recipe, or --model"),
+        (("--foo", "3"), "No such option '--foo'"),
+        (("vader", "--foo", "3"), "Unknown option --foo"),
+        (("vadr",), "Did you mean 'vader'?"),
+    ):
+        done = plan(*words)
+        assert done.exit_code == 2 and message in done.output, done.output
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [
