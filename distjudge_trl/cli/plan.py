@@ -99,7 +99,7 @@ def plan(ctx: click.Context, recipe: str | None, **options: Any) -> None:
         distjudge-trl plan --model meta-llama/Llama-3.1-70B --accelerate-config zero3 --gpus 8 --load_in_4bit
 
     With RECIPE (a name, a path, or the .yaml file of your own task) the model, --max_length, the batch size and the
-    adapter are the recipe's, unless you give others. The recipe takes the same options as `distjudge-trl train RECIPE`.
+    adapter are the recipe's, unless you give others. The options of `distjudge-trl train RECIPE` are accepted, too.
 
     No weights are loaded. Known without a network: Qwen/Qwen2.5-7B, meta-llama/Llama-3.1-8B,
     meta-llama/Llama-3.1-70B, smollm2-135m. AdamW is assumed. Exit code 0: it fits, or no memory is known; 1: it does

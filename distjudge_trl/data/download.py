@@ -1,16 +1,21 @@
-"""Official files: fetched once into the cache, resumable, checked against a recorded SHA-256, whole or not at all."""
+"""Official files: fetched once into the cache, resumed after a cut, and checked against a recorded SHA-256.
+
+Files on the Hugging Face hub are fetched by `huggingface_hub`, into its own cache: `HF_ENDPOINT`, `HF_TOKEN`,
+`HF_HUB_OFFLINE` and `HF_HOME` work as everywhere. The others go through pooch.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distjudge_trl.errors import UserInputError
+from distjudge_trl.errors import UserInputError, first_line
 from distjudge_trl.files.atomic import write_json
 from distjudge_trl.files.cache import cache_dir
 
@@ -26,6 +31,9 @@ BACKOFF_SECONDS = 0.5
 # A server's busy or broken moments, asked again by urllib3.
 _TRANSIENT = (429, 500, 502, 503, 504)
 MANIFEST_NAME = "downloads.json"
+_ON_THE_HUB = re.compile(
+    r"https://huggingface\.co/datasets/(?P<repo_id>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<filename>.+)"
+)
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,8 @@ def download(file: RemoteFile, folder: Path | None = None) -> Path:
 
     Args:
         file ([`RemoteFile`]): what to fetch.
-        folder (`Path`, *optional*): where to; by default `data/` below [`~distjudge_trl.files.cache.cache_dir`].
+        folder (`Path`, *optional*): where to; by default `data/` below [`~distjudge_trl.files.cache.cache_dir`]. A
+            file of the hub that is not there yet comes into the hub's cache.
 
     Raises:
         [`UserInputError`]: no network, a server error, a wrong checksum, or a cache folder that cannot be written; the
@@ -67,6 +76,8 @@ def download(file: RemoteFile, folder: Path | None = None) -> Path:
     pooch.get_logger().setLevel("WARNING")  # the progress bar says the same
     folder = folder if folder is not None else cache_dir() / "data"
     target = folder / file.name
+    if (on_hub := _ON_THE_HUB.fullmatch(file.url)) and not target.is_file():
+        return _from_hub(file, on_hub.groupdict())
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(str(target) + ".lock"):
@@ -84,14 +95,42 @@ def download(file: RemoteFile, folder: Path | None = None) -> Path:
     except requests.RequestException as error:
         raise UserInputError(f"{file.url}: cannot be fetched ({_reason(error)}). {_by_hand(file)}") from None
     except ValueError:  # pooch's word for a wrong checksum
-        raise UserInputError(
-            f"{file.url}: what came has another SHA-256 than the recorded {known}: the file was changed, or something"
-            f" in between replaced it. Try again. {_by_hand(file)}"
-        ) from None
+        raise UserInputError(_changed(file, known)) from None
     except OSError as error:
         raise UserInputError(
             f"{folder}: cannot be written ({error.strerror or error}). Point DISTJUDGE_CACHE at another folder."
         ) from None
+
+
+def _from_hub(file: RemoteFile, place: dict[str, str]) -> Path:
+    import pooch
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        path = hf_hub_download(
+            repo_id=place["repo_id"], filename=place["filename"], revision=place["revision"], repo_type="dataset"
+        )
+    except LocalEntryNotFoundError:
+        raise UserInputError(
+            f"{file.url}: is not in the hub's cache, and there is no connection to the hub. {_by_hand(file)}"
+        ) from None
+    except HfHubHTTPError as error:
+        raise UserInputError(f"{file.url}: cannot be fetched ({first_line(error)}). {_by_hand(file)}") from None
+    except OSError as error:
+        raise UserInputError(
+            f"{file.url}: cannot be saved ({error.strerror or first_line(error)}). Point HF_HOME at another folder."
+        ) from None
+    if file.sha256 is not None and pooch.file_hash(path) != file.sha256:
+        raise UserInputError(_changed(file, file.sha256))
+    return Path(path)
+
+
+def _changed(file: RemoteFile, known: str | None) -> str:
+    return (
+        f"{file.url}: what came has another SHA-256 than the recorded {known}: the file was changed, or something"
+        f" in between replaced it. Try again. {_by_hand(file)}"
+    )
 
 
 def _by_hand(file: RemoteFile) -> str:

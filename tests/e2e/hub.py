@@ -49,7 +49,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.do_GET(body=False)
 
     def do_GET(self, body=True):
-        parts = unquote(urlsplit(self.path).path).strip("/").split("/")
+        parts = unquote(urlsplit(self.path).path).strip("/").removeprefix("datasets/").split("/")
         if parts[:2] == ["api", "whoami-v2"]:
             return self._answer({"name": "me", "type": "user", "orgs": []})
         if parts[:2] == ["api", "models"] and "/".join(parts[2:4]) in self.repositories:

@@ -1,5 +1,6 @@
 """A judge is pushed while it is trained, and fetched by its name: the real client, a hub on this machine."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -7,7 +8,7 @@ import sys
 
 import numpy as np
 from conftest import ROOT, make_records
-from hub import model_hub
+from hub import REVISION, model_hub
 from tiny_runs import EIGHT, LORA, SAVING
 
 from distjudge_trl import Judge
@@ -79,3 +80,44 @@ def test_a_hub_that_is_away_is_one_line_before_training(tiny_runs):
     assert len(errors) == 1 and "--push_to_hub: me/judge cannot be made (" in errors[0] and "Traceback" not in said, (
         said
     )
+
+
+FETCH_DATA = """
+import sys
+from distjudge_trl.data.download import RemoteFile, download
+from distjudge_trl.errors import UserInputError
+try:
+    print(download(RemoteFile("votes.jsonl", *sys.argv[1:], "votes, 1 MB")).read_bytes())
+except UserInputError as error:
+    print("error:", error)
+"""
+
+
+def test_a_file_of_the_hub_is_fetched_by_its_client_and_read_offline_afterwards(tmp_path):
+    content, revision = b'{"votes": [1, 2]}', REVISION
+    url = f"https://huggingface.co/datasets/someone/votes/resolve/{revision}/data/votes.jsonl"
+    sha256 = hashlib.sha256(content).hexdigest()
+
+    def fetch(environment, *more):
+        done = subprocess.run(
+            [sys.executable, "-c", FETCH_DATA, url, *more],
+            check=True,
+            capture_output=True,
+            text=True,
+            env={**os.environ, **environment, "HF_HOME": str(tmp_path / "hub"), "DISTJUDGE_CACHE": str(tmp_path)},
+        )
+        return done.stdout.strip()
+
+    offline = {"HF_HUB_OFFLINE": "1"}
+    assert "is not in the hub's cache, and there is no connection" in fetch(offline, sha256)
+    with model_hub() as (mirror, repositories):
+        missing = fetch(mirror, sha256)
+        assert missing.startswith(f"error: {url}: cannot be fetched (404") and "votes, 1 MB" in missing
+        repositories["someone/votes"] = {"data/votes.jsonl": content}
+        assert fetch(mirror, sha256) == str(content)
+    assert fetch(offline, sha256) == str(content)
+    assert "another SHA-256 than the recorded 0000" in fetch(offline, "0" * 64)
+    # What earlier versions fetched is used as it is.
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/votes.jsonl").write_bytes(content)
+    assert fetch({**offline, "HF_HOME": str(tmp_path / "nowhere")}, sha256) == str(content)
