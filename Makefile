@@ -35,7 +35,7 @@ quickstart: env  ## Train and evaluate real judges on the CPU on as many words a
 	$(BIN)/python scripts/quickstart.py
 
 # FLAGS=--float32 for the column of that name.
-quickstart-reference: env  ## Measure the README's quickstart again over three seeds (half an hour) and write it there
+quickstart-reference: env  ## Measure the quickstart again over three seeds (half an hour) and write it into README and docs/paper.md
 	$(BIN)/python scripts/quickstart.py --output-dir quickstart/reference --seeds 3 --write-reference $(FLAGS)
 
 test: env system  ## Run all tests (about 12 minutes on two cores)

@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument(
         "--write-reference",
         action="store_true",
-        help="take all words, and write docs/quickstart.json and from it the README's tables and picture",
+        help="take the full size, and write docs/quickstart.json and from it tables and picture of README and docs",
     )
     args = parser.parse_args()
     if (args.max_train_samples is None) != (args.max_eval_samples is None):
@@ -103,7 +103,7 @@ def quickstart(args: argparse.Namespace) -> None:
     if args.write_reference:
         if write_reference(runs, settings):
             shutil.copyfile(picture, PICTURE)
-        print("Written: docs/quickstart.json and README.md.")
+        print("Written: docs/quickstart.json, README.md and docs/paper.md.")
     print(
         f"""
 Picture: {picture}: human ratings (bars) and both judges (lines) for words that people disagree on.

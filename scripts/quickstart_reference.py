@@ -1,11 +1,12 @@
-"""The quickstart's numbers in the README: kept in docs/quickstart.json, written into the README from there, and set
-beside those that a quickstart has just come to.
+"""The quickstart's numbers: kept in docs/quickstart.json, written from there into the README (one table) and into
+docs/paper.md (other seeds and precisions), and set beside those that a quickstart has just come to.
 """
 
 from __future__ import annotations
 
 import json
 import platform
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from distjudge_trl.runtime.threads import cores
 ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "docs/quickstart.json"
 README = ROOT / "README.md"
+PAPER_PAGE = ROOT / "docs/paper.md"
 PICTURE = ROOT / "docs/assets/disagreement.png"
 START, END = "<!-- from docs/quickstart.json -->", "<!-- end -->"
 METHODS = ("raw", "single-point", "distribution")
@@ -48,9 +50,9 @@ def read_reference() -> dict[str, Any]:
 
 
 def write_reference(runs: Sequence[dict[str, Any]], settings: dict[str, Any]) -> bool:
-    """Put runs in the place of those of the same precision, and the tables into the README; whether its first table
-    is now of these runs. Those of the other precision stay if they are of the same model and sizes: the README has one
-    of each.
+    """Put runs in the place of those of the same precision, and the tables into the pages; whether the README's table
+    is now of these runs. Those of the other precision stay if they are of the same model and sizes: docs/paper.md has
+    a column for each.
     """
     reference = read_reference() if FILE.is_file() else {}
     if any(reference.get(name) != value for name, value in settings.items()):
@@ -62,28 +64,29 @@ def write_reference(runs: Sequence[dict[str, Any]], settings: dict[str, Any]) ->
     # The README's table is of bfloat16, where it is known.
     ordered = sorted([*kept, *runs], key=lambda run: (run["precision"] != "bfloat16", run["precision"]))
     write_json(FILE, {**settings, "made_with": reference["made_with"] | {precision: made_with}, "runs": ordered})
-    write_readme()
+    write_pages()
     return ordered[0]["precision"] == precision
 
 
-def write_readme() -> None:
-    """Fill the README's part from docs/quickstart.json."""
-    page = README.read_text(encoding="utf-8")
-    before, rest = page.split(START)
-    with replacing(README) as temporary:
-        temporary.write_text(f"{before}{START}\n{readme_part()}{END}{rest.split(END)[1]}", encoding="utf-8")
+def write_pages() -> None:
+    """Fill the parts of the README and of docs/paper.md from docs/quickstart.json."""
+    for path, part in ((README, readme_part()), (PAPER_PAGE, paper_part())):
+        before, rest = path.read_text(encoding="utf-8").split(START)
+        with replacing(path) as temporary:
+            temporary.write_text(f"{before}{START}\n{part}{END}{rest.split(END)[1]}", encoding="utf-8")
 
 
 def readme_part() -> str:
-    """What stands in the README between the marks: the table of the first seed, and what varies, as far as it has been
-    measured.
-    """
+    """What stands in the README between the marks: the table of the first seed."""
     reference = read_reference()
     precision, seed = reference["runs"][0]["precision"], min(run["seed"] for run in reference["runs"])
     first = [run for run in reference["runs"] if (run["precision"], run["seed"]) == (precision, seed)]
-    table = results_table([{**run, "variants": []} for run in by_method(first)])
-    parts = [table, *variation(reference_groups(reference))]
-    return "\n" + "\n\n".join(parts) + "\n\n"
+    return f"\n{results_table([{**run, 'variants': []} for run in by_method(first)])}\n\n"
+
+
+def paper_part() -> str:
+    """What stands in docs/paper.md between the marks: what other seeds and precisions change, as far as measured."""
+    return "\n" + "\n\n".join(variation(reference_groups(read_reference()))) + "\n\n"
 
 
 def variation(groups: dict[str, list[dict[str, Any]]]) -> list[str]:
@@ -96,9 +99,9 @@ def variation(groups: dict[str, list[dict[str, Any]]]) -> list[str]:
     said = []
     for name, runs in groups.items():
         if name in several:
-            said.append(f"{name}: over the seeds {_differences(_by_method_of(runs).items())}.")
+            said.append(f"{name}: over the seeds, {_differences(_by_method_of(runs).items())}.")
         else:
-            said.append(f"{name}: one seed; what others change is not measured.")
+            said.append(f"{name}: one seed; the effect of others is not measured.")
     (first, *others) = groups.values()
     for other in others:
         pairs = [
@@ -109,18 +112,15 @@ def variation(groups: dict[str, list[dict[str, Any]]]) -> list[str]:
         ]
         if pairs:
             seeds = "the same seed" if len({twins[0]["seed"] for _, twins in pairs}) == 1 else "the same seeds"
-            said.append(
-                f"{first[0]['precision']} and {other[0]['precision']} with {seeds}: between the two"
-                f" {_differences(pairs)}."
-            )
+            said.append(f"{first[0]['precision']} and {other[0]['precision']} with {seeds}: {_differences(pairs)}.")
     if not several and not others:
-        return [said[0]]  # the table above has it all
-    seeds = ["over the seeds, from the least to the largest"] if several else []
+        return [said[0]]  # the README's table has it all
+    seeds = ["lowest to highest over the seeds"] if several else []
     both = ["in the precisions that CPUs compute in"] if others else []
     return [
         f"KL and (label mass) {', '.join(both + seeds)}:",
         spread_table(groups),
-        "\n".join(f"- {it}" for it in said),
+        "\n".join(textwrap.fill(it, 120, initial_indent="- ", subsequent_indent="  ") for it in said),
     ]
 
 
@@ -143,8 +143,8 @@ def _differences(compared: Iterable[tuple[str, list[dict[str, Any]]]]) -> str:
                 found.append((max(values) - min(values), method))
         if found:
             distance, method = max(found)
-            said.append(f"{name} differs by {distance:.3f} at most ({method})")
-    return ", ".join(said)
+            said.append(f"{name} differs by at most {distance:.3f} ({method})")
+    return " and ".join(said)
 
 
 def by_method(runs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -226,4 +226,4 @@ def _distance(runs: Sequence[dict[str, Any]], same: Sequence[dict[str, Any]]) ->
 
 
 if __name__ == "__main__":
-    write_readme()
+    write_pages()

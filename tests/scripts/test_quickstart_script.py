@@ -165,16 +165,17 @@ def test_what_to_try_next_can_be_typed_as_it_stands(scripts, tmp_path, monkeypat
     assert shlex.split(lines[0])[len(command) :][:3] == ["judge", "--model", str(folder / "judge")]
 
 
-def test_the_readme_has_the_numbers_of_its_file(reference):
-    page = reference.README.read_text(encoding="utf-8")
-    written = page.split(reference.START)[1].split(reference.END)[0]
-    assert written == "\n" + reference.readme_part(), "run `python scripts/quickstart_reference.py`"
+@pytest.mark.parametrize(("page", "part"), [("README", "readme_part"), ("PAPER_PAGE", "paper_part")])
+def test_the_pages_have_the_numbers_of_the_file(reference, page, part):
+    text = getattr(reference, page).read_text(encoding="utf-8")
+    written = text.split(reference.START)[1].split(reference.END)[0]
+    assert written == "\n" + getattr(reference, part)(), "run `python scripts/quickstart_reference.py`"
 
 
 @pytest.fixture
 def made(reference, tmp_path, monkeypatch):
-    """A copy of the file and of the README to write to, and the file's runs in bfloat16."""
-    for name in ("FILE", "README"):
+    """A copy of the file and of its pages to write to, and the file's runs in bfloat16."""
+    for name in ("FILE", "README", "PAPER_PAGE"):
         path = tmp_path / getattr(reference, name).name
         path.write_text(getattr(reference, name).read_text(encoding="utf-8"), encoding="utf-8")
         monkeypatch.setattr(reference, name, path)
@@ -203,7 +204,7 @@ def test_own_numbers_stand_beside_the_readme_s(reference, made):
     assert "of another model (smollm2-135m)" in reference.compare(made, settings | {"model": "other"})
 
 
-def test_measured_again_the_file_and_the_readme_are_written(reference, made):
+def test_measured_again_the_file_and_its_pages_are_written(reference, made):
     before = reference.read_reference()
     settings = {name: before[name] for name in ("model", "max_train_samples", "max_eval_samples")}
     others = [run for run in before["runs"] if run["precision"] != "bfloat16"]
@@ -212,50 +213,52 @@ def test_measured_again_the_file_and_the_readme_are_written(reference, made):
     content = json.loads(reference.FILE.read_text(encoding="utf-8"))
     assert content["runs"] == [*new, *others] and {name: content[name] for name in settings} == settings
     assert content["made_with"]["bfloat16"]["versions"]["torch"] and content["made_with"]["bfloat16"]["cores"]
-    page = reference.README.read_text(encoding="utf-8")
+    readme, page = (path.read_text(encoding="utf-8") for path in (reference.README, reference.PAPER_PAGE))
     single = made[1]["metrics"]["kl"]["value"]
+    assert f"| single-point | {single + 1:.3f} [" in readme
     assert "| bfloat16, seeds 42, 43 " in page and f"{single + 1:.3f} to {single + 1.25:.3f} (" in page
-    assert page.count(reference.START) == page.count(reference.END) == 1
-    # The other precision has a column, not the first table.
+    for text in (readme, page):
+        assert text.count(reference.START) == text.count(reference.END) == 1
+    # The other precision has a column in docs/paper.md, and not the README's table.
     assert reference.write_reference(moved(made, 2.0, precision="float32"), settings) is False
-    assert "| float32, seed 42 " in reference.README.read_text(encoding="utf-8")
+    assert f"| single-point | {single + 1:.3f} [" in reference.README.read_text(encoding="utf-8")
+    assert "| float32, seed 42 " in reference.PAPER_PAGE.read_text(encoding="utf-8")
     assert [run["precision"] for run in reference.read_reference()["runs"]] == ["bfloat16"] * 5 + ["float32"] * 3
 
 
-def test_the_readme_says_of_seeds_and_kernels_what_the_runs_show(reference, made):
+def test_the_pages_say_of_seeds_and_kernels_what_the_runs_show(reference, made):
     def part(*runs):
         reference.FILE.write_text(json.dumps({**reference.read_reference(), "runs": [*runs]}), encoding="utf-8")
-        return reference.readme_part()
+        assert reference.readme_part().count("| distribution ") == 1
+        text = reference.paper_part()
+        assert all(len(line) <= 120 for line in text.splitlines() if not line.startswith("|"))
+        return text.replace("\n  ", " ")
 
     for run, mass in zip(made, (0.4, 0.5, 0.1), strict=True):
         run["metrics"]["label_mass"] = mass
-    # One seed in one precision: one table, and nothing is said to vary.
-    text = part(*made)
-    assert text.endswith("\n\nbfloat16, seed 42: one seed; what others change is not measured.\n\n")
-    assert "differs" not in text and text.count("| distribution ") == 1
+    # One seed in one precision: nothing is said to vary.
+    assert part(*made) == "\nbfloat16, seed 42: one seed; the effect of others is not measured.\n\n"
     # Two precisions.
     other = moved(made, 0.25, precision="float32")
     for run in other:
         run["metrics"]["label_mass"] = None
     other[2]["metrics"]["label_mass"] = 0.5
     text = part(*made, *other)
-    assert "\n\nKL and (label mass) in the precisions that CPUs compute in:\n\n" in text
-    assert "- bfloat16, seed 42: one seed; what others change is not measured.\n- float32, seed 42: one seed" in text
-    assert text.splitlines()[-2].startswith(
-        "- bfloat16 and float32 with the same seed: between the two KL differs by 0.250 at most ("
-    )
-    assert text.endswith("), the label mass differs by 0.400 at most (distribution).\n\n")
+    assert text.startswith("\nKL and (label mass) in the precisions that CPUs compute in:\n\n")
+    assert "- bfloat16, seed 42: one seed; the effect of others is not measured.\n- float32, seed 42: one seed" in text
+    assert text.splitlines()[-2].startswith("- bfloat16 and float32 with the same seed: KL differs by at most 0.250 (")
+    assert text.endswith(") and the label mass differs by at most 0.400 (distribution).\n\n")
     # Seeds alone.
     seeds = [*moved(made[1:], 0.125, seed=43), *moved(made[1:2], 0.5, seed=44)]
     text = part(*made, *seeds)
-    assert "\n\nKL and (label mass) over the seeds, from the least to the largest:\n\n" in text
-    assert "- bfloat16, seeds 42, 43, 44: over the seeds KL differs by 0.500 at most (single-point), the label" in text
-    assert "one seed" not in text and "between the two" not in text
+    assert text.startswith("\nKL and (label mass) lowest to highest over the seeds:\n\n")
+    assert "- bfloat16, seeds 42, 43, 44: over the seeds, KL differs by at most 0.500 (single-point) and the" in text
+    assert "one seed" not in text and "with the same seed" not in text
     # Both; another seed alone in the other precision is compared with none.
     text = part(*made, *seeds, *other)
-    assert "in the precisions that CPUs compute in, over the seeds, from the least" in text
-    assert "- float32, seed 42: one seed" in text and "with the same seed: between" in text
-    assert "between" not in part(*made, *moved(made, 1, precision="float32", seed=45))
+    assert "in the precisions that CPUs compute in, lowest to highest over the seeds:" in text
+    assert "- float32, seed 42: one seed" in text and "with the same seed: KL differs" in text
+    assert "with the same seed" not in part(*made, *moved(made, 1, precision="float32", seed=45))
 
 
 @pytest.mark.parametrize("change", [{"model": "m"}, {"max_train_samples": 5}, {"max_eval_samples": 6}])
@@ -267,7 +270,7 @@ def test_runs_of_another_model_or_size_leave_none_of_the_old_ones(reference, mad
     content = reference.read_reference()
     assert content["runs"] == new and {name: content[name] for name in settings} == settings
     assert list(content["made_with"]) == ["float32"]
-    assert "bfloat16, seed" not in reference.readme_part()
+    assert "bfloat16, seed" not in reference.paper_part()
 
 
 @pytest.mark.parametrize(

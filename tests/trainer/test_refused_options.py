@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 from accelerate.parallelism_config import ParallelismConfig
+from conftest import ROOT
 from trl import SFTConfig
 
 from distjudge_trl.errors import UserInputError
@@ -83,6 +84,12 @@ def test_an_option_that_would_be_ignored_is_refused(tmp_path, name):
     value, why = REFUSED[name]
     with pytest.raises(UserInputError, match=f"`{name}.*{why}"):
         DistributionSFTConfig(str(tmp_path), use_cpu=True, bf16=False, **{name: value})
+
+
+def test_the_page_on_training_lists_every_refused_option():
+    page = (ROOT / "docs/training.md").read_text(encoding="utf-8")
+    section = page.split("### Refused options")[1].split("\n### ")[0]
+    assert [name for name in REFUSED if f"`{name}" not in section] == []
 
 
 @pytest.mark.parametrize("name", ONLY)
