@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import optuna
 
 from distjudge_trl.data import build_dataset, fingerprint, make_record
 from distjudge_trl.evaluation import TestItems, human_side, write_results
 from distjudge_trl.labels import LabelSpace
+from distjudge_trl.sweep.definition import Definition
+from distjudge_trl.sweep.space import Parameter, grid
+from distjudge_trl.sweep.store import Store
+from distjudge_trl.sweep.table import write_trials
 
 
 LABELS = ("entailment", "neutral", "contradiction")
@@ -86,3 +91,42 @@ def make_run(folder, records, log_q, *, task="snli", method="distribution", seed
     }
     write_results(folder, results, records, log_q)
     return results
+
+
+ALPHAS, RADII = (0.0, 0.4, 0.8), (0.0, 0.25)
+SWEEP = Definition(
+    recipe="snli",
+    task="snli",
+    parameters=(Parameter("alpha", ALPHAS), Parameter("perturbation_radius", RADII)),
+    options={},
+    sampler="grid",
+    sampler_seed=0,
+    pruner="none",
+    metric="kl",
+    seeds=(0,),
+    train_fingerprint="a",
+    scored_fingerprint="b",
+    defaults="d",
+    precision="float32",
+    processes=1,
+    sharding="NO",
+    heartbeat=60,
+)
+
+
+def make_sweep(out):
+    """A study as a sweep leaves it: alpha matters much, the radius little; result files of trials and of the best."""
+    validation, test = make_items(40, name="validation"), make_items(60)
+    store = Store(None, out, out.name)
+    store.make(SWEEP, grid(SWEEP.parameters))
+    for place in range(6):
+        with store.claim(lambda number: optuna.samplers.RandomSampler()) as trial:
+            alpha = trial.suggest_categorical("alpha", list(ALPHAS))
+            radius = trial.suggest_categorical("perturbation_radius", list(RADII))
+            settings = {"alpha": alpha, "perturbation_radius": radius}
+            judge = make_judge(validation, 1.0 + 3 * alpha + 0.2 * radius, seed=1)
+            folder = out / "trials" / str(place) / "seed-0"
+            results = make_run(folder, validation, judge, settings=settings, scored_on="validation")
+            store.study.tell(trial, results["metrics"]["kl"]["value"])
+    make_run(out / "best" / "seed-0", test, make_judge(test, 3.0), settings={"alpha": 0.8})
+    write_trials(store)

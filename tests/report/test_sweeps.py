@@ -4,58 +4,17 @@ import json
 
 import numpy as np
 import pytest
-from report.made_runs import make_items, make_judge, make_run
+from report.made_runs import make_sweep
 
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.report.build import build_report
 from distjudge_trl.report.sweeps import importance_plot, load_sweeps, sweep_tables
-from distjudge_trl.sweep.definition import Definition
-from distjudge_trl.sweep.space import Parameter, grid
-from distjudge_trl.sweep.store import Store
-from distjudge_trl.sweep.table import write_trials
-
-
-ALPHAS, RADII = (0.0, 0.4, 0.8), (0.0, 0.25)
-DEFINITION = Definition(
-    recipe="snli",
-    task="snli",
-    parameters=(Parameter("alpha", ALPHAS), Parameter("perturbation_radius", RADII)),
-    options={},
-    sampler="grid",
-    sampler_seed=0,
-    pruner="none",
-    metric="kl",
-    seeds=(0,),
-    train_fingerprint="a",
-    scored_fingerprint="b",
-    defaults="d",
-    precision="float32",
-    processes=1,
-    sharding="NO",
-    heartbeat=60,
-)
 
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
-    """A study as a sweep leaves it: alpha matters much, the radius little; result files of trials and of the best."""
-    import optuna
-
     out = tmp_path_factory.mktemp("swept") / "snli"
-    validation, test = make_items(40, name="validation"), make_items(60)
-    store = Store(None, out, "snli")
-    store.make(DEFINITION, grid(DEFINITION.parameters))
-    for place in range(6):
-        with store.claim(lambda number: optuna.samplers.RandomSampler()) as trial:
-            alpha = trial.suggest_categorical("alpha", list(ALPHAS))
-            radius = trial.suggest_categorical("perturbation_radius", list(RADII))
-            settings = {"alpha": alpha, "perturbation_radius": radius}
-            judge = make_judge(validation, 1.0 + 3 * alpha + 0.2 * radius, seed=1)
-            folder = out / "trials" / str(place) / "seed-0"
-            results = make_run(folder, validation, judge, settings=settings, scored_on="validation")
-            store.study.tell(trial, results["metrics"]["kl"]["value"])
-    make_run(out / "best" / "seed-0", test, make_judge(test, 3.0), settings={"alpha": 0.8})
-    write_trials(store)
+    make_sweep(out)
     return out
 
 
