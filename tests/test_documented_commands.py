@@ -19,6 +19,8 @@ from distjudge_trl.tasks import get_task
 
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "AGENTS.md")] + sorted((ROOT / "docs").glob("*.md"))
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+# The command that docs/extending.md adds as an example; tests/scripts/test_extending.py runs it.
+EXAMPLE = "distjudge-trl disputed"
 
 
 def blocks(language):
@@ -36,7 +38,9 @@ def lines():
         spans = re.findall(r"`((?:distjudge-trl|python scripts/|python recipes/) ?[^`]*)`", text)
         for line in "\n".join([*code, *spans]).replace("\\\n", " ").splitlines():
             line = line.split(" #")[0].strip()
-            if re.match(r"(distjudge-trl|python (scripts|recipes)/|accelerate launch|torchrun) ?", line):
+            if not line.startswith(EXAMPLE) and re.match(
+                r"(distjudge-trl|python (scripts|recipes)/|accelerate launch|torchrun) ?", line
+            ):
                 yield pytest.param(line, id=f"{page.name}-{line[:60]}")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from distjudge_trl.errors import UserInputError, nearest
+from distjudge_trl.evaluation import metrics
 from distjudge_trl.files.yaml import read_mapping
 from distjudge_trl.sweep.space import Parameter, make_parameter, parse_parameter
 
@@ -21,12 +22,7 @@ _HOUSEKEEPING = (
 # Options that are paths on this machine.
 _PATHS = ("model_name_or_path", "prompt_template", "task")
 # What can choose a configuration: metrics of a result file, and whether more of it is better.
-METRICS = {
-    **dict.fromkeys(
-        ("kl", "excess_kl", "jensen_shannon", "total_variation", "hellinger", "brier", "wasserstein", "ece"), False
-    ),
-    **dict.fromkeys(("accuracy", "macro_f1", "kappa", "entropy_correlation", "distance_correlation"), True),
-}
+METRICS = {name: metric.best == "high" for name, metric in metrics.METRICS.items() if metric.best is not None}
 # How a sweep may be told in YAML; those without a flag of the same name are `parameters` and `options`.
 CONFIG_TYPES: dict[str, type] = {
     **dict.fromkeys(("parameters", "options"), dict),
