@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from typing import Any, Literal, NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 
@@ -25,7 +25,8 @@ from distjudge_trl.evaluation.noise_floor import NoiseFloor, noise_floor
 from distjudge_trl.evaluation.statistics import Estimate, bootstrap_mean
 
 
-class Metric(NamedTuple):
+@dataclass(frozen=True)
+class Metric:
     """A figure of result files: how it is computed, how reports show it, and whether sweeps may choose by it.
 
     Args:
