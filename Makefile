@@ -17,7 +17,7 @@ PYTEST = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$(THREADS)} $(BIN)/python -m pytest
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help env system quickstart quickstart-reference test test-fast test-e2e lint format docs compat plan-tables benchmark
+.PHONY: help env system quickstart quickstart-reference test test-fast test-e2e lint format docs dist compat plan-tables benchmark
 
 help:  ## Show this help
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -70,6 +70,12 @@ format: env  ## Format the code
 
 docs: env  ## Build the documentation site into site/, every link checked
 	$(BIN)/python scripts/build_docs.py
+
+# The wheel is built from the sdist, so that it has what a user's own build of the sdist would have.
+dist: env  ## Build the source distribution and the wheel into dist/ and check them
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist .
+	$(BIN)/python -m twine check --strict dist/*
 
 compat: env  ## Run what goes together (adapters, sharding, hosts; a quarter of an hour) and write it into docs/scaling.md
 	$(BIN)/python tests/e2e/compatibility.py

@@ -50,6 +50,7 @@ def page_of(path: Path) -> str:
         ("](docs/", "]("),
         ("](../README.md)", "](index.md)"),
         ("](CONTRIBUTING.md)", "](contributing.md)"),
+        ("](../CONTRIBUTING.md)", "](contributing.md)"),
     ):
         text = text.replace(old, new)
     return SOURCE.sub(lambda match: f"{match[1]} (`{match[2]}`)", text)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 
@@ -25,18 +25,47 @@ from distjudge_trl.evaluation.noise_floor import NoiseFloor, noise_floor
 from distjudge_trl.evaluation.statistics import Estimate, bootstrap_mean
 
 
-# Means over items, with intervals. The second group is for ordinal labels.
-ITEM_METRICS: dict[str, Callable[[Any, Any], np.ndarray]] = {
-    "kl": distances.item_kl,
-    "jensen_shannon": distances.item_jensen_shannon,
-    "total_variation": distances.item_total_variation,
-    "hellinger": distances.item_hellinger,
-    "brier": distances.item_brier,
-    "accuracy": distances.item_accuracy,
-}
-ORDINAL_METRICS: dict[str, Callable[[Any, Any], np.ndarray]] = {
-    "wasserstein": distances.item_wasserstein,
-    "mean_error": distances.item_mean_error,
+@dataclass(frozen=True)
+class Metric:
+    """A figure of result files: how it is computed, how reports show it, and whether sweeps may choose by it.
+
+    Args:
+        title (`str`): heads its column in a report.
+        per_item (`Callable`, *optional*): from p and log_q `(N, K)` to a value per item `(N,)`, as in `distances.py`.
+            The figure is the mean, with an interval. Without it [`evaluate_judgments`] computes the figure itself.
+        best (`"low"` or `"high"`, *optional*): which of two values a sweep prefers. Without it no sweep chooses by it.
+        ordinal (`bool`): whether it needs labels whose order means something.
+        spec (`str`), factor (`float`): how a report writes it: the format, and what it is multiplied by first.
+    """
+
+    title: str
+    per_item: Callable[[Any, Any], np.ndarray] | None = None
+    best: Literal["low", "high"] | None = None
+    ordinal: bool = False
+    spec: str = ".3f"
+    factor: float = 1
+
+
+# Result files, reports and sweeps read this table. Columns of a report stand in its order; a dot means "of which".
+METRICS: dict[str, Metric] = {
+    "kl": Metric("KL", distances.item_kl, best="low"),
+    "excess_kl": Metric("excess KL", best="low"),
+    "jensen_shannon": Metric("JS", distances.item_jensen_shannon, best="low"),
+    "total_variation": Metric("TV", distances.item_total_variation, best="low"),
+    "hellinger": Metric("Hellinger", distances.item_hellinger, best="low"),
+    "brier": Metric("Brier", distances.item_brier, best="low"),
+    "wasserstein": Metric("Wasserstein", distances.item_wasserstein, best="low", ordinal=True),
+    "mean_error": Metric("error of mean", distances.item_mean_error, ordinal=True),
+    "entropy_correlation": Metric("entropy corr.", best="high"),
+    "distance_correlation": Metric("distance corr.", best="high"),
+    "accuracy": Metric("acc. %", distances.item_accuracy, best="high", spec=".1f", factor=100),
+    "macro_f1": Metric("macro F1", best="high"),
+    "kappa": Metric("kappa", best="high"),
+    "ece": Metric("ECE", best="low"),
+    "positions.swap_consistency": Metric("swap consistency"),
+    "positions.position_bias": Metric("position bias", spec="+.3f"),
+    "label_mass": Metric("label mass"),
+    "floor_items": Metric("KL floor, % of items", spec=".1f", factor=100),
 }
 
 
@@ -72,8 +101,8 @@ def evaluate_judgments(
     Returns:
         `dict`, ready for JSON (`None` where a figure is not defined):
 
-        - with `value`, `low` and `high` (95 %): `kl`, `jensen_shannon`, `total_variation`, `hellinger`, `brier`,
-          `accuracy`; of ordinal labels `wasserstein` and `mean_error` (see `distances.py`); `entropy_correlation`,
+        - with `value`, `low` and `high` (95 %): every metric of `METRICS` that has a function `per_item`, `kl` and
+          `accuracy` among them (see `distances.py`; some for ordinal labels alone); `entropy_correlation`,
           `macro_f1`, `kappa` (see `association.py`), `ece` (see `calibration.py`);
         - `distance_correlation` (see `association.py`), without an interval;
         - `noise_floor` (see `noise_floor.py`; `None` where the rows of p are no shares of whole votes, or of one vote
@@ -91,8 +120,11 @@ def evaluate_judgments(
         floor = noise_floor(counts, seed=seed)
     ceiling = human_ceiling(counts, log_q, seed=seed) if counts is not None else None
     positions = position_metrics(log_q, ids) if ids is not None else None
-    functions = {**ITEM_METRICS, **(ORDINAL_METRICS if ordinal else {})}
-    estimates = {name: bootstrap_mean(function(p, log_q), groups, seed=seed) for name, function in functions.items()}
+    estimates = {
+        name: bootstrap_mean(metric.per_item(p, log_q), groups, seed=seed)
+        for name, metric in sorted(METRICS.items(), key=lambda entry: entry[1].ordinal)
+        if metric.per_item is not None and (ordinal or not metric.ordinal)
+    }
     kl, shifted = estimates["kl"], None
     if floor is not None:
         shifted = Estimate(*(figure - floor.value for figure in (kl.value, kl.low, kl.high)))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from distjudge_trl.evaluation.metrics import METRICS
 from distjudge_trl.evaluation.statistics import Estimate
 from distjudge_trl.report import paper
 from distjudge_trl.report.cells import (
@@ -229,38 +230,20 @@ def budget_table(test_sets: Sequence[TestSet]) -> Table:
     return Table("table4", "Table 4: annotation budget", header, rows, notes, set(range(first, len(rows))))
 
 
-_METRICS: tuple[tuple[str, str, str, float], ...] = (
-    ("kl", "KL", ".3f", 1),
-    ("excess_kl", "excess KL", ".3f", 1),
-    ("jensen_shannon", "JS", ".3f", 1),
-    ("total_variation", "TV", ".3f", 1),
-    ("hellinger", "Hellinger", ".3f", 1),
-    ("brier", "Brier", ".3f", 1),
-    ("wasserstein", "Wasserstein", ".3f", 1),
-    ("mean_error", "error of mean", ".3f", 1),
-    ("entropy_correlation", "entropy corr.", ".3f", 1),
-    ("distance_correlation", "distance corr.", ".3f", 1),
-    ("accuracy", "acc. %", ".1f", 100),
-    ("macro_f1", "macro F1", ".3f", 1),
-    ("kappa", "kappa", ".3f", 1),
-    ("ece", "ECE", ".3f", 1),
-    ("positions.swap_consistency", "swap consistency", ".3f", 1),
-    ("positions.position_bias", "position bias", "+.3f", 1),
-    ("label_mass", "label mass", ".3f", 1),
-    ("floor_items", "KL floor, % of items", ".1f", 100),
-)
-
-
 def metrics_table(test_set: TestSet) -> Table:
     """Every metric of every judge of a test set."""
     cells = test_set.main_cells
-    shown = [m for m in _METRICS if any(not np.isnan(v) for cell in cells for v in cell.values(m[0]))]
+    shown = {
+        name: metric
+        for name, metric in METRICS.items()
+        if any(not np.isnan(value) for cell in cells for value in cell.values(name))
+    }
     rows = [
         [
             cell.model or "-",
             cell.method,
             str(len(cell.rows)),
-            *(number(cell.values(name), spec, factor) for name, _, spec, factor in shown),
+            *(number(cell.values(name), metric.spec, metric.factor) for name, metric in shown.items()),
         ]
         for cell in cells
     ]
@@ -276,7 +259,7 @@ def metrics_table(test_set: TestSet) -> Table:
             f"{row.run.path} equals {shown_row.run.path} in all settings and the seed and is left out of the tables;"
             f" their KL differs by {abs(value_of(row.metrics, 'kl') - value_of(shown_row.metrics, 'kl')):.4f}."
         )
-    header = ["model", "method", "seeds", *(title for _, title, _, _ in shown)]
+    header = ["model", "method", "seeds", *(metric.title for metric in shown.values())]
     return Table(f"metrics_{_file_name(test_set.name)}", f"All metrics: {test_set.name}", header, rows, notes)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from distjudge_trl.errors import UserInputError, nearest
+from distjudge_trl.evaluation import metrics
 from distjudge_trl.sweep.settings import Sampler
 from distjudge_trl.sweep.space import Parameter, make_parameter, parse_parameter
 
@@ -21,12 +22,7 @@ _HOUSEKEEPING = (
 # Options that are paths on this machine.
 _PATHS = ("model_name_or_path", "prompt_template", "task")
 # Metrics of a result file that can rank configurations, and whether a higher value is better.
-METRICS = {
-    **dict.fromkeys(
-        ("kl", "excess_kl", "jensen_shannon", "total_variation", "hellinger", "brier", "wasserstein", "ece"), False
-    ),
-    **dict.fromkeys(("accuracy", "macro_f1", "kappa", "entropy_correlation", "distance_correlation"), True),
-}
+METRICS = {name: metric.best == "high" for name, metric in metrics.METRICS.items() if metric.best is not None}
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def answer(row):
 
 
 def test_unknown_task_names_the_nearest():
-    assert {"snli", "mnli", "chaosnli", "summeval", "mtbench", "helpsteer2", "helpsteer2_pref", "vader"} == set(
+    assert {"snli", "mnli", "chaosnli", "summeval", "mtbench", "helpsteer2", "helpsteer2_pref", "vader"} <= set(
         list_tasks()
     )
     with pytest.raises(UserInputError, match="no task 'sumeval'. Did you mean 'summeval'"):
