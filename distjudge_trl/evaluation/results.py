@@ -1,13 +1,15 @@
-"""Result files: `results.json`, what a run measured and where it comes from, and `predictions.parquet`, its per-item
-distributions.
+"""Result files: `results.json`, the figures of a run and where they come from, and `predictions.parquet`, its
+distributions item by item. `make_results` assembles the first one, for training runs and for `evaluate` alike.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -15,9 +17,12 @@ import pyarrow.parquet as pq
 from datasets import Dataset
 from pydantic import ValidationError
 
+from distjudge_trl.data import fingerprint
 from distjudge_trl.errors import UserInputError, first_line
 from distjudge_trl.evaluation.schema import Results
+from distjudge_trl.evaluation.scoring import TestItems, human_side
 from distjudge_trl.files.atomic import check_folder, replacing, write_json
+from distjudge_trl.tasks import JudgmentTask
 
 
 RESULTS_NAME = "results.json"
@@ -25,6 +30,99 @@ PREDICTIONS_NAME = "predictions.parquet"
 SCHEMA_VERSION = 4
 
 _COLUMNS = ("id", "group", "prompt", "label_distribution", "num_annotators", "judge_distribution")
+
+
+@dataclass(frozen=True)
+class JudgeInfo:
+    """How a result file describes its judge. The fields are keys of [`schema.Results`].
+
+    Args:
+        method (`str`): by which it was trained, `"raw"` without training.
+        model (`str`): name or path of the base model.
+        trained_on (`str`, *optional*): name of the task; `None` without training.
+        seed (`int`, *optional*): of the training.
+        settings (`dict`): of the training, its data and the split.
+        top_k_floor (`float`, *optional*): the probability of a label that is not among the five likeliest tokens;
+            `None` where all tokens are read.
+    """
+
+    method: str
+    model: str
+    trained_on: str | None
+    seed: int | None
+    settings: dict[str, Any]
+    top_k_floor: float | None = None
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A judge's label log-probabilities for N records.
+
+    Args:
+        records (`Dataset`): judgment records.
+        log_q (`np.ndarray` of shape `(N, K)`): in the order of the records.
+        mass (`float`, *optional*): mean probability of all labels together under the full vocabulary, in [0, 1].
+        floored (`np.ndarray` of shape `(N, K)`, *optional*): which labels the top-k extraction did not find.
+    """
+
+    records: Dataset
+    log_q: np.ndarray
+    mass: float | None = None
+    floored: np.ndarray | None = None
+
+
+def make_results(
+    judge: JudgeInfo,
+    task: JudgmentTask,
+    predictions: Predictions,
+    *,
+    train: Dataset | None,
+    held_out: Predictions | None = None,
+    scalings: Sequence[dict[str, Any]] = (),
+    scored_on: Literal["test", "validation"] = "test",
+    seed: int = 0,
+    provenance: dict[str, Any],
+) -> dict[str, Any]:
+    """Score a judge, its calibrated variants and the constants on the same records: the content of `results.json`.
+
+    Args:
+        judge ([`JudgeInfo`]), task ([`JudgmentTask`]): which judge is scored, and on which task.
+        predictions ([`Predictions`]): for the records that it is scored on.
+        train (`Dataset`, *optional*): training records, from which the training prior and majority are computed.
+        held_out ([`Predictions`], *optional*): for records that neither training nor test has: temperature and vector
+            scaling are fitted on them.
+        scalings (`Sequence[dict]`): scalings that were fitted before, as [`TestItems.score_scaled`] takes them.
+        scored_on (`"test"` or `"validation"`): which part of the split the records are.
+        seed (`int`, defaults to 0): of bootstrap, floor, ceiling and perturbations.
+        provenance (`dict`): versions, options and data of the run.
+
+    Raises:
+        [`UserInputError`]: too few held-out records to fit a scaling.
+    """
+    log_q = predictions.log_q
+    items = TestItems.of(predictions.records, ordinal=task.ordinal, seed=seed)
+    scores = items.score(log_q, mass=predictions.mass, floored=predictions.floored)
+    variants = [items.score_scaled(judge.method, log_q, scaling) for scaling in scalings]
+    if held_out is not None:
+        held_out_p, _ = human_side(held_out.records)
+        variants += items.score_calibrated(judge.method, log_q, held_out_p, held_out.log_q)
+    variants += items.score_constants(human_side(train)[0] if train is not None else None)
+    return {
+        "task": task.name,
+        "trained_on": judge.trained_on,
+        "method": judge.method,
+        "model": judge.model,
+        "labels": list(task.labels),
+        "ordinal": task.ordinal,
+        "seed": judge.seed,
+        "settings": judge.settings,
+        "extraction": {"kind": "full" if judge.top_k_floor is None else "top5", "floor": judge.top_k_floor},
+        **scores,
+        "variants": variants,
+        "scored_on": scored_on,
+        "test_fingerprint": fingerprint(predictions.records),
+        "provenance": provenance,
+    }
 
 
 def results_file(path: str | Path) -> Path:

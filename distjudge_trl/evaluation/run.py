@@ -11,11 +11,11 @@ import numpy as np
 from datasets import Dataset
 
 from distjudge_trl.batching import SharePrefixes, Truncation
-from distjudge_trl.data import Partition, SplitPlan, fingerprint
+from distjudge_trl.data import Partition, SplitPlan
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import JudgmentDataError, UserInputError
-from distjudge_trl.evaluation.results import read_results
-from distjudge_trl.evaluation.scoring import MIN_CALIBRATION_ITEMS, TestItems, human_side
+from distjudge_trl.evaluation.results import JudgeInfo, Predictions, make_results, read_results
+from distjudge_trl.evaluation.scoring import MIN_CALIBRATION_ITEMS, calibration_records
 from distjudge_trl.judge_folder.training_items import SeenItems
 from distjudge_trl.judges.loading import FoundJudge
 from distjudge_trl.judges.local import LocalJudge
@@ -143,39 +143,22 @@ def evaluate_judge(
     train, validation, test = _parts(records, origin, plan, options, report)
     test = plan.sample(_left(test, known, _by(plan), report), options.max_eval_samples)
     judgments = judge.read(test, options.batch_size, progress=progress)
-    scorer = TestItems.of(test, ordinal=task.ordinal, seed=options.seed)
-    scores = scorer.score(judgments.log_probs, mass=float(judgments.mass.mean()), floored=judgments.floored)
-    variants: list[dict[str, Any]] = []
-    enough = validation is not None and len(validation) >= MIN_CALIBRATION_ITEMS
-    if validation is not None and (options.calibrated or (judge_file is None and enough)):
-        held_out = judge.read(validation, options.batch_size, progress=progress).log_probs
-        held_out_p, _ = human_side(validation)
-        variants += scorer.score_calibrated(origin.method, judgments.log_probs, held_out_p, held_out)
+    held_out, scalings = None, []
+    to_fit_on = calibration_records(validation, requested=options.calibrated, trained=judge_file is not None)
+    if to_fit_on is not None:
+        read = judge.read(to_fit_on, options.batch_size, progress=progress)
+        held_out = Predictions(to_fit_on, read.log_probs)
     elif options.calibrated:
         scalings = _own_scalings(found)
-        variants += [scorer.score_scaled(origin.method, judgments.log_probs, scaling) for scaling in scalings]
-    variants += scorer.score_constants(human_side(train)[0] if train is not None else None)
-    top5 = options.extraction == "top5"
-    results = {
-        "task": task.name,
-        "trained_on": (judge_file.task or "unknown") if judge_file is not None else None,
-        "method": origin.method,
-        "model": (judge_file.base_model or found.name) if judge_file is not None else found.name,
-        "labels": list(task.labels),
-        "ordinal": task.ordinal,
-        "seed": judge_file.training.get("seed") if judge_file is not None else None,
-        "settings": {
-            **(judge_file.training if judge_file is not None else {}),
-            "split": plan.kind,
-            "split_seed": plan.seed,
-            **origin.data.get("settings", {}),
-        },
-        "extraction": {"kind": options.extraction, "floor": TOP_K_FLOOR if top5 else None},
-        **scores,
-        "variants": variants,
-        "scored_on": "test",
-        "test_fingerprint": fingerprint(test),
-        "provenance": provenance(
+    results = make_results(
+        _judge_info(origin, plan, options),
+        task,
+        Predictions(test, judgments.log_probs, float(judgments.mass.mean()), judgments.floored),
+        train=train,
+        held_out=held_out,
+        scalings=scalings,
+        seed=options.seed,
+        provenance=provenance(
             judge=found.name,
             reading=judge.reading(),
             evaluation=asdict(options),
@@ -183,7 +166,7 @@ def evaluate_judge(
             data_report=report.to_dict(),
             judge_versions=judge_file.versions if judge_file is not None else None,
         ),
-    }
+    )
     return Evaluation(results, test, judgments.log_probs, report)
 
 
@@ -197,6 +180,24 @@ def _origin(judge: FoundJudge, task: JudgmentTask) -> _Origin:
             f"{judge.name}: answers with {', '.join(labels)}, the task {task.name!r} with {', '.join(task.labels)}."
         )
     return _Origin(judge, SeenItems.read(judge.folder), file.task == task.name, file.data)
+
+
+def _judge_info(origin: _Origin, plan: SplitPlan, options: EvaluationOptions) -> JudgeInfo:
+    name, file = origin.judge.name, origin.judge.file
+    training = file.training if file is not None else {}
+    return JudgeInfo(
+        method=origin.method,
+        model=(file.base_model or name) if file is not None else name,
+        trained_on=(file.task or "unknown") if file is not None else None,
+        seed=training.get("seed"),
+        settings={
+            **training,
+            "split": plan.kind,
+            "split_seed": plan.seed,
+            **origin.data.get("settings", {}),
+        },
+        top_k_floor=TOP_K_FLOOR if options.extraction == "top5" else None,
+    )
 
 
 def _plan(origin: _Origin, options: EvaluationOptions) -> SplitPlan:

@@ -132,6 +132,16 @@ class TestItems:
         return {**row, **self.score(row_log_q(row, log_q))}
 
 
+def calibration_records(validation: Dataset | None, *, requested: bool, trained: bool) -> Dataset | None:
+    """The validation records if scalings are to be fitted on them: on request, and for an untrained model always, for
+    which it costs no training items, unless there are too few of them.
+    """
+    if validation is None:
+        return None
+    free = not trained and len(validation) >= MIN_CALIBRATION_ITEMS
+    return validation if requested or free else None
+
+
 def human_side(records: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Human distributions `(N, K)` and numbers of annotators `(N,)` of judgment records."""
     rows = records.with_format("numpy")
