@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
+from accelerate.utils import patch_environment
 from trl import SFTConfig
 
 from distjudge_trl.errors import UserInputError
@@ -182,17 +182,14 @@ class DistributionSFTConfig(SFTConfig):
         if self.greater_is_better is None and f"_{metric}".endswith(_LOWER_IS_BETTER):
             self.greater_is_better: bool | None = False
         self.metric_for_best_model = metric
-        if "ACCELERATE_MIXED_PRECISION" in os.environ:
-            # The options decide, as without a launcher. transformers and accelerate's plugins would take what an
-            # accelerate config says over `--bf16 False`.
-            os.environ["ACCELERATE_MIXED_PRECISION"] = "fp16" if self.fp16 else "bf16" if self.bf16 else "no"
         if self.deepspeed or launcher_asks("ACCELERATE_USE_DEEPSPEED"):
+            # Here and not in the trainer: transformers starts the process group in its own `__post_init__`, and
+            # DeepSpeed's needs them.
             load_cpu_collectives()
-        super().__post_init__()
-        if self.use_cpu and torch.distributed.is_available() and torch.distributed.is_initialized():
-            # transformers passes `ddp_timeout` on for accelerators alone: without this a process would wait for a dead
-            # host for half an hour.
-            torch.distributed.distributed_c10d._set_pg_timeout(self.ddp_timeout_delta)
+        # transformers would prefer the precision of an accelerate config, read from this variable, to `--bf16 False`.
+        name = "fp16" if self.fp16 else "bf16" if self.bf16 else "no"
+        with patch_environment(ACCELERATE_MIXED_PRECISION=name):
+            super().__post_init__()
         self._check_objective()
         check_inherited(self)
 

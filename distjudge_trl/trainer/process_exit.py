@@ -1,13 +1,27 @@
-"""How a process of a distributed run ends without an abort."""
+"""How a process of a distributed run ends: without an abort, and in time if another host is gone."""
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import torch
+
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
 
 _SECONDS_BETWEEN_LOOKS = 0.01
 _QUIET_LOOKS = 5
+
+
+def set_timeout_on_cpu(args: TrainingArguments) -> None:
+    """Apply `ddp_timeout` to processes on CPUs, for which transformers ignores it. Without it a process would wait for
+    a dead host for half an hour.
+    """
+    if args.use_cpu and torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.distributed_c10d._set_pg_timeout(args.ddp_timeout_delta)
 
 
 def let_threads_finish(limit: float = 10.0) -> None:
