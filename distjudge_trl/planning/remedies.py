@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from distjudge_trl.planning.footprint import Footprint
-from distjudge_trl.planning.memory import Estimate, Sharding, estimate
+from distjudge_trl.planning.memory import Estimate, estimate
+from distjudge_trl.planning.sharding import Sharding
 from distjudge_trl.planning.training import DEFAULT_RANK, Training
 
 

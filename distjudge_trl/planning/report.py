@@ -7,8 +7,9 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from distjudge_trl.planning.footprint import Sizes, measure_footprint
-from distjudge_trl.planning.memory import Estimate, Sharding, describe, estimate
+from distjudge_trl.planning.memory import Estimate, describe, estimate
 from distjudge_trl.planning.remedies import Change, find_changes
+from distjudge_trl.planning.sharding import Sharding
 from distjudge_trl.planning.training import Training
 
 

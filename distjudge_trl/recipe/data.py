@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from datasets import Dataset
 
 from distjudge_trl.batching import PromptFitter
-from distjudge_trl.data import SplitPlan, fingerprint, within_budget
+from distjudge_trl.data import Partition, SplitPlan, fingerprint, within_budget
 from distjudge_trl.data.splits import SWAPPED
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import UserInputError
@@ -37,8 +37,9 @@ SCORED_COLUMNS = ["id", "label_distribution", "num_annotators"]
 
 
 class Parts(NamedTuple):
-    """Records of a run. `scored` are what the judge is scored on: test or validation records; `report` says how they
-    came about.
+    """The records that a run uses, subsampled, and the report on how they were made. Unlike
+    [`~distjudge_trl.data.Partition`], from which it is drawn, it has one part `scored`: the test records, or the
+    validation records with `--score_on validation`.
     """
 
     train: Dataset
@@ -72,6 +73,7 @@ def load_parts(run: ParsedRun, template: PromptTemplate, fitter: PromptFitter | 
     report = LoadReport()
     plan = SplitPlan(run.recipe.split, run.recipe.split_seed, run.recipe.validation_fraction)
     train, validation, test = _load(run, plan, template, fitter, report)
+    assert train is not None  # recipes always split
     train = plan.sample(train, run.recipe.max_train_samples)
     if run.recipe.annotation_budget is not None:
         train = within_budget(train, run.recipe.annotation_budget, seed=plan.seed)
@@ -134,11 +136,11 @@ def _key(run: ParsedRun, template: PromptTemplate, fitter: PromptFitter | None) 
 
 def _load(
     run: ParsedRun, plan: SplitPlan, template: PromptTemplate, fitter: PromptFitter | None, report: LoadReport
-) -> tuple[Dataset, Dataset | None, Dataset]:
-    """Training, validation (where something is held out) and test records.
+) -> Partition:
+    """All records, split.
 
-    `--max_annotators` draws for training items alone: what a small budget teaches is chosen and tested on all votes
-    that there are.
+    `--max_annotators` draws from the votes of training items alone: a judge that was trained on a small budget is
+    chosen and tested on all votes.
     """
     task, recipe_args, options, training_args, _ = run
     whole = replace(options, max_annotators=None)
@@ -147,20 +149,20 @@ def _load(
         items = list(items)  # they are needed twice
     drawn = task.draw(items, whole, report=report)
     records = task.records(drawn, whole, template=template, fitter=fitter, report=report)
-    train, validation, test = plan.partition(records, hold_out=_holds_out(recipe_args, training_args))
-    assert train is not None  # recipes split always
-    if options.max_annotators is not None:
-        names = set(train["id"])
+    parts = plan.partition(records, hold_out=_holds_out(recipe_args, training_args))
+    if options.max_annotators is not None and parts.train is not None:
+        names = set(parts.train["id"])
         # A pair asked in both orders has two ids, of which a split of single records may take one.
         chosen = [item for item in items if item.id in names or f"{item.id}{SWAPPED}" in names]
         own = LoadReport(num_read=len(chosen), files=report.files)
         budget = task.draw(chosen, options, report=own)
         # Prompts that were shortened are in the report already.
-        told = replace(own, notes=Counter())
-        train = task.records(budget, options, template=template, fitter=fitter, report=told)
+        without_notes = replace(own, notes=Counter())
+        train = task.records(budget, options, template=template, fitter=fitter, report=without_notes)
         train = train.select([i for i, name in enumerate(train["id"]) if name in names])
         report.add_training(own)
-    return train, validation, test
+        parts = parts._replace(train=train)
+    return parts
 
 
 def find_model(run: ParsedRun) -> tuple[str, PromptFitter | None]:

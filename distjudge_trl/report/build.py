@@ -11,9 +11,18 @@ from typing import Any
 from distjudge_trl.errors import writing
 from distjudge_trl.files.atomic import check_folder, replacing
 from distjudge_trl.report.cells import Table
-from distjudge_trl.report.comparisons import compare
+from distjudge_trl.report.comparisons import Comparison, compare
+from distjudge_trl.report.judge_tables import comparisons_table, halves_table, metrics_table
 from distjudge_trl.report.page import write_page
-from distjudge_trl.report.paper_tables import all_tables
+from distjudge_trl.report.paper_tables import (
+    ablation_table,
+    budget_table,
+    main_table,
+    more_data_table,
+    other_table,
+    robustness_by_task,
+    transfer_table,
+)
 from distjudge_trl.report.plots import Plot, all_plots
 from distjudge_trl.report.plots_png import save_png
 from distjudge_trl.report.sweeps import importance_plot, load_sweeps, sweep_tables
@@ -71,6 +80,23 @@ def build_report(
     )
     yield f"{folder / 'report.md'}"
     yield f"{folder / 'index.html'}"
+
+
+def all_tables(test_sets: Sequence[TestSet], comparisons: Sequence[Comparison]) -> list[Table]:
+    """All tables of these test sets, in the order of a report."""
+    tables = [
+        main_table(test_sets, comparisons),
+        other_table(test_sets, comparisons),
+        ablation_table(test_sets),
+        robustness_by_task(test_sets),
+        budget_table(test_sets),
+        more_data_table(test_sets, comparisons),
+        transfer_table(test_sets, comparisons),
+        comparisons_table(comparisons),
+        halves_table(test_sets),
+        *(metrics_table(test_set) for test_set in test_sets),
+    ]
+    return [table for table in tables if table is not None]
 
 
 def _markdown(title: str, summary: str, tables: Sequence[Table], plots: Sequence[Plot]) -> str:

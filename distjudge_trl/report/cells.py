@@ -21,16 +21,21 @@ LEVEL = 0.05
 
 @dataclass
 class Table:
-    """A table of a report. `name` is its file's; `rows` are texts; `paper_rows` the indices of those that quote the
-    paper; `notes` stand below it.
-    """
+    """A table of a report. `name` is its file's; `rows` are texts; `notes` stand below it."""
 
     name: str
     title: str
     header: list[str]
     rows: list[list[str]]
     notes: list[str] = field(default_factory=list)
-    paper_rows: set[int] = field(default_factory=set)
+
+    @property
+    def paper_rows(self) -> set[int]:
+        """Indices of the rows that quote the paper, as their column `source` says."""
+        if "source" not in self.header:
+            return set()
+        source = self.header.index("source")
+        return {i for i, row in enumerate(self.rows) if row[source] == PAPER}
 
     def markdown(self) -> str:
         """Title, table and notes."""
