@@ -1,4 +1,4 @@
-"""The trainer: TRL's SFTTrainer with the loss on the distribution of answers instead of on the answer's tokens."""
+"""The trainer: TRL's SFTTrainer with a loss on the distribution over the labels instead of the answer's tokens."""
 
 from __future__ import annotations
 
@@ -55,16 +55,15 @@ class DistributionSFTTrainer(JudgmentRowsMixin, ResumingMixin):
     to even out the ranks count nothing.
 
     Everything else (PEFT, quantization, checkpoints, resuming, distributed training, callbacks, ...) is inherited
-    unchanged from
-    [`~trl.SFTTrainer`]; its arguments keep their meaning, save these:
+    unchanged from [`~trl.SFTTrainer`]. Its arguments keep their meaning, except these:
 
     Args:
-        label_space ([`LabelSpace`]): the task's labels. Bound here to the tokenizer as the labels follow the first
+        label_space ([`LabelSpace`]): the task's labels. They are bound to the tokenizer as they follow the first
             training prompt.
-        judge_file ([`JudgeFile`], *optional*): task name and prompt template to be saved with the model; the rest is
-            filled in.
-        seen_items ([`SeenItems`], *optional*): which items this judge is trained and chosen on, to be saved with it:
-            evaluations leave them out.
+        judge_file ([`JudgeFile`], *optional*): task name and prompt template to be saved with the model; the trainer
+            fills in the rest.
+        seen_items ([`SeenItems`], *optional*): the items that this judge is trained and chosen on. They are saved with
+            it, and evaluations leave them out.
         compute_metrics (`Callable[[EvalPrediction], dict]`, *optional*): receives `predictions`, label
             log-probabilities `(N, K)`, and `label_ids`, the human distributions `(N, K)`, gathered from all processes,
             every row once. Defaults to [`label_metrics`].
@@ -127,7 +126,7 @@ class DistributionSFTTrainer(JudgmentRowsMixin, ResumingMixin):
         self.judge_file.label_space = label_space.to_dict()
         self.seen_items = seen_items
 
-        # The collator needs the pad token, which SFTTrainer settles only when it makes its own.
+        # The collator needs the pad token, which is known only after SFTTrainer's `__init__`.
         collator = JudgmentCollator(
             pad_token_id=0,
             pad_to_multiple_of=args.pad_to_multiple_of if isinstance(args.pad_to_multiple_of, int) else 1,
@@ -153,10 +152,11 @@ class DistributionSFTTrainer(JudgmentRowsMixin, ResumingMixin):
         if args.fp16:
             widen_trained_weights(self.model)
         with keeping_hook(self.model.get_output_embeddings()):
-            # Training on the labels' distribution alone reads no other logits but to log their mass.
+            # With `label_normalization="labels"` the loss reads only the labels' logits; the others are read to log
+            # their mass.
             read_head_in_float32(self.model, self.label_space if args.label_normalization == "labels" else None)
         check_sharding(self)
-        # Under which the model computes; its attention has to run in it.
+        # The autocast type of training, in which the model's attention has to run.
         autocast = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
         with explaining_memory(lambda: advise(args, self.model)):
             bare = self.accelerator.unwrap_model(self.model)
@@ -168,19 +168,19 @@ class DistributionSFTTrainer(JudgmentRowsMixin, ResumingMixin):
     # Loss
 
     def _update_auto_batch_size(self, batch_size: int) -> None:
-        """An attempt of `auto_find_batch_size` begins: what the one before summed up counts nothing."""
+        """`auto_find_batch_size` tries another batch size: discard the sums of the attempt before."""
         self._means.clear("train")
         super()._update_auto_batch_size(batch_size)
 
     def _perturb(self, target: Tensor, log_q: Tensor, num_annotators: Tensor) -> Tensor:
-        """The adversary's target distribution `(B, K)`; the human one without an adversary."""
+        """The target distribution `(B, K)` after the adversary's move; the human one if there is no adversary."""
         if self.adversary is None:
             return target
         return perturb(self.adversary, self.args, target, log_q, num_annotators)
 
     def _prepare_input(self, data):
-        """transformers casts floating inputs to the engine's type under DeepSpeed: in bfloat16 the human distributions
-        would neither sum to 1 nor be what was asked for. Nothing else here is floating.
+        """Under DeepSpeed transformers casts floating inputs to the engine's type. In bfloat16 the human distributions
+        would change and no longer sum to 1. No other input here is floating.
         """
         return data.to(self.args.device) if isinstance(data, torch.Tensor) else super()._prepare_input(data)
 
@@ -197,7 +197,7 @@ class DistributionSFTTrainer(JudgmentRowsMixin, ResumingMixin):
         log_q = self.label_space.log_probs(logits, normalization=self.args.label_normalization)
         aim = dirichlet_smoothing(target, inputs["num_annotators"], self.args.target_smoothing)
         perturbed = self._perturb(aim, log_q, inputs["num_annotators"])
-        # Without KL the target only enters through its majority label: the adversary acts by changing that label.
+        # Without KL the target enters only through its majority label: the adversary acts by changing that label.
         hard_label = perturbed.argmax(-1) if self.args.alpha == 0.0 and self.adversary is not None else reference
         row_losses = hybrid_loss(
             log_q, perturbed, hard_label, self.args.alpha, label_smoothing=self.args.label_smoothing
@@ -222,8 +222,8 @@ class DistributionSFTTrainer(JudgmentRowsMixin, ResumingMixin):
         return (loss, {"label_log_probs": label_log_q}) if return_outputs else loss
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-        """Loss, label log-probabilities `(B, K)` and human distributions `(B, K)`; never logits over the
-        vocabulary.
+        """Loss, label log-probabilities `(B, K)` and human distributions `(B, K)`; logits over the vocabulary are not
+        kept.
         """
         inputs = self._prepare_inputs(inputs)
         num_real = self._count_real_rows(inputs, self.accelerator.gradient_state.remainder)
@@ -238,10 +238,10 @@ class DistributionSFTTrainer(JudgmentRowsMixin, ResumingMixin):
     # Metrics
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the training means to every training log; evaluation has its own, exact route.
+        """Add the training means to every training log. `evaluation_loop` adds those of an evaluation.
 
         Raises:
-            [`RunFailedError`]: the training has diverged. transformers itself hides NaN from the logged loss.
+            [`RunFailedError`]: the training has diverged. transformers hides NaN in the logged loss.
         """
         if "loss" in logs:
             logs.update(self._means.pop("train", self.accelerator))
@@ -253,9 +253,9 @@ class DistributionSFTTrainer(JudgmentRowsMixin, ResumingMixin):
         super().log(logs, start_time)
 
     def predict(self, test_dataset: Dataset, ignore_keys=None, metric_key_prefix: str = "test"):
-        """Like `evaluate`, takes judgment records as they are; `predictions` are label log-probabilities `(N, K)`.
+        """Predict label log-probabilities `(N, K)` for judgment records.
 
-        Prompts are read in the order that takes least work, and returned in the order of the dataset.
+        Prompts are read in the order that takes the least work; predictions are returned in the order of the dataset.
         """
         test_dataset = self._prepare_dataset(
             test_dataset, self.processing_class, self.args, False, None, metric_key_prefix
@@ -266,7 +266,7 @@ class DistributionSFTTrainer(JudgmentRowsMixin, ResumingMixin):
         return output._replace(predictions=output.predictions[back], label_ids=output.label_ids[back])
 
     def evaluation_loop(self, *args, **kwargs):
-        """Adds `label_mass` and `adversarial_gain`, which `compute_metrics` cannot see, to the metrics."""
+        """Add `label_mass` and `adversarial_gain`, which `compute_metrics` cannot see, to the metrics."""
         self._means.clear("eval")
         with explaining_memory(self._advise_on_evaluating):
             output = super().evaluation_loop(*args, **kwargs)
@@ -277,7 +277,7 @@ class DistributionSFTTrainer(JudgmentRowsMixin, ResumingMixin):
                 output.metrics[f"{prefix}_{name}"] = means[name]
         return output
 
-    # What the parts above this class ask
+    # Called by the mixins
 
     def advise_on_memory(self) -> str:
         longest = max(map(len, self.train_dataset["input_ids"]))

@@ -101,10 +101,10 @@ class JudgmentRowsMixin(SFTTrainer):
         super()._update_auto_batch_size(batch_size)
 
     def _count_real_rows(self, batch: dict[str, Tensor], remainder: int) -> int:
-        """Rows of this process's batch that are no repetitions made by accelerate to even out the ranks.
+        """How many rows of this process's batch are not repetitions that accelerate adds to even out the ranks.
 
-        Only the last global batch of an epoch has such, behind its `remainder` real rows in rank order; 0 means that
-        it is full.
+        Only the last global batch of an epoch has repetitions. They follow its `remainder` real rows in rank order; a
+        remainder of 0 means that it is full.
         """
         size = batch["label_distribution"].shape[0]
         state = self.accelerator.gradient_state
@@ -113,7 +113,7 @@ class JudgmentRowsMixin(SFTTrainer):
         return min(max(remainder - self.accelerator.process_index * size, 0), size)
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor | None:
-        """Rows in the accumulated batch of all processes. Marks the repeated rows of its last batch on the way."""
+        """How many rows the accumulated batch of all processes has. Also marks the repeated rows of its last batch."""
         if not batch_samples:
             return None
         counts = [batch["label_distribution"].shape[0] for batch in batch_samples]
