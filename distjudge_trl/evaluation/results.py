@@ -126,7 +126,9 @@ def make_results(
 
 
 def results_file(path: str | Path) -> Path:
-    """The JSON file that a user means: a file of that name, or the `results.json` of a folder."""
+    """The JSON file that a path means: the path itself if it ends in `.json`, else the `results.json` of that
+    folder.
+    """
     path = Path(path)
     return path if path.suffix == ".json" else path / RESULTS_NAME
 
@@ -140,11 +142,11 @@ def predictions_file(path: str | Path) -> Path:
 
 
 def check_results_path(path: str | Path, *, judge: str | None = None) -> None:
-    """Fail before the work, not after it, if results cannot be written there.
+    """Raise before any work is done if results cannot be written there.
 
     Raises:
-        [`UserInputError`]: no such place, no permission, or the folder of the judge itself, whose own results would be
-            replaced.
+        [`UserInputError`]: the place does not exist or is not writable, or it is the folder of the judge itself, whose
+            own results would be replaced.
     """
     file = results_file(path)
     if judge is not None and Path(judge).is_dir() and file.parent.resolve() == Path(judge).resolve():
@@ -157,11 +159,11 @@ def check_results_path(path: str | Path, *, judge: str | None = None) -> None:
 
 
 def write_results(path: str | Path, results: dict[str, Any], records: Dataset, log_q: np.ndarray) -> None:
-    """Write both files, each whole or not at all; the results last, so that a folder with them is complete.
+    """Write both files, each atomically. The results come last, so a folder that has them is complete.
 
     Args:
         path (`str` or `Path`): a folder, created if missing, or the name of the JSON file.
-        results (`dict`): the keys of the schema; its version is added, and the digest of the Parquet file.
+        results (`dict`): the keys of the schema; the schema's version and the digest of the Parquet file are added.
         records (`Dataset`): the test records, N rows.
         log_q (`np.ndarray` of shape `(N, K)`): the judge's label log-probabilities for them, in the same order.
     """
@@ -182,8 +184,8 @@ def read_results(path: str | Path) -> dict[str, Any]:
     """Read a result file, by its name or its folder's.
 
     Raises:
-        [`UserInputError`]: missing, of another schema version, or not as `schema.py` says; the message names the file
-            and the key.
+        [`UserInputError`]: the file is missing, has another schema version, or does not match `schema.py`; the message
+            names the file and the key.
     """
     path = results_file(path)
     try:
@@ -213,7 +215,7 @@ def read_results(path: str | Path) -> dict[str, Any]:
 
 
 def _finding(error: ValidationError) -> str:
-    """Key and fault of the first thing that pydantic found."""
+    """Key and message of the first error that pydantic found."""
     first = error.errors(include_url=False, include_context=False)[0]
     keys = ".".join(map(str, first["loc"]))
     message = first["msg"].removeprefix("Value error, ")
@@ -228,14 +230,14 @@ def read_predictions(path: str | Path) -> Dataset:
     `judge_distribution` (lists of K floats).
 
     Raises:
-        [`UserInputError`]: missing, damaged, without these columns, or not those of the result file beside it; the
-            message names the file.
+        [`UserInputError`]: the file is missing or damaged, lacks these columns, or does not belong to the result file
+            beside it; the message names the file.
     """
     results_path, path = path, predictions_file(path)
     if not path.is_file():
         raise UserInputError(f"{path}: no such file; the run has not finished or is somewhere else.")
     try:
-        # Not through the library's cache: a file of the same name and time may hold another run.
+        # Not read through the library's cache, because a file of the same name and time may hold another run.
         dataset = Dataset(pq.read_table(path))
     except (pa.ArrowException, OSError) as error:
         raise UserInputError(f"{path}: is damaged ({first_line(error)}). Run the evaluation again.") from None
