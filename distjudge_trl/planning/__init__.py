@@ -1,4 +1,4 @@
-"""What fits where: the memory of a training run, by part and device, from the model's config alone."""
+"""The memory of a training run by part and device, estimated from the model's config alone, and settings that fit."""
 
 from distjudge_trl.planning.footprint import Footprint, load_config, measure_footprint
 from distjudge_trl.planning.memory import Estimate, estimate

@@ -12,14 +12,14 @@ from distjudge_trl.runtime.launches import count_processes, read_accelerate_conf
 
 @dataclass(frozen=True)
 class Sharding:
-    """How devices share the work, as an accelerate config says.
+    """How devices share the work according to an accelerate config.
 
     Args:
-        name (`str`): of the config.
+        name (`str`): name of the config.
         kind (`"replicas"`, `"zero"` or `"fsdp"`): replicas are one device or DDP.
         stage (`int`): of ZeRO; 3 for FSDP, 0 for replicas.
-        devices (`int`): of all machines together.
-        offload_optimizer, offload_weights (`bool`): kept in the host's memory.
+        devices (`int`): number of devices on all machines together.
+        offload_optimizer, offload_weights (`bool`): whether they are kept in the host's memory.
         device (`"gpu"` or `"cpu"`): what computes.
     """
 
@@ -38,14 +38,14 @@ class Sharding:
 
 
 def read_sharding(path: str | Path, devices: int | None = None) -> Sharding:
-    """What an accelerate config shares out.
+    """Read the sharding of an accelerate config.
 
     Args:
         path (`str` or `Path`): YAML file of accelerate.
-        devices (`int`, *optional*): in place of the config's `num_processes`.
+        devices (`int`, *optional*): replaces the config's `num_processes`.
 
     Raises:
-        [`UserInputError`]: no accelerate config, or a kind that is not known here.
+        [`UserInputError`]: the file is not an accelerate config, or its kind is not supported here.
     """
     path = Path(path)
     content = read_accelerate_config(path)
@@ -81,5 +81,5 @@ def read_sharding(path: str | Path, devices: int | None = None) -> Sharding:
 
 
 def _is_true(value: Any) -> bool:
-    """As accelerate reads a switch, which may be written as a string; FSDP 1 named strategies."""
+    """Read a switch as accelerate does: it may be a string, and FSDP 1 has names of strategies."""
     return str(value).lower() in ("true", "1", "yes", "y", "on", "full_shard")

@@ -1,4 +1,4 @@
-"""One run of a recipe: data, training, evaluation, files. `Recipe.run` calls it once the command line is parsed."""
+"""One run of a recipe: data, training, evaluation, files. `Recipe.run` calls it after parsing the command line."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def run_recipe(run: ParsedRun) -> dict[str, Any]:
     """Train, save and evaluate; returns the content of `results.json` (empty on all processes but the first).
 
     Raises:
-        [`UserInputError`]: anything wrong with files, data or model names.
+        [`UserInputError`]: a problem with files, data or model names.
     """
     task, recipe_args, options, training_args, model_args = run
 
     ################
     # Data
     ################
-    # Before data is read; the trainer compares the run with this one.
+    # Before data is read. The trainer compares the run with its checkpoint later.
     find_checkpoint(training_args.resume_from_checkpoint, training_args.output_dir)
     check_folder(training_args.output_dir, "--output_dir")
     check_options(run)
@@ -69,7 +69,7 @@ def run_recipe(run: ParsedRun) -> dict[str, Any]:
         if recipe_args.method == "dirichlet":
             print_once(f"{task.name}: {training_args.target_smoothing:.3g} votes are added to every label")
         trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
-        # Before anything else can go wrong; pushing can, and comes last.
+        # Saved before anything else can fail. Pushing can fail, so it comes last.
         trainer.save_model(training_args.output_dir, _internal_call=True)
 
     ################
@@ -120,7 +120,7 @@ def run_recipe(run: ParsedRun) -> dict[str, Any]:
         trainer.save_state()
         trainer.create_model_card(model_name=f"{task.name}-judge")
     if results:
-        # Last of all: a folder with results is a finished run.
+        # Written last: a folder with results is a finished run.
         saved = "The judge is saved: make room, and score it with `distjudge-trl evaluate`."
         with writing(training_args.output_dir, saved if trained else "Make room and try again."):
             write_results(training_args.output_dir, results, scored, log_q)
@@ -194,5 +194,5 @@ def _make_trainer(
             peft_config=get_peft_config(model_args),
         )
     except (OSError, ImportError) as error:
-        # Missing weights or tokenizer files; a package that the options need (bitsandbytes, deepspeed).
+        # Weights, tokenizer files or a package that the options need (bitsandbytes, deepspeed) are missing.
         raise model_error(name, error) from error
