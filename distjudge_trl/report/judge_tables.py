@@ -1,4 +1,6 @@
-"""What the paper does not print: every metric of every judge, tests of the differences, and the human ceiling."""
+"""Tables that the paper does not have: every metric of every judge, tests of the differences, and the human
+ceiling.
+"""
 
 from __future__ import annotations
 
@@ -104,7 +106,7 @@ def _ends(estimate: Estimate, factor: float, spec: str) -> str:
 
 
 def halves_table(test_sets: Sequence[TestSet]) -> Table | None:
-    """Half of the annotators predicted by the other half, and by every judge."""
+    """How well half of the annotators are predicted by the other half, and by every judge."""
     rows = []
     for test_set in test_sets:
         ceiling = test_set.human_ceiling

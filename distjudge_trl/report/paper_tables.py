@@ -51,8 +51,8 @@ def _results(
     *,
     accuracy: bool = True,
 ) -> Table:
-    """Rows are models and methods; a test set has columns of KL, excess KL and accuracy, of which the paper has the
-    first and the last.
+    """A table with a row per model and method. Each test set has columns for KL, excess KL and accuracy; the paper has
+    only the first and the last.
     """
 
     def texts(kl: str, excess: str, share: str) -> list[str]:
@@ -136,7 +136,9 @@ def transfer_table(test_sets: Sequence[TestSet], comparisons: Sequence[Compariso
 
 
 def ablation_table(test_sets: Sequence[TestSet]) -> Table:
-    """Table 2: what each part of the objective does. A row a model and task, as the paper's columns."""
+    """Table 2: the effect of each part of the objective. It has one row per model and task, which are the paper's
+    columns.
+    """
     header = ["model", "task", "source", "noise floor"]
     for name in paper.ABLATION_NAMES.values():
         header += [f"{name} KL", f"{name} acc. %"]
