@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from distjudge_trl.tasks import JudgmentTask, get_task, list_tasks
     from distjudge_trl.trainer import DistributionSFTConfig, DistributionSFTTrainer
 
-# Here, because it has to come before torch: recipes, commands and scripts import this package first.
+# This has to happen before torch is imported; recipes, commands and scripts import this package first.
 let_threads_sleep()
 
 _HOME = {

@@ -1,5 +1,5 @@
-"""Errors that are the user's to mend. The command line prints them as one line and exits with code 2; anything else is
-our bug.
+"""Errors that the user can fix. The command line prints them as one line and exits with code 2. Any other exception is
+a bug of this package.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 
 class UserInputError(ValueError):
-    """The input (a file, a flag, a template, a label) is wrong; the message says what and how to mend it."""
+    """The input (a file, an option, a template, a label) is wrong. The message says what is wrong and what to do."""
 
 
 class JudgmentDataError(UserInputError):
@@ -23,7 +23,7 @@ class JudgmentDataError(UserInputError):
         source (`str`, *optional*): file or data set.
         row (`int` or `str`, *optional*): 1-based line or the record's id.
         field (`str`, *optional*): column or key.
-        fix (`str`, *optional*): what to do about it, as a sentence.
+        fix (`str`, *optional*): how to fix it, as a sentence.
 
     Example:
         >>> print(JudgmentDataError("sums to 0.9, not 1", source="a.jsonl", row=7, field="label_distribution"))
@@ -54,34 +54,36 @@ class JudgmentDataError(UserInputError):
 
 
 class NoRecordsError(JudgmentDataError):
-    """A source is well-formed and holds nothing."""
+    """A source is well-formed but holds no records."""
 
 
 class RunFailedError(RuntimeError):
-    """A run failed for a known reason that is no wrong input (a full disk, divergence): one line, exit code 1."""
+    """A run failed for a known reason other than wrong input, such as a full disk or divergence. The command line
+    prints one line and exits with code 1.
+    """
 
 
 class LostProcessError(RunFailedError):
-    """Another process of the run is gone: what failed first, and why, is in that one's log."""
+    """Another process of the run is gone. The log of that process says what failed first and why."""
 
 
 class MemoryExhaustedError(RunFailedError):
-    """A device, or the host for a process on the CPU, has too little memory. Other processes of the run may have had
-    enough, and only learn that one is gone.
+    """A device, or the host in a run on the CPU, has too little memory. Other processes of the run may have enough
+    memory, and only notice that one process is gone.
     """
 
 
 class LabelSpaceError(UserInputError):
-    """The labels, or their spellings under a tokenizer, cannot be told apart or do not exist."""
+    """The labels or their spellings cannot be distinguished under a tokenizer, or do not exist."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The known word that a mistyped one is most like, if any is."""
+    """The known word that is most similar to a mistyped one; `None` if no word is similar."""
     return next(iter(difflib.get_close_matches(word, list(known), n=1)), None)
 
 
 def first_line(error: BaseException) -> str:
-    """What a library's exception says, in one line; its type where it says nothing."""
+    """The first line of a library's exception, or its type if it has no message."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
@@ -94,27 +96,30 @@ _LOST = (
 
 
 def lost_connection(error: BaseException) -> str | None:
-    """What a collective that failed because of another process says, in one line; `None` if it failed otherwise."""
+    """The message of a collective that failed because of another process, in one line; `None` if it failed for another
+    reason.
+    """
     text = str(error)
     if not any(sign in text for sign in _LOST) and type(error).__name__ not in ("DistNetworkError", "DistStoreError"):
         return None
-    # NCCL's first line is a place in its source.
+    # NCCL's first line is a location in its source code.
     _, found, last = text.partition("Last error:")
     return " ".join(last.split()) if found and last.strip() else first_line(error)
 
 
-# What torch's allocators say that raise a plain RuntimeError: the host's, and drivers'.
+# Messages of the allocators that raise a plain RuntimeError: the host's and those of drivers.
 _NO_MEMORY = ("DefaultCPUAllocator", "out of memory")
 
 
 def memory_exhausted(error: BaseException) -> str | None:
-    """What an allocator of torch's says that has no memory left, without its statistics; `None` of other errors."""
+    """The message of a torch allocator that has no memory left, without its statistics; `None` for other errors."""
     if not isinstance(error, RuntimeError) or isinstance(error, RunFailedError):
         return None
     text = first_line(error)
     if type(error).__name__ != "OutOfMemoryError" and not any(sign in text for sign in _NO_MEMORY):
         return None
-    # Of CUDA, then of a CPU: "[enforce fail at alloc_cpu.cpp:127] data. DefaultCPUAllocator: can't allocate memory".
+    # CUDA's message, then the CPU's: "[enforce fail at alloc_cpu.cpp:127] data. DefaultCPUAllocator: can't allocate
+    # memory".
     return "".join(
         text.partition("DefaultCPUAllocator")[1:] if "DefaultCPUAllocator" in text else text.split(" GPU ")[0]
     )
@@ -122,10 +127,10 @@ def memory_exhausted(error: BaseException) -> str | None:
 
 @contextmanager
 def explaining_memory(advice: Callable[[], str]) -> Iterator[None]:
-    """One line instead of a traceback when memory runs out.
+    """Raise an error of one line when memory runs out in the block.
 
     Args:
-        advice (`Callable[[], str]`): makes the sentences that follow what the allocator says.
+        advice (`Callable[[], str]`): makes the sentences that follow the allocator's message.
 
     Raises:
         [`MemoryExhaustedError`]: memory ran out in the block.
@@ -138,12 +143,12 @@ def explaining_memory(advice: Callable[[], str]) -> Iterator[None]:
         raise MemoryExhaustedError(f"{reason.rstrip('. ')}. {advice()}") from error
 
 
-# What libraries say that raise errors of their own where the system's say OSError: Rust's, torch's.
+# Messages of libraries that do not raise OSError for a disk error: Rust's and torch's.
 _DISK_FAILED = ("No space left", "os error", "PytorchStreamWriter", "unexpected pos")
 
 
 def disk_failed(error: BaseException) -> str | None:
-    """What an exception says of a disk that is full or fails, in one line; `None` of other errors."""
+    """The message of an exception about a disk that is full or fails, in one line; `None` for other errors."""
     if isinstance(error, OSError):
         return error.strerror or first_line(error)
     if isinstance(error, (UserInputError, RunFailedError)) or not any(sign in str(error) for sign in _DISK_FAILED):
@@ -153,11 +158,11 @@ def disk_failed(error: BaseException) -> str | None:
 
 @contextmanager
 def writing(path: object, advice: str = "Make room and try again.") -> Iterator[None]:
-    """One line instead of a traceback for a disk that turns out to be full, or fails, when a result is written.
+    """Raise an error of one line when the disk is full or fails while the block writes a result.
 
     Args:
         path (`str` or `Path`): what the block writes.
-        advice (`str`): the sentence that follows what the system says.
+        advice (`str`): the sentence that follows the system's message.
 
     Raises:
         [`RunFailedError`]: the block could not write.
@@ -171,14 +176,18 @@ def writing(path: object, advice: str = "Make room and try again.") -> Iterator[
 
 
 def full_disk(error: OSError) -> str | None:
-    """A line for a disk without room, wherever a command found it so; `None` of other errors, which are our bugs."""
+    """A line about a full disk, for a command that fails anywhere because of it; `None` for other errors, which are
+    bugs.
+    """
     if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return None
     return f"{error.filename or 'A file'}: cannot be written ({error.strerror}). Make room and try again."
 
 
 def run_script(main: Callable[[], None]) -> None:
-    """Call a script's `main`; a user's mistake is one line on stderr and exit code 2, a known failure exit code 1."""
+    """Call a script's `main`. A user's mistake prints one line on stderr and exits with code 2, a known failure with
+    code 1.
+    """
     try:
         main()
     except (UserInputError, RunFailedError) as error:

@@ -2,6 +2,8 @@
 
 A label is read off the next-token logits at the end of the prompt. Several tokens mean the same label ("neutral",
 "Neutral", " neutral", a stem): their probabilities are summed into the one label.
+
+The module is longer than most, because it is one class about one idea: binding, reading and storing belong together.
 """
 
 from __future__ import annotations

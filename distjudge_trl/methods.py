@@ -9,13 +9,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Method:
-    """A way to train. Names follow the paper's tables, and what a reviewer would ask for beside them.
+    """A way to train. The names follow the paper's tables; further baselines are added.
 
     Args:
         summary (`str`): a clause for `--help`.
-        fixed (`Mapping[str, Any]`): settings of the objective that make it what it is; the rest stays with the user.
-        defaults (`Mapping[str, Any]`): settings that come with it and that the user may change.
-        chosen (`tuple[str, ...]`): settings that are chosen on validation items where they are not given.
+        fixed (`Mapping[str, Any]`): settings of the objective that define the method; users choose the others.
+        defaults (`Mapping[str, Any]`): settings that the method sets and that users may change.
+        chosen (`tuple[str, ...]`): settings that are chosen on validation items if they are not given.
     """
 
     summary: str
@@ -25,7 +25,7 @@ class Method:
 
     @property
     def own(self) -> frozenset[str]:
-        """What may differ from the defaults of the objective, and it is still this method."""
+        """Names of the settings that may differ from the objective's defaults without making this another method."""
         return frozenset((*self.fixed, *self.defaults, *self.chosen))
 
 

@@ -1,4 +1,4 @@
-"""Prompt ids to model inputs whose judgment positions are known: left-padded rows, or packs that share a prefix."""
+"""From prompts to model inputs with known judgment positions: left-padded rows, or packs that share prefixes."""
 
 from distjudge_trl.batching.collator import JudgmentCollator, context_length, judgment_logits
 from distjudge_trl.batching.fitting import PromptFitter, Truncation

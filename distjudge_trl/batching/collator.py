@@ -1,4 +1,6 @@
-"""Tokenized judgment rows to the tensors of one forward pass, either left-padded or packed along shared prefixes."""
+"""The collator: tokenized rows become the tensors of one forward pass, either left-padded or packed along shared
+prefixes.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,8 @@ class JudgmentCollator:
         pad_token_id (`int`): fills the gaps; masked out.
         pad_to_multiple_of (`int`, defaults to 16): rounds lengths up, so that kernels compiled per shape (oneDNN,
             torch.compile) are reused.
-        sharing ([`PrefixSharing`], *optional*): pack the rows of a batch into one sequence in which a common beginning
-            stands once, where it says so. By default they are padded.
+        sharing ([`PrefixSharing`], *optional*): pack the rows of a batch into one sequence in which a common prefix
+            occurs once, if the sharing says that this pays. By default rows are padded.
 
     Returns a dict with, for B rows padded to T tokens:
 
@@ -35,8 +37,8 @@ class JudgmentCollator:
           features have them;
         - left-padded: `input_ids`, `attention_mask`, `position_ids`, all `(B, T)` int64. The judgment position is the
           last one;
-        - packed: `input_ids` and `position_ids` `(1, T)`; `subtree_ends` `(1, T)`: a token is seen by those from
-          itself up to there, exclusively; `judgment_positions` `(B,)`.
+        - packed: `input_ids` and `position_ids` `(1, T)`; `subtree_ends` `(1, T)`: a token is seen by the tokens from
+          itself up to this index, exclusive; `judgment_positions` `(B,)`.
 
     Example:
         >>> collate = JudgmentCollator(pad_token_id=0, pad_to_multiple_of=1)
@@ -76,21 +78,21 @@ class JudgmentCollator:
         for i, row in enumerate(rows):
             input_ids[i, width - len(row) :] = torch.tensor(row)
             attention_mask[i, width - len(row) :] = 1
-        # Models differ in whether they derive positions from the mask (GPT-2 does not): always say them.
+        # Not all models derive positions from the mask (GPT-2 does not), so they are always passed.
         position_ids = (attention_mask.cumsum(-1) - 1).clamp(min=0)
         return {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": position_ids}
 
     def _pack(self, rows: list[list[int]], multiple: int) -> dict[str, Tensor]:
-        """Lay the rows out as a prefix tree, depth first: sorted, every row adds only what its predecessor does not
-        begin with.
+        """Lay the rows out as a prefix tree, depth first: in sorted order every row adds only the tokens after its
+        common prefix with the row before it.
 
-        A token sees its ancestors in the tree, that is: its own row. Its position id is its depth.
+        A token sees its ancestors in the tree, which are the tokens of its own row. Its position id is its depth.
         """
         order = sorted(range(len(rows)), key=rows.__getitem__)
         tokens: list[int] = []
         depths: list[int] = []
         ends: list[int] = []
-        path: list[int] = []  # indices of the tokens of the row before
+        path: list[int] = []  # indices of the tokens of the previous row
         judgment_positions = [0] * len(rows)
         previous: list[int] = []
         for i in order:
@@ -117,7 +119,7 @@ class JudgmentCollator:
 
 
 def context_length(model: Any) -> int | None:
-    """How many tokens the model can read, if its config says so."""
+    """The longest input of the model in tokens, if its config says so."""
     return getattr(model.config.get_text_config(), "max_position_embeddings", None)
 
 

@@ -1,4 +1,4 @@
-"""Prompts that fit the model: where an item is too long its longest fields are shortened, never the prompt's end."""
+"""Prompts that fit the model: if an item is too long, its longest fields are shortened, never the prompt's end."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ if TYPE_CHECKING:
 
 Truncation = Literal["middle", "end", "error"]
 
-# Stands where text was left out, so that the judge can see that something is missing.
+# Marks the place of omitted text, so that the judge can see that something is missing.
 OMISSION = " [...] "
-# A field is never cut below this many characters: less says nothing about the item.
+# A field is never cut below this many characters, because less would be too little to judge.
 MIN_FIELD_LENGTH = 40
 
 
 class PromptFitter:
     """Renders prompts of at most `max_length` tokens.
 
-    Of an item that is too long the longest text field is shortened, and where several are long, all to one common
-    length in characters: of two long answers neither keeps more than the other. The instruction, short fields and the
-    end of the prompt, which asks for the answer, stay whole.
+    If an item is too long, its longest text field is shortened. If several fields are long, all are cut to one common
+    length in characters, so that neither of two long answers keeps more than the other. The instruction, short fields
+    and the end of the prompt, which asks for the answer, are never cut.
 
     Args:
         tokenizer (`PreTrainedTokenizerBase`): the judge's.
         max_length (`int`): in tokens, special tokens and chat template included.
-        truncation (`"middle"`, `"end"` or `"error"`, defaults to `"middle"`): which part of a field goes; `"error"`
-            shortens nothing and raises.
+        truncation (`"middle"`, `"end"` or `"error"`, defaults to `"middle"`): which part of a field is removed;
+            `"error"` shortens nothing and raises.
 
     `num_shortened` counts the items that were shortened.
     """
@@ -53,7 +53,7 @@ class PromptFitter:
         source: str | None = None,
         row: int | str | None = None,
     ) -> list[dict[str, str]]:
-        """Messages of an item that fit.
+        """The messages of an item, shortened until they fit.
 
         Raises:
             [`JudgmentDataError`]: as [`PromptTemplate.render`]; also an item that is too long with `"error"`, or whose
@@ -72,7 +72,7 @@ class PromptFitter:
                 field=max(texts, key=lambda name: len(texts[name]), default=None),
                 fix="Raise --max_length, shorten the item, or let --truncate middle do it.",
             )
-        # The largest length in characters that fits; more characters are never fewer tokens by more than a few.
+        # Binary search for the largest length in characters that fits. A longer text has hardly ever fewer tokens.
         low, high, best = MIN_FIELD_LENGTH, longest - 1, None
         while low <= high:
             limit = (low + high) // 2
@@ -97,7 +97,7 @@ class PromptFitter:
         return best
 
     def _length(self, messages: list[dict[str, str]]) -> int:
-        # No tokenizer of use makes more tokens than bytes; most prompts need no count.
+        # Tokenizers do not make more tokens than bytes, so most prompts need no count.
         text = render_prompt(self.tokenizer, messages)
         if len(text.encode()) + 2 <= self.max_length:
             return 0

@@ -1,4 +1,4 @@
-"""Logits in float32 out of heads of any precision, without a float32 copy of the whole head."""
+"""Logits in float32 from output heads of any precision, without a float32 copy of the head."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ ROWS_AT_A_TIME = 8192
 
 
 def read_head_in_float32(model: Any, label_space: LabelSpace | None = None) -> None:
-    """Compute the logits in float32, whatever autocast or the weights' dtype say.
+    """Compute the logits in float32, regardless of autocast and the weights' dtype.
 
     bfloat16 logits have eight significant bits: label probabilities come in steps of several per cent, and in half of
     the rows two labels tie exactly. Only B x V numbers are computed. A head kept in half precision is widened a few
     thousand rows at a time, never as a whole.
 
     Args:
-        model (`PreTrainedModel`): its output embeddings' `forward` is exchanged. A quantised or unusual head keeps its
-            own way.
-        label_space ([`LabelSpace`], *optional*): gradients flow through its labels' logits alone, as far as it is
-            bound when the head is called: for a loss that reads no others. By default through all.
+        model (`PreTrainedModel`): the `forward` of its output embeddings is replaced. A quantised or unusual head is
+            left unchanged.
+        label_space ([`LabelSpace`], *optional*): if it is bound when the head is called, gradients flow only through
+            the logits of its labels. This is for a loss that reads no other logits. By default gradients flow through
+            all.
     """
     head = model.get_output_embeddings()
     if type(head) is not torch.nn.Linear:
@@ -59,14 +60,16 @@ def _in_float32(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _parts(weight: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Rows of a weight in float32, some at a time, and where they are."""
+    """Slices of a weight's rows and those rows in float32, some at a time."""
     for start in range(0, weight.shape[0], ROWS_AT_A_TIME):
         rows = slice(start, min(start + ROWS_AT_A_TIME, weight.shape[0]))
         yield rows, weight[rows].float()
 
 
 class _WidenedLinear(torch.autograd.Function):
-    """`linear` in float32 that keeps the weight as it is, and widens parts of it again in the backward."""
+    """`linear` in float32 that keeps the weight in its own type and converts parts of it again in the backward
+    pass.
+    """
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

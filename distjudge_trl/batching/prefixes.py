@@ -1,5 +1,5 @@
-"""Rows that begin alike: how much a batch gains by computing common beginnings once, and batches in which such rows
-meet.
+"""Rows with common prefixes: how much work a batch saves by computing them once, and a sampler that draws such rows
+into one batch.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from torch.utils.data import Sampler
 
 Row = Sequence[int]
 
-# What a pair of tokens costs in attention beside what a multiply-add costs in a linear layer: attention kernels reach
-# a third of a matrix product's speed or less (scripts/benchmarks/training.py).
+# The cost of a pair of tokens in attention, relative to a multiply-add in a linear layer: attention kernels reach a
+# third of a matrix product's speed or less (scripts/benchmarks/training.py).
 ATTENTION_COST = 3
-# A pack has to save this share of the work: below it, estimates are too coarse to tell.
+# A pack has to save this share of the work. The estimates are too coarse for smaller savings.
 MIN_SAVING = 0.1
-# FlexAttention's blocks are that wide.
+# Width of FlexAttention's blocks.
 BLOCK = 128
-# Batches by which an order of rows is judged.
+# An order of rows is judged by this many batches.
 _NUM_JUDGED = 256
 
 
 @dataclass(frozen=True)
 class PrefixSharing:
-    """How batches of a model share beginnings.
+    """How the rows of a model's batches share prefixes.
 
     Args:
         width (`int`): hidden size of the model.
-        longest (`int`, *optional*): rows that are longer reach beyond a sliding window: their batches are padded.
-        always (`bool`): pack even where it does not pay.
-        blocks (`bool`): packs are read by FlexAttention with a block mask, which skips what is masked and takes
-            (T / 128)^2 numbers; else by sdpa with a dense mask of T x T.
+        longest (`int`, *optional*): longer rows exceed a sliding window, so their batches are padded.
+        always (`bool`): pack even if it does not save work.
+        blocks (`bool`): packs are read by FlexAttention with a block mask, which skips masked blocks and takes (T /
+            128)^2 numbers; otherwise by sdpa with a dense mask of T x T.
     """
 
     width: int
@@ -45,17 +45,18 @@ class PrefixSharing:
 
     @property
     def pad_to_multiple_of(self) -> int:
-        """Length of a pack."""
+        """The length of a pack is a multiple of this."""
         return BLOCK if self.blocks else 1
 
     def packs(self, rows: Sequence[Sequence[int]]) -> bool:
-        """Whether a batch of rows (token ids) is read as a pack: with clearly less work. It then never takes more
-        memory, either: activations weigh heavier against the mask than linear layers against attention.
+        """Whether a batch of rows (token ids) is read as a pack, which is the case if that is clearly less work. It
+        then never takes more memory, either, because activations outweigh the mask by more than linear layers outweigh
+        attention.
         """
         return self._choose(rows)[0]
 
     def work(self, rows: Sequence[Sequence[int]]) -> float:
-        """What reading a batch takes, in the unit of [`padded_work`]."""
+        """The work of reading a batch, in the unit of [`padded_work`]."""
         return self._choose(rows)[1]
 
     def _choose(self, rows: Sequence[Sequence[int]]) -> tuple[bool, float]:
@@ -67,7 +68,7 @@ class PrefixSharing:
 
 
 def common_length(one: Row, other: Row) -> int:
-    """Length of the common beginning of two rows of token ids (or of bytes)."""
+    """Length of the common prefix of two rows of token ids (or of bytes)."""
     low, high = 0, min(len(one), len(other))
     while low < high:  # slices compare many times faster than a loop
         middle = (low + high + 1) // 2
@@ -79,7 +80,7 @@ def common_length(one: Row, other: Row) -> int:
 
 
 def padded_work(rows: Sequence[Row], width: int) -> float:
-    """Multiply-adds of a layer, over 2 `width`, that reading rows padded to one length takes.
+    """Multiply-adds of a layer, divided by 2 `width`, for reading rows padded to one length.
 
     A token costs about 12 width^2 in the linear layers and 2 c width beside c others in attention.
     """
@@ -88,15 +89,17 @@ def padded_work(rows: Sequence[Row], width: int) -> float:
 
 
 def packed_work(rows: Sequence[Row], width: int, blocks: bool = False) -> float:
-    """The same for one pack in which common beginnings stand once. Attention is computed over all of it, or with
-    `blocks` over what its tokens see.
+    """The same for one pack in which common prefixes occur once. Attention is computed over all pairs of tokens, or
+    with `blocks` only over those that see each other.
     """
     length = packed_length(rows)
     return _work(length, length * (max(map(len, rows)) if blocks else length), width)
 
 
 def packed_length(rows: Sequence[Row]) -> int:
-    """Tokens of a pack: of every row, in lexicographic order, what its predecessor does not begin with."""
+    """Number of tokens of a pack: of every row, in lexicographic order, those after its common prefix with the row
+    before it.
+    """
     ordered = sorted(map(list, rows))
     return len(ordered[0]) + sum(len(row) - common_length(before, row) for before, row in pairwise(ordered))
 
@@ -106,22 +109,22 @@ def _work(tokens: int, pairs: int, width: int) -> float:
 
 
 def is_clearly_less(work: float, other: float) -> bool:
-    """Whether work is less than other work by more than estimates are wrong."""
+    """Whether some work is less than other work by more than the error of the estimates."""
     return work < (1 - MIN_SAVING) * other
 
 
 class PrefixGroupSampler(Sampler[int]):
-    """Draws rows so that those which begin alike meet in a batch; the batches come in random order.
+    """Draws rows with common prefixes into one batch; the batches come in random order.
 
-    The rows form a tree of their beginnings. From the leaves up, every node cuts what lies below it, in random order,
-    into whole batches and hands the rest on: rows meet with those that share most with them, and nothing is left out
-    or drawn twice. Only the last batch of an epoch may be smaller. Every epoch is another draw, given by `seed` and
-    the epoch alone: the same on all ranks, and in a run that is resumed.
+    The rows form a tree of their prefixes. From the leaves up, every node shuffles the rows below it, cuts them into
+    full batches and passes the rest on to its parent. So rows are drawn with those that share most with them, and no
+    row is left out or drawn twice. Only the last batch of an epoch may be smaller. Every epoch is a new draw that
+    depends only on `seed` and the epoch: it is the same on all ranks and in a resumed run.
 
     Args:
         rows (`Iterable` of token ids): the prompts; they are not kept.
-        batch_size (`int`): rows that are drawn together, those of one process in one forward. May be set later; with
-            another one the draw is another.
+        batch_size (`int`): rows that are drawn together, which are those of one process in one forward pass. It may be
+            changed later; the draw changes with it.
         seed (`int`, defaults to 0): of the draw.
     """
 
@@ -161,14 +164,14 @@ class PrefixGroupSampler(Sampler[int]):
 
 
 def prefix_tree(rows: Iterable[Row]) -> list[tuple[list[int], list[int]]]:
-    """The tree of rows' beginnings: per node, children before parents, the rows that end or branch off there alone,
-    and the places of its child nodes in the list. The root comes last.
+    """The tree of the rows' prefixes as a list of nodes, children before parents. A node holds the rows that end or
+    branch off alone there, and the indices of its child nodes in the list. The root comes last.
     """
-    # Compare as the ids do, and take a ninth of the memory of lists.
+    # These bytes sort like the ids and take a ninth of the memory of lists.
     keys = [struct.pack(f">{len(row)}I", *row) for row in rows]
     order = sorted(range(len(keys)), key=keys.__getitem__)
     finished: list[tuple[list[int], list[int]]] = []
-    # Open nodes from the root down: length of the common beginning, rows, child nodes.
+    # Open nodes from the root down: length of the common prefix, rows, child nodes.
     path: list[tuple[int, list[int], list[int]]] = [(0, [], [])]
     previous: int | None = None
     for row in order:
@@ -182,7 +185,7 @@ def prefix_tree(rows: Iterable[Row]) -> list[tuple[list[int], list[int]]]:
                 path[-1][2].append(child)
                 child = None
         if path[-1][0] < shared:
-            # What came before shares as much: the node that closed, or the row before alone.
+            # The new node takes over the node that was closed last, or the previous row alone.
             path.append((shared, [], [child]) if child is not None else (shared, [path[-1][1].pop()], []))
         path[-1][1].append(row)
         previous = row
@@ -195,7 +198,7 @@ def prefix_tree(rows: Iterable[Row]) -> list[tuple[list[int], list[int]]]:
 
 
 def saved_by_grouping(rows: Sequence[Row], sampler: PrefixGroupSampler) -> float:
-    """Share of the tokens of packs of rows drawn at random, in [0, 1), that packs of `sampler`'s batches do without;
+    """Share of tokens, in [0, 1), that packs of `sampler`'s batches save compared with packs of rows drawn at random;
     estimated from some hundred batches of each.
     """
     order = list(range(len(rows)))
@@ -204,7 +207,8 @@ def saved_by_grouping(rows: Sequence[Row], sampler: PrefixGroupSampler) -> float
     at_random = [order[i : i + size] for i in range(0, len(order), size)]
 
     def share_read(batches: list[list[int]]) -> float:
-        # Of the rows' own tokens: how long rows are varies more from batch to batch than what they share.
+        # Relative to the rows' own tokens, because the length of rows varies more from batch to batch than the shared
+        # part.
         drawn = [[rows[i] for i in batch] for batch in batches[:_NUM_JUDGED]]
         return sum(map(packed_length, drawn)) / sum(len(row) for batch in drawn for row in batch)
 
@@ -212,8 +216,8 @@ def saved_by_grouping(rows: Sequence[Row], sampler: PrefixGroupSampler) -> float
 
 
 def reading_order(rows: Sequence[Row], batch_size: int, sharing: PrefixSharing | None) -> list[int]:
-    """Indices of rows in an order in which batches of consecutive ones take little work: the longest first, so that
-    neighbours pad each other least; or by content, where packs are read (`sharing`) and that is clearly less.
+    """Indices of rows in an order in which batches of consecutive rows take little work: the longest first, so that
+    there is least padding; or sorted by content, if packs are read (`sharing`) and that is clearly less work.
     """
     by_length = sorted(range(len(rows)), key=lambda i: (-len(rows[i]), rows[i]))
     if sharing is None:
@@ -223,7 +227,7 @@ def reading_order(rows: Sequence[Row], batch_size: int, sharing: PrefixSharing |
     judged = starts[:: max(1, len(starts) // _NUM_JUDGED)]
 
     def work(order: list[int]) -> float:
-        # As above, by the rows' own tokens.
+        # Relative to the rows' own tokens, as above.
         drawn = [[rows[i] for i in order[s : s + batch_size]] for s in judged]
         return sum(map(sharing.work, drawn)) / sum(len(row) for batch in drawn for row in batch)
 

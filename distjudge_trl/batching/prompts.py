@@ -1,5 +1,5 @@
-"""From prompt messages to prompt text and token ids. Trainer and judges share it, so both read the same judgment
-position.
+"""From prompt messages to prompt text and token ids. Trainer and judges share this, so that both read the same
+judgment position.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 Messages = Sequence[dict[str, str]]
 
-# How a prompt ends for models without a chat template. A line break, not a blank: many vocabularies keep "\n" apart
-# from what follows, while a trailing blank would merge with the answer.
+# The end of a prompt for models without a chat template. It is a line break and not a blank: many vocabularies keep
+# "\n" separate from the text after it, while a trailing blank would merge with the answer.
 PLAIN_ANSWER_CUE = "\n\nAnswer:\n"
 
 
@@ -34,7 +34,7 @@ def render_prompt(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> str
     try:
         return _apply_template(tokenizer, messages)
     except jinja2.TemplateError:
-        # Some templates (Gemma 2, early Mistral) know no system role: say it at the beginning of the first user
+        # Some templates (Gemma 2, early Mistral) have no system role: put its text at the beginning of the first user
         # message.
         try:
             return _apply_template(tokenizer, _without_system(messages))
@@ -104,7 +104,7 @@ def _encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[i
     )
     input_ids: list[list[int]] = encoded["input_ids"]
     for row, text in zip(input_ids, texts, strict=True):
-        # Some tokenizers close every text; the judgment is read where the answer begins, not behind the end.
+        # Some tokenizers end every text with an end-of-text token, but the judgment is read where the answer begins.
         if row and row[-1] == tokenizer.eos_token_id and not text.endswith(str(tokenizer.eos_token)):
             row.pop()
     return input_ids

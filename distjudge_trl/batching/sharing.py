@@ -1,4 +1,6 @@
-"""Which models read packs of rows that share beginnings exactly like single rows, and with which attention."""
+"""Which models give the same results for packs of rows that share prefixes as for single rows, and with which
+attention.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,10 @@ if TYPE_CHECKING:
 
 SharePrefixes = bool | Literal["auto"]
 
-# Name under which transformers finds attention that takes block masks and is sdpa for all others.
+# Name under which transformers finds an attention that takes block masks, and is sdpa for all other masks.
 PACK_ATTENTION = "sdpa_or_blocks"
-# Tested in tests/batching/test_sharing.py: read packs exactly, where it cannot be tried (weights in parts).
+# Types of models that are known to read packs exactly (tests/batching/test_sharing.py), for models that cannot be
+# tried because their weights are in parts.
 KNOWN_MODEL_TYPES = {"llama", "mistral", "qwen2", "qwen3", "smollm3"}
 _REACHES_AS_FAR_AS_A_ROW = {"full_attention", "sliding_attention"}
 
@@ -41,8 +44,8 @@ AttentionMaskInterface.register(PACK_ATTENTION, sdpa_mask)
 
 
 def attention_name(config: Any) -> str | None:
-    """The attention implementation of a model's config by a name that any process knows: `find_sharing` exchanges sdpa
-    for one that is registered here alone.
+    """The attention implementation of a model's config, by a name that every process knows: `find_sharing` replaces
+    sdpa by one that is registered only here.
     """
     name = getattr(config, "_attn_implementation", None)
     return "sdpa" if name == PACK_ATTENTION else name
@@ -54,23 +57,23 @@ def find_sharing(
     autocast: torch.dtype | None = None,
     log: Callable[[str], None] = lambda line: None,
 ) -> PrefixSharing | None:
-    """How `model` reads packs; `None` where it shall not, or (with `"auto"`) cannot.
+    """How `model` reads packs; `None` if it should not, or (with `"auto"`) cannot.
 
-    That takes attention that honours a 4-D mask (sdpa) and nothing that reaches over the mask: no recurrent or
-    state-space layers, no positions that are derived from the mask. Besides, it is tried: a small pack has to give the
-    logits of its rows; where the weights are in parts (ZeRO-3), known kinds of models alone are trusted. Windows of
-    sliding attention are honoured row by row. On GPUs the model's attention is exchanged for one that takes block
-    masks as well, where FlexAttention runs.
+    This needs an attention that respects a 4-D mask (sdpa) and nothing that ignores the mask: no recurrent or
+    state-space layers, no positions that are derived from the mask. It is also tried: a small pack has to give the
+    logits of its rows. If the weights are in parts (ZeRO-3), only known types of models are accepted. Windows of
+    sliding attention are respected row by row. On GPUs, if FlexAttention runs, the model's attention is replaced by
+    one that also takes block masks.
 
     Args:
-        model (`PreTrainedModel`): on the device where it will compute.
-        share (`bool` or `"auto"`): what is asked for.
-        autocast (`torch.dtype`, *optional*): under which it will compute.
-        log (`Callable`, *optional*): takes a line that says why `"auto"` shares nothing.
+        model (`PreTrainedModel`): on the device on which it will compute.
+        share (`bool` or `"auto"`): the option `share_prefixes`.
+        autocast (`torch.dtype`, *optional*): the autocast type in which it will compute.
+        log (`Callable`, *optional*): receives a line that says why `"auto"` shares nothing.
 
     Raises:
         [`UserInputError`]: `share` is `True`, and the model cannot.
-        `RuntimeError`: torch's own, if memory runs out as it is tried.
+        `RuntimeError`: torch's own, if memory runs out during the trial.
     """
     if share is False:
         return None
@@ -90,7 +93,9 @@ def find_sharing(
 
 
 def agree_on_sharing(sharing: PrefixSharing | None) -> PrefixSharing | None:
-    """What all processes of a run can do: each tries on its own device, and all have to draw and order rows alike."""
+    """The sharing that all processes of a run support. Each tries on its own device, and all have to draw and order
+    rows in the same way.
+    """
     everyone = gather_object([sharing])
     found = [one for one in everyone if one is not None]
     if sharing is None or len(found) < len(everyone):
@@ -113,13 +118,15 @@ def _problem(model: PreTrainedModel, config: Any) -> str | None:
 
 
 def _mismatch(model: PreTrainedModel, config: Any) -> str | None:
-    """What is wrong with the logits of a pack of three rows, compared with those of the rows alone."""
+    """How the logits of a pack of three rows differ from those of the rows alone, as a clause; `None` if they
+    agree.
+    """
     weights = [model.get_input_embeddings().weight, *model.parameters()]
     known = config.model_type in KNOWN_MODEL_TYPES
     if any(weight.is_meta or hasattr(weight, "ds_id") for weight in weights):
         return None if known else f"models of type {config.model_type!r} are not known to read packs exactly"
     if known and weights[0].device.type == "cpu" and torch.accelerator.is_available():
-        return None  # on its way to a GPU; a large one is slow here
+        return None  # it will be moved to a GPU; trying a large model on the CPU is slow
     common, own = 6, 5
     ids = [(7919 * i + 13) % config.vocab_size for i in range(common + 3 * own)]
     rows = [ids[:common] + ids[start : start + own] for start in range(common, len(ids), own)]
@@ -145,13 +152,13 @@ def _mismatch(model: PreTrainedModel, config: Any) -> str | None:
             )
     except (TypeError, ValueError, RuntimeError, IndexError) as error:
         if memory_exhausted(error) is not None:
-            raise  # which says nothing of the model
+            raise  # this does not mean that the model cannot
         return f"it takes no packs ({first_line(error)})"
     finally:
         for module, training in modes:
             module.training = training
-    # Over a row's logits: half precision rounds some of 50,000 by a tenth of their spread, a row that sees another one
-    # moves all of them by half of it or more.
+    # Root mean square over a row's logits: half precision rounds some of 50,000 logits by a tenth of their spread,
+    # while a row that sees another one changes all of them by half the spread or more.
     apart = (alone - packed).square().mean(-1).sqrt() / alone.std(-1).clamp(min=1e-6)
     if apart.max() > (1e-3 if weights[0].dtype == torch.float32 and not _is_quantised(model) else 0.2):
         return "a row's logits in a pack are not those that it has alone"
@@ -163,8 +170,8 @@ def _is_quantised(model: PreTrainedModel) -> bool:
 
 
 def _take_block_masks(model: PreTrainedModel, config: Any, autocast: torch.dtype | None) -> bool:
-    """Let the model's attention take block masks, if FlexAttention runs on its device: forward and backward are tried
-    with heads of its number, size and type.
+    """Make the model's attention take block masks, if FlexAttention runs on its device. Forward and backward are tried
+    with the model's number, size and type of heads.
     """
     base = model.get_base_model() if hasattr(model, "peft_config") else model
     weight = next(iter(base.parameters()))
@@ -179,12 +186,12 @@ def _take_block_masks(model: PreTrainedModel, config: Any, autocast: torch.dtype
     width = getattr(config, "head_dim", None) or config.hidden_size // count
     dtype = autocast or base.dtype
     try:
-        # Not random: that would change what the run draws from here on.
+        # Not random numbers, which would change all later random draws of the run.
         heads = torch.ones(1, count, BLOCK, width, device=weight.device, dtype=dtype, requires_grad=True)
         ends = torch.full((1, BLOCK), BLOCK, device=weight.device)
         module, others = torch.nn.Module(), heads[:, :pairs]
         flex_attention_forward(module, heads, others, others, block_mask(ends))[0].sum().backward()
-    except Exception:  # noqa: BLE001 - a compiler, a driver, a kernel: whatever it is, sdpa stays
+    except Exception:  # noqa: BLE001 - whatever fails (a compiler, a driver, a kernel), sdpa is kept
         return False
     base.set_attn_implementation(PACK_ATTENTION)
     return True
@@ -195,16 +202,16 @@ def _is_on_gpu(weight: Tensor) -> bool:
 
 
 def dense_mask(subtree_ends: Tensor) -> Tensor:
-    """What tokens of packs see: boolean `(S, 1, T, T)` from `subtree_ends` `(S, T)`. A token sees those before it
-    whose subtree it is in; padding sees itself (a row without any True would be NaN).
+    """Which tokens of packs see which: boolean `(S, 1, T, T)` from `subtree_ends` `(S, T)`. A token sees the earlier
+    tokens in whose subtree it is. Padding sees itself, because a row without any True would give NaN.
     """
     index = torch.arange(subtree_ends.shape[-1], device=subtree_ends.device)
     return ((index[:, None] >= index) & (index[:, None] < subtree_ends[:, None, :]))[:, None]
 
 
 def block_mask(subtree_ends: Tensor) -> BlockMask:
-    """The same as FlexAttention takes it; T is a multiple of 128. Made of (T / 128)^2 numbers: torch's own
-    `create_block_mask` goes over all T^2.
+    """The same mask for FlexAttention; T is a multiple of 128. It is made from (T / 128)^2 numbers, while torch's
+    `create_block_mask` evaluates all T^2.
     """
 
     def sees(pack: Tensor, _: Tensor, query: Tensor, key: Tensor) -> Tensor:
@@ -215,7 +222,7 @@ def block_mask(subtree_ends: Tensor) -> BlockMask:
     furthest, nearest = blocks.amax(-1)[:, :, None], blocks.amin(-1)[:, :, None]
     index = torch.arange(length // BLOCK, device=subtree_ends.device)
     query, key = index[:, None], index
-    # Of a block of keys, the last query block that sees any, and the last of which all see all.
+    # For each block of keys: the query blocks that see some of its keys, and those that see all of them.
     some = (query >= key) & (query * BLOCK < furthest)
     whole = (query > key) & ((query + 1) * BLOCK <= nearest)
     return BlockMask.from_kv_blocks(
@@ -224,6 +231,6 @@ def block_mask(subtree_ends: Tensor) -> BlockMask:
 
 
 def _in_order(blocks: Tensor) -> tuple[Tensor, Tensor]:
-    """Per row of blocks how many are taken, and which: they come first."""
+    """Per row of blocks, how many are selected, and the indices of the blocks, selected ones first."""
     order = blocks.to(torch.int8).argsort(dim=-1, descending=True, stable=True)
     return blocks.sum(-1, dtype=torch.int32), order.to(torch.int32)

@@ -23,12 +23,12 @@ from distjudge_trl.files.cache import cache_dir
 if TYPE_CHECKING:
     import requests
 
-# A server that says nothing for this long counts as gone; what came before is kept for the next attempt.
+# A server that sends nothing for this long counts as gone. The part received so far is kept for the next attempt.
 TIMEOUT_SECONDS = 30
 ATTEMPTS = 5
 # Seconds before the next attempt, times the number of attempts so far.
 BACKOFF_SECONDS = 0.5
-# A server's busy or broken moments, asked again by urllib3.
+# Responses of busy or broken servers after which urllib3 tries again.
 _TRANSIENT = (429, 500, 502, 503, 504)
 MANIFEST_NAME = "downloads.json"
 _ON_THE_HUB = re.compile(
@@ -42,10 +42,10 @@ class RemoteFile:
 
     Args:
         name (`str`): its name in the cache.
-        url (`str`): where it lives.
-        sha256 (`str`, *optional*): of its content. Where its publisher gives none and nobody recorded one, the first
-            download's is recorded in the cache and later ones are held against it.
-        about (`str`): what it is, for error messages: size, licence.
+        url (`str`): its address.
+        sha256 (`str`, *optional*): of its content. If neither its publisher nor this package gives one, that of the
+            first download is recorded in the cache and later downloads are compared with it.
+        about (`str`): a description for error messages: size, licence.
     """
 
     name: str
@@ -55,10 +55,10 @@ class RemoteFile:
 
 
 def download(file: RemoteFile, folder: Path | None = None) -> Path:
-    """Local path of a remote file, fetched if it is not there yet.
+    """Local path of a remote file, which is downloaded if it is not in the cache yet.
 
     An interrupted download continues where it stopped, in this call (up to five attempts) or a later one. Processes
-    that ask at once wait for the first.
+    that ask at the same time wait for the first.
 
     Args:
         file ([`RemoteFile`]): what to fetch.
@@ -67,13 +67,13 @@ def download(file: RemoteFile, folder: Path | None = None) -> Path:
 
     Raises:
         [`UserInputError`]: no network, a server error, a wrong checksum, or a cache folder that cannot be written; the
-            message says which file to fetch by hand and how to pass it.
+            message says which file to download by hand and how to pass it.
     """
     import pooch
     import requests
     from filelock import FileLock
 
-    pooch.get_logger().setLevel("WARNING")  # the progress bar says the same
+    pooch.get_logger().setLevel("WARNING")  # the progress bar shows the same
     folder = folder if folder is not None else cache_dir() / "data"
     target = folder / file.name
     if (on_hub := _ON_THE_HUB.fullmatch(file.url)) and not target.is_file():
@@ -139,7 +139,7 @@ def _by_hand(file: RemoteFile) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """The cause in a few words, out of requests' and urllib3's nested messages."""
+    """The cause in a few words, taken from the nested messages of requests and urllib3."""
     import requests
 
     if isinstance(error, requests.HTTPError) and error.response is not None:
@@ -152,7 +152,9 @@ def _reason(error: Exception) -> str:
 
 
 def _resuming(part: Path) -> Callable[[str, str, Any], None]:
-    """A downloader for pooch that continues `part` with HTTP range requests and hands it over when it is complete."""
+    """A downloader for pooch that continues `part` with HTTP range requests and moves it to its target when it is
+    complete.
+    """
 
     def fetch(url: str, output_file: str, _: Any) -> None:
         import requests
@@ -195,14 +197,15 @@ def _continue(url: str, part: Path) -> None:
     from tqdm.auto import tqdm
 
     have = part.stat().st_size if part.exists() else 0
-    # Without `identity` a server may compress on the way, and byte ranges would be those of the compressed text.
+    # Without `identity` a server may compress the response, and byte ranges would refer to the compressed text.
     headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
     with (
         _session() as session,
         session.get(url, stream=True, timeout=TIMEOUT_SECONDS, headers=headers) as response,
     ):
         if have and response.status_code == requests.codes.range_not_satisfiable:
-            # It was complete, or of an older and longer version: the checksum tells; without one start anew.
+            # The part was complete, or it is of an older and longer version. The checksum decides; without one, start
+            # again.
             total = response.headers.get("Content-Range", "").rpartition("/")[2]
             if total == str(have):
                 return
@@ -222,7 +225,7 @@ def _continue(url: str, part: Path) -> None:
                 unit_scale=True,
             ) as bar,
         ):
-            # A chunk that is cut off is lost: small ones lose little.
+            # A chunk that is cut off is lost, so chunks are small.
             for chunk in response.iter_content(chunk_size=1 << 13):
                 output.write(chunk)
                 bar.update(len(chunk))

@@ -1,4 +1,4 @@
-"""Judgment records: the rows that everything else is fed with, and their validation.
+"""Judgment records, the rows on which judges are trained and evaluated, and their validation.
 
 One record is one item that several people judged, in TRL's conversational prompt-completion format plus the
 distribution of their answers, so that a plain `SFTTrainer` trains the single-point baseline on the very same rows.
@@ -51,7 +51,7 @@ def make_record(
 
     Args:
         id (`str`): stable, unique within the task.
-        group (`str`): what must not straddle a split.
+        group (`str`): records of one group must be on the same side of a split.
         prompt (`list` of messages): ends where the answer begins.
         counts (`Sequence[int]` of length K): votes per label.
         label_space ([`LabelSpace`]): K labels.
@@ -84,7 +84,7 @@ def make_record(
 def build_dataset(
     records: Iterable[Mapping[str, Any]], label_space: LabelSpace, *, source: str | None = None
 ) -> Dataset:
-    """Validated `datasets.Dataset` of judgment records. Takes them as a stream: Python objects are packed into Arrow
+    """Build a validated `datasets.Dataset` from a stream of judgment records. Python objects are packed into Arrow
     tables every few thousand rows.
 
     Raises:
@@ -115,10 +115,10 @@ def validate_records(
 def validated(
     records: Iterable[Mapping[str, Any]], label_space: LabelSpace, *, source: str | None = None
 ) -> Iterator[Mapping[str, Any]]:
-    """Pass records on after checking them against the schema; the first violation raises.
+    """Yield records after checking them against the schema; the first violation raises.
 
     Raises:
-        [`JudgmentDataError`]: a missing column; an empty or repeated id; a prompt that is no list of messages; a
+        [`JudgmentDataError`]: a missing column; an empty or repeated id; a prompt that is not a list of messages; a
             completion that is not one assistant message with a known label; a distribution of wrong length, with NaN
             or a negative value, or not summing to 1 within 1e-6; fewer than one annotator. The message names source,
             row and field.
@@ -247,7 +247,7 @@ def _check_distribution(distribution: Any, num_labels: int, source: str | None, 
 
 
 def fingerprint(dataset: Dataset) -> str:
-    """SHA-256 over the records' content, in 16 hex digits: the same for the same records in any order and on any
+    """SHA-256 over the records' content, in 16 hex digits. It is the same for the same records in any order and on any
     machine.
     """
     digests = sorted(

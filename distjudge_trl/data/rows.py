@@ -1,4 +1,6 @@
-"""Rows out of .jsonl, .json, .csv, .tsv and .parquet files, each also as .gz; errors name file, row and field."""
+"""Reading rows from .jsonl, .json, .csv, .tsv and .parquet files, each also as .gz. Errors name file, row and
+field.
+"""
 
 from __future__ import annotations
 
@@ -17,26 +19,26 @@ from distjudge_trl.data.values import has_classes, name_classes, plain_value
 from distjudge_trl.errors import JudgmentDataError, UserInputError, first_line
 
 
-# Longest text of a single value, in characters. A judge reads some thousands; a million is a broken export.
+# Longest text of a single value, in characters. A judge reads some thousands; a million means a broken export.
 MAX_FIELD_LENGTH = 1_000_000
 _DELIMITERS = ",;\t|"
 Row = dict[str, Any]
 
 
 def read_rows(file: DataFile, *, delimiter: str | None = None) -> Iterator[tuple[int, Row]]:
-    """Rows of a file with their numbers: lines of a .jsonl, .csv or .tsv file (the header is line 1), list entries of
-    a .json, rows of a .parquet, counted from 1. The file is read as a stream, except .json and .parquet inside
-    archives.
+    """Rows of a file with their numbers, counted from 1: lines of a .jsonl, .csv or .tsv file (the header is line 1),
+    list entries of a .json file, rows of a .parquet file. The file is read as a stream, except .json and .parquet
+    inside archives.
 
     Args:
         file ([`DataFile`]): from [`find_files`].
-        delimiter (`str`, *optional*): of a .csv file; by default the one of `,` `;` tab and `|` that the header holds
-            most of.
+        delimiter (`str`, *optional*): of a .csv file; by default the most frequent of `,` `;` tab and `|` in the
+            header.
 
     Raises:
-        [`JudgmentDataError`]: truncated or damaged compression, a line that is not UTF-8 or not JSON, a row that is no
-            object, a CSV row whose cells do not fit the header, a field longer than a million characters. The message
-            names file and row.
+        [`JudgmentDataError`]: truncated or damaged compression, a line that is not UTF-8 or not JSON, a row that is
+            not an object, a CSV row whose cells do not fit the header, a field longer than a million characters. The
+            message names file and row.
         [`UserInputError`]: the file cannot be read.
     """
     readers: dict[str, Callable[[IO[bytes], DataFile, str | None], Iterator[tuple[int, Row]]]] = {
@@ -61,14 +63,14 @@ def read_rows(file: DataFile, *, delimiter: str | None = None) -> Iterator[tuple
             fix="The file is incomplete: fetch or copy it again.",
         ) from None
     except (RuntimeError, NotImplementedError) as error:
-        # zipfile's words for members that are encrypted or compressed in a way it does not know.
+        # zipfile raises these for members that are encrypted or use an unknown compression.
         raise UserInputError(f"{file.name}: cannot be read ({error}). Unpack the archive yourself.") from None
     except OSError as error:
         raise UserInputError(f"{file.name}: cannot be read ({error.strerror or error}).") from None
 
 
 def _check_text(value: Any, source: str, number: int, field: str) -> None:
-    """Refuse texts, however deep in a field, that are too long or that cannot be written as UTF-8."""
+    """Refuse texts at any depth of a field that are too long or cannot be written as UTF-8."""
     if isinstance(value, str):
         if len(value) > MAX_FIELD_LENGTH:
             raise JudgmentDataError(
@@ -130,7 +132,7 @@ def _parse_json(text: str, source: str, number: int, whole: str) -> Any:
 
 
 class _KeyTwiceError(Exception):
-    """An object has a key twice. `json` would keep the last value and say nothing."""
+    """An object has a key twice. `json` would silently keep the last value."""
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> Row:
@@ -165,7 +167,7 @@ def _read_json(stream: IO[bytes], file: DataFile, _: str | None = None) -> Itera
     content = stream.read().removeprefix(b"\xef\xbb\xbf")
     first_line = content.lstrip().split(b"\n", 1)[0].strip()
     if first_line.startswith(b"{") and first_line.endswith(b"}") and b"\n" in content.strip():
-        # JSON lines under the name .json, as the hub often has them.
+        # JSON lines in a file called .json, which is common on the hub.
         yield from _read_jsonl(io.BytesIO(content), file)
         return
     value = _parse_json(_decode(content, file.name, 1), file.name, 1, "The file must hold one list of objects.")
@@ -194,7 +196,7 @@ def _read_csv(stream: IO[bytes], file: DataFile, delimiter: str | None) -> Itera
                 header = _check_header(cells, file.name)
             elif len(cells) == len(header):
                 yield number, dict(zip(header, cells, strict=True))
-            elif cells:  # a blank line has no cells at all
+            elif cells:  # a blank line has no cells
                 raise JudgmentDataError(
                     f"has {len(cells)} cells, the header has {len(header)}",
                     source=file.name,
@@ -213,7 +215,7 @@ def _chain(first: str, rest: Iterator[str]) -> Iterator[str]:
 
 
 def _check_header(cells: list[str], source: str) -> list[str]:
-    # Spreadsheets leave columns without a name at the end.
+    # Spreadsheets may write columns without a name at the end.
     header = [cell.strip() or f"column {number}" for number, cell in enumerate(cells, start=1)]
     twice = next((name for i, name in enumerate(header) if name in header[:i]), None)
     if twice is not None:
@@ -248,14 +250,14 @@ def _read_parquet(stream: IO[bytes], file: DataFile, _: str | None = None) -> It
         ) from None
 
 
-# What values raise that Arrow can hold and Python cannot: a map with a key twice, or a list for a key, a text that is
-# not UTF-8, a day in the year 2,000,000.
+# Exceptions for values that Arrow can hold and Python cannot: a map with a repeated key or a list as a key, a text
+# that is not UTF-8, a day in the year 2,000,000.
 _VALUE_FAILURES = (KeyError, TypeError, ValueError, OverflowError)
 
 
 def _rows_of_batch(batch: Any, source: str, before: int) -> list[Row]:
-    """Rows of a batch that follows `before` others. It is turned into Python's values as a whole; if that fails, each
-    value by itself, to name the one.
+    """Rows of a batch that follows `before` other rows. The batch is converted to Python values at once. If that
+    fails, each value is converted alone, so that the error can name it.
     """
     try:
         rows: list[Row] = batch.to_pylist(maps_as_pydicts="strict")
@@ -272,8 +274,8 @@ def _rows_of_batch(batch: Any, source: str, before: int) -> list[Row]:
 
 
 def _value_failure(error: Exception) -> tuple[str, str]:
-    """What is wrong with a value, and what to do about it."""
-    if isinstance(error, KeyError):  # whose text is quoted once more
+    """The error for a value, with a fix."""
+    if isinstance(error, KeyError):  # its text is quoted twice
         key = str(error.args[0]).rstrip(".)").rpartition("duplicate key was ")[2]
         return f"holds a map with the key {key} twice", "Keep one of them, or add up their values."
     return (
@@ -283,8 +285,8 @@ def _value_failure(error: Exception) -> tuple[str, str]:
 
 
 def _classes_of(schema: Any) -> Any:
-    """Features of a file that the hub's library wrote, if there are classes among them: numbers, whose names are in
-    the file's metadata alone.
+    """Features of a file that the `datasets` library wrote, if it has class labels. They are stored as numbers, and
+    their names only in the file's metadata.
     """
     if b"ClassLabel" not in (schema.metadata or {}).get(b"huggingface", b""):
         return None

@@ -1,4 +1,4 @@
-"""Files of rows, on disk or in archives, which are read as streams and never unpacked."""
+"""Finding files of rows, on disk or in archives. Archives are read as streams and never unpacked."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 class DataFile:
     """One file of rows, on disk or inside an archive.
 
-    `name` is what errors call it (`archive!member` inside one), `base_name` its name without folders, `open` gives its
-    bytes (decompressed), `role` what a task takes it for.
+    `name` is its name in errors (`archive!member` inside an archive), `base_name` its name without folders. `open`
+    opens its decompressed bytes. `role` says what a task uses it for.
     """
 
     name: str
@@ -44,17 +44,18 @@ def find_files(path: str | Path, patterns: Sequence[str], *, none_is_fine: bool 
     """The files of rows at `path`, sorted by name.
 
     Args:
-        path (`str` or `Path`): a file of rows (taken as it is, whatever its name); an archive (.zip, .tar, .tar.gz) or
-            a folder, searched for names that match; a folder without such a file is searched for archives that hold
-            them.
+        path (`str` or `Path`): a file of rows, which is used whatever its name; or an archive (.zip, .tar, .tar.gz) or
+            a folder, which is searched for matching names. If a folder has no such file, it is searched for archives
+            that hold some.
         patterns (`Sequence[str]`): glob patterns of file names, without regard to case, such as `"snli_1.0_*"`; a
-            `.gz` behind file or pattern does not matter. Hidden files and folders and `__MACOSX` never match.
+            `.gz` at the end of a file's name or a pattern does not matter. Hidden files and folders and `__MACOSX`
+            never match.
         none_is_fine (`bool`): return an empty list instead of raising when nothing matches.
 
     Raises:
-        [`UserInputError`]: no such path, nothing in it that matches, an unknown format, an unreadable or damaged
-            archive, an archive with a member that climbs out of its folder or stands in it twice, or the same file
-            both compressed and not.
+        [`UserInputError`]: the path does not exist, nothing in it matches, a format is unknown, an archive is
+            unreadable or damaged, a member of an archive has a path outside it or occurs twice, or the same file is
+            present both compressed and not.
     """
     path = Path(path)
     try:
@@ -106,7 +107,7 @@ def _format_of(name: str) -> str | None:
 
 
 def _refuse_copies(files: Sequence[DataFile]) -> None:
-    """Every row would be read twice."""
+    """Refuse a file that is present both compressed and not: every row would be read twice."""
     seen: dict[str, str] = {}
     for file in files:
         other = seen.setdefault(_plain_name(file.name), file.name)
@@ -139,8 +140,8 @@ def _decompressed(raw: IO[bytes], name: str) -> Iterator[IO[bytes]]:
 
 
 def _members(path: Path, patterns: Sequence[str]) -> list[DataFile]:
-    """Files of rows in an archive. Nothing is unpacked, so no member can be written anywhere; one that tries to climb
-    out means that the archive is not what it says, and is refused.
+    """Files of rows in an archive. Nothing is unpacked, so a member cannot be written anywhere. A member with a path
+    outside the archive means that the archive is suspicious, and is refused.
     """
     found: dict[str, zipfile.ZipInfo | tarfile.TarInfo] = {}
     try:

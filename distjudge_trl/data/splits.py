@@ -11,7 +11,7 @@ from datasets import Dataset
 from distjudge_trl.errors import UserInputError
 
 
-# Ends the id of a pair that is asked in the other order: the same votes, read the other way round.
+# The suffix of the id of a pair in the swapped order, which has the same votes with A and B exchanged.
 SWAPPED = "/swapped"
 
 SplitKind = Literal["group", "paper"]
@@ -67,8 +67,8 @@ def split_records(
 
 
 class Partition(NamedTuple):
-    """Records to train on, to choose and calibrate on (a part of the training side), and to test on. A part is `None`
-    where none was asked for.
+    """Records to train on, to choose and calibrate on (a part of the training side), and to test on. A part that was
+    not requested is `None`.
     """
 
     train: Dataset | None
@@ -78,15 +78,14 @@ class Partition(NamedTuple):
 
 @dataclass(frozen=True)
 class SplitPlan:
-    """Which records are for what. Training, evaluation and sweeps all draw by a plan, so that the same settings mean
-    the same test items wherever a judge is scored.
+    """How records are divided into training, validation and test records. Training, evaluation and sweeps all use a
+    plan, so that the same settings give the same test items wherever a judge is scored.
 
     Args:
         kind (`"group"`, `"paper"` or `"all"`, defaults to `"group"`): as in [`split_records`]; with `"all"` every
             record is a test record.
-        seed (`int`, defaults to 0): of the split, and of what is drawn from its parts.
-        validation_fraction (`float`, defaults to 0.1): share of the training side that is held out, where something
-            is.
+        seed (`int`, defaults to 0): of the split, and of samples from its parts.
+        validation_fraction (`float`, defaults to 0.1): share of the training side that is held out, if something is.
     """
 
     kind: Literal["group", "paper", "all"] = "group"
@@ -114,18 +113,20 @@ class SplitPlan:
 def partition(
     dataset: Dataset, kind: SplitKind = "group", *, validation_fraction: float = 0.1, seed: int = 0
 ) -> Partition:
-    """[`split_records`] 8:2, and the training side once more: the same three parts wherever they are asked for."""
+    """Split 8:2 with [`split_records`], and split the training side once more. The same arguments always give the same
+    three parts.
+    """
     train, test = split_records(dataset, kind, seed=seed)
     train, validation = split_records(train, kind, test_fraction=validation_fraction, seed=seed + 1)
     return Partition(train, validation, test)
 
 
 def within_budget(dataset: Dataset, budget: int, *, seed: int = 0) -> Dataset:
-    """As many items as `budget` votes pay for, in the order in which [`subsample`] draws them. A pair that is asked in
-    both orders is two records of one item, whose votes are paid once.
+    """As many items as `budget` votes pay for, in the order in which [`subsample`] draws them. A pair in both orders
+    is two records of one item, whose votes are paid once.
 
     Raises:
-        [`UserInputError`]: not enough for one item.
+        [`UserInputError`]: the budget does not pay for one item.
     """
     price = _votes_of_items(dataset)
     chosen, spent = set(), 0
@@ -140,7 +141,7 @@ def within_budget(dataset: Dataset, budget: int, *, seed: int = 0) -> Dataset:
 
 
 def num_votes(dataset: Dataset) -> int:
-    """Votes that the records rest on; those of a pair that is asked in both orders count once."""
+    """Number of votes behind the records; those of a pair in both orders count once."""
     return sum(_votes_of_items(dataset).values())
 
 

@@ -19,17 +19,17 @@ from distjudge_trl.files.yaml import parse_yaml
 
 @lru_cache(maxsize=1)
 def _environment() -> ImmutableSandboxedEnvironment:
-    # Sandboxed: a judge.json downloaded from somewhere carries a template. Strict: a missing field is an error, not an
-    # empty string.
+    # Sandboxed, because a template may come with a downloaded judge.json. Strict: a missing field is an error and not
+    # an empty string.
     return ImmutableSandboxedEnvironment(
         undefined=jinja2.StrictUndefined, keep_trailing_newline=False, autoescape=False
     )
 
 
-# Longest message that a template may make, in characters: several fields of the largest size that is read.
+# Longest message that a template may render, in characters: several fields of the largest size that is read.
 MAX_PROMPT_LENGTH = 5_000_000
 
-# What an expression in a template may end in, on an item that it does not expect.
+# Exceptions that an expression in a template may raise for an unexpected item.
 _TEMPLATE_FAILURES = (
     jinja2.TemplateError,
     ArithmeticError,
@@ -44,8 +44,8 @@ _TEMPLATE_FAILURES = (
 class PromptTemplate:
     """Messages whose contents are Jinja templates.
 
-    A field that a template tests with `{% if field %}`, or gives a `default`, may be empty or missing; every other one
-    that it uses must be filled.
+    A field that a template tests with `{% if field %}`, or gives a `default`, may be empty or missing. All other
+    fields that it uses must have a value.
 
     Args:
         messages (`Sequence[Mapping[str, str]]`): `{"role", "content"}`; the last one ends where the judge's answer
@@ -84,8 +84,8 @@ class PromptTemplate:
         and `content`.
 
         Raises:
-            [`UserInputError`]: unreadable, no UTF-8, empty, no valid YAML, or not a template; the message names the
-                file.
+            [`UserInputError`]: the file is unreadable, not UTF-8, empty, not valid YAML, or not a template; the
+                message names it.
         """
         path = Path(path)
         try:
@@ -109,10 +109,11 @@ class PromptTemplate:
     def render(
         self, fields: Mapping[str, Any], *, source: str | None = None, row: int | str | None = None
     ) -> list[dict[str, str]]:
-        """Messages filled with an item's fields.
+        """Render the messages with an item's fields.
 
         Raises:
-            [`JudgmentDataError`]: the template uses a field that the item lacks, or does something a template may not.
+            [`JudgmentDataError`]: the template uses a field that the item lacks, or does something that is not
+                allowed.
         """
         for name in sorted(self.fields & set(fields)):
             _check_shown(name, fields[name], source, row)
@@ -149,8 +150,8 @@ class PromptTemplate:
 
 
 def finished_prompt(item: Mapping[str, Any]) -> Any:
-    """The finished prompt of an item, or `None` if it has none: what it calls `prompt`, if that is a list of messages
-    (mappings with a `role`). Anything else of that name, such as a text, is a field for a template.
+    """The finished prompt of an item, or `None` if it has none. It is the value of `prompt`, if that is a list of
+    messages (mappings with a `role`). Any other value, such as a text, is a field for a template.
     """
     prompt = item.get("prompt")
     if not isinstance(prompt, Sequence) or isinstance(prompt, (str, bytes)) or not prompt:
@@ -159,7 +160,7 @@ def finished_prompt(item: Mapping[str, Any]) -> Any:
 
 
 def _check_shown(name: str, value: Any, source: str | None, row: int | str | None) -> None:
-    """Refuse what a template would show otherwise than its writer meant."""
+    """Refuse values that a template would not show as its author meant."""
     if holds_bytes(value):
         is_itself = isinstance(value, (bytes, bytearray))
         raise JudgmentDataError(
@@ -180,7 +181,9 @@ def _check_shown(name: str, value: Any, source: str | None, row: int | str | Non
 
 
 def _bounded(template: jinja2.Template, fields: Mapping[str, Any]) -> str:
-    """The rendered text, given up where it grows beyond all use: a loop in a template can fill the memory."""
+    """The rendered text. Rendering stops if the text grows too long, because a loop in a template could fill the
+    memory.
+    """
     parts, length = [], 0
     for part in template.generate(fields):
         parts.append(part)
@@ -191,7 +194,7 @@ def _bounded(template: jinja2.Template, fields: Mapping[str, Any]) -> str:
 
 
 def is_empty(value: Any) -> bool:
-    """Whether a field holds nothing: None, an empty or blank text, NaN."""
+    """Whether a field is empty: None, an empty or blank text, NaN."""
     if isinstance(value, float):
         return math.isnan(value)
     return value is None or (isinstance(value, str) and not value.strip())

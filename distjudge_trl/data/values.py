@@ -1,7 +1,7 @@
-"""Values as rows hold them, whatever the file was: texts, numbers, lists and mappings, as JSON has them.
+"""Values of rows in one form for all file formats: texts, numbers, lists and mappings, as in JSON.
 
-Parquet and the hub's data sets have types that JSON lacks. What says the same in JSON is turned into it where a row is
-read, so that a task sees one kind of row; what does not (bytes) is left, and refused where it would be shown or
+Parquet and the hub's data sets have types that JSON lacks. Values with an equivalent in JSON are converted when a row
+is read, so that a task sees one kind of row. Others (bytes) are kept, and refused where they would be shown or
 written.
 """
 
@@ -22,18 +22,18 @@ from distjudge_trl.errors import JudgmentDataError
 if TYPE_CHECKING:
     from datasets import Features
 
-# 3, 3.0, -1.00: the same whole number in the spellings of integers, floats and spreadsheets. A longer one is a broken
-# cell, and Python refuses to read thousands of digits.
+# 3, 3.0, -1.00: whole numbers in the spellings of integers, floats and spreadsheets. A longer number is a broken cell,
+# and Python refuses to read thousands of digits.
 _WHOLE_NUMBER = re.compile(r"([+-]?[0-9]{1,400})(?:\.0*)?")
 
-# Stands for a missing class in data sets of the hub.
+# The number of a missing class in data sets of the hub.
 _NO_CLASS = -1
 
 
 def spelling(value: Any) -> str:
-    """The text of a value by which two are the same answer: `-1`, `-1.0`, `"-1"` and `" -1.0 "` are all `"-1"`.
+    """The text by which values are compared as answers: `-1`, `-1.0`, `"-1"` and `" -1.0 "` all give `"-1"`.
 
-    A boolean is its JSON word: Python takes true for 1, and a label called 1 does not mean it.
+    A boolean gives its JSON word, because Python treats true as 1, which a label called 1 does not mean.
     """
     if isinstance(value, bool):
         return str(value).lower()
@@ -43,8 +43,8 @@ def spelling(value: Any) -> str:
 
 
 def plain_value(value: Any) -> Any:
-    """A value of Arrow's as JSON has it, however deep in lists and mappings: times in ISO 8601, decimals as numbers
-    (as texts where a float would round them), UUIDs as texts. Others pass through.
+    """Convert an Arrow value to its form in JSON, at any depth of lists and mappings: times in ISO 8601, decimals as
+    numbers (as texts if a float would round them), UUIDs as texts. Other values are returned unchanged.
     """
     if isinstance(value, (datetime.date, datetime.time)):  # a datetime is a date
         return value.isoformat()
@@ -67,7 +67,7 @@ def _plain_decimal(value: decimal.Decimal) -> int | float | str:
 
 
 def holds_bytes(value: Any) -> bool:
-    """Whether a value is bytes, or has them anywhere in its lists and mappings: as a text they would be `b'...'`."""
+    """Whether a value is bytes, or has bytes anywhere in its lists and mappings. As text they would read `b'...'`."""
     if isinstance(value, Mapping):
         return any(holds_bytes(name) or holds_bytes(part) for name, part in value.items())
     if isinstance(value, (list, tuple, set, frozenset)):
@@ -76,11 +76,11 @@ def holds_bytes(value: Any) -> bool:
 
 
 def name_classes(row: Mapping[str, Any], features: Features, *, source: str, number: int) -> dict[str, Any]:
-    """A row of a data set with the names of its classes (`ClassLabel`) in place of their numbers, however deep; -1,
-    which stands for no class there, becomes `None`.
+    """A row of a data set with the names of its classes (`ClassLabel`) instead of their numbers, at any depth; -1,
+    which means no class, becomes `None`.
 
     Raises:
-        [`JudgmentDataError`]: a number without a name.
+        [`JudgmentDataError`]: a number has no name.
     """
     named = dict(row)
     for field, feature in features.items():
@@ -116,10 +116,11 @@ def _named(value: Any, feature: Any) -> Any:
 
 
 def as_json(row: Mapping[str, Any], *, source: str | None = None, number: int | None = None) -> dict[str, Any]:
-    """A row that can be written as a line of JSON: NaN, an empty cell everywhere here, is `None`.
+    """A row that can be written as a line of JSON. NaN, which stands for an empty cell, becomes `None`.
 
     Raises:
-        [`JudgmentDataError`]: JSON has no word for a field's value (bytes, infinity); names row and field.
+        [`JudgmentDataError`]: JSON cannot represent a field's value (bytes, infinity); the message names row and
+            field.
     """
     written = {}
     for field, value in row.items():

@@ -1,4 +1,4 @@
-"""Votes of annotators: counted (eq. 1), drawn from, and turned into a reference label (eq. 3)."""
+"""Votes of annotators: counting them (eq. 1), drawing from them, and the reference label (eq. 3)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from distjudge_trl.errors import JudgmentDataError
 from distjudge_trl.labels import LabelSpace
 
 
-# More votes than anyone has: so large a number is a broken cell, and larger ones fit into no column of integers.
+# More votes than any data set has. A larger number is a broken cell, and may not fit into a column of integers.
 MAX_COUNT = 1_000_000_000
 
 MajorityRule = Literal["first", "random", "exclude"]
@@ -86,8 +86,8 @@ def _whole_count(count: Any, answer: Any, source: str | None, row: int | str | N
 def draw_votes(counts: Sequence[int], max_annotators: int, *, item_id: str, seed: int) -> list[int]:
     """Counts `(K,)` of at most `max_annotators` votes, drawn without replacement from `counts` `(K,)`.
 
-    The draw depends on the item's id and the seed alone: the same on every machine and in any row order, and a larger
-    draw contains a smaller one.
+    The draw depends only on the item's id and the seed: it is the same on every machine and in any row order, and a
+    larger draw contains a smaller one.
     """
     votes = [label for label, count in enumerate(counts) for _ in range(count)]
     order = sorted(range(len(votes)), key=lambda i: stable_key(seed, f"vote {i} of {item_id}"))
@@ -118,14 +118,14 @@ def majority_label(
 
 
 def choose_pseudo_count(counts: Sequence[Sequence[int]]) -> float | None:
-    """λ of add-λ smoothing that best predicts an annotator who is left out: it maximises the mean over votes of
+    """The λ of add-λ smoothing that best predicts an annotator who is left out: it maximises the mean over votes of
     log((c_k - 1 + λ) / (n - 1 + K λ)), in [0.001, 100].
 
     Args:
         counts (`Sequence` of K counts each): votes of items that are not trained on.
 
     Returns:
-        `float`, or `None` if no item has two votes, from which nothing follows.
+        `float`, or `None` if no item has two votes.
     """
     votes = np.asarray(counts, dtype=float)
     votes = votes[votes.sum(-1) > 1]

@@ -1,4 +1,4 @@
-"""How far annotators agree, from vote counts alone (records carry no annotators' names)."""
+"""How much annotators agree, computed from vote counts alone (records do not name annotators)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import entr
 
 
-# Krippendorff's alpha looks at every vote; beyond this many items a sample says the same.
+# Krippendorff's alpha is computed from every vote; beyond this many items a sample is enough.
 MAX_ITEMS_FOR_ALPHA = 20_000
 
 
@@ -32,13 +32,13 @@ def krippendorff_alpha(counts: np.ndarray, *, ordinal: bool = False, seed: int =
 
     Args:
         counts (`np.ndarray` of shape `(N, K)`, whole numbers): votes per item and label.
-        ordinal (`bool`, defaults to `False`): use the ordinal distance, in which two labels are as far apart as there
-            are votes between them (Krippendorff 2004, chapter 11); otherwise labels are the same or not.
+        ordinal (`bool`, defaults to `False`): use the ordinal distance, in which the distance of two labels is the
+            number of votes between them (Krippendorff 2004, chapter 11); otherwise labels are only equal or different.
         seed (`int`, defaults to 0): of the sample of 20,000 items that larger data sets are reduced to.
 
     Returns:
-        `float`, at most 1; 0 is chance. `None` where it is undefined: no item with two votes, or a single label ever
-        chosen.
+        `float`, at most 1; 0 is chance. `None` if it is undefined because no item has two votes, or all votes are for
+        one label.
     """
     from nltk.metrics.agreement import AnnotationTask
     from nltk.metrics.distance import binary_distance

@@ -1,5 +1,5 @@
-"""What a judge knows over all items together: agreement with the majority, a sense of where people disagree, and
-fairness to positions.
+"""Metrics over all items together: agreement with the majority, whether the judge knows where people disagree, and
+position bias.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from distjudge_trl.evaluation.distances import as_array, item_entropy
 from distjudge_trl.evaluation.statistics import bootstrap_interval
 
 
-# Rows of the distance matrices that are in memory at once.
+# How many rows of the distance matrices are in memory at once.
 _CHUNK = 512
 
 
@@ -29,8 +29,8 @@ def macro_f1(p: Any, log_q: Any) -> float:
 
 
 def cohen_kappa(p: Any, log_q: Any) -> float | None:
-    """Cohen's kappa between the likeliest and the majority label; at most 1, 0 is chance (scikit-learn). `None` where
-    both always say the same one label and kappa is undefined.
+    """Cohen's kappa between the likeliest and the majority label; at most 1, 0 is chance (scikit-learn). `None` if
+    both always name the same single label, for which kappa is undefined.
     """
     majority, judged = as_array(p).argmax(-1), as_array(log_q).argmax(-1)
     if len(np.union1d(majority, judged)) < 2:
@@ -44,7 +44,7 @@ def agreement_interval(
     """95 % bootstrap intervals, clustered by `groups` `(N,)`, of [`macro_f1`] and [`cohen_kappa`]."""
     p, log_q = as_array(p), as_array(log_q)
     num_labels = p.shape[-1]
-    # Every item adds one to its place of the confusion matrix.
+    # Every item adds one to its cell of the confusion matrix.
     parts = np.eye(num_labels**2)[num_labels * p.argmax(-1) + log_q.argmax(-1)]
 
     def f1(sums: np.ndarray) -> np.ndarray:
@@ -64,8 +64,8 @@ def agreement_interval(
 
 
 def entropy_correlation_interval(p: Any, log_q: Any, groups: Sequence[str], *, seed: int = 0) -> tuple[float, float]:
-    """95 % bootstrap interval of [`entropy_correlation`], clustered by `groups` `(N,)`; ranks are those among all
-    items.
+    """95 % bootstrap interval of [`entropy_correlation`], clustered by `groups` `(N,)`. Ranks are computed once, among
+    all items.
     """
     x, y = (rankdata(values) - (len(values) + 1) / 2 for values in _entropies(p, log_q))
 
@@ -85,7 +85,7 @@ def _entropies(p: Any, log_q: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def entropy_correlation(p: Any, log_q: Any) -> float | None:
     """Spearman's rank correlation of the annotators' and the judge's entropy over items: does the judge know where
-    people disagree? In [-1, 1]; `None` if either is the same for all items.
+    people disagree? In [-1, 1]; `None` if one of them is the same for all items.
     """
     human, judge = _entropies(p, log_q)
     if np.ptp(human) < 1e-9 or np.ptp(judge) < 1e-9:
@@ -122,9 +122,9 @@ def distance_correlation(p: Any, log_q: Any) -> float | None:
 class PositionMetrics:
     """How a judge of pairs treats the two orders of the same pair.
 
-    `swap_consistency`: share of pairs whose likeliest answer names the same response (or a tie) in both orders, in
-    [0, 1], where any of equally likely answers may be meant; `position_bias`: probability that a response gains on
-    average by standing first, in [-1, 1], 0 is fair; `num_pairs` with both orders.
+    `swap_consistency`: share of pairs whose likeliest answer names the same response (or a tie) in both orders, in [0,
+    1], where any of equally likely answers may be meant; `position_bias`: how much probability a response gains on
+    average by standing first, in [-1, 1], 0 is fair; `num_pairs`: pairs that are present in both orders.
     """
 
     swap_consistency: float
@@ -133,14 +133,15 @@ class PositionMetrics:
 
 
 def position_metrics(log_q: Any, ids: Sequence[str]) -> PositionMetrics | None:
-    """Position metrics of preferences with labels A, B and perhaps further ones that have no side (tie).
+    """Position metrics of preferences with labels A, B and possibly others without a side (tie).
 
     Args:
         log_q (array `(N, K)`): the judge's label log-probabilities; column 0 is A, column 1 is B.
-        ids (`Sequence[str]` of length N): a pair's swapped order has the id of the canonical one and `/swapped`.
+        ids (`Sequence[str]` of length N): the id of a pair's swapped order is that of the canonical order followed by
+            `/swapped`.
 
     Returns:
-        [`PositionMetrics`], or `None` if no pair is there in both orders.
+        [`PositionMetrics`], or `None` if no pair is present in both orders.
     """
     q = np.exp(as_array(log_q))
     row_of = {name: row for row, name in enumerate(ids)}
@@ -152,6 +153,6 @@ def position_metrics(log_q: Any, ids: Sequence[str]) -> PositionMetrics | None:
     mirror[:2] = [1, 0]
     likeliest, mirrored = (np.isclose(side, side.max(-1, keepdims=True)) for side in (first, second[:, mirror]))
     consistent = (likeliest & mirrored).any(-1)
-    # The response that is A in the canonical order is B in the swapped one.
+    # Response A of the canonical order is response B of the swapped one.
     gain = (first[:, 0] - second[:, 1] + second[:, 0] - first[:, 1]) / 2
     return PositionMetrics(float(consistent.mean()), float(gain.mean()), len(both))

@@ -1,7 +1,7 @@
-"""What a KL is to be measured by, besides the noise floor: other annotators, and judges that read nothing.
+"""Baselines for a KL, besides the noise floor: other annotators, and constant judges, which do not read the items.
 
-The *human ceiling* sets half of an item's annotators against the other half. The constants are judges that give every
-item the same distribution; whoever does not beat the training prior has learned nothing about items.
+The *human ceiling* compares half of an item's annotators with the other half. The constants are judges that give every
+item the same distribution. A judge that does not beat the training prior has learned nothing about items.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ import numpy as np
 from distjudge_trl.evaluation.distances import as_array, item_accuracy, item_kl, item_total_variation
 
 
-# The other half of the annotators speaks with this many more votes, spread as all votes of the data set are: without
+# The predicting half of the annotators gets this many extra votes, distributed like all votes of the data set. Without
 # them a label that none of a few people chose would have probability 0, and the KL would be infinite.
 PRIOR_VOTES = 1.0
 
 
 @dataclass(frozen=True)
 class HumanCeiling:
-    """Means over items and random halves: half of the annotators (as p) against the other half (as q).
+    """Means over items and random halves of the annotators: one half is the target p, the other half the prediction q.
 
     `kl` in nats, `total_variation` and `accuracy` in [0, 1]; `judge_kl`, `judge_total_variation` and `judge_accuracy`
-    are the judge's on the same halves: what the others compare with, since half of the annotators is a harder target
-    than all of them. `num_items` have two or more annotators.
+    are the judge's on the same halves. Compare the human figures with these, because half of the annotators are a
+    harder target than all of them. `num_items` is the number of items with two or more annotators.
     """
 
     kl: float
@@ -55,7 +55,7 @@ def human_ceiling(counts: Any, log_q: Any = None, *, num_splits: int = 20, seed:
         return None
     rows = counts[several]
     judge = as_array(log_q)[several] if log_q is not None else None
-    # The votes of all other items: an item's own would give away the half that is to be predicted.
+    # The votes of all other items. The item's own votes would reveal the half that is to be predicted.
     others = counts.sum(0) - rows
     shares = (others + 1 / counts.shape[1]) / (others.sum(-1, keepdims=True) + 1)
     rng = np.random.default_rng(seed)
@@ -80,16 +80,16 @@ def uniform(num_labels: int) -> np.ndarray:
 
 
 def training_prior(train_p: Any) -> np.ndarray:
-    """Mean human distribution of the training items `(N, K)`, as `(K,)` log-probabilities: of all constants the one
-    with the least KL on them. Labels that nobody chose there get one vote in a hundred thousand.
+    """Mean human distribution of the training items `(N, K)`, as `(K,)` log-probabilities: the constant with the
+    smallest KL on them. Labels that nobody chose there get one vote in a hundred thousand.
     """
     mean = np.maximum(as_array(train_p).mean(0), 1e-5)
     return np.log(mean / mean.sum())
 
 
 def training_majority(train_p: Any) -> np.ndarray:
-    """The label that is most often the training items' majority, smoothed by the share of items whose majority it is
-    not, which the others split evenly: `(K,)` log-probabilities.
+    """The label that is most often the majority of training items, as `(K,)` log-probabilities. It is smoothed: the
+    share of items with another majority is split evenly among the other labels.
     """
     train_p = as_array(train_p)
     num_labels = train_p.shape[-1]

@@ -1,8 +1,7 @@
 """Calibration after training: temperature and vector scaling, and how well confidence matches correctness.
 
-Scaling is fitted on items held out of training (never on test items) and is part of the judge from then on. It is the
-cheapest rival of training on distributions: what remains of a difference after scaling is not a matter of sharpness
-alone.
+Scaling is fitted on items held out of training, never on test items, and is then part of the judge. It is the cheapest
+alternative to training on distributions: a difference that remains after scaling is not due to sharpness alone.
 """
 
 from __future__ import annotations
@@ -19,10 +18,9 @@ from distjudge_trl.evaluation.distances import as_array
 from distjudge_trl.evaluation.statistics import bootstrap_interval
 
 
-# Temperatures beyond this range say that a judge's ranking is worthless or perfect; bounding them keeps the fit
-# finite.
+# A temperature beyond this range means that a judge's ranking is worthless or perfect. The bounds keep the fit finite.
 _LARGEST_LOG_TEMPERATURE = np.log(100.0)
-# Log-probabilities below this (1e-26) are taken as this: an infinity cannot be scaled.
+# Smaller log-probabilities (of less than 1e-26) are raised to this, because an infinity cannot be scaled.
 _LOWEST_LOG_Q = -60.0
 
 
@@ -41,7 +39,7 @@ class Scaling:
 
     @property
     def temperature(self) -> float | None:
-        """Of temperature scaling; `None` for vector scaling."""
+        """The temperature of temperature scaling; `None` for vector scaling."""
         same = np.all(self.weight == self.weight[0]) and not self.bias.any()
         return float(1 / self.weight[0]) if same else None
 
@@ -59,7 +57,8 @@ def fit_temperature(p: Any, log_q: Any) -> Scaling:
         gradient = (((p - np.exp(log_r)) * scaled).sum(-1)).mean()
         return float(-(p * log_r).sum(-1).mean()), np.array([gradient])
 
-    # The loss is convex in 1/T and so has one valley in log T; starts on both sides save the flat ends.
+    # The loss is convex in 1/T and so has one minimum in log T. Starts on both sides avoid getting stuck where it is
+    # flat.
     bounds = [(-_LARGEST_LOG_TEMPERATURE, _LARGEST_LOG_TEMPERATURE)]
     fits = [minimize(loss, [start], jac=True, bounds=bounds, method="L-BFGS-B") for start in (-1.0, 0.0, 1.5)]
     best = min(fits, key=lambda fit: fit.fun)
@@ -68,8 +67,8 @@ def fit_temperature(p: Any, log_q: Any) -> Scaling:
 
 
 def fit_vector(p: Any, log_q: Any, *, penalty: float = 1e-3) -> Scaling:
-    """Vector scaling (Guo et al. 2017) to distributions: a weight and a bias per label that minimise the mean
-    KL(p ‖ q), a small ridge towards doing nothing aside (it keeps labels that nobody chose from running off).
+    """Vector scaling (Guo et al. 2017) to distributions: a weight and a bias per label that minimise the mean KL(p ‖
+    q) plus a small ridge penalty towards the identity, which keeps the bias of labels that nobody chose finite.
     """
     p, log_q = _checked(p, log_q)
     num_labels = p.shape[-1]
@@ -112,8 +111,8 @@ def reliability(p: Any, log_q: Any, *, num_bins: int = 15) -> Reliability:
     """Expected calibration error and reliability curve (Guo et al. 2017; bins of equal width) against the majority
     label.
 
-    `p` `(N, K)`, `log_q` `(N, K)`; the error is in [0, 1]. Where annotators disagree a judge that says so is
-    under-confident by this measure, which knows the majority alone: read it beside the KL.
+    `p` `(N, K)`, `log_q` `(N, K)`; the error is in [0, 1]. The measure knows only the majority: a judge that predicts
+    the disagreement of annotators counts as under-confident. Read it together with the KL.
     """
     p, q = as_array(p), np.exp(as_array(log_q))
     confidence, correct = q.max(-1), (p.argmax(-1) == q.argmax(-1)).astype(float)
@@ -130,8 +129,8 @@ def reliability(p: Any, log_q: Any, *, num_bins: int = 15) -> Reliability:
 def ece_interval(
     p: Any, log_q: Any, groups: Sequence[str], *, num_bins: int = 15, seed: int = 0
 ) -> tuple[float, float]:
-    """95 % bootstrap interval of the expected calibration error, clustered by `groups` `(N,)`. The error is biased
-    upwards by chance, in a resample even more than in the sample.
+    """95 % bootstrap interval of the expected calibration error, clustered by `groups` `(N,)`. Chance biases the error
+    upwards, in a resample even more than in the sample.
     """
     p, q = as_array(p), np.exp(as_array(log_q))
     gap = q.max(-1) - (p.argmax(-1) == q.argmax(-1))
@@ -141,6 +140,6 @@ def ece_interval(
 
 
 def _bins(confidence: np.ndarray, num_bins: int) -> np.ndarray:
-    """Index of each confidence's bin of equal width."""
+    """Index of the bin of each confidence; bins have equal width."""
     edges = np.linspace(0, 1, num_bins + 1)
     return np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, num_bins - 1)

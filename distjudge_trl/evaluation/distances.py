@@ -1,4 +1,4 @@
-"""How far a judge's distribution is from the annotators', item by item.
+"""Distances between a judge's distribution and the annotators', item by item.
 
 All functions take human distributions `p` `(N, K)` (rows sum to 1) and the judge's label log-probabilities `log_q`
 `(N, K)` (rows of `exp(log_q)` sum to 1), as numpy arrays or torch tensors, and return float64 arrays `(N,)`. Natural
@@ -13,8 +13,8 @@ import numpy as np
 from scipy.special import entr, rel_entr
 
 
-# Where a judge gives a label that annotators chose less than this, the KL is a statement about the floor, not about
-# the judge: the paper's raw judges, read from five tokens, consist of little else.
+# If a judge gives a label that annotators chose a smaller probability, the KL describes the floor and not the judge.
+# This holds for most items of the paper's raw judges, which are read from five tokens.
 KL_FLOOR = 1e-6
 
 
@@ -24,15 +24,16 @@ def as_array(values: Any) -> np.ndarray:
 
 
 def item_kl(p: Any, log_q: Any) -> np.ndarray:
-    """KL(p ‖ q), the paper's metric before the mean (eq. 10); in [0, inf), nats. A label nobody chose counts
-    nothing."""
+    """KL(p ‖ q), the paper's metric before the mean (eq. 10); in [0, inf), nats. A label that nobody chose adds
+    nothing.
+    """
     p, log_q = as_array(p), as_array(log_q)
     return np.where(p > 0, rel_entr(p, 1.0) - p * np.where(p > 0, log_q, 0.0), 0.0).sum(-1)
 
 
 def needs_floor(p: Any, log_q: Any, floored: Any = None, *, floor: float = KL_FLOOR) -> np.ndarray:
-    """1 where some label that annotators chose has a probability of at most `floor`, or of which `floored` `(N, K)`
-    says that the judge did not return it, else 0.
+    """1 if a label that annotators chose has a probability of at most `floor`, or was not returned by the judge
+    according to `floored` `(N, K)`, else 0.
     """
     p, log_q = as_array(p), as_array(log_q)
     low = log_q <= np.log(floor) + 1e-9
@@ -49,8 +50,9 @@ def item_jensen_shannon(p: Any, log_q: Any) -> np.ndarray:
 
 
 def item_total_variation(p: Any, log_q: Any) -> np.ndarray:
-    """Half the sum of absolute differences; in [0, 1]: the largest difference in the probability of any set of
-    labels."""
+    """Half the sum of absolute differences, which is the largest difference in the probability of any set of labels;
+    in [0, 1].
+    """
     return np.abs(as_array(p) - np.exp(as_array(log_q))).sum(-1) / 2
 
 
@@ -60,8 +62,8 @@ def item_hellinger(p: Any, log_q: Any) -> np.ndarray:
 
 
 def item_brier(p: Any, log_q: Any) -> np.ndarray:
-    """Squared distance of the distributions (Brier 1950, with the annotators' shares in place of the outcome); in
-    [0, 2].
+    """Squared distance of the distributions (Brier 1950, with the annotators' shares instead of the outcome); in [0,
+    2].
     """
     return ((as_array(p) - np.exp(as_array(log_q))) ** 2).sum(-1)
 
@@ -80,8 +82,8 @@ def item_mean_error(p: Any, log_q: Any) -> np.ndarray:
 
 
 def item_accuracy(p: Any, log_q: Any) -> np.ndarray:
-    """1 where the judge's likeliest label is the annotators' most frequent one, else 0 (eq. 11). Of tied labels the
-    first counts, on both sides.
+    """1 if the judge's likeliest label is the annotators' most frequent one, else 0 (eq. 11). The first of tied labels
+    counts, on both sides.
     """
     return (as_array(p).argmax(-1) == as_array(log_q).argmax(-1)).astype(float)
 

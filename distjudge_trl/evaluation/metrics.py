@@ -1,4 +1,6 @@
-"""All that a result file says about a judge on held-out items. numpy or torch in, floats out; natural logarithms."""
+"""The metrics of a judge on held-out items, as in a result file. They take numpy arrays or torch tensors and return
+floats, with natural logarithms.
+"""
 
 from __future__ import annotations
 
@@ -82,7 +84,7 @@ def evaluate_judgments(
     floor: NoiseFloor | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """What a result file says about a judge.
+    """Compute the metrics of a result file.
 
     Args:
         p (array `(N, K)`): human distributions.
@@ -92,10 +94,10 @@ def evaluate_judgments(
         ids (`Sequence[str]` of length N, *optional*): of the records; needed for the metrics of swapped pairs.
         ordinal (`bool`, defaults to `False`): whether the labels' order means something.
         mass (`float`, *optional*): mean label mass.
-        floored (bool array `(N, K)`, *optional*): labels that the extraction did not see and gave its floor, which
+        floored (bool array `(N, K)`, *optional*): labels that the extraction did not find and gave its floor, which
             normalisation then raised.
-        floor ([`NoiseFloor`], *optional*): of these items, if it has been estimated before: it is the slow part and
-            knows no judge.
+        floor ([`NoiseFloor`], *optional*): of these items, if it has been estimated before: it takes most of the time
+            and does not depend on the judge.
         seed (`int`, defaults to 0): of the bootstrap, the floor's simulation and the ceiling's halves.
 
     Returns:
@@ -105,14 +107,14 @@ def evaluate_judgments(
           `accuracy` among them (see `distances.py`; some for ordinal labels alone); `entropy_correlation`,
           `macro_f1`, `kappa` (see `association.py`), `ece` (see `calibration.py`);
         - `distance_correlation` (see `association.py`), without an interval;
-        - `noise_floor` (see `noise_floor.py`; `None` where the rows of p are no shares of whole votes, or of one vote
-          each) and `excess_kl` = kl - floor, nats, with the interval of the KL (the floor's own error is not in it);
-          `human_ceiling` (see `baselines.py`);
-        - `majority_ties`: share of items whose majority label is tied; of tied labels the first counts in `accuracy`,
-          `macro_f1`, `kappa` and `ece`. `floor_items`: share of items whose KL rests on a probability of at most
-          1e-6 or on the extraction's floor;
-        - `positions` (see `association.py`) of pairs asked in both orders; `label_mass` if given; `num_items`,
-          `num_groups`.
+        - `noise_floor` (see `noise_floor.py`; `None` if the rows of p are not shares of whole votes, or of one vote
+          each) and `excess_kl` = kl - floor, nats, with the interval of the KL (the error of the floor itself is not
+          included); `human_ceiling` (see `baselines.py`);
+        - `majority_ties`: share of items whose majority label is tied; the first of tied labels counts in `accuracy`,
+          `macro_f1`, `kappa` and `ece`. `floor_items`: share of items whose KL rests on a probability of at most 1e-6
+          or on the extraction's floor;
+        - `positions` (see `association.py`) for pairs that are judged in both orders; `label_mass` if given;
+          `num_items`, `num_groups`.
     """
     p, log_q, num_annotators = as_array(p), as_array(log_q), as_array(num_annotators)
     counts = whole_counts(p, num_annotators)
@@ -157,8 +159,8 @@ def evaluate_judgments(
 
 
 def whole_counts(p: Any, num_annotators: Any) -> np.ndarray | None:
-    """Votes `(N, K)` behind shares `p` `(N, K)` of `num_annotators` `(N,)` annotators each; `None` where the shares
-    are none of whole votes.
+    """The vote counts `(N, K)` of shares `p` `(N, K)` of `num_annotators` `(N,)` annotators each; `None` if the shares
+    are not those of whole votes.
     """
     p, num_annotators = as_array(p), as_array(num_annotators)
     counts = np.rint(p * num_annotators[:, None])
@@ -166,5 +168,5 @@ def whole_counts(p: Any, num_annotators: Any) -> np.ndarray | None:
 
 
 def to_dict(estimate: Estimate) -> dict[str, float | None]:
-    """JSON has no infinity: an interval without an end is `null`."""
+    """An estimate for JSON. JSON has no infinity: an unbounded end of an interval is `null`."""
     return {name: value if np.isfinite(value) else None for name, value in vars(estimate).items()}

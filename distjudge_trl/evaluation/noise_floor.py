@@ -1,4 +1,4 @@
-"""The noise floor: what KL the *true* human distribution would score on items with few annotators each.
+"""The noise floor: the KL that the *true* human distributions would score on items with few annotators each.
 
 With n annotators an item's empirical distribution p̂ scatters around the true p, and E[KL(p̂ ‖ p)] > 0: no judge can
 go below it on average. The floor depends on how spread out the true distributions are, which must be estimated from
@@ -22,8 +22,8 @@ from scipy.special import digamma, gammaln, logsumexp, xlogy
 
 @dataclass(frozen=True)
 class NoiseFloor:
-    """`value`: the floor in nats; `per_item` `(N,)`: its parts; `num_components`: Dirichlets in the fitted
-    population.
+    """`value`: the floor in nats; `per_item` `(N,)`: its values per item; `num_components`: number of Dirichlets in
+    the fitted population.
     """
 
     value: float
@@ -44,8 +44,8 @@ def noise_floor(
         seed (`int`, defaults to 0): of the simulation and of EM's start.
 
     Returns:
-        [`NoiseFloor`], in nats. 0 where the fit says that everybody always agrees. `None` where no item has two votes:
-        whether people agree cannot be seen.
+        [`NoiseFloor`], in nats. It is 0 if the fit says that everybody always agrees, and `None` if no item has two
+        votes, because agreement cannot be seen then.
 
     Raises:
         `ValueError`: wrong shape, negative or fractional counts, an item without votes.
@@ -82,7 +82,7 @@ def fit_dirichlet_mixture(
     Returns:
         `tuple`: weights `(C,)` and Dirichlet parameters `(C, K)`.
     """
-    # Items with equal votes are one row with a multiplicity: with few annotators that is most of them.
+    # Items with equal votes are one row with a multiplicity. With few annotators most items have equal votes.
     rows, multiplicity = np.unique(counts, axis=0, return_counts=True)
     best, best_bic = None, np.inf
     size = 1
@@ -98,8 +98,8 @@ def fit_dirichlet_mixture(
 
 
 def _log_joint(rows: np.ndarray, weights: np.ndarray, alphas: np.ndarray) -> np.ndarray:
-    """log weight_c + log P(row | component c), `(N, C)`, up to the multinomial coefficient, which no comparison
-    needs.
+    """log weight_c + log P(row | component c), `(N, C)`, without the multinomial coefficient, which is the same for
+    all components.
     """
     n, strength = rows.sum(-1)[:, None], alphas.sum(-1)[None]
     ratio = gammaln(rows[:, None] + alphas[None]) - gammaln(alphas[None])
@@ -109,14 +109,16 @@ def _log_joint(rows: np.ndarray, weights: np.ndarray, alphas: np.ndarray) -> np.
 def _expectation_maximization(
     rows: np.ndarray, multiplicity: np.ndarray, size: int, seed: int, max_rounds: int = 300
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """EM with Minka's fixed-point step for the Dirichlet parameters; starts at rows of the data, k-means++ fashion."""
+    """EM with Minka's fixed-point step for the Dirichlet parameters. It starts at rows of the data, chosen as in
+    k-means++.
+    """
     rng = np.random.default_rng(seed)
     n = rows.sum(-1)
     p = (rows + 0.5 * rows.mean(0) / rows.mean()) / (n + 0.5 * rows.shape[1])[:, None]
     centers = [np.average(p, axis=0, weights=multiplicity)]
     while len(centers) < size:
         distance = multiplicity * np.min([((p - c) ** 2).sum(-1) for c in centers], axis=0)
-        # Rows of the same shares (all tied, say) lie on one point: any of them is as far as the others.
+        # Rows with the same shares (for example all tied) are one point and have the same distance from the starts.
         share = distance if distance.any() else multiplicity
         centers.append(p[rng.choice(len(p), p=share / share.sum())])
     alphas = np.maximum(np.array(centers) * (5.0 if size > 1 else 1.0), 1e-3)

@@ -1,4 +1,4 @@
-"""Ways to put a judge to the test beyond the plain mean over test items."""
+"""Tests of a judge beyond the plain mean over test items."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from distjudge_trl.evaluation.distances import as_array, item_kl
 from distjudge_trl.objective import project_simplex
 
 
-# The paper's Table 3.
+# Those of the paper's Table 3.
 ROBUSTNESS_RADII = (0.0, 0.05, 0.10, 0.15, 0.20, 0.25)
 
 
 @dataclass(frozen=True)
 class RobustnessPoint:
     """KL against targets moved by `radius`: mean over items, then mean and standard deviation over draws; `moved` is
-    how far the targets really went on average (less than the radius where they would have left the simplex).
+    the average distance that the targets really moved (less than the radius if they would have left the simplex).
     """
 
     radius: float
@@ -33,7 +33,7 @@ def perturb_targets(p: Any, radius: float, rng: np.random.Generator) -> np.ndarr
     """Human distributions `(N, K)` moved at random: a direction uniform on the sphere of the tangent space of the
     simplex (entries sum to 0), of L2 length `radius`, then the Euclidean projection back onto the simplex.
 
-    The paper does not say how it draws its perturbation; this one prefers no label and no item.
+    The paper does not say how it draws its perturbation. This one does not prefer any label or item.
     """
     p = as_array(p)
     direction = rng.standard_normal(p.shape)

@@ -1,13 +1,15 @@
-"""Result files: `results.json`, what a run measured and where it comes from, and `predictions.parquet`, its per-item
-distributions.
+"""Result files: `results.json`, the figures of a run and where they come from, and `predictions.parquet`, its
+distributions item by item. `make_results` assembles the first one, for training runs and for `evaluate` alike.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -15,9 +17,12 @@ import pyarrow.parquet as pq
 from datasets import Dataset
 from pydantic import ValidationError
 
+from distjudge_trl.data import fingerprint
 from distjudge_trl.errors import UserInputError, first_line
 from distjudge_trl.evaluation.schema import Results
+from distjudge_trl.evaluation.scoring import TestItems, human_side
 from distjudge_trl.files.atomic import check_folder, replacing, write_json
+from distjudge_trl.tasks import JudgmentTask
 
 
 RESULTS_NAME = "results.json"
@@ -27,8 +32,103 @@ SCHEMA_VERSION = 4
 _COLUMNS = ("id", "group", "prompt", "label_distribution", "num_annotators", "judge_distribution")
 
 
+@dataclass(frozen=True)
+class JudgeInfo:
+    """How a result file describes its judge. The fields are keys of [`schema.Results`].
+
+    Args:
+        method (`str`): by which it was trained, `"raw"` without training.
+        model (`str`): name or path of the base model.
+        trained_on (`str`, *optional*): name of the task; `None` without training.
+        seed (`int`, *optional*): of the training.
+        settings (`dict`): of the training, its data and the split.
+        top_k_floor (`float`, *optional*): the probability of a label that is not among the five likeliest tokens;
+            `None` where all tokens are read.
+    """
+
+    method: str
+    model: str
+    trained_on: str | None
+    seed: int | None
+    settings: dict[str, Any]
+    top_k_floor: float | None = None
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """A judge's label log-probabilities for N records.
+
+    Args:
+        records (`Dataset`): judgment records.
+        log_q (`np.ndarray` of shape `(N, K)`): in the order of the records.
+        mass (`float`, *optional*): mean probability of all labels together under the full vocabulary, in [0, 1].
+        floored (`np.ndarray` of shape `(N, K)`, *optional*): which labels the top-k extraction did not find.
+    """
+
+    records: Dataset
+    log_q: np.ndarray
+    mass: float | None = None
+    floored: np.ndarray | None = None
+
+
+def make_results(
+    judge: JudgeInfo,
+    task: JudgmentTask,
+    predictions: Predictions,
+    *,
+    train: Dataset | None,
+    held_out: Predictions | None = None,
+    scalings: Sequence[dict[str, Any]] = (),
+    scored_on: Literal["test", "validation"] = "test",
+    seed: int = 0,
+    provenance: dict[str, Any],
+) -> dict[str, Any]:
+    """Score a judge, its calibrated variants and the constants on the same records: the content of `results.json`.
+
+    Args:
+        judge ([`JudgeInfo`]), task ([`JudgmentTask`]): which judge is scored, and on which task.
+        predictions ([`Predictions`]): for the records that it is scored on.
+        train (`Dataset`, *optional*): training records, from which the training prior and majority are computed.
+        held_out ([`Predictions`], *optional*): for records that neither training nor test has: temperature and vector
+            scaling are fitted on them.
+        scalings (`Sequence[dict]`): scalings that were fitted before, as [`TestItems.score_scaled`] takes them.
+        scored_on (`"test"` or `"validation"`): which part of the split the records are.
+        seed (`int`, defaults to 0): of bootstrap, floor, ceiling and perturbations.
+        provenance (`dict`): versions, options and data of the run.
+
+    Raises:
+        [`UserInputError`]: too few held-out records to fit a scaling.
+    """
+    log_q = predictions.log_q
+    items = TestItems.of(predictions.records, ordinal=task.ordinal, seed=seed)
+    scores = items.score(log_q, mass=predictions.mass, floored=predictions.floored)
+    variants = [items.score_scaled(judge.method, log_q, scaling) for scaling in scalings]
+    if held_out is not None:
+        held_out_p, _ = human_side(held_out.records)
+        variants += items.score_calibrated(judge.method, log_q, held_out_p, held_out.log_q)
+    variants += items.score_constants(human_side(train)[0] if train is not None else None)
+    return {
+        "task": task.name,
+        "trained_on": judge.trained_on,
+        "method": judge.method,
+        "model": judge.model,
+        "labels": list(task.labels),
+        "ordinal": task.ordinal,
+        "seed": judge.seed,
+        "settings": judge.settings,
+        "extraction": {"kind": "full" if judge.top_k_floor is None else "top5", "floor": judge.top_k_floor},
+        **scores,
+        "variants": variants,
+        "scored_on": scored_on,
+        "test_fingerprint": fingerprint(predictions.records),
+        "provenance": provenance,
+    }
+
+
 def results_file(path: str | Path) -> Path:
-    """The JSON file that a user means: a file of that name, or the `results.json` of a folder."""
+    """The JSON file that a path means: the path itself if it ends in `.json`, else the `results.json` of that
+    folder.
+    """
     path = Path(path)
     return path if path.suffix == ".json" else path / RESULTS_NAME
 
@@ -42,11 +142,11 @@ def predictions_file(path: str | Path) -> Path:
 
 
 def check_results_path(path: str | Path, *, judge: str | None = None) -> None:
-    """Fail before the work, not after it, if results cannot be written there.
+    """Raise before any work is done if results cannot be written there.
 
     Raises:
-        [`UserInputError`]: no such place, no permission, or the folder of the judge itself, whose own results would be
-            replaced.
+        [`UserInputError`]: the place does not exist or is not writable, or it is the folder of the judge itself, whose
+            own results would be replaced.
     """
     file = results_file(path)
     if judge is not None and Path(judge).is_dir() and file.parent.resolve() == Path(judge).resolve():
@@ -59,11 +159,11 @@ def check_results_path(path: str | Path, *, judge: str | None = None) -> None:
 
 
 def write_results(path: str | Path, results: dict[str, Any], records: Dataset, log_q: np.ndarray) -> None:
-    """Write both files, each whole or not at all; the results last, so that a folder with them is complete.
+    """Write both files, each atomically. The results come last, so a folder that has them is complete.
 
     Args:
         path (`str` or `Path`): a folder, created if missing, or the name of the JSON file.
-        results (`dict`): the keys of the schema; its version is added, and the digest of the Parquet file.
+        results (`dict`): the keys of the schema; the schema's version and the digest of the Parquet file are added.
         records (`Dataset`): the test records, N rows.
         log_q (`np.ndarray` of shape `(N, K)`): the judge's label log-probabilities for them, in the same order.
     """
@@ -84,8 +184,8 @@ def read_results(path: str | Path) -> dict[str, Any]:
     """Read a result file, by its name or its folder's.
 
     Raises:
-        [`UserInputError`]: missing, of another schema version, or not as `schema.py` says; the message names the file
-            and the key.
+        [`UserInputError`]: the file is missing, has another schema version, or does not match `schema.py`; the message
+            names the file and the key.
     """
     path = results_file(path)
     try:
@@ -115,7 +215,7 @@ def read_results(path: str | Path) -> dict[str, Any]:
 
 
 def _finding(error: ValidationError) -> str:
-    """Key and fault of the first thing that pydantic found."""
+    """Key and message of the first error that pydantic found."""
     first = error.errors(include_url=False, include_context=False)[0]
     keys = ".".join(map(str, first["loc"]))
     message = first["msg"].removeprefix("Value error, ")
@@ -130,14 +230,14 @@ def read_predictions(path: str | Path) -> Dataset:
     `judge_distribution` (lists of K floats).
 
     Raises:
-        [`UserInputError`]: missing, damaged, without these columns, or not those of the result file beside it; the
-            message names the file.
+        [`UserInputError`]: the file is missing or damaged, lacks these columns, or does not belong to the result file
+            beside it; the message names the file.
     """
     results_path, path = path, predictions_file(path)
     if not path.is_file():
         raise UserInputError(f"{path}: no such file; the run has not finished or is somewhere else.")
     try:
-        # Not through the library's cache: a file of the same name and time may hold another run.
+        # Not read through the library's cache, because a file of the same name and time may hold another run.
         dataset = Dataset(pq.read_table(path))
     except (pa.ArrowException, OSError) as error:
         raise UserInputError(f"{path}: is damaged ({first_line(error)}). Run the evaluation again.") from None

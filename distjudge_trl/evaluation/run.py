@@ -1,4 +1,4 @@
-"""Evaluating a judge, trained or not, on a task: what `distjudge-trl evaluate` does."""
+"""Evaluating a judge, trained or not, on a task: the work of `distjudge-trl evaluate`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 from datasets import Dataset
 
 from distjudge_trl.batching import SharePrefixes, Truncation
-from distjudge_trl.data import Partition, SplitPlan, fingerprint
+from distjudge_trl.data import Partition, SplitPlan
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import JudgmentDataError, UserInputError
-from distjudge_trl.evaluation.results import read_results
-from distjudge_trl.evaluation.scoring import MIN_CALIBRATION_ITEMS, TestItems, human_side
+from distjudge_trl.evaluation.results import JudgeInfo, Predictions, make_results, read_results
+from distjudge_trl.evaluation.scoring import MIN_CALIBRATION_ITEMS, calibration_records
 from distjudge_trl.judge_folder.training_items import SeenItems
 from distjudge_trl.judges.loading import FoundJudge
 from distjudge_trl.judges.local import LocalJudge
@@ -24,32 +24,35 @@ from distjudge_trl.runtime.provenance import provenance
 from distjudge_trl.tasks import Item, JudgmentTask, LoadReport, TaskOptions
 
 
-# The paper reads five tokens, all that closed APIs return.
+# The paper reads five tokens, because closed APIs return no more.
 TOP_K = 5
 
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """How to evaluate.
+    """Options of an evaluation.
 
     Args:
         data_path (`str`, *optional*): the task's official file, archive or folder.
-        split (`"group"`, `"paper"` or `"all"`, *optional*): the test side of which split, or all items. By default the
-            judge's own split on the task that it was trained on, all items of any other task, and `"group"` for an
-            untrained model.
+        split (`"group"`, `"paper"` or `"all"`, *optional*): test on the test side of this split, or on all items. By
+            default it is the judge's own split on the task that it was trained on, all items of any other task, and
+            `"group"` for an untrained model.
         split_seed (`int`, *optional*): by default the judge's own, else 0.
-        leave_out (`tuple[str, ...]`): folders of judges whose training and held-out items are no test items, either,
-            so that several judges are tested on the same ones.
-        max_eval_samples (`int`, *optional*): test on at most this many items.
-        prompt_template (`str`, *optional*): file that replaces the prompt. By default the judge's own, if it can
+        leave_out (`tuple[str, ...]`): folders of further judges. Their training and held-out items are left out, too,
+            so that several judges can be tested on the same items.
+        max_eval_samples (`int`, *optional*): test on at most this many records. A pair that is judged in both orders
+            is two records.
+        prompt_template (`str`, *optional*): file of a prompt template. By default the judge's own is used, if it can
             render the task's items.
-        max_length (`int`, *optional*), truncation (*optional*): of prompts; by default as in training.
-        extraction (`"full"` or `"top5"`): all label tokens count, or those among the five likeliest tokens.
-        calibrated (`bool`): also score temperature and vector scaling of a trained judge; an untrained one's always
-            are, where the split leaves items to fit them on.
-        device, device_map, dtype (*optional*): where and in which type the weights are read; see [`LocalJudge`].
+        max_length (`int`, *optional*), truncation (*optional*): length of prompts and how they are shortened; by
+            default as in training.
+        extraction (`"full"` or `"top5"`): read all label tokens, or those among the five likeliest tokens.
+        calibrated (`bool`): also score temperature and vector scaling of a trained judge. For an untrained model they
+            are always scored, if the split leaves items to fit them on.
+        device, device_map, dtype (*optional*): on which devices and in which type the weights are loaded; see
+            [`LocalJudge`].
         autocast (`"none"`, `"bfloat16"` or `"float16"`, *optional*): by default as in training.
-        share_prefixes (`bool` or `"auto"`, defaults to `"auto"`): compute common beginnings of a batch once.
+        share_prefixes (`bool` or `"auto"`, defaults to `"auto"`): compute common prefixes of a batch once.
         batch_size (`int`): prompts in one forward pass.
         seed (`int`): of bootstrap, floor, ceiling and perturbations.
         trust_remote_code (`bool`): allow the code of the model's repository.
@@ -76,7 +79,7 @@ class EvaluationOptions:
 
 
 class Evaluation(NamedTuple):
-    """What [`write_results`] takes, and what was read and left out."""
+    """The arguments of [`write_results`], and the report on items that were read and left out."""
 
     results: dict[str, Any]
     records: Dataset
@@ -86,7 +89,7 @@ class Evaluation(NamedTuple):
 
 @dataclass(frozen=True)
 class _Origin:
-    """What a judge says of how it came to be."""
+    """The origin of a judge: what its folder says about its training."""
 
     judge: FoundJudge
     seen: SeenItems | None
@@ -106,22 +109,22 @@ def evaluate_judge(
     *,
     progress: bool = False,
 ) -> Evaluation:
-    """Score a judge on the items of a task that it has not seen, beside its calibrated forms and the constants.
+    """Score a judge, its calibrated variants and the constants on the items of a task that the judge has not seen.
 
     Args:
-        found ([`FoundJudge`]): of `find_judge`.
+        found ([`FoundJudge`]): returned by `find_judge`.
         task ([`JudgmentTask`]), task_options ([`TaskOptions`]): what to test on.
         options ([`EvaluationOptions`], *optional*).
         progress (`bool`): show a progress bar.
 
     Raises:
-        [`UserInputError`]: data, model or options that do not go together; nothing to test on.
+        [`UserInputError`]: data, model and options do not go together, or there are no items to test on.
     """
     options = options if options is not None else EvaluationOptions()
     origin, judge_file = _origin(found, task), found.file
     report = LoadReport()
     known = {path: _seen_by(path) for path in options.leave_out}
-    # Mistakes in the data show before a model is loaded.
+    # Read the data first, so that mistakes in it are found before a model is loaded.
     items = list(task.draw(task.items(options.data_path, task_options, report=report), task_options, report=report))
     template = _template(origin, task, items, options)
     judge = LocalJudge(
@@ -143,39 +146,22 @@ def evaluate_judge(
     train, validation, test = _parts(records, origin, plan, options, report)
     test = plan.sample(_left(test, known, _by(plan), report), options.max_eval_samples)
     judgments = judge.read(test, options.batch_size, progress=progress)
-    scorer = TestItems.of(test, ordinal=task.ordinal, seed=options.seed)
-    scores = scorer.score(judgments.log_probs, mass=float(judgments.mass.mean()), floored=judgments.floored)
-    variants: list[dict[str, Any]] = []
-    enough = validation is not None and len(validation) >= MIN_CALIBRATION_ITEMS
-    if validation is not None and (options.calibrated or (judge_file is None and enough)):
-        held_out = judge.read(validation, options.batch_size, progress=progress).log_probs
-        held_out_p, _ = human_side(validation)
-        variants += scorer.score_calibrated(origin.method, judgments.log_probs, held_out_p, held_out)
+    held_out, scalings = None, []
+    to_fit_on = calibration_records(validation, requested=options.calibrated, trained=judge_file is not None)
+    if to_fit_on is not None:
+        read = judge.read(to_fit_on, options.batch_size, progress=progress)
+        held_out = Predictions(to_fit_on, read.log_probs)
     elif options.calibrated:
         scalings = _own_scalings(found)
-        variants += [scorer.score_scaled(origin.method, judgments.log_probs, scaling) for scaling in scalings]
-    variants += scorer.score_constants(human_side(train)[0] if train is not None else None)
-    top5 = options.extraction == "top5"
-    results = {
-        "task": task.name,
-        "trained_on": (judge_file.task or "unknown") if judge_file is not None else None,
-        "method": origin.method,
-        "model": (judge_file.base_model or found.name) if judge_file is not None else found.name,
-        "labels": list(task.labels),
-        "ordinal": task.ordinal,
-        "seed": judge_file.training.get("seed") if judge_file is not None else None,
-        "settings": {
-            **(judge_file.training if judge_file is not None else {}),
-            "split": plan.kind,
-            "split_seed": plan.seed,
-            **origin.data.get("settings", {}),
-        },
-        "extraction": {"kind": options.extraction, "floor": TOP_K_FLOOR if top5 else None},
-        **scores,
-        "variants": variants,
-        "scored_on": "test",
-        "test_fingerprint": fingerprint(test),
-        "provenance": provenance(
+    results = make_results(
+        _judge_info(origin, plan, options),
+        task,
+        Predictions(test, judgments.log_probs, float(judgments.mass.mean()), judgments.floored),
+        train=train,
+        held_out=held_out,
+        scalings=scalings,
+        seed=options.seed,
+        provenance=provenance(
             judge=found.name,
             reading=judge.reading(),
             evaluation=asdict(options),
@@ -183,7 +169,7 @@ def evaluate_judge(
             data_report=report.to_dict(),
             judge_versions=judge_file.versions if judge_file is not None else None,
         ),
-    }
+    )
     return Evaluation(results, test, judgments.log_probs, report)
 
 
@@ -199,8 +185,26 @@ def _origin(judge: FoundJudge, task: JudgmentTask) -> _Origin:
     return _Origin(judge, SeenItems.read(judge.folder), file.task == task.name, file.data)
 
 
+def _judge_info(origin: _Origin, plan: SplitPlan, options: EvaluationOptions) -> JudgeInfo:
+    name, file = origin.judge.name, origin.judge.file
+    training = file.training if file is not None else {}
+    return JudgeInfo(
+        method=origin.method,
+        model=(file.base_model or name) if file is not None else name,
+        trained_on=(file.task or "unknown") if file is not None else None,
+        seed=training.get("seed"),
+        settings={
+            **training,
+            "split": plan.kind,
+            "split_seed": plan.seed,
+            **origin.data.get("settings", {}),
+        },
+        top_k_floor=TOP_K_FLOOR if options.extraction == "top5" else None,
+    )
+
+
 def _plan(origin: _Origin, options: EvaluationOptions) -> SplitPlan:
-    """The plan of the judge's own run, where it was trained on this task, but for what is asked for otherwise."""
+    """The options' split; where they leave it open, that of the judge's own run if it was trained on this task."""
     own = origin.data if origin.same_task else {}
     kind: Literal["group", "paper", "all"] = "all" if origin.judge.file is not None else "group"
     if origin.same_task:
@@ -213,7 +217,7 @@ def _plan(origin: _Origin, options: EvaluationOptions) -> SplitPlan:
 
 
 def _template(origin: _Origin, task: JudgmentTask, items: list[Item], options: EvaluationOptions) -> PromptTemplate:
-    """The user's; else the judge's own, if the items have its fields; else the task's."""
+    """The user's template; else the judge's own, if the items have its fields; else the task's."""
     if options.prompt_template is not None:
         return PromptTemplate.from_file(options.prompt_template)
     if origin.judge.file is not None and origin.judge.file.template is not None and items:
@@ -232,7 +236,7 @@ def _template(origin: _Origin, task: JudgmentTask, items: list[Item], options: E
 def _parts(
     records: Dataset, origin: _Origin, plan: SplitPlan, options: EvaluationOptions, report: LoadReport
 ) -> Partition:
-    """The three parts of the split, without what the judge was trained on."""
+    """The three parts of the split, without test and validation items that the judge was trained on."""
     train, validation, test = plan.partition(records)
     if origin.judge.file is None:
         return Partition(train, validation, test)
@@ -259,7 +263,7 @@ def _parts(
 
 
 def _by(plan: SplitPlan) -> Literal["group", "id"]:
-    """What makes an item known: one of its group, or under the paper's split itself alone."""
+    """Whether items are matched by group or, under the paper's split, by id."""
     return "id" if plan.kind == "paper" else "group"
 
 
@@ -271,7 +275,7 @@ def _seen_by(path: str) -> SeenItems:
 
 
 def _left(test: Dataset, known: Mapping[str, SeenItems], by: Literal["group", "id"], report: LoadReport) -> Dataset:
-    """The test items that none of these judges, by their folders, knows."""
+    """The test items that none of these judges has seen. `known` maps a judge's folder to its items."""
     for path, seen in known.items():
         new = seen.unseen(test, by)
         if not len(new):
@@ -283,7 +287,7 @@ def _left(test: Dataset, known: Mapping[str, SeenItems], by: Literal["group", "i
 
 
 def _own_scalings(judge: FoundJudge) -> list[dict[str, Any]]:
-    """What was fitted when the judge was trained: for items of another task there is nothing to fit on."""
+    """The scalings that were fitted when the judge was trained, for tasks without items to fit them on."""
     fix = "Train it with --calibrate True, or evaluate on a split of its own task."
     if not (Path(judge.folder) / "results.json").is_file():
         raise UserInputError(f"{judge.name}: keeps no results, and so no scaling to take over. {fix}")

@@ -1,4 +1,4 @@
-"""What a result file holds, key by key: the models (pydantic) against which one is checked when it is read."""
+"""The schema of a result file: pydantic models that check it when it is read."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class _Strict(BaseModel):
-    """Numbers are numbers and texts are texts. Further keys are kept: a later minor version may add some."""
+    """Types are not converted. Unknown keys are kept, because a later minor version may add some."""
 
     model_config = ConfigDict(strict=True, extra="allow")
 
 
 class Interval(_Strict):
-    """A figure with its 95 % interval; `None` where there is no end (one group)."""
+    """A figure with its 95 % interval; an end is `None` if it is unbounded (one group)."""
 
     value: _Number
     low: _Number | None
@@ -92,7 +92,7 @@ class ScalingFit(_Strict):
 
 
 class Variant(_Strict):
-    """A row on the same items: the judge after a scaling, or a constant."""
+    """Another row on the same items: the judge after a scaling, or a constant."""
 
     method: _Text
     metrics: Metrics
@@ -108,7 +108,7 @@ class Variant(_Strict):
 
 
 class Settings(_Strict):
-    """What tables and figures compute with; an untrained model has none of it."""
+    """The settings that tables and figures use; an untrained model has none of them."""
 
     alpha: _Number = 0.8
     adversary: _Text = "none"
@@ -119,7 +119,7 @@ class Settings(_Strict):
 
 
 class Extraction(_Strict):
-    """All label tokens, or those among the five likeliest, and the floor of the others."""
+    """Which label tokens are read: all, or those among the five likeliest; the others get the floor."""
 
     kind: Literal["full", "top5"]
     floor: _Number | None
@@ -127,8 +127,8 @@ class Extraction(_Strict):
 
 class Results(_Strict):
     """A result file. `scored_on` says whether its items are test items, or validation items by which settings are
-    chosen. `trained_on` is a task's name (`None` for an untrained model), `settings` are those of the
-    training and its data, by which runs are told apart.
+    chosen. `trained_on` is a task's name (`None` for an untrained model). `settings` are those of the training and its
+    data, which distinguish runs.
     """
 
     schema_version: int

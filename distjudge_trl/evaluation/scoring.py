@@ -1,4 +1,4 @@
-"""All rows of a result file: a judge, the same judge calibrated, and the constants that read nothing."""
+"""The rows of a result file: a judge, the same judge calibrated, and constants, which do not read the items."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from distjudge_trl.evaluation.noise_floor import NoiseFloor, noise_floor
 from distjudge_trl.evaluation.protocols import robustness
 
 
-# Fewer items than this do not say which temperature is right.
+# Fewer items are not enough to fit a temperature.
 MIN_CALIBRATION_ITEMS = 10
 
 
 @dataclass(frozen=True)
 class TestItems:
-    """What judges are scored on.
+    """The items that judges are scored on.
 
     Args:
         p (array `(N, K)`): human distributions.
@@ -35,7 +35,7 @@ class TestItems:
         seed (`int`, defaults to 0): of bootstrap, floor, ceiling and perturbations.
     """
 
-    __test__ = False  # no test case, whatever pytest thinks of the name
+    __test__ = False  # not a test case, as pytest would infer from the name
 
     p: np.ndarray
     num_annotators: np.ndarray
@@ -46,12 +46,12 @@ class TestItems:
 
     @classmethod
     def of(cls, records: Dataset, *, ordinal: bool, seed: int = 0) -> TestItems:
-        """Of judgment records."""
+        """Make it from judgment records."""
         return cls(*human_side(records), records["id"][:], records["group"][:], ordinal, seed=seed)
 
     @cached_property
     def floor(self) -> NoiseFloor | None:
-        """Noise floor; `None` where the rows of p are no shares of whole votes."""
+        """The noise floor; `None` if the rows of p are not shares of whole votes."""
         counts = whole_counts(self.p, self.num_annotators)
         return noise_floor(counts, seed=self.seed) if counts is not None else None
 
@@ -76,8 +76,8 @@ class TestItems:
         return {"metrics": metrics, "robustness": [asdict(point) for point in points]}
 
     def score_constants(self, train_p: Any = None) -> list[dict[str, Any]]:
-        """The judges that give every item the same distribution (see baselines.py), from the training items'
-        distributions `(M, K)`; without them the uniform one alone.
+        """Score the constant judges (see baselines.py), which are computed from the training items' distributions `(M,
+        K)`; without these, only the uniform one.
         """
         constants = {"uniform": uniform(self.p.shape[-1])}
         if train_p is not None:
@@ -92,7 +92,8 @@ class TestItems:
         ]
 
     def score_calibrated(self, method: str, log_q: Any, held_out_p: Any, held_out_log_q: Any) -> list[dict[str, Any]]:
-        """A judge after temperature and after vector scaling, fitted on items that neither training nor test has.
+        """Score a judge after temperature and after vector scaling, fitted on items that are neither training nor test
+        items.
 
         Args:
             method (`str`): the judge's name; the rows are called `NAME + temperature` and `NAME + vector`.
@@ -127,9 +128,19 @@ class TestItems:
         ]
 
     def score_scaled(self, method: str, log_q: Any, scaling: dict[str, Any]) -> dict[str, Any]:
-        """A judge after a scaling that was fitted before: the `scaling` of a result file's row."""
+        """Score a judge after a scaling that was fitted before, which is the `scaling` of a result file's row."""
         row = {"method": f"{method} + {scaling['kind']}", "scaling": scaling}
         return {**row, **self.score(row_log_q(row, log_q))}
+
+
+def calibration_records(validation: Dataset | None, *, requested: bool, trained: bool) -> Dataset | None:
+    """The validation records if scalings are to be fitted on them, else `None`. They are fitted on request, and for an
+    untrained model always unless the records are too few, because it has no use for them in training.
+    """
+    if validation is None:
+        return None
+    free = not trained and len(validation) >= MIN_CALIBRATION_ITEMS
+    return validation if requested or free else None
 
 
 def human_side(records: Dataset) -> tuple[np.ndarray, np.ndarray]:
@@ -139,8 +150,8 @@ def human_side(records: Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def row_log_q(row: dict[str, Any], log_q: Any) -> np.ndarray:
-    """Label log-probabilities `(N, K)` of a result file's row, from those of its judge: as they are, scaled, or a
-    constant.
+    """Label log-probabilities `(N, K)` of a result file's row, computed from those of its judge: unchanged, scaled, or
+    a constant.
     """
     log_q = as_array(log_q)
     if "constant" in row:

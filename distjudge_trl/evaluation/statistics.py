@@ -1,7 +1,7 @@
-"""Confidence intervals, paired comparisons and tests; items by the groups they come in, runs by their seeds.
+"""Confidence intervals, paired comparisons and tests, over items in groups or over runs with different seeds.
 
-Items of one group (an article, a word family) are alike, so groups are drawn, not items: an interval over items would
-be too narrow.
+Items of one group (an article, a word family) are similar, so groups are resampled and not items: an interval over
+items would be too narrow.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ def bootstrap_mean(
 ) -> Estimate:
     """Mean of per-item `values` `(N,)` and its percentile bootstrap interval, clustered by `groups` `(N,)`.
 
-    The percentiles are those of Student's t for so many groups (Hesterberg 2015, "expanded percentile interval"):
-    plain ones are too narrow for few groups. In simulation it covers the mean in 92 to 98 % of cases from 10 groups on
-    (skewed values: from 16 on), in about 90 % with 5 and 73 % with 3. With a single group there is nothing to draw
-    from, and the interval is the whole real line.
+    The percentiles are widened as Student's t for this number of groups (Hesterberg 2015, "expanded percentile
+    interval"), because plain ones are too narrow for few groups. In simulation it covers the mean in 92 to 98 % of
+    cases from 10 groups on (skewed values: from 16 on), in about 90 % with 5 and 73 % with 3. With a single group
+    there is nothing to draw from, and the interval is the whole real line.
 
     Raises:
         `ValueError`: no items, or lengths that differ.
@@ -58,17 +58,16 @@ def bootstrap_interval(
     num_resamples: int = 10_000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of what follows from sums over items, clustered by `groups`; see
-    [`bootstrap_mean`].
+    """Percentile bootstrap interval of a statistic of sums over items, clustered by `groups`; see [`bootstrap_mean`].
 
     Args:
-        parts (`np.ndarray` of shape `(N, M)`): what every item adds to the M sums.
+        parts (`np.ndarray` of shape `(N, M)`): the contribution of every item to the M sums.
         groups (`Sequence[str]` of length N): items of a group are resampled together.
-        statistic (`Callable`): from sums `(R, M)` of R resamples to their figures `(R,)`; NaN where not defined, which
-            leaves the resample out.
+        statistic (`Callable`): maps the sums `(R, M)` of R resamples to their figures `(R,)`. A resample for which it
+            gives NaN is left out.
 
     Returns:
-        `tuple[float, float]`: infinite for a single group, and where no resample is defined.
+        `tuple[float, float]`: infinite for a single group, and if all resamples give NaN.
     """
     names, member = np.unique(np.asarray(groups), return_inverse=True)
     if len(names) == 1:
@@ -85,12 +84,12 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-# Numbers (draws x groups) that are held at once: all of a large test set's would be gigabytes.
+# How many numbers (draws x groups) are held in memory at once: a large test set would take gigabytes.
 _MOST_DRAWN = 2_000_000
 
 
 def _draws(num_groups: int, num_resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """How often every resample draws every group, `(R, G)` in slices of R."""
+    """How often each resample draws each group, `(R, G)` in slices of R."""
     if num_groups * num_resamples <= _MOST_DRAWN:
         yield _all_draws(num_groups, num_resamples, seed)
         return
@@ -102,7 +101,9 @@ def _draws(num_groups: int, num_resamples: int, seed: int) -> Iterator[np.ndarra
 
 @lru_cache(maxsize=4)
 def _all_draws(num_groups: int, num_resamples: int, seed: int) -> np.ndarray:
-    """Kept: they take ten times as long as the rest of an interval, and a report asks for hundreds with the same."""
+    """Cached, because the draws take ten times as long as the rest of an interval, and a report computes hundreds of
+    intervals with the same draws.
+    """
     draws = _multinomial(np.random.default_rng(seed), num_groups, num_resamples)
     draws.flags.writeable = False
     return draws
@@ -113,14 +114,14 @@ def _multinomial(rng: np.random.Generator, num_groups: int, num_resamples: int) 
 
 
 def _expanded(level: float, num_groups: int) -> tuple[float, float]:
-    """Percentiles of a bootstrap over so few groups that make an interval of this level."""
+    """The bootstrap percentiles that give an interval of this level for this number of groups."""
     reach = student_t.ppf((1 + level) / 2, num_groups - 1) * np.sqrt(num_groups / (num_groups - 1))
     tail = float(norm.cdf(-reach))
     return tail, 1 - tail
 
 
 def paired_difference(a: np.ndarray, b: np.ndarray, groups: Sequence[str], **kwargs) -> Estimate:
-    """Mean of `a - b` over the same items, with its interval: a difference is real where 0 lies outside. See
+    """Mean of `a - b` over the same items, with its interval: a difference is significant if 0 lies outside. See
     [`bootstrap_mean`].
     """
     return bootstrap_mean(np.asarray(a, dtype=float) - np.asarray(b, dtype=float), groups, **kwargs)
@@ -132,11 +133,11 @@ def paired_test(
     """Two-sided p-value of the paired permutation test that `a` and `b` `(N,)`, values of two judges on the same
     items, have the same mean.
 
-    Under the null hypothesis the two judges' names can be exchanged, for all items of a group at once: SciPy's
+    Under the null hypothesis the two judges can be exchanged, for all items of a group at once: SciPy's
     `permutation_test` flips the signs of the groups' summed differences.
 
     Returns:
-        `float` in (0, 1]. 1 for a single group, from which nothing follows, and where no item differs.
+        `float` in (0, 1]. It is 1 for a single group, which does not allow a test, and if no item differs.
     """
     difference = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
     if not len(difference) or len(difference) != len(groups):
@@ -159,8 +160,7 @@ def paired_test(
 
 @dataclass(frozen=True)
 class SeedSummary:
-    """A figure over runs that differ in their seed alone: mean and standard deviation (of a sample; NaN for one
-    run)."""
+    """A figure over runs that differ only in their seed: mean and sample standard deviation (NaN for one run)."""
 
     mean: float
     std: float
@@ -168,7 +168,7 @@ class SeedSummary:
 
 
 def over_seeds(values: Sequence[float]) -> SeedSummary:
-    """Mean and standard deviation of one figure per run, as the paper reports its five."""
+    """Mean and standard deviation of one figure per run, as the paper reports its five runs."""
     array = np.asarray(values, dtype=float)
     if not len(array):
         raise ValueError("Need at least one run.")
@@ -201,7 +201,9 @@ def seed_difference(a: Sequence[float], b: Sequence[float], *, level: float = 0.
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values adjusted for comparing several at once (Holm 1979): below the level, the family-wise error is, too."""
+    """P-values adjusted for several comparisons (Holm 1979). Rejecting those below a level keeps the family-wise error
+    below that level.
+    """
     order = np.argsort(p_values)
     adjusted = np.empty(len(order))
     largest = 0.0

@@ -1,1 +1,1 @@
-"""Reading and writing files whole or not at all, and finding those that ship with the package."""
+"""Atomic reading and writing of files, YAML, the cache folder, and files that ship with the package."""

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all: to a temporary name in the same folder, then renamed."""
+"""Atomic writes: files are written under a temporary name in the same folder, then renamed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ _SAVING = ".saving-"
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary name to write to; renamed to `path` at the end of the block, removed if the block fails.
+    """Yield a temporary name to write to. It is renamed to `path` at the end of the block, and removed if the block
+    fails.
 
     Readers see the old file or the new one, never half of it. The folder is created if missing.
     """
@@ -30,7 +31,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        # mkstemp makes files that only their owner reads; a result is meant to be shared as the umask allows.
+        # mkstemp makes files that only their owner can read. A result gets the permissions that the umask allows.
         mask = os.umask(0o077)
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
@@ -42,15 +43,17 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_files(folder: str | Path, *, stale: Callable[[Path], bool], mark: str) -> Iterator[Path]:
-    """A temporary folder to write into. At the end of the block all that is in it, folders too, takes its place in
-    `folder`, and what is `stale` there and was not written anew goes. If the block fails `folder` is as before.
+    """Yield a temporary folder to write into. At the end of the block its content, folders included, is moved into
+    `folder`, and `stale` files there that were not written again are removed. If the block fails, `folder` is
+    unchanged.
 
-    Files are renamed one by one, so `mark` names the one without which nothing is read from `folder`: it goes first
-    and comes last. A process that is killed in between leaves a folder without it, never old files that pass for new
-    ones. What such a process has left is cleared away: one process at a time writes into a folder.
+    Files are renamed one by one. `mark` names the file without which nothing is read from `folder`: it is removed
+    first and written last. A process that is killed in between leaves a folder without it, so old files are never
+    taken for new ones. The next call removes leftovers of such a process, so only one process at a time may write into
+    a folder.
 
     Args:
-        folder (`str` or `Path`): made if missing.
+        folder (`str` or `Path`): created if missing.
         stale (`Callable[[Path], bool]`): whether a file or folder in `folder` would change how the new ones are read.
         mark (`str`): name of a file that the block writes.
     """
@@ -74,9 +77,9 @@ def replacing_files(folder: str | Path, *, stale: Callable[[Path], bool], mark: 
 
 
 def _exchange(folder: Path, written: Path, replaced: Path, stale: Callable[[Path], bool], mark: str) -> None:
-    """Move what is written into `folder`, and what it takes the place of into `replaced`; back if that fails."""
+    """Move the written files into `folder` and the files that they replace into `replaced`, and back if that fails."""
     new = {path.name for path in written.iterdir()}
-    # By name: from Python 3.12 on a temporary folder's path is absolute, whatever `folder` is.
+    # Compared by name: from Python 3.12 on a temporary folder's path is absolute even if `folder` is relative.
     here = [path for path in folder.iterdir() if path.name != written.parent.name]
     old = [path for path in here if path.name in new or stale(path)]
     moves = [(path, replaced / path.name) for path in sorted(old, key=lambda path: path.name != mark)]
@@ -93,10 +96,10 @@ def _exchange(folder: Path, written: Path, replaced: Path, stale: Callable[[Path
 
 
 def check_folder(folder: str | Path, option: str, *, shown: str | Path | None = None) -> None:
-    """Fail before the work, not after it, if nothing can be written into `folder`, which is created if missing.
+    """Raise before any work is done if nothing can be written into `folder`, which is created if missing.
 
     Raises:
-        [`UserInputError`]: names `shown` (by default the folder), and the command line `option` that chooses it.
+        [`UserInputError`]: names `shown` (by default the folder) and the command line `option` that sets it.
     """
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -109,14 +112,14 @@ def check_folder(folder: str | Path, option: str, *, shown: str | Path | None = 
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """Write `content` as indented JSON, whole or not at all. Raises `ValueError` for NaN and infinities."""
+    """Write `content` as indented JSON, atomically. Raises `ValueError` for NaN and infinities."""
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         json.dump(content, file, indent=2, ensure_ascii=False, allow_nan=False)
         file.write("\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Content of a file that a run may not have written; empty then."""
+    """The object in a JSON file; empty if the file is missing, damaged or holds something else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Where files lie that can be made or fetched again."""
+"""The cache folder, for files that can be made or downloaded again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def cache_dir() -> Path:
-    """Folder for files that can be made again: `$DISTJUDGE_CACHE`, or the platform's cache folder."""
+    """The cache folder: `$DISTJUDGE_CACHE`, or the platform's cache folder."""
     from platformdirs import user_cache_dir
 
     return Path(os.environ.get("DISTJUDGE_CACHE") or user_cache_dir("distjudge-trl"))

@@ -28,7 +28,7 @@ def find_shipped(name: str, folder: str, suffix: str, what: str) -> Path:
     """The file that `name` means: a path that exists, else a shipped name.
 
     Raises:
-        [`UserInputError`]: neither; the message lists the shipped names and the nearest one.
+        [`UserInputError`]: neither exists; the message lists the shipped names and the nearest one.
     """
     if Path(name).is_file():
         return Path(name)

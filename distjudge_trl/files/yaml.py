@@ -1,4 +1,4 @@
-"""YAML files that people write: a key that occurs twice is a mistake, and PyYAML takes the last without a word."""
+"""YAML files that users write. A key that occurs twice is an error here, where PyYAML silently takes the last."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _UniqueKeys(yaml.SafeLoader):
         super().flatten_mapping(node)
 
     def _refuse_repeated(self, node: yaml.MappingNode) -> None:
-        # PyYAML has no value for these two before it flattens the mapping: a plain `=` becomes a text there.
+        # PyYAML has no value for these two before it flattens the mapping, where a plain `=` becomes a text.
         keys = [
             key.value if key.tag == _VALUE else self.construct_object(key, deep=True)
             for key, _ in node.value
@@ -40,27 +40,27 @@ class _UniqueKeys(yaml.SafeLoader):
 
 
 def parse_yaml(text: str, source: str | Path) -> Any:
-    """What a YAML text holds.
+    """Parse a YAML text.
 
     Args:
         text (`str`): the content of a file.
         source (`str` or `Path`): its path, for messages.
 
     Raises:
-        [`UserInputError`]: it is no YAML, or a key occurs twice.
+        [`UserInputError`]: it is not valid YAML, or a key occurs twice.
     """
     try:
         return yaml.load(text, Loader=_UniqueKeys)
-    # A mapping as a key, a date that is none, brackets without end.
+    # A mapping as a key, an impossible date, brackets nested too deeply.
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise UserInputError(f"{source}: is no valid YAML ({' '.join(str(error).split())}).") from None
 
 
 def read_yaml(path: str | Path) -> Any:
-    """What a YAML file holds.
+    """Read a YAML file.
 
     Raises:
-        [`UserInputError`]: it cannot be read, is no YAML, or a key occurs twice.
+        [`UserInputError`]: it cannot be read, is not valid YAML, or a key occurs twice.
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
@@ -76,10 +76,10 @@ def read_mapping(path: str | Path, otherwise: str) -> dict[str, Any]:
 
     Args:
         path (`str` or `Path`): the file.
-        otherwise (`str`): what to say of one that holds something else, behind the path and a colon.
+        otherwise (`str`): the error message for a file that holds something else; it follows the path and a colon.
 
     Raises:
-        [`UserInputError`]: it cannot be read, is no YAML, no mapping, or a key occurs twice.
+        [`UserInputError`]: it cannot be read, is not valid YAML, does not hold a mapping, or a key occurs twice.
     """
     content = read_yaml(path)
     if not isinstance(content, dict):

@@ -1,1 +1,1 @@
-"""What a judge's folder holds, for those who write one and those who read it."""
+"""The files of a judge's folder, for the trainer, which writes them, and for judges, which read them."""

@@ -1,5 +1,5 @@
-"""`judge.json`: what a checkpoint folder needs, besides weights and tokenizer, to be a judge. Written by the trainer,
-read by judges.
+"""`judge.json` makes a checkpoint folder a judge, together with weights and tokenizer. The trainer writes it, judges
+read it.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ class JudgeFile:
             onto it.
         base_revision (`str`, *optional*): revision of the base model.
         trust_remote_code (`bool`): whether the base model was loaded with its repository's code.
-        dtype (`str`, *optional*): of the weights in training; an adapter's base model is read in it.
-        quantization (`dict`, *optional*): `BitsAndBytesConfig` of the base model in training; an adapter is read with
-            the same weights.
+        dtype (`str`, *optional*): type of the weights in training; an adapter's base model is loaded in it.
+        quantization (`dict`, *optional*): `BitsAndBytesConfig` of the base model in training; an adapter is loaded
+            onto the same weights.
         autocast (`str`, *optional*): `"bfloat16"` or `"float16"` if training and evaluation ran under autocast;
-            judging does, too.
-        attn_implementation (`str`, *optional*): of the model in training; judging uses it where it can.
+            judging then does, too.
+        attn_implementation (`str`, *optional*): of the model in training; judging uses it if it can.
         max_length (`int`, *optional*): longest prompt in training and evaluation, in tokens; bare items are cut to it.
         truncation (`"middle"`, `"end"` or `"error"`, *optional*): how items were cut.
-        data (`dict`): how a recipe came to its training items (method, task options, split, seeds), so that an
+        data (`dict`): how a recipe selected its training items (method, task options, split, seeds), so that an
             evaluation finds the test items again.
         training (`dict`): settings of the objective.
         versions (`dict`): of the libraries that wrote it.
@@ -64,7 +64,7 @@ class JudgeFile:
     format_version: int = FORMAT_VERSION
 
     def write(self, folder: str | Path) -> None:
-        """Write into `folder`, whole or not at all."""
+        """Write into `folder`, atomically."""
         write_json(Path(folder) / JUDGE_FILE_NAME, asdict(self))
 
     @classmethod

@@ -1,4 +1,4 @@
-"""A judge's folder: which files in it say how it is read, and how one judge takes the place of another."""
+"""Replacing one judge by another in its folder, and which files of the folder belong to a judge."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from distjudge_trl.judge_folder.judge_file import JUDGE_FILE_NAME
 from distjudge_trl.judge_folder.training_items import SEEN_ITEMS_NAME
 
 
-# What transformers, PEFT or vLLM would read, unasked, beside a judge's own files or in their place: weights whole or
-# in pieces with an index, their configs, a quantiser's; a tokenizer's files and its chat templates; Mistral's own
-# weights and tokenizers, which vLLM prefers to all others; and which items the judge has seen. Not here: what is read
-# only if it is named (GGUF), by older releases (TensorFlow's and Flax's weights), or beside others that go (Mistral's
-# params.json, a name that users give to files of their own).
+# Files that transformers, PEFT or vLLM would read on their own beside a judge's files or instead of them: weights in
+# one file or in pieces with an index, their configs and a quantiser's; a tokenizer's files and its chat templates;
+# Mistral's own weights and tokenizers, which vLLM prefers to all others; and the list of items that the judge has
+# seen. Not listed are files that are read only if they are named (GGUF), only by older releases (TensorFlow's and
+# Flax's weights), or only beside others that are listed (Mistral's params.json, a name that users also give to their
+# own files).
 _WEIGHTS = re.compile(
     r"(model|pytorch_model|pytorch_model_fsdp|adapter_model|consolidated)(\.[\w-]+)*(-\d+-of-\d+)?"
     r"\.(safetensors|bin|index\.json)"
@@ -37,23 +38,24 @@ _ADAPTER_FILES = frozenset({"adapter_config.json", "adapter_model.safetensors", 
 
 
 def replacing_judge(folder: str | Path) -> AbstractContextManager[Path]:
-    """A temporary folder to write a judge into, `judge.json` included; at the end of the block it takes the place of
-    the judge in `folder`, whatever kind that was: an adapter, a full model, in pieces or not. A user's own files,
-    checkpoints and results stay. See [`~distjudge_trl.files.atomic.replacing_files`] for what a failure leaves.
+    """Yield a temporary folder to write a judge into, `judge.json` included. At the end of the block it replaces the
+    judge in `folder`, whether that was an adapter or a full model, in one file or in pieces. A user's own files,
+    checkpoints and results are kept. See [`~distjudge_trl.files.atomic.replacing_files`] for the state after a
+    failure.
     """
     return replacing_files(folder, stale=is_of_a_judge, mark=JUDGE_FILE_NAME)
 
 
 def is_of_a_judge(path: Path) -> bool:
-    """Whether a file or folder in a judge's folder, if it stayed beside a new judge, would change how that is read."""
+    """Whether a file or folder of an old judge would change how a new judge in the same folder is read."""
     if path.name in _NAMES or _WEIGHTS.fullmatch(path.name) or _MISTRAL_TOKENIZER.fullmatch(path.name):
         return True
     return path.is_dir() and not path.is_symlink() and _is_further_adapter(path)
 
 
 def _is_further_adapter(folder: Path) -> bool:
-    """Whether PEFT wrote a folder for an adapter beside the one called `default`: such a one holds these files alone,
-    where an adapter that was saved by itself has a README.md, and a checkpoint more.
+    """Whether PEFT wrote this folder for an adapter beside the one called `default`. Such a folder holds only these
+    files. An adapter that was saved by itself also has a README.md, and a checkpoint has more files.
     """
     names = {path.name for path in folder.iterdir()}
     return "adapter_config.json" in names and names <= _ADAPTER_FILES

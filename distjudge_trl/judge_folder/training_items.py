@@ -1,5 +1,5 @@
-"""Which items a judge was trained on and chosen or calibrated on, kept beside it, so that a later evaluation can
-leave them out.
+"""`training_items.json` lists the items that a judge was trained, chosen or calibrated on, so that a later evaluation
+can leave them out.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ SEEN_ITEMS_NAME = "training_items.json"
 
 @dataclass(frozen=True)
 class SeenItems:
-    """Hashes of the ids and the groups of records: not the names, which may be texts of the data set.
+    """Hashes of the ids and groups of records. The names themselves are not kept, because they may be texts of the
+    data set.
 
-    `ids` and `groups` are those of the training records, `held_out_ids` and `held_out_groups` of the records that
-    were held out of training to stop early, to choose a setting or to fit a scaling on.
+    `ids` and `groups` are those of the training records, `held_out_ids` and `held_out_groups` of the records that were
+    held out of training to stop early, to choose a setting or to fit a scaling.
     """
 
     ids: frozenset[str]
@@ -35,13 +36,13 @@ class SeenItems:
 
     @classmethod
     def of(cls, train: Dataset, held_out: Dataset | None = None) -> SeenItems:
-        """Of judgment records."""
+        """Make it from judgment records."""
         sets = [_hashes(part[name]) for part in (train, held_out) if part is not None for name in ("id", "group")]
         return cls(*sets)
 
     def unseen(self, records: Dataset, by: Literal["group", "id"] = "group", *, held_out_too: bool = True) -> Dataset:
-        """The records of which neither this id nor (by `"group"`) any other of the group was trained on nor, with
-        `held_out_too`, held out.
+        """The records that are new to the judge: neither their id nor (by `"group"`) any id of their group was trained
+        on or, with `held_out_too`, held out.
         """
         seen = self.groups if by == "group" else self.ids
         if held_out_too:
@@ -50,12 +51,12 @@ class SeenItems:
         return records if len(keep) == len(records) else records.select(keep)
 
     def write(self, folder: str | Path) -> None:
-        """Into `training_items.json`, whole or not at all."""
+        """Write `training_items.json` into `folder`, atomically."""
         write_json(Path(folder) / SEEN_ITEMS_NAME, {name: sorted(hashes) for name, hashes in vars(self).items()})
 
     @classmethod
     def read(cls, folder: str | Path) -> SeenItems | None:
-        """From a judge's folder; `None` if it keeps no such file.
+        """Read `training_items.json` from a judge's folder; `None` if there is no such file.
 
         Raises:
             [`UserInputError`]: the file is damaged.

@@ -1,4 +1,4 @@
-"""Judges: anything that turns prompts into label distributions."""
+"""Judges, which turn prompts into label distributions."""
 
 from distjudge_trl.judges.base import Judgments
 from distjudge_trl.judges.judge import Judge

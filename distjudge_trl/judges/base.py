@@ -1,4 +1,4 @@
-"""What every judge does: turn items into distributions over the labels."""
+"""The interface of judges: from items to distributions over the labels."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from distjudge_trl.labels import LabelSpace
 
 @dataclass(frozen=True)
 class Judgments:
-    """What a judge said about N items: `log_probs` `(N, K)`, normalised over the labels, in nats; the label `mass`
-    `(N,)` in [0, 1]; and `floored` `(N, K)`, bool, the labels that top-k extraction did not see.
+    """A judge's answers for N items: `log_probs` `(N, K)`, normalised over the labels, in nats; the label `mass`
+    `(N,)` in [0, 1]; and `floored` `(N, K)`, bool, the labels that top-k extraction did not find.
     """
 
     log_probs: np.ndarray
@@ -32,7 +32,7 @@ class Judgments:
 
 
 class PromptJudge(ABC):
-    """Anything that turns prompts into label distributions.
+    """A judge that turns prompts into label distributions.
 
     `label_space` is the judge's [`LabelSpace`]; the columns of every result follow its order. `template` renders bare
     items.
@@ -47,9 +47,9 @@ class PromptJudge(ABC):
         """Distributions over the labels.
 
         Args:
-            records (`Iterable[Mapping]`): judgment records or anything else with a finished prompt (a list of messages
-                under the name `prompt`), or bare items with the fields that the judge's template names. A `prompt`
-                that is no list of messages is such a field.
+            records (`Iterable[Mapping]`): judgment records or other mappings with a finished prompt (a list of
+                messages under the key `prompt`), or bare items with the fields that the judge's template names. A
+                `prompt` that is not a list of messages counts as such a field.
             batch_size (`int`, defaults to 32): prompts in one forward pass.
             progress (`bool`, defaults to `False`): show a progress bar.
 
@@ -57,7 +57,7 @@ class PromptJudge(ABC):
             `np.ndarray` of shape `(N, K)`, float64, in the order of the records; rows sum to 1.
 
         Raises:
-            [`JudgmentDataError`]: an item with neither a prompt nor the template's fields, or too long a prompt.
+            [`JudgmentDataError`]: an item has neither a prompt nor the template's fields, or its prompt is too long.
             [`RunFailedError`]: not even a single prompt fits into memory.
         """
         return self.read(records, batch_size, progress=progress).probabilities
@@ -82,7 +82,9 @@ class PromptJudge(ABC):
         return list(record["prompt"])
 
     def _takes_fields_of(self, record: Mapping[str, Any]) -> bool:
-        """Whether a record without a finished prompt is meant for the template; else its `prompt` is a broken one."""
+        """Whether a record without a finished prompt has the template's fields; otherwise its `prompt` is
+        malformed.
+        """
         if self.template is None:
             return False
         used, needed = self.template.fields, self.template.fields - self.template.optional_fields

@@ -1,4 +1,6 @@
-"""Judging a file of items: read and check all of it first, then judge, then write JSON lines, whole or not at all."""
+"""Judging a file of items: all of it is read and checked first, then judged, then written as JSON lines,
+atomically.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ OUTPUT_FIELD = "label_distribution"
 
 
 class InputRow(NamedTuple):
-    """A row to judge: its file and number there, and its content."""
+    """A row to judge: its file, its number in the file, and its content."""
 
     source: str
     number: int
@@ -34,7 +36,7 @@ def read_items(path: str | Path) -> list[InputRow]:
     """Rows of a file: JSON lines, or any other format of [`~distjudge_trl.data.source_files.find_files`].
 
     Raises:
-        [`UserInputError`]: the file cannot be read or holds nothing.
+        [`UserInputError`]: the file cannot be read or is empty.
         [`JudgmentDataError`]: a broken row; the message names file, row and field.
     """
     if Path(path).is_dir():
@@ -46,12 +48,13 @@ def read_items(path: str | Path) -> list[InputRow]:
 
 
 def judge_jsonl(make_judge: Callable[[], Judge], input_path: str, output_path: str, *, batch_size: int = 32) -> int:
-    """Judge every item of a file and write them as JSON lines with the field `label_distribution` (label to
-    probability). NaN, an empty cell, is written as null.
+    """Judge every item of a file and write the items as JSON lines with the field `label_distribution` (label to
+    probability). NaN, which stands for an empty cell, is written as null.
 
     Args:
-        make_judge (`Callable`): loads the judge; called only once the input has been read, every row of it can be
-            written again, and the output is known to be writable. Room for the output is held before it reads.
+        make_judge (`Callable`): loads the judge. It is called after the input has been read, every row is known to be
+            JSON-serialisable, and the output is known to be writable. Disk space for the output is reserved before
+            judging.
         input_path (`str`): JSON lines, or any other format of [`read_items`].
         output_path (`str`): JSONL file.
         batch_size (`int`, defaults to 32): prompts in one forward pass.
@@ -62,8 +65,8 @@ def judge_jsonl(make_judge: Callable[[], Judge], input_path: str, output_path: s
     Raises:
         [`UserInputError`]: unreadable or malformed input, an output that cannot be written, or items that already have
             the field.
-        [`JudgmentDataError`]: a row that JSON has no words for, or that makes no prompt.
-        [`RunFailedError`]: the disk has no room for the output.
+        [`JudgmentDataError`]: a row that cannot be written as JSON, or that cannot be rendered as a prompt.
+        [`RunFailedError`]: the disk has too little space for the output.
     """
     items = read_items(input_path)
     lines = []
@@ -88,7 +91,7 @@ def judge_jsonl(make_judge: Callable[[], Judge], input_path: str, output_path: s
         judge = make_judge()
         labels = judge.label_space.labels
         with writing(output_path):
-            # Numbers of the greatest length that a probability can have.
+            # Placeholders of the greatest length that a probability can have.
             _write_lines(room, lines, labels, [[sys.float_info.min] * len(labels)] * len(lines))
             room.flush()
         try:
@@ -96,7 +99,7 @@ def judge_jsonl(make_judge: Callable[[], Judge], input_path: str, output_path: s
         except JudgmentDataError as error:
             if error.source is not None or not isinstance(error.row, int):
                 raise
-            # Judges count items; people look for the line, which a header or a blank line shifts.
+            # Judges count items, but users look for the line, which differs if the file has a header or blank lines.
             place = items[error.row - 1]
             raise JudgmentDataError(
                 error.problem, source=place.source, row=place.number, field=error.field, fix=error.fix
@@ -109,8 +112,8 @@ def judge_jsonl(make_judge: Callable[[], Judge], input_path: str, output_path: s
 
 @contextmanager
 def _room_beside(target: Path) -> Iterator[IO[str]]:
-    """A file without a name beside the target, to hold the room that the output will need: a disk that is full only
-    when all is judged would cost all of the work.
+    """An unnamed file beside the target that reserves the disk space for the output. If the disk were full only after
+    judging, all of the work would be lost.
     """
     try:
         file = tempfile.TemporaryFile("w", dir=target.parent, encoding="utf-8")  # noqa: SIM115 (closed below)
@@ -119,7 +122,7 @@ def _room_beside(target: Path) -> Iterator[IO[str]]:
     try:
         yield file
     finally:
-        # Closing tries once more to write what found no room.
+        # Closing tries once more to write data for which there was no space.
         with suppress(OSError):
             file.close()
 

@@ -1,4 +1,4 @@
-"""`Judge`: how a judge is found by its name, whatever kind it is of."""
+"""`Judge`: loads a judge of any kind by its name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from distjudge_trl.judges.base import PromptJudge
 
 
 class Judge(PromptJudge):
-    """Anything that turns prompts into label distributions. For `isinstance`, judges of all kinds are one."""
+    """A judge, which turns prompts into label distributions. Judges of all kinds are instances of it for
+    `isinstance`.
+    """
 
     @classmethod
     def from_pretrained(cls, path: str, **kwargs: Any) -> Judge:
@@ -19,5 +21,5 @@ class Judge(PromptJudge):
 
     @classmethod
     def __subclasshook__(cls, other: type) -> bool:
-        # Not `issubclass`, which would ask this class again.
+        # `issubclass` would call this method again.
         return True if cls is Judge and PromptJudge in other.__mro__ else NotImplemented

@@ -1,4 +1,6 @@
-"""Finding a judge by its name, and loading its model: whole weights, an adapter on its base, quantised."""
+"""Finding a judge by its name, and loading its model: full weights, or an adapter on its base model, quantised
+or not.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ from distjudge_trl.modeling.loading import LOADING_ERRORS, load_tokenizer, loadi
 
 class FoundJudge(NamedTuple):
     """A judge that is not loaded yet: its `name` as given, its local `folder` (a name or path for an untrained model),
-    and what it says of itself (`None` for an untrained model).
+    and its `judge.json` (`None` for an untrained model).
     """
 
     name: str
@@ -34,10 +36,10 @@ class FoundJudge(NamedTuple):
 
 
 def find_judge(name: str) -> FoundJudge:
-    """Look a judge up by folder, hub id or model name.
+    """Find a judge by folder, hub id or model name.
 
     Raises:
-        [`UserInputError`]: a damaged `judge.json`.
+        [`UserInputError`]: `judge.json` is damaged.
     """
     folder = _fetch(resolve_model(name))
     is_trained = (Path(folder) / JUDGE_FILE_NAME).is_file()
@@ -53,7 +55,9 @@ def load_model(
     device_map: str | dict[str, Any] | None = None,
     attn_implementation: str | None = None,
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
-    """Tokenizer and model of a folder or hub id; an adapter is put onto its base model, quantised as in training."""
+    """Load the tokenizer and model of a folder or hub id. An adapter is loaded onto its base model, quantised as in
+    training.
+    """
     is_adapter = (Path(source) / "adapter_config.json").is_file()
     weights = _base_of(source, judge_file) if is_adapter else source
     kwargs: dict[str, Any] = {
@@ -82,8 +86,8 @@ def load_model(
         check_adaptable(model, weights)
         model = PeftModel.from_pretrained(model, source)
         if judge_file.quantization is not None and judge_file.autocast != "float16":
-            # TRL trains the adapter of a quantised model in bfloat16 (but for fp16, which needs float32); PEFT widens
-            # it on loading, which rounds elsewhere.
+            # TRL trains the adapter of a quantised model in bfloat16 (except with fp16, which needs float32). PEFT
+            # converts it to float32 on loading, which would round at other places.
             for name, parameter in model.named_parameters():
                 if "lora_" in name and "lora_magnitude_vector" not in name:
                     parameter.data = parameter.data.to(torch.bfloat16)
@@ -91,7 +95,7 @@ def load_model(
 
 
 def _base_of(source: str, judge_file: JudgeFile) -> str:
-    """Where an adapter's base model is: by the name that the run was given, else by the path that PEFT recorded."""
+    """The base model of an adapter: the name that the run was given, else the path that PEFT recorded."""
     from peft import PeftConfig
 
     if judge_file.base_model:
@@ -100,8 +104,8 @@ def _base_of(source: str, judge_file: JudgeFile) -> str:
 
 
 def _saved_dtype(source: str, is_adapter: bool, judge_file: JudgeFile) -> torch.dtype | str:
-    """An adapter's base is read as it was in training, a full checkpoint as it was saved, an untrained model in
-    float32.
+    """The type of the weights: that of training for an adapter's base model, that of the files for a full checkpoint,
+    float32 for an untrained model.
     """
     if is_adapter:
         return getattr(torch, judge_file.dtype) if judge_file.dtype is not None else torch.float32
@@ -109,7 +113,7 @@ def _saved_dtype(source: str, is_adapter: bool, judge_file: JudgeFile) -> torch.
 
 
 def _fetch(source: str) -> str:
-    """Local folder of a judge on the hub; other names (folders, untrained models) pass through."""
+    """Local folder of a judge on the hub; other names (folders, untrained models) are returned unchanged."""
     from huggingface_hub import hf_hub_download, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -118,7 +122,7 @@ def _fetch(source: str) -> str:
     try:
         hf_hub_download(source, JUDGE_FILE_NAME)
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError):
-        # Not a judge, or not reachable: loading the model says which.
+        # It is not a judge, or the hub cannot be reached. Loading the model will say which.
         return source
     return snapshot_download(source)
 

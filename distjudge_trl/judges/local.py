@@ -51,7 +51,8 @@ _TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class LocalJudge(PromptJudge):
-    """A Hugging Face causal language model read at the judgment token. One forward pass a prompt; nothing is decoded.
+    """A Hugging Face causal language model whose logits are read at the judgment position. It takes one forward pass
+    per prompt and decodes nothing.
 
     Args:
         path (`str`): folder written by [`DistributionSFTTrainer`] (full model or adapter), or a model name, hub id or
@@ -60,29 +61,31 @@ class LocalJudge(PromptJudge):
         template ([`PromptTemplate`], *optional*): replaces the checkpoint's.
         device (`str`, *optional*): such as `"cuda:1"` or `"cpu"`; defaults to the accelerator that torch sees (CUDA,
             XPU, NPU, MPS), else the CPU.
-        device_map (`str` or `dict`, *optional*): transformers' own, in place of a device: `"auto"` spreads a model
-            that is too large for one GPU over all of them, and over the host's memory if that is not enough.
-        dtype (`torch.dtype` or `str`, *optional*): of the weights; by default as saved, or of an adapter's base model
-            as in training, but for what the device would emulate (see `autocast`). Untrained models are read in
-            bfloat16 on a GPU (float16 where that is emulated, float32 where both are), and in float32 on the CPU and
-            on MPS. The head is read in float32 in any case.
-        autocast (`"bfloat16"`, `"float16"` or `"none"`, *optional*): by default what training used, so that a judge
-            reads as it was evaluated. What the device would emulate (bfloat16 on older CPUs and GPUs, float16 on
-            CPUs) is replaced by what it has, with a warning; so are such types of the weights and of what 4-bit
-            weights compute in. A type that is asked for, here or as `dtype`, is used in any case.
+        device_map (`str` or `dict`, *optional*): transformers' `device_map`, instead of a device: `"auto"` spreads a
+            model that is too large for one GPU over all GPUs, and over the host's memory if they are not enough.
+        dtype (`torch.dtype` or `str`, *optional*): type of the weights. By default it is the saved one, or for an
+            adapter's base model that of training, unless the device would emulate it (see `autocast`). Untrained
+            models are loaded in bfloat16 on a GPU (float16 if that is emulated, float32 if both are), and in float32
+            on the CPU and on MPS. The head always computes in float32.
+        autocast (`"bfloat16"`, `"float16"` or `"none"`, *optional*): by default the type of training, so that the
+            judge gives the numbers with which it was evaluated. A type that the device would emulate (bfloat16 on
+            older CPUs and GPUs, float16 on CPUs) is replaced by one that it supports, with a warning. The same holds
+            for the type of the weights and the compute type of 4-bit weights. A type that is given explicitly, here or
+            as `dtype`, is always used.
         top_k (`int`, *optional*): the paper's extraction from the k likeliest tokens; by default all label tokens
             count.
-        max_length (`int`, *optional*): longest prompt in tokens. By default bare items are cut to what the judge was
-            trained with, and finished prompts may fill the model's context; longer ones are an error.
-        truncation (`"middle"`, `"end"` or `"error"`, *optional*): what goes of the longest fields of a bare item that
-            is too long; a warning says how many were shortened. By default as in training, else `"middle"`.
-        attn_implementation (`str`, *optional*): by default what training used, where this machine has it.
-        share_prefixes (`bool` or `"auto"`, defaults to `"auto"`): compute common beginnings of a batch once; `"auto"`
-            where the model can and a batch gains by it. Numbers differ by rounding.
+        max_length (`int`, *optional*): longest prompt in tokens. By default bare items are cut to the length of
+            training, and finished prompts may fill the model's context; longer prompts are an error.
+        truncation (`"middle"`, `"end"` or `"error"`, *optional*): which part is removed from the longest fields of a
+            bare item that is too long; a warning says how many items were shortened. By default as in training, else
+            `"middle"`.
+        attn_implementation (`str`, *optional*): by default that of training, if this machine has it.
+        share_prefixes (`bool` or `"auto"`, defaults to `"auto"`): compute common prefixes of a batch once; `"auto"`
+            does so if the model can and a batch gains by it. Numbers differ by rounding.
         trust_remote_code (`bool`, defaults to `False`): allow the code of the model's repository. A judge that needs
             it says so in `judge.json`, but only the caller can allow it.
 
-    `fitter` is what shortens bare items (`None` where nothing limits their length).
+    `fitter` shortens bare items (`None` if nothing limits their length).
 
     Raises:
         [`UserInputError`]: no such folder or model, no `judge.json` and no `label_space`, a damaged `judge.json`, no
@@ -111,7 +114,7 @@ class LocalJudge(PromptJudge):
         wanted = find_device(device)
         _, source, found = find_judge(str(path))
         if found is None and label_space is None:
-            JudgeFile.read(source)  # raises the error that says what is missing
+            JudgeFile.read(source)  # raises an error that says what is missing
         self.judge_file = found or JudgeFile(label_space={}, base_model=str(path))
         if self.judge_file.trust_remote_code and not trust_remote_code:
             raise UserInputError(
@@ -130,7 +133,7 @@ class LocalJudge(PromptJudge):
         if dtype is None and not is_quantized:
             dtype = types.dtype(self.judge_file.dtype)
         if device is not None and is_quantized:
-            device_map = {"": wanted}  # bitsandbytes brings quantised weights to a device itself
+            device_map = {"": wanted}  # bitsandbytes moves quantised weights to a device itself
         self.tokenizer, self.model = load_model(
             source,
             replace(self.judge_file, quantization=types.quantization(self.judge_file.quantization)),
@@ -164,7 +167,7 @@ class LocalJudge(PromptJudge):
         self._collate = JudgmentCollator(pad or 0, sharing=self._sharing)
 
     def read(self, records: Iterable[Mapping[str, Any]], batch_size: int = 32, *, progress: bool = False) -> Judgments:
-        """See [`Judge.read`]; warns of bare items that were shortened."""
+        """See [`Judge.read`]; warns if bare items were shortened."""
         before = self.fitter.num_shortened if self.fitter is not None else 0
         judgments = super().read(records, batch_size, progress=progress)
         if self.fitter is not None and self.fitter.num_shortened > before:
@@ -176,8 +179,8 @@ class LocalJudge(PromptJudge):
         return judgments
 
     def reading(self) -> dict[str, str]:
-        """How the model is read, for result files: device, type of the weights, autocast, attention, and what 4-bit
-        weights compute in.
+        """How the model computes, for result files: device, type of the weights, autocast, attention, and the compute
+        type of 4-bit weights.
         """
         reading = {
             "device": str(input_device(self.model)),
@@ -201,7 +204,7 @@ class LocalJudge(PromptJudge):
                 np.zeros((0, len(self.label_space))), np.zeros(0), np.zeros((0, len(self.label_space)), bool)
             )
         if not self._bound:
-            # As the labels follow this template's prompts; the trainer binds on its first prompt, too.
+            # Bind the labels as they follow this template's prompts, as the trainer does with its first prompt.
             self.label_space.bind(self.tokenizer, render_prompt(self.tokenizer, prompts[0]))
             self._bound = True
         input_ids = encode_prompts(self.tokenizer, prompts, max_length=self.max_length)
@@ -216,7 +219,8 @@ class LocalJudge(PromptJudge):
             with torch.inference_mode(), self._autocast_context(device):
                 blocks = self._sharing is not None and self._sharing.blocks
                 logits = judgment_logits(self.model, batch, blocks=blocks).float()
-                # The floor of top-k extraction shows under the full vocabulary; normalised over labels it is raised.
+                # The floor of top-k extraction is visible under the full vocabulary; normalising over the labels
+                # raises it.
                 space: Literal["labels", "vocab"] = "labels" if self.top_k is None else "vocab"
                 scores = _in_float64(self.label_space.log_probs(logits, top_k=self.top_k, normalization=space))
                 log_probs[rows] = log_softmax(scores, -1)
@@ -238,5 +242,5 @@ class LocalJudge(PromptJudge):
 
 
 def _in_float64(values: torch.Tensor) -> np.ndarray:
-    """On the host: not every device has float64."""
+    """Computed on the host, because not every device has float64."""
     return values.float().cpu().numpy().astype(np.float64)

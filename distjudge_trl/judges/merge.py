@@ -1,4 +1,4 @@
-"""An adapter folded into its base model: a judge that plain transformers, vLLM or llama.cpp loads."""
+"""Merging an adapter into its base model, for judges that plain transformers, vLLM or llama.cpp can load."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ def merge(path: str, out: str | Path, *, dtype: str | None = None, trust_remote_
     """Write the judge of a LoRA or QLoRA run as a full model into the folder `out`; returns it.
 
     Quantised base weights are dequantised first, not replaced by the original ones: the adapter was trained against
-    the rounded weights, and the merged judge reads as the adapter did, up to the rounding of `dtype`.
+    the rounded weights, and the merged judge gives the same numbers up to the rounding of `dtype`.
 
     Args:
         path (`str`): folder or hub id of a judge with an adapter.
-        out (`str` or `Path`): a folder that is empty or does not exist; written whole or not at all.
+        out (`str` or `Path`): a folder that is empty or does not exist; it is written atomically.
         dtype (`str`, *optional*): of the merged weights, `"float32"`, `"bfloat16"` or `"float16"`; by default that of
-            the base model in training. An adapter's small changes round away in half precision: up to 1e-2 of a
+            the base model in training. Half precision rounds away small changes of an adapter: up to 1e-2 of a
             probability.
         trust_remote_code (`bool`): allow the code of the base model's repository.
 
     Raises:
-        [`UserInputError`]: no judge, no adapter, an `out` that holds files, a base model that cannot be loaded.
+        [`UserInputError`]: `path` is not a judge or has no adapter, `out` holds files, or the base model cannot be
+            loaded.
         [`RunFailedError`]: `out` cannot be written.
     """
     found = find_judge(path)
@@ -47,13 +48,13 @@ def merge(path: str, out: str | Path, *, dtype: str | None = None, trust_remote_
     merged_dtype = getattr(torch, dtype or found.file.dtype or "float32")
     tokenizer, model = load_model(found.folder, found.file, None, trust_remote_code)
     if found.file.quantization is not None:
-        # PEFT would merge into 4-bit numbers, and lose most of the adapter in rounding.
+        # PEFT would merge into 4-bit numbers, and rounding would lose most of the adapter.
         model = PeftModel.from_pretrained(_on_the_host(model.unload()), found.folder)
     merged = model.to(torch.float32).merge_and_unload(safe_merge=True).to(merged_dtype)
     with writing(out), replacing_judge(out) as temporary:
         merged.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
-        # Not its results, which are the adapter's: a merged judge is evaluated anew.
+        # The results are not copied, because they are those of the adapter: a merged judge has to be evaluated again.
         for name in (SEEN_ITEMS_NAME, "README.md"):
             if (Path(found.folder) / name).is_file():
                 shutil.copy(Path(found.folder) / name, temporary / name)
@@ -62,9 +63,9 @@ def merge(path: str, out: str | Path, *, dtype: str | None = None, trust_remote_
 
 
 def _on_the_host(base: Any) -> Any:
-    """Quantised weights in their computing type, in the host's memory: they were quantised where bitsandbytes did so
-    in training, on the GPU, but widened there they would take six times the memory in which they were trained.
+    """Dequantise weights to their computing type in the host's memory. bitsandbytes quantised them on the GPU, as in
+    training, but dequantised there they would take six times as much memory as in training.
     """
-    if not getattr(base, "is_loaded_in_8bit", False):  # transformers moves no 8-bit model
+    if not getattr(base, "is_loaded_in_8bit", False):  # transformers cannot move 8-bit models
         base = base.to("cpu")
     return base.dequantize().to("cpu")

@@ -1,4 +1,4 @@
-"""Where a judge's model computes, in which type, and in how large batches."""
+"""Devices, number types and batch sizes with which a judge's model computes."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from distjudge_trl.judge_folder.judge_file import JudgeFile
 from distjudge_trl.runtime.precision import HALF, Dtype, decide_precision, is_fast
 
 
-# transformers' ways of spreading a model over all devices.
+# Values of `device_map` with which transformers spreads a model over all devices.
 DEVICE_MAPS = ("auto", "balanced", "balanced_low_0", "sequential")
 _FLASH = {
     "flash_attention_2": is_flash_attn_2_available,
     "flash_attention_3": is_flash_attn_3_available,
     "flash_attention_4": is_flash_attn_4_available,
 }
-# What 4-bit weights compute in, as `bitsandbytes` and `judge.json` name it.
+# The compute type of 4-bit weights, as `bitsandbytes` and `judge.json` call it.
 _COMPUTES = "bnb_4bit_compute_dtype"
 LESS_MEMORY = (
     "Give --dtype bfloat16 (or float16), a smaller --max-length, or --device-map auto, which spreads the model over"
@@ -41,7 +41,7 @@ def find_device(device: str | torch.device | None = None) -> torch.device:
     """The device of this name; by default the accelerator that torch sees (CUDA, ROCm, XPU, NPU, MPS), else the CPU.
 
     Raises:
-        [`UserInputError`]: no such device on this machine.
+        [`UserInputError`]: this machine has no such device.
     """
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     if device is None:
@@ -63,7 +63,9 @@ def find_device(device: str | torch.device | None = None) -> torch.device:
 
 
 def check_device_map(device: Any, device_map: Any) -> None:
-    """Raise [`UserInputError`] for a map of devices that transformers does not know, or beside a single device."""
+    """Raise [`UserInputError`] for a device map that transformers does not know, or that is given together with a
+    device.
+    """
     if device_map is None:
         return
     if device is not None:
@@ -73,25 +75,26 @@ def check_device_map(device: Any, device_map: Any) -> None:
 
 
 def computing_device(device: torch.device, device_map: Any = None) -> torch.device:
-    """Where a model computes that is read on `device` or spread by a map of devices: weights that a map leaves to the
-    host or the disk are computed with on its accelerators, unless it names none.
+    """The device on which a model computes that is loaded on `device` or spread by a device map. Weights that a map
+    offloads to the host or the disk are used on its accelerators, unless it names none.
     """
     places = device_map.values() if isinstance(device_map, Mapping) else [device_map]
     return torch.device("cpu") if all(str(place) in ("cpu", "disk") for place in places) else device
 
 
 def default_dtype(device: torch.device) -> torch.dtype:
-    """In which type an untrained model is read: half precision where the device computes in it, for float32 weights
-    take twice the memory and training would not have them either; the head is read in float32 in any case.
+    """The type in which an untrained model is loaded: half precision if the device computes in it, because float32
+    weights take twice the memory and training would not use them either. The head always computes in float32.
     """
     return torch.float32 if device.type == "cpu" else getattr(torch, decide_precision().dtype)
 
 
 def usable_attention(name: str | None, trust_remote_code: bool) -> str | None:
-    """The attention implementation that a judge was trained with, if this machine has it; with another one a judge
-    reads the same up to rounding, and a warning says so.
+    """The attention implementation that a judge was trained with, if this machine has it. With another one a judge
+    gives the same numbers up to rounding, and a warning says so.
 
-    A kernel of the hub (`org/name`) is code, and a `judge.json` may come from anywhere: it needs `trust_remote_code`.
+    A kernel from the hub (`org/name`) is code, and a `judge.json` may come from anywhere, so such a kernel needs
+    `trust_remote_code`.
     """
     if name is None or name in ("eager", "sdpa"):
         return name
@@ -113,29 +116,30 @@ def usable_attention(name: str | None, trust_remote_code: bool) -> str | None:
 
 @dataclass(frozen=True)
 class ReadingTypes:
-    """In which types a trained judge is read.
+    """The number types with which a trained judge is loaded.
 
     Args:
         autocast (`str`, *optional*): `"bfloat16"`, `"float16"` or `"none"`; `None` for none, too.
-        replaced (`dict`): types that the judge was trained in and the device would emulate, with what is read in
-            their place. Empty where the judge is read as it was trained.
+        replaced (`dict`): types of training that the device would emulate, and the types that replace them. Empty if
+            the judge is loaded as it was trained.
     """
 
     autocast: str | None
     replaced: dict[str, Dtype]
 
     def dtype(self, trained: str | None) -> torch.dtype | None:
-        """In which type weights are read that were of the type `trained`; `None`: as they are saved."""
+        """The type in which weights of the type `trained` are loaded; `None` if they are loaded as they were saved."""
         return getattr(torch, self.replaced[trained]) if trained in self.replaced else None
 
     def quantization(self, trained: dict[str, Any] | None) -> dict[str, Any] | None:
-        """What quantised weights were read with in training (`bitsandbytes`' settings), as they are read here."""
+        """The `bitsandbytes` settings of training with the compute type of this machine."""
         computes = (trained or {}).get(_COMPUTES)
         return {**trained, _COMPUTES: self.replaced[computes]} if trained and computes in self.replaced else trained
 
     def cast(self, model: Any) -> None:
-        """Cast what is beside quantised numbers: torch's autocast mixes no two half-precision types, and without it
-        a model computes in that of its weights. Only now, for other numbers come of weights in another type.
+        """Cast all weights that are not quantised: torch's autocast does not mix two half-precision types, and without
+        autocast a model computes in the type of its weights. This happens after quantisation, which would give other
+        numbers from weights of another type.
         """
         for weight in model.parameters():
             dtype = self.dtype(str(weight.dtype).removeprefix("torch."))
@@ -147,15 +151,16 @@ class ReadingTypes:
 def usable_types(
     file: JudgeFile, device: torch.device, *, autocast: str | None = None, dtype: Any = None
 ) -> ReadingTypes:
-    """The types that a judge was trained in (autocast, weights, what 4-bit weights compute in), where the device that
-    computes has them in hardware. In place of one that would be emulated comes what `decide_precision` chooses; a
-    judge reads the same up to rounding, and a warning says so.
+    """The types that a judge was trained in (autocast, weights, compute type of 4-bit weights), if the device supports
+    them in hardware. A type that would be emulated is replaced by the choice of `decide_precision`. The judge then
+    gives the same numbers up to rounding, and a warning says so.
 
     Args:
-        file ([`JudgeFile`]): of the judge; that of an untrained model asks for nothing.
-        device (`torch.device`): where it computes.
-        autocast (`str`, *optional*), dtype (`torch.dtype` or `str`, *optional*): what the caller asks for. A type that
-            is asked for stays, emulated or not, and an autocast that is asked for is what comes in place of others.
+        file ([`JudgeFile`]): of the judge; that of an untrained model sets no types.
+        device (`torch.device`): on which it computes.
+        autocast (`str`, *optional*), dtype (`torch.dtype` or `str`, *optional*): the caller's choices. A type that is
+            given explicitly is kept even if it is emulated, and an explicit autocast type is the one that replaces
+            others.
     """
     use_cpu = device.type == "cpu"
     decided = decide_precision(use_cpu)
@@ -203,7 +208,9 @@ def check_adaptable(model: Any, name: str) -> None:
 
 
 def input_device(model: Any) -> torch.device:
-    """Where a batch has to be. Of a model whose first weights are offloaded: where they come to when they are used."""
+    """The device on which a batch has to be. If the model's first weights are offloaded, it is the device to which
+    they are moved for use.
+    """
     table = model.get_input_embeddings()
     device = getattr(getattr(table, "_hf_hook", None), "execution_device", None)
     return torch.device(device) if device is not None else table.weight.device
@@ -212,8 +219,8 @@ def input_device(model: Any) -> torch.device:
 def read_in_batches(
     read: Callable[[list[int]], None], rows: Sequence[int], batch_size: int, *, progress: bool = False
 ) -> None:
-    """Call `read` with batches of `rows`, in order; batches that do not fit into memory are halved, and so are those
-    behind them.
+    """Call `read` with batches of `rows`, in order. If a batch does not fit into memory, it and all later batches are
+    halved.
 
     Raises:
         [`RunFailedError`]: not even a single row fits.
@@ -243,6 +250,6 @@ def _fits(read: Callable[[list[int]], None], batch: list[int]) -> bool:
             raise
     else:
         return True
-    # Out here the error is gone, and with it the tensors of its frames.
+    # Outside the `except` block the error is gone, and with it the tensors that its frames hold.
     clear_device_cache()
     return False

@@ -1,1 +1,1 @@
-"""Models by name, how they are loaded, and what libraries do to them that a judge has to undo."""
+"""Models: finding them by name, loading them, and workarounds for changes that libraries make to them."""

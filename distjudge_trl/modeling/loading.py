@@ -1,4 +1,4 @@
-"""Tokenizers and configs by name: the one place that says whose code may run, and explains what cannot be loaded."""
+"""Tokenizers and configs by name. This one module decides whose code may run, and explains failures to load."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from distjudge_trl.modeling.bundled import resolve_model
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-# What transformers raises for a name, a file or a package that is wrong or missing.
+# Exceptions that transformers raises for a wrong or missing name, file or package.
 LOADING_ERRORS = (OSError, ValueError, ImportError)
 
 
@@ -20,11 +20,11 @@ def load_tokenizer(
 ) -> PreTrainedTokenizerBase:
     """Tokenizer of a model: a hub id, a folder, or `smollm2-135m`.
 
-    Code of the model's repository runs with `trust_remote_code` alone. Nothing is ever asked on the terminal, which is
-    what transformers does where it is told neither yes nor no.
+    Code of the model's repository runs only with `trust_remote_code`. The terminal is never asked, as transformers
+    does if it is given neither true nor false.
 
     Raises:
-        [`UserInputError`]: there is none of that name, or it needs code that is not allowed.
+        [`UserInputError`]: there is no model of that name, or it needs code that is not allowed.
     """
     from transformers import AutoTokenizer
 
@@ -40,7 +40,7 @@ def load_config(name: str, *, revision: str | None = None, trust_remote_code: bo
     """Config of a model, as [`load_tokenizer`] loads its tokenizer.
 
     Raises:
-        [`UserInputError`]: there is none of that name, or it needs code that is not allowed.
+        [`UserInputError`]: there is no model of that name, or it needs code that is not allowed.
     """
     from transformers import AutoConfig
 

@@ -1,4 +1,4 @@
-"""What libraries do to a model's weights, types or outputs that would make another judge of it, undone."""
+"""Workarounds for libraries that change a model's weights, types or outputs, and with them the judge."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def keep_training_layout(model: Any) -> None:
 
     On CPUs with AVX512-BF16 the first evaluation of a 4-bit model rewrites its weights into a layout whose kernel has
     no backward and computes in bfloat16. Training after that silently gets no gradient (seen with bitsandbytes
-    0.50.2), and a reloaded judge would read other numbers than the trainer evaluated. Without effect on other models
-    and on GPUs.
+    0.50.2), and a reloaded judge would give other numbers than the trainer evaluated. This has no effect on other
+    models and on GPUs.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -27,24 +27,23 @@ def keep_training_layout(model: Any) -> None:
 
 @contextmanager
 def keeping_hook(module: torch.nn.Module) -> Iterator[None]:
-    """A `forward` that the block gives `module` runs inside accelerate's hook, if there is one: on a model that is
-    spread over devices (`device_map`) the hook brings weights and inputs to one device.
+    """Within the block `module` may get a new `forward`, which then runs inside accelerate's hook, if there is one. On
+    a model that is spread over devices (`device_map`) the hook moves weights and inputs to one device.
     """
     hooked = module.forward if hasattr(module, "_hf_hook") else None
     yield
     if hooked is not None and module.forward is not hooked:
-        # What accelerate's wrapper calls between the hook's two halves.
+        # accelerate's wrapper calls this between the two halves of the hook.
         module._old_forward = module.forward  # type: ignore[assignment]
         module.forward = hooked
 
 
 @contextmanager
 def keeping_dtypes(model: torch.nn.Module) -> Iterator[None]:
-    """Trainable weights have the type at the end of the block that they had at its beginning.
+    """Restore the types of trainable weights at the end of the block.
 
     PEFT widens half-precision adapters to float32 as it loads them (`autocast_adapter_dtype`), and TRL trains those on
-    4-bit weights in bfloat16: a run that is resumed, or goes back to its best checkpoint, would go on in another
-    precision.
+    4-bit weights in bfloat16: a run that resumes, or loads its best checkpoint, would continue in another precision.
     """
     dtypes = {name: weight.dtype for name, weight in model.named_parameters() if weight.requires_grad}
     yield
@@ -54,7 +53,7 @@ def keeping_dtypes(model: torch.nn.Module) -> Iterator[None]:
 
 
 def widen_trained_weights(model: torch.nn.Module) -> None:
-    """Trained weights in half precision become float32, which loss scaling needs.
+    """Convert trained weights from half precision to float32, which loss scaling needs.
 
     TRL casts adapters on quantised weights to bfloat16, for which torch's GradScaler has no kernel
     (huggingface/trl#4901), and it refuses gradients in float16.
@@ -67,7 +66,7 @@ def widen_trained_weights(model: torch.nn.Module) -> None:
 
 
 def keeping_outputs(plugin: Any) -> None:
-    """Make FSDP2 leave a model's outputs in the type they were computed in, and add up gradients in float32.
+    """Make FSDP2 keep a model's outputs in the type in which they were computed, and add up gradients in float32.
 
     accelerate's policy for mixed precision (that of `accelerate.utils.FullyShardedDataParallelPlugin`) rounds outputs
     to bfloat16, in which the logits of two labels are often the same number, and the gradients of every process before
@@ -81,15 +80,15 @@ def keeping_outputs(plugin: Any) -> None:
 
 
 def gather_trained_weights(model: torch.nn.Module) -> dict[str, Any]:
-    """Whole trainable weights, in the first process's host memory, of a model that FSDP2 shards; empty on the others.
-    A collective: every process calls it.
+    """All trainable weights of a model that FSDP2 shards, in the host memory of the first process; empty on the
+    others. This is a collective: every process has to call it.
     """
     import torch.distributed
     from torch.distributed.checkpoint.state_dict import get_model_state_dict
     from torch.distributed.tensor import DTensor
 
-    # Names as they are saved: without the wrappers of checkpointed layers. Tied weights and the numbers of a quantiser
-    # have names of their own, which torch's `ignore_frozen_params` would leave in.
+    # Names as they are saved, without the wrappers of checkpointed layers. Tied weights and the numbers of a quantiser
+    # have further names, which torch's `ignore_frozen_params` would not remove.
     wrapper = "_checkpoint_wrapped_module."
     trained = [name.replace(wrapper, "") for name, weight in model.named_parameters() if weight.requires_grad]
     shards: dict[str, Any] = {**get_model_state_dict(model)}

@@ -1,4 +1,4 @@
-"""The mathematics of distribution alignment, on plain tensors: torch only, no transformers, no files."""
+"""The mathematics of distribution alignment on plain tensors. It depends on torch alone."""
 
 from distjudge_trl.objective.adversary import PGDAdversary, WorstCaseAdversary
 from distjudge_trl.objective.losses import dirichlet_smoothing, hybrid_loss, kl_divergence, reference_nll

@@ -1,4 +1,6 @@
-"""The CVXPY program behind `project_simplex_ball_cvxpy`. Apart, so that `objective` needs nothing but torch."""
+"""The CVXPY program behind `project_simplex_ball_cvxpy`. It is a separate module so that `objective` needs nothing but
+torch.
+"""
 
 from __future__ import annotations
 

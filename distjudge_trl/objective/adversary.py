@@ -9,7 +9,7 @@ zeros in most rows. We take the gradient at max(p_i, `gradient_floor`), 1e-6 by 
 the label is pushed further down; the projection puts it back to exactly 0, and a clipped label's value does not enter
 the solution for the others (see `projection.py`), so any smaller floor, minus infinity included, gives the same point.
 Where the judge gives a label less than the floor, the floored gradient is positive and PGD may raise a label that
-nobody chose: what the worst case asks for, and what an unbounded gradient could never do.
+nobody chose. The worst case asks for this, and an unbounded gradient could never do it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from distjudge_trl.objective._checks import check_radius, check_rows
 from distjudge_trl.objective.projection import furthest_feasible, project_simplex_ball_cvxpy, working_dtype
 
 
-# There are 2^K - 2 subsets of K labels and K (K - 1) ordered pairs: up to these sizes they serve as starts of the
+# There are 2^K - 2 subsets of K labels and K (K - 1) ordered pairs. Up to these sizes they are starting points of the
 # worst case.
 MAX_LABELS_FOR_SUBSETS = 6
 MAX_LABELS_FOR_PAIRS = 12
@@ -110,10 +110,9 @@ class WorstCaseAdversary:
     There are many local maxima. The starts are the points of E furthest towards every subset of the labels, towards
     every ordered pair (mostly one label, somewhat another) and along the gradient at p; for more than six labels,
     towards and away from each label, ordered pairs and the gradient. After two steps the best `num_survivors`
-    different ones per row go on, each also with its smallest label given up; the best point ever seen is returned.
-    Measured: for up to five labels at least 99.9 % of a dense brute force on every row, at nine labels 98 % on the
-        worst row and 99.9 % on
-    average (`scripts/benchmarks/adversary.py`).
+    different ones per row go on, each also with its smallest label set to zero; the best point ever seen is returned.
+    Measured against a dense brute force (`scripts/benchmarks/adversary.py`): for up to five labels it reaches at least
+    99.9 % on every row, at nine labels 98 % on the worst row and 99.9 % on average.
 
     Args:
         radius (`float` or `Tensor` of shape `(B,)`): ε, the L2 radius of the ball around p.
@@ -170,7 +169,7 @@ class WorstCaseAdversary:
             shared_curvature = 1 / points_SBK.amax(-1, keepdim=True)
             direction_SBK = log_ratio - shared_curvature * (points_SBK - center)
             if step == _PRUNE_AT:
-                # The ascent only creeps towards a label's zero: try what comes of giving the smallest one up.
+                # The ascent approaches a label's zero only slowly, so also try setting the smallest label to zero.
                 smallest = points_SBK.masked_fill(points_SBK <= 0, math.inf).argmin(-1, keepdim=True)
                 without = direction_SBK.scatter(-1, smallest, -1e3)
                 direction_SBK = torch.cat((direction_SBK, without))
@@ -185,7 +184,7 @@ def _extreme_points(center: Tensor, direction: Tensor, radius: Tensor | float) -
     return furthest_feasible(center.expand_as(direction), direction - direction.amax(-1, keepdim=True), radius, far)
 
 
-# Steps after which starts that lead to the same maximum have come close enough to be told by their value.
+# After this many steps, starts that lead to the same maximum have nearly the same value, by which they are recognised.
 _PRUNE_AT = 2
 
 

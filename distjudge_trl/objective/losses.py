@@ -25,7 +25,8 @@ def kl_divergence(p: Tensor, log_q: Tensor) -> Tensor:
         >>> kl_divergence(torch.tensor([0.5, 0.5, 0.0]), torch.tensor([0.5, 0.25, 0.25]).log())
         tensor(0.3466)
     """
-    # Masking the input, not only the product, keeps the gradient of the masked labels at 0 instead of 0 * inf = NaN.
+    # The input is masked and not only the product, so that the gradient of the masked labels is 0 and not 0 * inf =
+    # NaN.
     safe_log_q = torch.where(p > 0, log_q, torch.zeros_like(log_q))
     return (torch.special.xlogy(p, p) - p * safe_log_q).sum(-1)
 

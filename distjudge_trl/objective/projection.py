@@ -71,8 +71,8 @@ def furthest_feasible(center: Tensor, direction: Tensor, radius: Tensor | float,
     return u.clamp_(min=0)
 
 
-# Above this many numbers, carrying finished rows through further rounds costs more than sorting them out (measured on
-# two cores).
+# Above this many numbers, it costs more to carry finished rows through further rounds than to sort them out (measured
+# on two cores).
 LARGE_BATCH = 16_384
 
 
@@ -188,8 +188,8 @@ def _project(v: Tensor, center: Tensor, radius: Tensor | float) -> Tensor:
 def project_simplex_ball_cvxpy(
     v: Tensor, center: Tensor, radius: Tensor | float, *, solver: Literal["SCS", "CLARABEL"] = "SCS"
 ) -> Tensor:
-    """The paper's way to solve eq. 9: a CVXPY program per row. Slow; the reference that tests and benchmarks compare
-    with.
+    """Solve eq. 9 as the paper does, with one CVXPY program per row. It is slow and serves as the reference in tests
+    and benchmarks.
 
     Same arguments, result and errors as [`project_simplex_ball`]. The program is compiled once per K (parametrised,
     DPP). `solver="SCS"` converges to about 1e-12; `"CLARABEL"`, CVXPY's default for this program, is faster and good

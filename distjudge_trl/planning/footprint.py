@@ -1,9 +1,9 @@
-"""What one replica of a model holds during a forward and backward: counted on tensors without storage.
+"""The memory of one replica of a model during a forward and backward pass, counted on tensors without storage.
 
-The model is built from its config under torch's `FakeTensorMode`, adapters included, and the real modelling code
-runs a forward and a backward of one batch while every storage that it makes is followed. Nothing is downloaded but the
-config, nothing is computed. Two shallow copies of the model are run and the other layers are extrapolated: the peak of
-the forward is linear in the number of layers, and so is that of the backward.
+The model is built from its config under torch's `FakeTensorMode`, adapters included, and the real modelling code runs
+a forward and a backward pass of one batch while every storage that it creates is tracked. Only the config is
+downloaded, and nothing is computed. Two shallow copies of the model are run and the other layers are extrapolated: the
+peak of the forward is linear in the number of layers, and so is that of the backward.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 
-# Published shapes of models that are asked for most, so that a plan needs neither network nor access to a gated
-# repository. From the config.json of each on the hub.
+# Published shapes of the most common models, from their config.json on the hub, so that a plan needs neither network
+# nor access to a gated repository.
 _QWEN = {"model_type": "qwen2", "rope_theta": 1e6, "max_position_embeddings": 32768, "tie_word_embeddings": False}
 _LLAMA = {
     "model_type": "llama",
@@ -61,16 +61,16 @@ KNOWN_SHAPES: dict[str, dict[str, Any]] = {
     },
 }
 KNOWN_NAMES = ("Qwen/Qwen2.5-7B", "meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.1-70B")
-_LAYERS = (1, 2)  # of the two copies, if all layers are alike; twice as many, if they alternate
-_VOCABULARY = 1024  # of the copies, so that layers and not embeddings make their peak
+_LAYERS = (1, 2)  # of the two copies if all layers are equal; twice as many if they alternate
+_VOCABULARY = 1024  # of the copies, so that layers and not embeddings determine their peak
 
 
 class Sizes(NamedTuple):
-    """Counts of parameters (numbers, not bytes) of the whole model."""
+    """Numbers of parameters (not bytes) of the full model."""
 
-    linear: int  # in linear layers other than the head: what bitsandbytes quantises
+    linear: int  # in linear layers other than the head, which bitsandbytes quantises
     other: int  # embeddings, head, norms, biases
-    adapter: int  # of LoRA; 0 without
+    adapter: int  # of LoRA; 0 without an adapter
     head: int
     layer: int  # of one layer, adapter left out
     largest: int  # of the largest linear layer
@@ -78,20 +78,20 @@ class Sizes(NamedTuple):
 
     @property
     def base(self) -> int:
-        """Parameters of the model without adapter."""
+        """Number of parameters of the model without adapter."""
         return self.linear + self.other
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """What one replica holds besides weights, gradients and optimizer, which devices may share.
+    """The memory of one replica besides weights, gradients and optimizer, which may be sharded.
 
     Args:
         sizes (`Sizes`): numbers of parameters.
-        first (`int`): bytes of activations at their peak: as the forward ends, with autocast's copies of the weights,
-            or as the backward begins, with its own temporaries.
-        last (`int`): bytes of activations when it has reached the first layer.
-        saved_dtype (`str`): of the weights in the checkpoint's files.
+        first (`int`): bytes of activations at their peak: at the end of the forward pass, with autocast's copies of
+            the weights, or at the beginning of the backward pass, with its temporaries.
+        last (`int`): bytes of activations when the backward pass has reached the first layer.
+        saved_dtype (`str`): type of the weights in the checkpoint's files.
     """
 
     sizes: Sizes
@@ -104,8 +104,8 @@ def load_config(model: str, *, trust_remote_code: bool = False) -> PretrainedCon
     """The config of a model: `smollm2-135m`, a folder, a config.json, a hub id, or one of [`KNOWN_SHAPES`].
 
     Raises:
-        [`UserInputError`]: none of these, a hub that does not answer, or a config that needs code of its repository,
-            without `trust_remote_code`.
+        [`UserInputError`]: it is none of these, the hub does not answer, or the config needs code of its repository
+            and `trust_remote_code` is not given.
     """
     import logging
 
@@ -113,7 +113,7 @@ def load_config(model: str, *, trust_remote_code: bool = False) -> PretrainedCon
 
     from distjudge_trl.modeling.bundled import BUNDLED_MODEL, resolve_model
 
-    # It tells of every attempt to reach a hub that is not there.
+    # It logs every attempt to reach a hub that does not answer.
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
     path = resolve_model(model)
@@ -133,7 +133,7 @@ def load_config(model: str, *, trust_remote_code: bool = False) -> PretrainedCon
 
 
 def measure_footprint(config: PretrainedConfig, training: Training, *, trust_remote_code: bool = False) -> Footprint:
-    """Count what a replica of the model holds in one forward and backward.
+    """Count the memory of a replica of the model in one forward and backward pass.
 
     Args:
         config (`PretrainedConfig`): of a causal language model.
@@ -141,7 +141,7 @@ def measure_footprint(config: PretrainedConfig, training: Training, *, trust_rem
         trust_remote_code (`bool`): allow the code of the model's repository.
 
     Raises:
-        [`UserInputError`]: the config is of no causal language model, or needs code that is not allowed.
+        [`UserInputError`]: the config is not of a causal language model, or needs code that is not allowed.
     """
     depth = getattr(config.get_text_config(), "num_hidden_layers", None)
     if not depth:
@@ -175,7 +175,7 @@ def _shallow(config: PretrainedConfig, layers: int) -> PretrainedConfig:
     text = config.get_text_config()
     types = getattr(text, "layer_types", None)
     if types is not None:
-        text.layer_types = (types * layers)[:layers]  # the model may have fewer than the copy
+        text.layer_types = (types * layers)[:layers]  # the model may have fewer layers than the copy
     text.num_hidden_layers = layers
     text.vocab_size = _VOCABULARY
     text.pad_token_id = None
@@ -183,7 +183,7 @@ def _shallow(config: PretrainedConfig, layers: int) -> PretrainedConfig:
 
 
 def _run(config: PretrainedConfig, training: Training, trust_remote_code: bool = False) -> dict[str, int]:
-    """Counts of a model that is small enough to be followed tensor by tensor, in a forward and a backward."""
+    """Count the memory of a small model tensor by tensor, in a forward and a backward pass."""
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
     from transformers import AutoModelForCausalLM
@@ -242,7 +242,7 @@ def _with_adapter(model: Any, training: Training) -> Any:
 
     import torch
 
-    # PEFT imports bitsandbytes, which reports optional CPU kernels that nothing here would use.
+    # PEFT imports bitsandbytes, which logs messages about optional CPU kernels that are not used here.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     from peft import LoraConfig, get_peft_model
 

@@ -1,18 +1,18 @@
-"""How a run's memory adds up on each device, and what the devices send each other in a step.
+"""The memory of a run on each device, and the bytes that devices send each other in a step.
 
 DeepSpeed's and accelerate's estimators (`estimate_zero2_model_states_mem_needs`, `accelerate estimate-memory`) know
-neither adapters nor quantised weights, activations or buffers, so they are not used. What is shared out by which
-stage, and how much is sent, follows the ZeRO paper (Rajbhandari et al. 2020, sections 5 and 7).
+neither adapters nor quantised weights, activations or buffers, so they are not used. Which parts each stage shards,
+and how much is sent, follows the ZeRO paper (Rajbhandari et al. 2020, sections 5 and 7).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.planning.footprint import Footprint, Sizes
+from distjudge_trl.planning.sharding import Sharding
 from distjudge_trl.planning.training import Training
 
 
@@ -24,39 +24,12 @@ _FOUR_BIT = 0.5 + 1 / 64 + 4 / (64 * 256)
 _REDUCE_BUCKET = 500_000_000
 _LIVE_PARAMETERS = 1_000_000_000
 _SUBGROUP = 1_000_000_000
-# Of a head in half precision: widened to float32 at a time (`batching.head`).
+# Rows of a half-precision head that are converted to float32 at a time (`batching.head`).
 HEAD_ROWS_AT_A_TIME = 8192
-# What a process takes before the model: on a GPU the context, the libraries' kernels and workspaces and what the
-# allocator cannot use (a rough allowance, not measured); on a CPU the interpreter with torch and the libraries
-# (measured, scripts/benchmarks/memory.py).
+# The memory of a process without the model: on a GPU the context, the libraries' kernels and workspaces and memory
+# that the allocator cannot use (a rough allowance, not measured); on a CPU the interpreter with torch and the
+# libraries (measured, scripts/benchmarks/memory.py).
 _RUNTIME = {"gpu": 1.0 * GIB, "cpu": 0.45 * GIB}
-
-
-@dataclass(frozen=True)
-class Sharding:
-    """How devices share the work, as an accelerate config says.
-
-    Args:
-        name (`str`): of the config.
-        kind (`"replicas"`, `"zero"` or `"fsdp"`): replicas are one device or DDP.
-        stage (`int`): of ZeRO; 3 for FSDP, 0 for replicas.
-        devices (`int`): of all machines together.
-        offload_optimizer, offload_weights (`bool`): kept in the host's memory.
-        device (`"gpu"` or `"cpu"`): what computes.
-    """
-
-    name: str
-    kind: Literal["replicas", "zero", "fsdp"]
-    stage: int
-    devices: int
-    offload_optimizer: bool = False
-    offload_weights: bool = False
-    device: Literal["gpu", "cpu"] = "gpu"
-
-    @property
-    def casts(self) -> bool:
-        """Whether half-precision weights are stored beside float32 ones of the optimizer."""
-        return self.kind != "replicas"
 
 
 @dataclass(frozen=True)
@@ -85,69 +58,19 @@ class Estimate:
         return sum(self.moments[self.peak_moment].values())
 
 
-def read_sharding(path: str | Path, devices: int | None = None) -> Sharding:
-    """What an accelerate config shares out.
-
-    Args:
-        path (`str` or `Path`): YAML file of accelerate.
-        devices (`int`, *optional*): in place of the config's `num_processes`.
-
-    Raises:
-        [`UserInputError`]: no accelerate config, or a kind that is not known here.
-    """
-    from distjudge_trl.runtime.launches import count_processes, read_accelerate_config
-
-    path = Path(path)
-    content = read_accelerate_config(path)
-    count = devices or count_processes(content, path)
-    device: Literal["gpu", "cpu"] = "cpu" if content.get("use_cpu") else "gpu"
-    kind = str(content.get("distributed_type", "NO")).upper()
-    if kind == "NO" and count > 1:
-        raise UserInputError(
-            f"{path.stem} starts one process; for {count} GPUs: multi_gpu (DDP), zero2, zero3 or fsdp2."
-        )
-    if kind in ("NO", "MULTI_GPU", "MULTI_CPU"):
-        return Sharding(path.stem, "replicas", 0, count, device=device)
-    if kind == "DEEPSPEED":
-        options = content.get("deepspeed_config") or {}
-        if "deepspeed_config_file" in options:
-            raise UserInputError(f"{path}: plans read the settings of accelerate's config, not a DeepSpeed JSON file.")
-        return Sharding(
-            path.stem,
-            "zero",
-            int(options.get("zero_stage", 2)),
-            count,
-            options.get("offload_optimizer_device", "none") != "none",
-            options.get("offload_param_device", "none") != "none",
-            device,
-        )
-    if kind == "FSDP":
-        options = content.get("fsdp_config") or {}
-        offload = _is_true(options.get("fsdp_offload_params", False))
-        if not _is_true(options.get("fsdp_reshard_after_forward", True)):
-            raise UserInputError(f"{path}: plans know FSDP with fsdp_reshard_after_forward: true alone.")
-        return Sharding(path.stem, "fsdp", 3, count, offload, offload, device)
-    raise UserInputError(f"{path}: distributed_type {kind} is not known to plans: DDP, DeepSpeed and FSDP are.")
-
-
-def _is_true(value: Any) -> bool:
-    """As accelerate reads a switch, which may be written as a string; FSDP 1 named strategies."""
-    return str(value).lower() in ("true", "1", "yes", "y", "on", "full_shard")
-
-
 def estimate(footprint: Footprint, training: Training, sharding: Sharding) -> Estimate:
-    """Memory by part of one device.
+    """Estimate the memory of one device by part.
 
     Args:
         footprint (`Footprint`): measured with the same `training`.
-        training (`Training`): what is computed.
-        sharding (`Sharding`): how it is shared out.
+        training (`Training`): the computation.
+        sharding (`Sharding`): how it is distributed.
     """
     sizes, n = footprint.sizes, sharding.devices
     adapter = sizes.adapter > 0
     trained = sizes.adapter or sizes.base
     size = _BYTES[training.adapter_dtype if adapter else training.compute_dtype]
-    own = 4 if sharding.casts else size  # DeepSpeed and FSDP keep what the optimizer changes in float32
+    own = 4 if sharding.casts else size  # DeepSpeed and FSDP keep trained weights in float32
     frozen = _frozen(sizes, training) if adapter else 0
     weights = frozen + trained * size
     zero, fsdp = sharding.kind == "zero", sharding.kind == "fsdp"
@@ -159,7 +82,7 @@ def estimate(footprint: Footprint, training: Training, sharding: Sharding) -> Es
     resting = (frozen + trained * (own if fsdp else size)) // by_weights
     gathered = _gathered(weights, sizes, training, sharding) if sharding.stage >= 3 else 0
     gradients = trained * (own if fsdp else size) // by_gradients
-    # Two moments of Adam, and DeepSpeed's float32 weights beside those that it computes with.
+    # Two moments of Adam, and DeepSpeed's float32 weights beside the ones that it computes with.
     optimizer = trained * own * (3 if zero else 2) // by_optimizer
     # DeepSpeed flattens the gradients and copies them to float32 to step, under ZeRO-3 for a part of the weights at a
     # time. The default optimizer, fused AdamW, has no temporaries of its own.
@@ -168,7 +91,7 @@ def estimate(footprint: Footprint, training: Training, sharding: Sharding) -> Es
     )
     buffers = _buffers(trained, size, sharding)
 
-    # The part of the head that is widened to float32, its gradient, and logits, their log-softmax and its gradient.
+    # The part of the head that is converted to float32, its gradient, and logits, their log-softmax and its gradient.
     widened = min(sizes.head, HEAD_ROWS_AT_A_TIME * sizes.head // sizes.vocabulary)
     copies = (widened if training.compute_dtype != "float32" else 0) + (0 if adapter else sizes.head)
     head = 4 * copies + 3 * 4 * training.batch_size * sizes.vocabulary
@@ -176,8 +99,8 @@ def estimate(footprint: Footprint, training: Training, sharding: Sharding) -> Es
 
     host = 0
     if sharding.offload_optimizer:
-        # DeepSpeed's gradients in float32, and what travels in the type of the weights (theirs under ZeRO-2, that of
-        # the gradients under ZeRO-3); FSDP's gradients are in the optimizer's type already.
+        # DeepSpeed's gradients in float32, and the copies that are transferred in the type of the weights (of the
+        # weights under ZeRO-2, of the gradients under ZeRO-3). FSDP's gradients already have the optimizer's type.
         host += (optimizer + trained * (own + (size if zero else 0)) // by_optimizer) * n
         optimizer = stepping = 0
         gradients = 0 if fsdp or sharding.stage >= 2 else gradients
@@ -188,7 +111,7 @@ def estimate(footprint: Footprint, training: Training, sharding: Sharding) -> Es
     process = {"runtime": round(_RUNTIME[sharding.device])}
     begins = {
         **held,
-        # ZeRO-3 has a place for them at all times, the others make them in every backward.
+        # ZeRO-3 keeps memory for them at all times, the others allocate them in every backward pass.
         "gradients": gradients if training.gradient_accumulation_steps > 1 or (zero and sharding.stage >= 3) else 0,
         "activations": footprint.first + dequantised,
         "logits and head": head,
@@ -210,7 +133,7 @@ def estimate(footprint: Footprint, training: Training, sharding: Sharding) -> Es
         "gradients": gradients,
         "activations": 0,
         "logits and head": 0,
-        # DDP's stay for good.
+        # DDP's buffers are never freed.
         "buffers": buffers if sharding.kind == "replicas" else 0,
         **process,
     }
@@ -221,11 +144,11 @@ def estimate(footprint: Footprint, training: Training, sharding: Sharding) -> Es
 
 
 def _loading(footprint: Footprint, training: Training, sharding: Sharding) -> int:
-    """Bytes of host memory of several processes that each load the whole model before it is shared out or moved.
+    """Bytes of host memory of several processes that each load the full model before it is sharded or moved.
 
-    In the checkpoint's own type weights stay mapped from its files, which processes share. Quantised ones go to the
-    GPU at once, and ZeRO-3's processes keep their shards alone. (transformers takes FSDP's `cpu_ram_efficient_loading`
-    for missing weights only.)
+    Weights in the checkpoint's own type stay mapped from its files, which processes share. Quantised weights go to the
+    GPU at once, and ZeRO-3's processes keep only their shards. (transformers uses FSDP's `cpu_ram_efficient_loading`
+    only for missing weights.)
     """
     whole = sharding.device == "gpu" and sharding.devices > 1 and not (sharding.kind == "zero" and sharding.stage == 3)
     if not whole or training.bits < 16 or training.dtype == footprint.saved_dtype:
@@ -241,15 +164,17 @@ def _frozen(sizes: Sizes, training: Training) -> int:
 
 
 def _gathered(weights: int, sizes: Sizes, training: Training, sharding: Sharding) -> int:
-    """Bytes of weights that are whole on a device while they are used: two layers, or what DeepSpeed keeps alive."""
+    """Bytes of gathered weights on a device while they are used: two layers, or the parameters that DeepSpeed keeps
+    alive.
+    """
     two_layers = 2 * sizes.layer * weights // sizes.base + sizes.head * _BYTES[training.compute_dtype]
     alive = round(weights * min(1.0, _LIVE_PARAMETERS / sizes.base)) if sharding.kind == "zero" else 0
     return min(weights, max(two_layers, alive))
 
 
 def _buffers(trained: int, size: int, sharding: Sharding) -> int:
-    """Bytes of gradients on their way: DDP's buckets hold all of them; DeepSpeed's bucket is whole on a GPU, on a CPU
-    it takes what is written to it.
+    """Bytes of gradients that are being sent. DDP's buckets hold all of them. DeepSpeed's bucket takes its full size
+    on a GPU, and on a CPU only the part that is written to.
     """
     if sharding.kind == "replicas":
         return trained * size if sharding.devices > 1 else 0
@@ -264,19 +189,19 @@ def _sent(weights: int, gradients: int, training: Training, sharding: Sharding) 
     forwards = training.gradient_accumulation_steps
     if sharding.stage >= 3:
         return round(share * forwards * (2 * weights + gradients))
-    # All-reduce, or reduce-scatter of the gradients and all-gather of the weights; ZeRO-2 shares gradients out at
-    # every forward.
+    # All-reduce, or reduce-scatter of the gradients and all-gather of the weights. ZeRO-2 reduces gradients in every
+    # forward-backward pass.
     reductions = forwards if sharding.stage == 2 else 1
     return round(share * gradients * (reductions + 1))
 
 
 def describe(size: float) -> str:
-    """Bytes as a number of GiB."""
+    """Bytes as text in GiB."""
     return f"{size / GIB:.1f} GiB"
 
 
 def local_memory() -> int | None:
-    """Bytes of this machine's smallest GPU, `None` without one."""
+    """Bytes of this machine's smallest GPU; `None` if it has no GPU."""
     import torch
 
     if not torch.cuda.is_available():
@@ -288,7 +213,7 @@ def parse_memory(text: str) -> int:
     """Bytes of `40GiB`, `80GB`, `40` (GiB).
 
     Raises:
-        [`UserInputError`]: no positive size.
+        [`UserInputError`]: it is not a positive size.
     """
     units: dict[str, Any] = {"gib": GIB, "gb": 10**9, "mib": 2**20, "mb": 10**6, "": GIB}
     number = text.strip().lower().rstrip("gimb ")

@@ -1,4 +1,4 @@
-"""What would make a run fit: changes of its settings, the cheapest first."""
+"""Changes of a run's settings with which it would fit, the cheapest first."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from distjudge_trl.planning.footprint import Footprint
-from distjudge_trl.planning.memory import Estimate, Sharding, estimate
+from distjudge_trl.planning.memory import Estimate, estimate
+from distjudge_trl.planning.sharding import Sharding
 from distjudge_trl.planning.training import DEFAULT_RANK, Training
 
 
-# What a change costs, in slower steps and in what is given up: a ranking, not a measurement. Recomputing activations
-# costs a third of a step; smaller batches with accumulation a little; more sharding more traffic; adapters train less
-# than all weights; the host's memory is an order of magnitude slower.
+# The cost of a change, in slower steps and in quality. It is a ranking and not a measurement. Recomputing activations
+# costs a third of a step, smaller batches with accumulation a little, more sharding more traffic. Adapters train fewer
+# weights. The host's memory is an order of magnitude slower.
 _COST = {"checkpointing": 1.0, "halving": 0.6, "stage": 2.0, "lora": 4.0, "offload": 5.0, "qlora": 6.0, "devices": 8.0}
 
 
@@ -23,9 +24,9 @@ class Change:
     """Settings under which a run fits.
 
     Args:
-        flags (`tuple[str, ...]`): what to add to the command, in words that it takes.
+        flags (`tuple[str, ...]`): options to add to the command.
         training (`Training`), sharding (`Sharding`), estimate (`Estimate`): of the changed run.
-        trains_the_same (`bool`): whether the trained judge would be the same but for rounding.
+        trains_the_same (`bool`): whether the trained judge would be the same up to rounding.
     """
 
     flags: tuple[str, ...]
@@ -38,13 +39,13 @@ class Change:
 def find_changes(
     training: Training, sharding: Sharding, memory: int, footprint: Callable[[Training], Footprint]
 ) -> list[Change]:
-    """The cheapest settings that fit, and the cheapest that train the same judge, if they are others.
+    """The cheapest settings that fit, and the cheapest that train the same judge, if those differ.
 
     Args:
-        training (`Training`): as asked for.
-        sharding (`Sharding`): as asked for.
+        training (`Training`): as planned.
+        sharding (`Sharding`): as planned.
         memory (`int`): bytes of a device.
-        footprint (`Callable`): counts what a replica holds.
+        footprint (`Callable`): measures the memory of a replica.
     """
     options = itertools.product(_smaller(training), _sharded(sharding))
     found: list[Change] = []
@@ -62,7 +63,7 @@ def find_changes(
 
 
 def _smaller(training: Training) -> list[tuple[float, tuple[str, ...], Training]]:
-    """Cheaper ways to compute, each with its cost and the flags that ask for it."""
+    """Computations that need less memory, each with its cost and its options."""
     adapters: list[tuple[float, tuple[str, ...], dict[str, Any]]] = [(0.0, (), {})]
     frozen = {"lora_r": training.lora_r or DEFAULT_RANK, "dtype": "bfloat16"}  # recipes' type of frozen weights
     if not training.lora_r:
@@ -98,7 +99,7 @@ def _smaller(training: Training) -> list[tuple[float, tuple[str, ...], Training]
 
 
 def _sharded(sharding: Sharding) -> list[tuple[float, tuple[str, ...], Sharding]]:
-    """More sharded ways to share the work, on as many devices and on more."""
+    """Ways to shard more, on the same number of devices and on more."""
     cpu = "_cpu" if sharding.device == "cpu" else ""
     ways: list[tuple[float, str, Sharding]] = []
     for stage in (2, 3):
@@ -123,7 +124,7 @@ def _sharded(sharding: Sharding) -> list[tuple[float, tuple[str, ...], Sharding]
         devices = sharding.devices * 2**doubling
         cost = _COST["devices"] * doubling
         base = replace(sharding, devices=devices)
-        # On one device a launcher's config shares nothing out; with more it has to.
+        # On one device a launcher's config does not shard; on several it has to.
         if sharding.kind != "replicas":
             found.append((cost, ("--gpus", str(devices)), base))
         found += [

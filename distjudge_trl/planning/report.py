@@ -1,4 +1,4 @@
-"""A plan as text: what a device holds at the moments that can be the peak, whether it fits, and what would."""
+"""A plan as text: the memory of a device at the possible peaks, whether the run fits, and settings that would."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from distjudge_trl.planning.footprint import Sizes, measure_footprint
-from distjudge_trl.planning.memory import Estimate, Sharding, describe, estimate
+from distjudge_trl.planning.memory import Estimate, describe, estimate
 from distjudge_trl.planning.remedies import Change, find_changes
+from distjudge_trl.planning.sharding import Sharding
 from distjudge_trl.planning.training import Training
 
 
@@ -27,7 +28,7 @@ def describe_plan(
     *,
     trust_remote_code: bool = False,
 ) -> tuple[list[str], bool]:
-    """A run's plan, line by line, and whether it fits into a device's `memory` in bytes (yes, where none is known)."""
+    """A run's plan, line by line, and whether it fits into a device's `memory` in bytes (yes if that is unknown)."""
     measure = cache(lambda settings: measure_footprint(config, settings, trust_remote_code=trust_remote_code))
     result = estimate(measure(training), training, sharding)
     lines = [describe_run(model, measure(training).sizes, training, sharding), "", plan_table(result), ""]
@@ -52,7 +53,7 @@ def describe_plan(
 
 
 def plan_table(plan: Estimate) -> str:
-    """Bytes per device by part (rows) and moment (columns), the peak's column marked."""
+    """A table of the bytes per device by part (rows) and moment (columns); the column of the peak is marked."""
     moments = list(plan.moments)
     parts = [part for part in plan.moments[moments[0]] if any(plan.moments[m][part] for m in moments)]
     lines = [f"{'per device':20}" + "".join(f"{moment:>18}" for moment in moments)]
@@ -65,7 +66,7 @@ def plan_table(plan: Estimate) -> str:
 
 
 def describe_run(model: str, sizes: Sizes, training: Training, sharding: Sharding) -> str:
-    """The run in one line: what is trained, and on what."""
+    """The run in one line: the trained weights and the devices."""
     trained = sizes.adapter or sizes.base
     kind = {16: "LoRA", 8: "LoRA on 8-bit weights", 4: "QLoRA"}[training.bits] if training.lora_r else "all weights"
     how = f"{kind}, rank {training.lora_r}" if training.lora_r else kind
@@ -81,7 +82,7 @@ def describe_run(model: str, sizes: Sizes, training: Training, sharding: Shardin
 
 
 def describe_changes(changes: Sequence[Change], memory: int) -> list[str]:
-    """What would make the run fit, a line each, and the launch line of the first."""
+    """Settings with which the run would fit, one line each, and the launch line of the first."""
     if not changes:
         return [f"Nothing that this command knows makes it fit into {describe(memory)}: a shorter --seq-len may."]
     lines = []
@@ -97,7 +98,7 @@ def describe_changes(changes: Sequence[Change], memory: int) -> list[str]:
 
 
 def launch_line(training: Training, sharding: Sharding) -> str:
-    """The `distjudge-trl train` line of a plan, RECIPE left open."""
+    """The `distjudge-trl train` line of a plan, with RECIPE as a placeholder."""
     words = ["distjudge-trl train RECIPE", f"--accelerate-config {sharding.name}"]
     words += [f"--num-processes {sharding.devices}", f"--per_device_train_batch_size {training.batch_size}"]
     words.append(f"--gradient_accumulation_steps {training.gradient_accumulation_steps}")
@@ -105,7 +106,8 @@ def launch_line(training: Training, sharding: Sharding) -> str:
     words.append(f"--use_peft {bool(training.lora_r)}")
     words += [f"--lora_r {training.lora_r}"] if training.lora_r else []
     words += [f"--load_in_{training.bits}bit"] if training.bits < 16 else []
-    # Half precision is named only where it is not what recipes choose: on some GPUs that is float16, of the same size.
+    # Half precision is named only if recipes would not choose it. On some GPUs they choose float16, which has the same
+    # size.
     frozen = training.lora_r or training.bits < 16
     words += (
         [f"--dtype {training.dtype}"]

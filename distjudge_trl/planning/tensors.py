@@ -1,4 +1,4 @@
-"""Tensors without storage: a model whose weights are fake, and a mode that follows what lives beside them."""
+"""Tensors without storage: a model with fake weights, and a mode that tracks all other storages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any
 
 
 def fake_weights(model: Any) -> None:
-    """Give the tensors of a model on the meta device a fake CPU storage, and drop gradients as they come."""
+    """Give the tensors of a model on the meta device a fake CPU storage, and drop gradients as soon as they are
+    computed.
+    """
     import torch
 
     def drop(parameter: torch.Tensor) -> None:
@@ -30,21 +32,21 @@ def fake_weights(model: Any) -> None:
 
 
 def make_tracker(model: Any) -> Any:
-    """A mode that follows the storages made under it, those of the model's tensors left out.
+    """A mode that tracks the storages that are created under it, without those of the model's tensors.
 
-    torch's own `MemTracker` (torch.distributed._tools) fails on frozen parameters, as adapters have them.
+    torch's `MemTracker` (torch.distributed._tools) fails on frozen parameters, which models with adapters have.
     """
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_map_only
 
     class Tracker(TorchDispatchMode):
-        """Bytes of the storages that are alive, and the most that were."""
+        """Bytes of the storages that are alive, and their maximum so far."""
 
         def __init__(self) -> None:
             super().__init__()
             self.current = self.peak = 0
-            # Kept alive, so that no other storage takes their place.
+            # Kept alive, so that no other storage gets the same address.
             self.given = [tensor.untyped_storage() for tensor in (*model.parameters(), *model.buffers())]
             self.seen = {id(storage) for storage in self.given}
 

@@ -1,4 +1,4 @@
-"""What is planned for: the part of a training run that decides on its memory."""
+"""The settings of a training run that determine its memory."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from dataclasses import dataclass
 from typing import Literal
 
 
-# What recipes train by default under an adapter.
+# The adapters that recipes train by default.
 ADAPTER_TARGETS = "all-linear"
 DEFAULT_RANK = 16
 
 
 @dataclass(frozen=True)
 class Training:
-    """What every device computes.
+    """The computation of every device.
 
     Args:
-        seq_len (`int`): tokens of a padded row.
-        batch_size (`int`): rows per device and forward.
-        gradient_accumulation_steps (`int`): forwards per step.
+        seq_len (`int`): length of a padded row in tokens.
+        batch_size (`int`): rows per device and forward pass.
+        gradient_accumulation_steps (`int`): forward passes per step.
         lora_r (`int`): rank of the adapter on all linear layers; 0 trains all weights.
         bits (`int`): 4 or 8 for quantised base weights, 16 for none.
-        dtype (`str`): in which the weights are loaded (`--dtype`).
+        dtype (`str`): type in which the weights are loaded (`--dtype`).
         bf16 (`bool`): bfloat16 mixed precision (`--bf16`, TRL's default).
-        gradient_checkpointing (`bool`): activations of a layer are computed again in the backward.
-        cast (`bool`): the launcher stores the weights in bfloat16, rather than to cast them in every layer.
+        gradient_checkpointing (`bool`): activations of a layer are computed again in the backward pass.
+        cast (`bool`): the launcher stores the weights in bfloat16 instead of casting them in every layer.
     """
 
     seq_len: int
@@ -47,5 +47,7 @@ class Training:
 
     @property
     def adapter_dtype(self) -> str:
-        """PEFT keeps adapters in float32; TRL those on quantised weights in bfloat16; DeepSpeed casts them."""
+        """PEFT keeps adapters in float32, TRL keeps those on quantised weights in bfloat16, and DeepSpeed
+        casts them.
+        """
         return "bfloat16" if self.bits < 16 or (self.cast and self.bf16) else "float32"

@@ -1,4 +1,4 @@
-"""Recipes: a task, training defaults and a search grid, and one run of them from the command line to the results."""
+"""Recipes: a task with training defaults and a search grid, and a run of it from the command line to the results."""
 
 from distjudge_trl.recipe.definition import CHECK_ONLY, NLI_TRAINING, PAPER_GRID, PAPER_TRAINING, PREFLIGHT, Recipe
 

@@ -1,4 +1,4 @@
-"""A recipe's own options, beside the trainer's and the model's, and the run that a command line comes to."""
+"""The options of recipes, besides those of trainer and model, and the result of parsing a command line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class RecipeArguments:
-    """Data and method of a run. The objective's, the trainer's and the model's options follow below."""
+    """Data and method of a run. The options of the objective, the trainer and the model follow below."""
 
     method: Literal[tuple(METHODS)] = field(  # type: ignore[valid-type]
         default="distribution",
@@ -48,7 +48,7 @@ class RecipeArguments:
         metadata={
             "help": (
                 "An item whose prompt has more than --max_length tokens: cut its longest fields in the 'middle' or at"
-                " their 'end' (counted and reported; the prompt's end stays whole), or stop with an 'error'."
+                " their 'end' (counted and reported; the prompt's end is never cut), or stop with an 'error'."
             )
         },
     )
@@ -63,11 +63,18 @@ class RecipeArguments:
     )
     split_seed: int = field(
         default=0,
-        metadata={"help": "Another seed, another 8:2 split. Apart from --seed, so that seeds of training share it."},
+        metadata={
+            "help": "Seed of the 8:2 split. It is separate from --seed, so that runs with other seeds share the split."
+        },
     )
     max_train_samples: int | None = field(
         default=None,
-        metadata={"help": "Train on at most this many items (drawn by a hash of their ids). Default: all."},
+        metadata={
+            "help": (
+                "Train on at most this many records, drawn by a hash of their ids; a pair in both orders counts twice."
+                " Default: all."
+            )
+        },
     )
     annotation_budget: int | None = field(
         default=None,
@@ -80,7 +87,12 @@ class RecipeArguments:
     )
     max_eval_samples: int | None = field(
         default=None,
-        metadata={"help": "Test on at most this many items (drawn by a hash of their ids). Default: all."},
+        metadata={
+            "help": (
+                "Test on at most this many records, drawn by a hash of their ids; a pair in both orders counts twice."
+                " Default: all."
+            )
+        },
     )
     validation_fraction: float = field(
         default=0.1,
@@ -95,7 +107,7 @@ class RecipeArguments:
         default="test",
         metadata={
             "help": (
-                "'validation' holds validation items out of training and scores the judge on them in place of the test"
+                "'validation' holds validation items out of training and scores the judge on them instead of the test"
                 " items: for choosing settings, as `distjudge-trl sweep` does."
             )
         },
@@ -105,7 +117,7 @@ class RecipeArguments:
         metadata={
             "help": (
                 "Hold validation items out of training, fit temperature and vector scaling on them afterwards, and"
-                " score the scaled judges, too. Without training (--method raw) that is always done."
+                " score the scaled judges, too. Without training (--method raw) this is always done."
             )
         },
     )
@@ -113,13 +125,13 @@ class RecipeArguments:
 
 @dataclass
 class TaskArgument:
-    """Which task, for a recipe that takes any."""
+    """The option `--task`, for a recipe without a task."""
 
     task: str = field(metadata={"help": "A task's name, or the path of a .yaml file that defines your own."})
 
 
 class ParsedRun(NamedTuple):
-    """What a command line comes to."""
+    """A parsed command line."""
 
     task: JudgmentTask
     recipe: RecipeArguments

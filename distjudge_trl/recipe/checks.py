@@ -1,4 +1,4 @@
-"""Options of a run that do not go together."""
+"""Checks for options of a run that do not go together."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def check_options(run: ParsedRun) -> None:
-    """Options that do not go together, before anything is read.
+    """Refuse options that do not go together, before any data is read.
 
     Raises:
         [`UserInputError`]: names them.
@@ -36,7 +36,7 @@ def check_options(run: ParsedRun) -> None:
         raise UserInputError("--load_in_4bit computes in --dtype: give bfloat16, float16 or float32.")
     computes = "bfloat16" if training_args.bf16 else "float16" if training_args.fp16 else "float32"
     if model_args.load_in_4bit and "float32" not in (model_args.dtype, computes) and model_args.dtype != computes:
-        # torch's autocast mixes no two half-precision types.
+        # torch's autocast does not mix two half-precision types.
         raise UserInputError(
             f"--load_in_4bit would compute in {model_args.dtype} (--dtype), and the rest of the run in {computes}:"
             f" drop --dtype, or give {computes}."
@@ -71,7 +71,7 @@ def check_options(run: ParsedRun) -> None:
 
 
 def _sharding_that_trains(training_args: DistributionSFTConfig) -> str | None:
-    """The way of sharding of this launch, if it cannot run a model without an optimizer."""
+    """The kind of sharding of this launch, if it cannot run a model without an optimizer."""
     plugin = getattr(training_args, "deepspeed_plugin", None)
     if plugin is not None:
         return f"ZeRO-{plugin.zero_stage}" if plugin.zero_stage != 3 else None

@@ -1,4 +1,4 @@
-"""What a run of a recipe reads: its records, split and subsampled, and its model's tokenizer."""
+"""The data of a run: its records, split and subsampled, and its model's tokenizer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from datasets import Dataset
 
 from distjudge_trl.batching import PromptFitter
-from distjudge_trl.data import SplitPlan, fingerprint, within_budget
+from distjudge_trl.data import Partition, SplitPlan, fingerprint, within_budget
 from distjudge_trl.data.splits import SWAPPED
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import UserInputError
@@ -32,13 +32,14 @@ if TYPE_CHECKING:
     from distjudge_trl.trainer import DistributionSFTConfig
 
 _REPORT_NAME = "report.json"
-# What makes two judges' scores comparable: the items and their votes, whatever the prompt.
+# Two judges' scores are comparable if these columns agree: the items and their votes, whatever the prompt.
 SCORED_COLUMNS = ["id", "label_distribution", "num_annotators"]
 
 
 class Parts(NamedTuple):
-    """Records of a run. `scored` are what the judge is scored on: test or validation records; `report` says how they
-    came about.
+    """The records that a run uses, subsampled, and the report on how they were made. Unlike
+    [`~distjudge_trl.data.Partition`], from which it is drawn, it has one part `scored`: the test records, or the
+    validation records with `--score_on validation`.
     """
 
     train: Dataset
@@ -48,10 +49,10 @@ class Parts(NamedTuple):
 
 
 def find_template(run: ParsedRun) -> PromptTemplate:
-    """The task's own, or the file that is given.
+    """The template of the given file, else the task's own.
 
     Raises:
-        [`UserInputError`]: there is no such file, or it is no template.
+        [`UserInputError`]: there is no such file, or it is not a valid template.
     """
     if run.recipe.prompt_template is not None:
         return PromptTemplate.from_file(run.recipe.prompt_template)
@@ -59,11 +60,11 @@ def find_template(run: ParsedRun) -> PromptTemplate:
 
 
 def load_parts(run: ParsedRun, template: PromptTemplate, fitter: PromptFitter | None) -> Parts:
-    """Training, validation (where something is held out) and scored records, subsampled as asked for. A sweep has read
-    them already for the runs that ask for the same.
+    """Training, validation (if something is held out) and scored records, subsampled as the options say. A sweep has
+    already saved them for runs with the same options.
 
     Raises:
-        [`UserInputError`]: anything wrong with the files.
+        [`UserInputError`]: a problem with the files.
     """
     if (folder := os.environ.get(PREPARED)) is not None:
         saved = read_json(Path(folder) / _REPORT_NAME)
@@ -72,6 +73,7 @@ def load_parts(run: ParsedRun, template: PromptTemplate, fitter: PromptFitter | 
     report = LoadReport()
     plan = SplitPlan(run.recipe.split, run.recipe.split_seed, run.recipe.validation_fraction)
     train, validation, test = _load(run, plan, template, fitter, report)
+    assert train is not None  # recipes always split
     train = plan.sample(train, run.recipe.max_train_samples)
     if run.recipe.annotation_budget is not None:
         train = within_budget(train, run.recipe.annotation_budget, seed=plan.seed)
@@ -83,11 +85,9 @@ def load_parts(run: ParsedRun, template: PromptTemplate, fitter: PromptFitter | 
 
 
 def save_parts(parts: Parts, folder: str | Path, run: ParsedRun, fitter: PromptFitter | None) -> Path:
-    """Keep records for runs that ask for the same, in a folder of their own below `folder`, whole or not at all;
-    returns it.
-    """
+    """Save records for runs with the same options, atomically, in a new folder below `folder`; returns that folder."""
     key = _key(run, find_template(run), fitter)
-    # The files may have changed since the same was asked for.
+    # The content is part of the name, because the files may have changed since a run with the same options.
     contents = "".join(fingerprint(part) for part in parts[:3] if part is not None)
     target = Path(folder) / hashlib.sha256((key + contents).encode()).hexdigest()[:16]
     if (target / _REPORT_NAME).is_file():
@@ -115,7 +115,7 @@ def _read_parts(folder: Path, report: dict[str, Any]) -> Parts:
 
 
 def _key(run: ParsedRun, template: PromptTemplate, fitter: PromptFitter | None) -> str:
-    """Everything that the records depend on, but for the files themselves."""
+    """A key of everything that the records depend on, except the files themselves."""
     names = (
         *("data_path", "split", "split_seed", "max_train_samples", "annotation_budget", "max_eval_samples"),
         *("validation_fraction", "score_on", "truncate"),
@@ -134,11 +134,11 @@ def _key(run: ParsedRun, template: PromptTemplate, fitter: PromptFitter | None) 
 
 def _load(
     run: ParsedRun, plan: SplitPlan, template: PromptTemplate, fitter: PromptFitter | None, report: LoadReport
-) -> tuple[Dataset, Dataset | None, Dataset]:
-    """Training, validation (where something is held out) and test records.
+) -> Partition:
+    """All records, split.
 
-    `--max_annotators` draws for training items alone: what a small budget teaches is chosen and tested on all votes
-    that there are.
+    `--max_annotators` draws from the votes of training items alone: a judge that was trained on a small budget is
+    chosen and tested on all votes.
     """
     task, recipe_args, options, training_args, _ = run
     whole = replace(options, max_annotators=None)
@@ -147,25 +147,25 @@ def _load(
         items = list(items)  # they are needed twice
     drawn = task.draw(items, whole, report=report)
     records = task.records(drawn, whole, template=template, fitter=fitter, report=report)
-    train, validation, test = plan.partition(records, hold_out=_holds_out(recipe_args, training_args))
-    assert train is not None  # recipes split always
-    if options.max_annotators is not None:
-        names = set(train["id"])
-        # A pair asked in both orders has two ids, of which a split of single records may take one.
+    parts = plan.partition(records, hold_out=_holds_out(recipe_args, training_args))
+    if options.max_annotators is not None and parts.train is not None:
+        names = set(parts.train["id"])
+        # A pair in both orders has two ids, and a split of single records may take only one of them.
         chosen = [item for item in items if item.id in names or f"{item.id}{SWAPPED}" in names]
         own = LoadReport(num_read=len(chosen), files=report.files)
         budget = task.draw(chosen, options, report=own)
-        # Prompts that were shortened are in the report already.
-        told = replace(own, notes=Counter())
-        train = task.records(budget, options, template=template, fitter=fitter, report=told)
+        # The report already counts prompts that were shortened.
+        without_notes = replace(own, notes=Counter())
+        train = task.records(budget, options, template=template, fitter=fitter, report=without_notes)
         train = train.select([i for i, name in enumerate(train["id"]) if name in names])
         report.add_training(own)
-    return train, validation, test
+        parts = parts._replace(train=train)
+    return parts
 
 
 def find_model(run: ParsedRun) -> tuple[str, PromptFitter | None]:
-    """Path or hub id of the model, and what makes prompts fit into it. A mistake in its name shows here, before data
-    is read.
+    """Path or hub id of the model, and the fitter that shortens prompts for it. A mistake in the model's name is found
+    here, before data is read.
     """
     _, recipe_args, _, training_args, model_args = run
     name = model_args.model_name_or_path
@@ -179,12 +179,12 @@ def find_model(run: ParsedRun) -> tuple[str, PromptFitter | None]:
 
 
 def _holds_out(recipe_args: RecipeArguments, training_args: DistributionSFTConfig) -> bool:
-    """Whether a part of the training side is kept from training."""
+    """Whether a part of the training side is held out of training."""
     chooses = recipe_args.method == "dirichlet" and not training_args.target_smoothing
     chooses |= recipe_args.score_on == "validation"
     return training_args.eval_strategy != "no" or recipe_args.calibrate or recipe_args.method == "raw" or chooses
 
 
 def model_error(name: str | None, error: Exception) -> UserInputError:
-    """What to say of a model that training cannot load."""
+    """The error for a model that training cannot load."""
     return loading_error(f"The model {name!r}", error)

@@ -11,13 +11,12 @@ from distjudge_trl.runtime.precision import resolve_precision, runs_on_cpu
 
 
 def derived_defaults(given: Mapping[str, Any], own: Mapping[str, Any], folder: str) -> dict[str, Any]:
-    """Defaults that depend on other options, to be laid over the recipe's own and below what is given.
+    """Defaults that depend on other options. They override the recipe's own defaults; given options override them.
 
     Args:
-        given (`Mapping[str, Any]`): options by name, as they were read from the command line and `--config`, whatever
-            their spelling; what is not given is absent.
-        own (`Mapping[str, Any]`): the recipe's own defaults ([`Recipe`]`.training`). They hold unless something that
-            is given says otherwise.
+        given (`Mapping[str, Any]`): the options that were given on the command line or in `--config`, by name.
+        own (`Mapping[str, Any]`): the recipe's own defaults ([`Recipe`]`.training`). They apply unless a given option
+            says otherwise.
         folder (`str`): the first part of the name of the output folder.
 
     Raises:
@@ -29,7 +28,7 @@ def derived_defaults(given: Mapping[str, Any], own: Mapping[str, Any], folder: s
         raise UserInputError(f"There is no method {method!r}. Methods: {', '.join(METHODS)}.")
     defaults = {**METHODS[method].fixed, **METHODS[method].defaults}
     if "method" not in given:
-        # The recipe's own, and so are the values beside it: a contradiction is told, not settled.
+        # This is the recipe's own method, and the values beside it are its own, too: a contradiction is an error.
         defaults = {name: value for name, value in defaults.items() if name not in own}
     if "output_dir" not in own:
         defaults["output_dir"] = f"runs/{folder}-{method}"
@@ -39,10 +38,10 @@ def derived_defaults(given: Mapping[str, Any], own: Mapping[str, Any], folder: s
         asked_precision.get("bf16"), asked_precision.get("fp16"), use_cpu=bool(asked.get("use_cpu", runs_on_cpu()))
     )
     defaults |= {"bf16": precision.bf16, "fp16": precision.fp16}
-    # The recipe's type of weights is for its own way to train.
+    # The recipe's type of weights applies only to its own kind of training (full or frozen weights).
     if "dtype" not in own or _is_frozen(asked) != _is_frozen(own):
-        # Quantised weights are computed with in the same type: float32 would forfeit what 4 bits save where half
-        # precision is fast, and half precision would be emulated elsewhere.
+        # Quantised weights compute in the same type. With float32 the savings of 4 bits would be lost where half
+        # precision is fast, and elsewhere half precision would be emulated.
         defaults["dtype"] = precision.of_weights(frozen=_is_frozen(asked))
     if asked.get("load_in_4bit") and "use_bnb_nested_quant" not in own:
         defaults["use_bnb_nested_quant"] = True  # part of QLoRA
@@ -53,11 +52,11 @@ def derived_defaults(given: Mapping[str, Any], own: Mapping[str, Any], folder: s
         # The two must agree for --load_best_model_at_end.
         defaults["save_strategy"] = strategy
     elif "save_steps" in given:
-        # TRL's own default, under which it counts; a recipe's is "epoch".
+        # `save_steps` has an effect only with TRL's default; a recipe's default is "epoch".
         defaults["save_strategy"] = "steps"
     return defaults
 
 
 def _is_frozen(options: Mapping[str, Any]) -> bool:
-    """Whether the model's own weights are not trained, but adapters on them (or nothing)."""
+    """Whether the model's own weights are frozen, so that at most adapters are trained."""
     return any(options.get(name) for name in ("use_peft", "load_in_4bit", "load_in_8bit"))

@@ -1,4 +1,4 @@
-"""A recipe: a task, training defaults and a search grid; and the one `main` that every recipe script calls."""
+"""The class `Recipe`: a task, training defaults and a search grid, and the `main` that every recipe script calls."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from distjudge_trl.tasks import JudgmentTask
 
 
-# Set by `distjudge-trl train`: parse the options and stop, so that a mistake in them is told before anything is
+# Set by `distjudge-trl train`: parse the options and stop, so that a mistake in them is reported before anything is
 # launched.
 CHECK_ONLY = "DISTJUDGE_CHECK_ONLY"
 
@@ -50,8 +50,9 @@ PAPER_GRID: dict[str, list[Any]] = {
     "perturbation_radius": [0.0, 0.05, 0.10, 0.15, 0.20, 0.25],
 }
 
-# The paper's training settings; alpha 0.8, radius 0.25, step size 0.05 and 5 steps are the trainer's defaults. Where
-# the paper is silent (rank, schedule, which layers) they are ours: TRL's rank, all linear layers but the head.
+# The paper's training settings; alpha 0.8, radius 0.25, step size 0.05 and 5 steps are the trainer's defaults.
+# Settings that the paper does not give (rank, schedule, which layers) are ours: TRL's rank, all linear layers except
+# the head.
 PAPER_TRAINING: dict[str, Any] = {
     "use_peft": True,
     "learning_rate": 5e-5,
@@ -62,7 +63,7 @@ PAPER_TRAINING: dict[str, Any] = {
     "logging_steps": 10,
 }
 
-# Two short sentences an item, five labels or a hundred.
+# For items of two short sentences, with five or a hundred labels each.
 NLI_TRAINING: dict[str, Any] = {
     **PAPER_TRAINING,
     "per_device_train_batch_size": 16,
@@ -73,7 +74,7 @@ NLI_TRAINING: dict[str, Any] = {
 }
 
 
-# What most runs set of TRL's and transformers' options.
+# The options of TRL and transformers that most runs set.
 _USUAL = (
     *("output_dir", "num_train_epochs", "max_steps", "learning_rate", "per_device_train_batch_size"),
     *("gradient_accumulation_steps", "per_device_eval_batch_size", "max_length", "gradient_checkpointing", "bf16"),
@@ -91,10 +92,10 @@ class Recipe:
     """A task with the settings that differ from the defaults.
 
     Args:
-        task (`str`, *optional*): name of a task; without one the recipe takes `--task`.
+        task (`str`, *optional*): name of a task; without it the recipe has the option `--task`.
         model (`str`): default for `--model_name_or_path`.
         training (`Mapping[str, Any]`): defaults of [`DistributionSFTConfig`] and `ModelConfig` fields.
-        grid (`Mapping[str, Sequence]`): what a sweep tries.
+        grid (`Mapping[str, Sequence]`): the values that a sweep tries.
     """
 
     task: str | None
@@ -104,19 +105,20 @@ class Recipe:
 
     @property
     def name(self) -> str:
-        """Of its script, without suffix."""
+        """Name of the recipe's script, without suffix."""
         return self.task or "custom"
 
     def main(self, argv: Sequence[str] | None = None) -> None:
-        """Parse the command line, run, and exit: 0 done, 1 a run failed (one line on stderr where the cause is known,
-        else a traceback), 2 the input is wrong (one line on stderr), 130 it was interrupted by Ctrl-C.
+        """Parse the command line, run, and exit with 0 on success, 1 if the run failed (one line on stderr if the
+        cause is known, else a traceback), 2 if the input is wrong (one line on stderr), 130 after Ctrl-C.
         """
         follow_worker()
         try:
             self.run(argv)
         except (UserInputError, RunFailedError) as error:
             record_failure(error)
-            # Once a machine: a file may be missing on one of them. Memory may run out on any device.
+            # Print once per machine, because a file may be missing on only one of them. Memory may run out on any
+            # device.
             if os.environ.get("LOCAL_RANK", "0") == "0" or isinstance(error, MemoryExhaustedError):
                 rank = os.environ.get("RANK", "0")
                 print(f"error: {error}" if rank == "0" else f"error (rank {rank}): {error}", file=sys.stderr)
@@ -136,7 +138,7 @@ class Recipe:
         """Train, save and evaluate; returns the content of `results.json`.
 
         Raises:
-            [`UserInputError`]: anything wrong with flags, files, data or model names.
+            [`UserInputError`]: a problem with options, files, data or model names.
         """
         share_cores()
         quieten()
@@ -156,8 +158,9 @@ class Recipe:
         return run_recipe(run)
 
     def parse(self, argv: Sequence[str] | None = None) -> ParsedRun:
-        """Command line (and `--config` YAML under it) to dataclasses: recipe defaults < what follows from the options
-        that are given < YAML < flags. `--help` is printed here, and ends the process.
+        """Parse the command line and the `--config` YAML into dataclasses. Each of these overrides the ones before it:
+        recipe defaults, defaults that follow from given options, YAML, flags. `--help` is printed here, and ends the
+        process.
         """
         from distjudge_trl.tasks import get_task
 
@@ -180,7 +183,7 @@ class Recipe:
             parsed = parser.parse_args_into_dataclasses(words, look_for_args_file=False)
         except (ValueError, OSError, TypeError) as error:
             raise explain(error, parser) from error
-        # A recipe without a task of its own has --task as first dataclass, required by the parser.
+        # For a recipe without a task, the first dataclass holds --task, which the parser requires.
         recipe_args, options, training_args, model_args = parsed if self.task is not None else parsed[1:]
         assert task is not None
         for name, value in METHODS[recipe_args.method].fixed.items():
@@ -215,7 +218,7 @@ class Recipe:
                 " also stand in a YAML file: --config FILE."
             ),
         )
-        # argparse's own would be printed as soon as it is met, before the defaults are known.
+        # argparse would print its help as soon as it meets the option, before the defaults are known.
         parser.add_argument("-h", "--help", action="store_true", default=SUPPRESS, help="show this text and exit")
         parser.error = parser_error
         (sharing,) = (action for action in parser._actions if action.dest == "share_prefixes")
@@ -223,7 +226,7 @@ class Recipe:
         return parser
 
     def _groups(self, task: JudgmentTask | None) -> dict[str, list[str]]:
-        """Options in the order in which a user decides on them; TRL's and transformers' follow."""
+        """Options in the order in which a user chooses them; the others of TRL and transformers follow."""
         from trl import ModelConfig, SFTConfig
 
         from distjudge_trl.tasks import TaskOptions
@@ -243,9 +246,9 @@ class Recipe:
         return {
             "model_name_or_path": self.model,
             "report_to": "none",
-            # PEFT's own default is two projections of the attention; this leaves out the head alone.
+            # PEFT's default is two projections of the attention; this takes all linear layers except the head.
             "lora_target_modules": ["all-linear"],
-            # Trainer refuses bf16 on a machine without accelerator unless it is told that the CPU is meant.
+            # Trainer refuses bf16 on a machine without accelerator unless `use_cpu` is set.
             "use_cpu": runs_on_cpu(),
             **self.training,
         }

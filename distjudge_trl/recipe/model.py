@@ -1,4 +1,4 @@
-"""How the model of a recipe's run is loaded: revision, type, device, and quantised weights that can be sharded."""
+"""Loading options of a run's model: revision, type, device, and quantised weights that can be sharded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from distjudge_trl.trainer import DistributionSFTConfig
 
 
 def loading_options(model_args: ModelConfig, training_args: DistributionSFTConfig) -> dict[str, Any]:
-    """Arguments of `from_pretrained`; those of `--model_init_kwargs` win."""
+    """Arguments of `from_pretrained`; those in `--model_init_kwargs` take precedence."""
     options: dict[str, Any] = {
         "revision": model_args.model_revision,
         "attn_implementation": model_args.attn_implementation,
@@ -22,18 +22,18 @@ def loading_options(model_args: ModelConfig, training_args: DistributionSFTConfi
     }
     alone = training_args.distributed_state.distributed_type == "NO"
     if alone and training_args.device.type not in ("cpu", "mps"):
-        # TRL's "auto" would leave layers in the host's memory where the device is too small, without a word.
+        # TRL's default "auto" would silently leave layers in the host's memory if the device is too small.
         options["device_map"] = {"": str(training_args.device)}
     return {**options, **(training_args.model_init_kwargs or {})}
 
 
 def quantization_config(model_args: ModelConfig, training_args: DistributionSFTConfig) -> BitsAndBytesConfig | None:
-    """TRL's, with 4-bit numbers stored so that ZeRO-3 and FSDP can shard them: as a floating type, and in the one that
-    the run computes in. Both cast sharded weights to that; to cast the bytes of 4-bit numbers would make other numbers
-    of them.
+    """TRL's quantization config, with 4-bit numbers stored so that ZeRO-3 and FSDP can shard them: in the floating
+    type that the run computes in. Both cast sharded weights to that type, and casting 4-bit numbers stored as bytes
+    would change them.
 
     Raises:
-        [`UserInputError`]: another storage type is asked for, or 8-bit weights under FSDP, which cannot shard them.
+        [`UserInputError`]: another storage type is given, or 8-bit weights under FSDP, which cannot shard them.
     """
     fsdp = launcher_asks("ACCELERATE_USE_FSDP")
     if model_args.load_in_8bit and fsdp:

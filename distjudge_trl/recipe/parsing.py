@@ -1,4 +1,4 @@
-"""Reading a recipe's options: which are given, on the command line or in a `--config` file, and as which values."""
+"""Reading a recipe's options from the command line and a `--config` file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def split_config(words: Sequence[str]) -> tuple[str | None, list[str]]:
-    """The path behind `--config`, if it is given, and all other words of a command line."""
+    """The path after `--config`, if it is given, and all other words of a command line."""
     parser = ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config", action="append", nargs="?", const="")
     known, rest = parser.parse_known_args(words)
@@ -32,7 +32,7 @@ def split_config(words: Sequence[str]) -> tuple[str | None, list[str]]:
 
 
 def find_option(name: str, words: Sequence[str], config: Mapping[str, Any]) -> Any:
-    """The value of one option that decides which others there are; `None` if it is not given."""
+    """The value of one option on which other options depend; `None` if it is not given."""
     parser = ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument(f"--{name}", nargs="?")
     value = getattr(parser.parse_known_args(words)[0], name)
@@ -43,7 +43,7 @@ def read_config(path: str | None) -> dict[str, Any]:
     """Options of a `--config` file by name, dashes as underscores. `env` sets environment variables, as TRL does.
 
     Raises:
-        [`UserInputError`]: no such file, no YAML mapping, or an option that occurs twice.
+        [`UserInputError`]: the file does not exist or is not a YAML mapping, or an option occurs twice.
     """
     if path is None:
         return {}
@@ -62,14 +62,14 @@ def read_config(path: str | None) -> dict[str, Any]:
 
 
 def check_config(parser: TrlParser, config: Mapping[str, Any], path: str | None) -> dict[str, Any]:
-    """Options of a `--config` file as the parser takes defaults: argparse checks nothing of those.
+    """Check the options of a `--config` file. The parser takes them as defaults, which argparse does not check.
 
     Raises:
         [`UserInputError`]: an option that is not known, or a value that it does not take.
     """
     actions: dict[str, Action] = {}
     for action in parser._actions:
-        actions.setdefault(action.dest, action)  # behind it may come its --no_ twin
+        actions.setdefault(action.dest, action)  # its --no_ counterpart may follow it
     checked = {}
     for name, value in config.items():
         if name not in actions:
@@ -97,7 +97,7 @@ def _checked(action: Action, value: Any, place: str) -> Any:
 
 
 def auto_or_bool(text: str) -> bool | str:
-    """`"auto"`, or true and false in all the spellings of a switch."""
+    """Parse `"auto"`, or true and false in all spellings of a switch."""
     from transformers.hf_argparser import string_to_bool
 
     try:
@@ -107,8 +107,8 @@ def auto_or_bool(text: str) -> bool | str:
 
 
 def read_given(parser: TrlParser, words: Sequence[str], config: Mapping[str, Any]) -> dict[str, Any]:
-    """Options that are given in words or in a checked `--config` file, in any spelling, with the values that the
-    parser makes of them; those that are not given are absent. The parser stays as it was.
+    """Options that are given on the command line or in a checked `--config` file, in any spelling, with their parsed
+    values. Options that are not given are absent. The parser is left unchanged.
 
     Raises:
         [`UserInputError`]: a value that an option does not take.
@@ -125,7 +125,7 @@ def read_given(parser: TrlParser, words: Sequence[str], config: Mapping[str, Any
 
 
 def print_grouped_help(parser: TrlParser, groups: Mapping[str, Iterable[str]]) -> None:
-    """Print a parser's help in groups: titles to names of options. What is in none of them comes last."""
+    """Print a parser's help in groups, which map titles to names of options. Options in none of them come last."""
     placed = {name for names in groups.values() for name in names}
     rest = dict.fromkeys(action.dest for action in parser._actions if action.dest not in placed)
     parser._action_groups = []
@@ -140,7 +140,7 @@ def print_grouped_help(parser: TrlParser, groups: Mapping[str, Iterable[str]]) -
 
 
 def parser_error(message: str) -> NoReturn:
-    """In place of argparse's own, which prints the usage, 150 lines of it, before the one line that matters."""
+    """Replaces argparse's `error`, which prints 150 lines of usage before the message."""
     raise UserInputError(f"{message.rstrip('.')}. See --help.")
 
 
@@ -152,7 +152,7 @@ def unknown_option(word: str, parser: HfArgumentParser) -> UserInputError:
 
 
 def explain(error: Exception, parser: HfArgumentParser) -> UserInputError:
-    """A parser's exception as one line; unknown options get the nearest known one."""
+    """A parser's exception as one line; for an unknown option it names the nearest known one."""
     if isinstance(error, UserInputError):
         return error
     message = " ".join(str(error).split())
@@ -177,7 +177,7 @@ def make_option_parser(task: JudgmentTask) -> HfArgumentParser:
 def parse_task_options(
     task: JudgmentTask, args: Sequence[str], defaults: Mapping[str, Any] | None = None
 ) -> TaskOptions:
-    """A task's options from command line arguments, over `defaults` in place of the task's own.
+    """Parse a task's options from command line arguments. `defaults` replace the task's own.
 
     Raises:
         [`UserInputError`]: an unknown option (the nearest known one is named) or a value out of range.

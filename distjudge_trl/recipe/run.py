@@ -1,4 +1,4 @@
-"""One run of a recipe: data, training, evaluation, files. `Recipe.run` calls it once the command line is parsed."""
+"""One run of a recipe: data, training, evaluation, files. `Recipe.run` calls it after parsing the command line."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from distjudge_trl.batching import PromptFitter
 from distjudge_trl.data import choose_pseudo_count, fingerprint, num_votes
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import RunFailedError, UserInputError, writing
-from distjudge_trl.evaluation import TestItems, human_side, whole_counts, write_results
-from distjudge_trl.evaluation.scoring import MIN_CALIBRATION_ITEMS
+from distjudge_trl.evaluation import human_side, whole_counts, write_results
+from distjudge_trl.evaluation.results import JudgeInfo, Predictions, make_results
+from distjudge_trl.evaluation.scoring import calibration_records
 from distjudge_trl.files.atomic import check_folder
 from distjudge_trl.judge_folder.judge_file import JudgeFile
 from distjudge_trl.judge_folder.training_items import SeenItems
@@ -33,14 +34,14 @@ def run_recipe(run: ParsedRun) -> dict[str, Any]:
     """Train, save and evaluate; returns the content of `results.json` (empty on all processes but the first).
 
     Raises:
-        [`UserInputError`]: anything wrong with files, data or model names.
+        [`UserInputError`]: a problem with files, data or model names.
     """
     task, recipe_args, options, training_args, model_args = run
 
     ################
     # Data
     ################
-    # Before data is read; the trainer compares the run with this one.
+    # Before data is read. The trainer compares the run with its checkpoint later.
     find_checkpoint(training_args.resume_from_checkpoint, training_args.output_dir)
     check_folder(training_args.output_dir, "--output_dir")
     check_options(run)
@@ -68,7 +69,7 @@ def run_recipe(run: ParsedRun) -> dict[str, Any]:
         if recipe_args.method == "dirichlet":
             print_once(f"{task.name}: {training_args.target_smoothing:.3g} votes are added to every label")
         trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
-        # Before anything else can go wrong; pushing can, and comes last.
+        # Saved before anything else can fail. Pushing can fail, so it comes last.
         trainer.save_model(training_args.output_dir, _internal_call=True)
 
     ################
@@ -78,41 +79,34 @@ def run_recipe(run: ParsedRun) -> dict[str, Any]:
     prediction = trainer.predict(scored, metric_key_prefix=prefix)
     trainer.log(prediction.metrics)
     log_q = _finite(prediction.predictions)
+    to_fit_on = None
+    if recipe_args.score_on == "test":
+        to_fit_on = calibration_records(validation, requested=recipe_args.calibrate, trained=trained)
     held_out = None
-    # Of an untrained model calibration is free, but a small data set may leave nothing to fit it on.
-    enough = not trained and validation and len(validation) >= MIN_CALIBRATION_ITEMS
-    if recipe_args.score_on == "test" and (recipe_args.calibrate or enough):
-        assert validation is not None
-        held_out = _finite(trainer.predict(validation, metric_key_prefix="held_out").predictions)
+    if to_fit_on is not None:
+        read = trainer.predict(to_fit_on, metric_key_prefix="held_out")
+        held_out = Predictions(to_fit_on, _finite(read.predictions))
     results: dict[str, Any] = {}
     if trainer.is_world_process_zero():
-        items = TestItems.of(scored, ordinal=task.ordinal)
-        scores = items.score(log_q, mass=prediction.metrics[f"{prefix}_label_mass"])
-        variants = items.score_constants(human_side(train)[0])
-        if held_out is not None:
-            assert validation is not None
-            held_out_p, _ = human_side(validation)
-            variants = items.score_calibrated(recipe_args.method, log_q, held_out_p, held_out) + variants
-        results = {
-            "task": task.name,
-            "trained_on": task.name if trained else None,
-            "method": recipe_args.method,
-            "model": model_args.model_name_or_path,
-            "labels": list(task.labels),
-            "ordinal": task.ordinal,
-            "seed": training_args.seed,
-            "settings": {
-                **trainer.judge_file.training,
-                "split": recipe_args.split,
-                "split_seed": recipe_args.split_seed,
-                **(trainer.judge_file.data["settings"] if trained else {}),
-            },
-            "extraction": {"kind": "full", "floor": None},
-            **scores,
-            "variants": variants,
-            "scored_on": recipe_args.score_on,
-            "test_fingerprint": fingerprint(scored),
-            "provenance": provenance(
+        results = make_results(
+            JudgeInfo(
+                method=recipe_args.method,
+                model=model_args.model_name_or_path,
+                trained_on=task.name if trained else None,
+                seed=training_args.seed,
+                settings={
+                    **trainer.judge_file.training,
+                    "split": recipe_args.split,
+                    "split_seed": recipe_args.split_seed,
+                    **(trainer.judge_file.data["settings"] if trained else {}),
+                },
+            ),
+            task,
+            Predictions(scored, log_q, prediction.metrics[f"{prefix}_label_mass"]),
+            train=train,
+            held_out=held_out,
+            scored_on=recipe_args.score_on,
+            provenance=provenance(
                 recipe=asdict(recipe_args),
                 task_options=asdict(options),
                 data_report=report.to_dict(),
@@ -121,12 +115,12 @@ def run_recipe(run: ParsedRun) -> dict[str, Any]:
                 train_fingerprint=fingerprint(train),
                 world_size=training_args.world_size,
             ),
-        }
+        )
     if trained:
         trainer.save_state()
         trainer.create_model_card(model_name=f"{task.name}-judge")
     if results:
-        # Last of all: a folder with results is a finished run.
+        # Written last: a folder with results is a finished run.
         saved = "The judge is saved: make room, and score it with `distjudge-trl evaluate`."
         with writing(training_args.output_dir, saved if trained else "Make room and try again."):
             write_results(training_args.output_dir, results, scored, log_q)
@@ -200,5 +194,5 @@ def _make_trainer(
             peft_config=get_peft_config(model_args),
         )
     except (OSError, ImportError) as error:
-        # Missing weights or tokenizer files; a package that the options need (bitsandbytes, deepspeed).
+        # Weights, tokenizer files or a package that the options need (bitsandbytes, deepspeed) are missing.
         raise model_error(name, error) from error

@@ -1,4 +1,4 @@
-"""`distjudge-trl report`: result files to tables, figures and a page."""
+"""`distjudge-trl report`: from result files to tables, figures and an HTML page."""
 
 from __future__ import annotations
 
@@ -11,9 +11,18 @@ from typing import Any
 from distjudge_trl.errors import writing
 from distjudge_trl.files.atomic import check_folder, replacing
 from distjudge_trl.report.cells import Table
-from distjudge_trl.report.comparisons import compare
+from distjudge_trl.report.comparisons import Comparison, compare
+from distjudge_trl.report.judge_tables import comparisons_table, halves_table, metrics_table
 from distjudge_trl.report.page import write_page
-from distjudge_trl.report.paper_tables import all_tables
+from distjudge_trl.report.paper_tables import (
+    ablation_table,
+    budget_table,
+    main_table,
+    more_data_table,
+    other_table,
+    robustness_by_task,
+    transfer_table,
+)
 from distjudge_trl.report.plots import Plot, all_plots
 from distjudge_trl.report.plots_png import save_png
 from distjudge_trl.report.sweeps import importance_plot, load_sweeps, sweep_tables
@@ -24,17 +33,18 @@ from distjudge_trl.report.test_sets import TestSet, load_test_sets
 def build_report(
     paths: Iterable[str | Path], out: str | Path, *, max_items: int = 2000, title: str = "distjudge-trl report"
 ) -> Iterator[str]:
-    """Write a report and say what was written, line by line.
+    """Write a report and yield lines that say what was written.
 
     Args:
         paths: result files, run folders, or folders of such.
         out (`str` or `Path`): folder; index.html, report.md, tables/*.md and *.csv, all_runs.csv, figures/*.png.
-        max_items (`int`): test items a test set in the page's browser; 0 for none.
+        max_items (`int`): test items per test set in the page's browser; 0 for none.
         title (`str`): of the page.
 
     Raises:
-        [`UserInputError`]: no results, damaged or older ones, a folder that cannot be written, a missing package.
-        [`RunFailedError`]: the disk has no room.
+        [`UserInputError`]: there are no results, or they are damaged or older; the folder cannot be written; a package
+            is missing.
+        [`RunFailedError`]: the disk is full.
     """
     folder, paths = Path(out), list(paths)
     test_sets = load_test_sets(paths)
@@ -43,7 +53,8 @@ def build_report(
     summary = f"{num_runs} runs on {len(test_sets)} test sets: {', '.join(test_set.name for test_set in test_sets)}."
     yield summary
     sweeps = load_sweeps(paths)
-    # Items that chose settings flatter the chosen one: they belong to the sweep's own table and Figure 3 alone.
+    # Results on items by which settings were chosen are too good for the chosen setting. They are shown only in the
+    # sweep's table and in Figure 3.
     tested = [test_set for test_set in test_sets if not test_set.is_validation]
     tables = [*all_tables(tested, compare(tested)), *sweep_tables(sweeps)]
     for table in tables:
@@ -73,6 +84,23 @@ def build_report(
     yield f"{folder / 'index.html'}"
 
 
+def all_tables(test_sets: Sequence[TestSet], comparisons: Sequence[Comparison]) -> list[Table]:
+    """All tables of these test sets, in the order of a report."""
+    tables = [
+        main_table(test_sets, comparisons),
+        other_table(test_sets, comparisons),
+        ablation_table(test_sets),
+        robustness_by_task(test_sets),
+        budget_table(test_sets),
+        more_data_table(test_sets, comparisons),
+        transfer_table(test_sets, comparisons),
+        comparisons_table(comparisons),
+        halves_table(test_sets),
+        *(metrics_table(test_set) for test_set in test_sets),
+    ]
+    return [table for table in tables if table is not None]
+
+
 def _markdown(title: str, summary: str, tables: Sequence[Table], plots: Sequence[Plot]) -> str:
     about = f"{markdown_text(summary)} Rows whose source is `paper` quote the paper; all else was measured."
     parts = [f"# {markdown_text(title)}\n\n{about}"]
@@ -94,7 +122,7 @@ def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]])
 
 
 def _harmless(cell: Any) -> Any:
-    """A text that a spreadsheet would run as a formula gets an apostrophe in front; signed figures stay."""
+    """Put an apostrophe in front of a text that a spreadsheet would run as a formula; signed figures are unchanged."""
     if not isinstance(cell, str):
         return cell
     is_figure = cell == "-" or re.fullmatch(r"[+-]\d+(\.\d+)?( ± \d+(\.\d+)?)?", cell)
@@ -102,7 +130,9 @@ def _harmless(cell: Any) -> Any:
 
 
 def _all_runs(test_sets: Sequence[TestSet]) -> tuple[list[str], list[list[Any]]]:
-    """Every figure and setting of every row of every run: nothing that the tables pass over is lost."""
+    """Header and rows with every figure and setting of every row of every run, including those that the tables leave
+    out.
+    """
     rows = []
     for test_set in test_sets:
         for row in test_set.rows:
@@ -115,13 +145,15 @@ def _all_runs(test_sets: Sequence[TestSet]) -> tuple[list[str], list[list[Any]]]
             }
             settings = {name: value for name, value in row.settings.items() if name != "seed"}
             rows.append({**what, **settings, **_flat(row.metrics), "file": str(row.run.path)})
-    # The figures of one run may be fewer than those of another.
+    # Runs may have different figures.
     header = list(dict.fromkeys(name for row in rows for name in row if name != "file"))
     return [*header, "file"], [[row.get(name) for name in (*header, "file")] for row in rows]
 
 
 def _flat(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """`kl`, `kl_low` and `kl_high` for an estimate, `positions_num_pairs` for what is within `positions`."""
+    """Metrics without nesting: `kl`, `kl_low` and `kl_high` for an estimate, `positions_num_pairs` for an entry of
+    `positions`.
+    """
     flat: dict[str, Any] = {}
     for name, value in metrics.items():
         if not isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""A table of the report, and how numbers stand in its cells."""
+"""Tables of the report, and the text of their cells."""
 
 from __future__ import annotations
 
@@ -21,16 +21,21 @@ LEVEL = 0.05
 
 @dataclass
 class Table:
-    """A table of a report. `name` is its file's; `rows` are texts; `paper_rows` the indices of those that quote the
-    paper; `notes` stand below it.
-    """
+    """A table of a report. `name` is the name of its file, `rows` are texts, and `notes` are shown below it."""
 
     name: str
     title: str
     header: list[str]
     rows: list[list[str]]
     notes: list[str] = field(default_factory=list)
-    paper_rows: set[int] = field(default_factory=set)
+
+    @property
+    def paper_rows(self) -> set[int]:
+        """Indices of the rows that quote the paper, according to the column `source`."""
+        if "source" not in self.header:
+            return set()
+        source = self.header.index("source")
+        return {i for i, row in enumerate(self.rows) if row[source] == PAPER}
 
     def markdown(self) -> str:
         """Title, table and notes."""
@@ -50,7 +55,7 @@ def number(values: Sequence[float], spec: str, factor: float = 1.0) -> str:
 
 
 def kl_text(cell: Cell, mark: str = "") -> str:
-    """KL with its spread over seeds, or with its interval over items."""
+    """The KL with its standard deviation over seeds, or with its interval over items."""
     text = number(cell.values("kl"), ".3f")
     kl = cell.rows[0].metrics["kl"]
     if len(cell.rows) == 1 and kl["low"] is not None:
@@ -63,7 +68,7 @@ def accuracy_text(cell: Cell) -> str:
 
 
 def source_text(cells: Iterable[Cell]) -> str:
-    """Ours, and with how many seeds."""
+    """ "ours" with the number of seeds."""
     counts = sorted({len(cell.rows) for cell in cells})
     if counts == [1]:
         return OURS
@@ -79,7 +84,7 @@ def floor_text(test_set: TestSet) -> str:
 
 
 class Column(NamedTuple):
-    """A test set of a table; a task of the paper without runs of ours has a column all the same."""
+    """The column of a test set. A task of the paper without runs of ours has a column, too."""
 
     title: str
     task: str

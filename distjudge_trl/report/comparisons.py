@@ -1,4 +1,4 @@
-"""Judges against each other on the same items: differences, their intervals, tests and the correction for many."""
+"""Comparisons of judges on the same items: differences with intervals, tests, and the correction for several tests."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from distjudge_trl.report.test_sets import Cell, TestSet
 
 
 BASELINE = "single-point"
-# Besides every trained method against the single-point judge: what the adversary adds, its Bayesian rival, what
-# calibration leaves of a difference, and the scaled untrained model.
+# Contrasts besides every trained method against the single-point judge: the effect of the adversary, its Bayesian
+# alternative, the difference that remains after calibration, and the scaled untrained model.
 _CONTRASTS = (
     ("distribution", "no-adversary"),
     ("distribution", "dirichlet"),
@@ -26,11 +26,11 @@ _CONTRASTS = (
 
 @dataclass(frozen=True)
 class Comparison:
-    """A judge against another on the same items.
+    """A comparison of two judges on the same items.
 
     `kl` and `accuracy` are those of `a` minus those of `b`, with 95 % intervals; `raw_p` is the p-value for the KL and
-    `p` the same after Holm's correction over all comparisons of the report, both `None` where no test fits; `test`
-    says which one it is, or why there is none.
+    `p` the same after Holm's correction over all comparisons of the report, both `None` if no test applies; `test`
+    says which test it is, or why there is none.
     """
 
     test_set: TestSet
@@ -44,11 +44,11 @@ class Comparison:
 
 
 def compare(test_sets: Sequence[TestSet]) -> list[Comparison]:
-    """Every trained judge against the single-point judge of its model, and further contrasts.
+    """Compare every trained judge with the single-point judge of its model, and make further contrasts.
 
-    Several seeds: paired t-test over seeds (as the paper has five), or of the seeds against an untrained model, which
-    has none. One seed: paired permutation test over items. Judges that were trained in other ways or with other seeds
-    than the one they are compared with are listed without a test.
+    With several seeds the test is a paired t-test over seeds (the paper has five), or a t-test of the seeds against an
+    untrained model, which has none. With one seed it is a paired permutation test over items. Judges that were trained
+    in other ways or with other seeds than the judge that they are compared with are listed without a test.
     """
     pairs = [(test_set, a, b) for test_set in test_sets for a, b in _pairs(test_set.main_cells)]
     found = [(test_set, a, b, *_difference(a, b)) for test_set, a, b in pairs]
@@ -89,7 +89,7 @@ def _difference(a: Cell, b: Cell) -> tuple[Estimate, Estimate, float | None, str
 
 
 def _over_items(a: Cell, b: Cell) -> tuple[Estimate, Estimate, float]:
-    """Of the means over seeds."""
+    """Differences in KL and accuracy of the means over seeds, and the p-value for the KL, over items."""
     groups = a.rows[0].run.items["group"][:]
     kl_a, kl_b, accuracy_a, accuracy_b = (
         np.mean([metric(row.run.p, row.log_q) for row in cell.rows], axis=0)

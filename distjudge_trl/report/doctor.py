@@ -1,4 +1,4 @@
-"""`distjudge-trl data`: what is in a task's records, and what is wrong with them."""
+"""`distjudge-trl data`: a summary of a task's records, and problems in them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def make_console() -> Console:
 
 
 def print_summary(console: Console, task: JudgmentTask, records: Dataset, report: LoadReport) -> None:
-    """What was read, left out and built."""
+    """Print how many items were read, left out and built."""
     console.print(f"[bold]{escape(task.name)}[/bold]: {escape(task.description)}")
     for file in report.files:
         console.print(f"  from {escape(file)}", soft_wrap=True)
@@ -47,7 +47,7 @@ def print_summary(console: Console, task: JudgmentTask, records: Dataset, report
 
 
 def print_statistics(console: Console, task: JudgmentTask, items: Sequence[Item]) -> None:
-    """Labels, annotators, entropy, agreement, noise floor; agreement for each part of a task by itself, too."""
+    """Print labels, annotators, entropy, agreement and noise floor, and the agreement for each part of a task."""
     stats = item_statistics(items, ordinal=task.ordinal)
     low, median, high = stats.annotators
     console.print(
@@ -96,7 +96,7 @@ def print_statistics(console: Console, task: JudgmentTask, items: Sequence[Item]
 
 
 def print_splits(console: Console, records: Dataset, kind: Any, seed: int) -> None:
-    """Sizes of the two sides, repeated prompts, groups that stand on both."""
+    """Print sizes of the two sides of the split, repeated prompts, and groups that are on both sides."""
     try:
         train, test = split_records(records, kind, seed=seed)
     except UserInputError as error:
@@ -130,7 +130,7 @@ def print_model_view(
     *,
     trust_remote_code: bool = False,
 ) -> None:
-    """How a model's tokenizer sees the prompts and the labels."""
+    """Print how a model's tokenizer encodes the prompts and the labels."""
     tokenizer = load_tokenizer(model, trust_remote_code=trust_remote_code)
     prompts = records["prompt"][:]
     lengths = np.array([len(ids) for ids in encode_prompts(tokenizer, prompts)])
@@ -158,7 +158,7 @@ def print_model_view(
 
 
 def print_lengths(console: Console, records: Dataset) -> None:
-    """Prompt lengths in characters, where no model is named."""
+    """Print prompt lengths in characters, if no model is given."""
     lengths = np.array([sum(len(message["content"]) for message in prompt) for prompt in records["prompt"]])
     low, median, high = int(lengths.min()), float(np.median(lengths)), int(lengths.max())
     console.print(
@@ -175,7 +175,7 @@ def print_examples(
     *,
     trust_remote_code: bool = False,
 ) -> None:
-    """Rendered prompts with the annotators' distribution as bars; drawn by a hash of the ids."""
+    """Print rendered prompts with the annotators' distribution as bars; the items are drawn by a hash of their ids."""
     tokenizer = load_tokenizer(model, trust_remote_code=trust_remote_code) if model is not None else None
     ids = records["id"][:]
     chosen = sorted(range(len(ids)), key=lambda i: stable_key(0, f"show {ids[i]}"))[:count]
@@ -196,8 +196,8 @@ def print_examples(
 
 
 def check_output(path: str | Path, inputs: Sequence[str]) -> None:
-    """Raise [`UserInputError`] unless `path` is the name of a Parquet file that is none of the `inputs` (data files,
-    of which a part behind `!` is a member of an archive).
+    """Raise [`UserInputError`] unless `path` is the name of a Parquet file that is not one of the `inputs` (data
+    files; the part of a name after `!` is a member of an archive).
     """
     path = Path(path)
     if path.suffix != ".parquet":
@@ -211,8 +211,8 @@ def check_output(path: str | Path, inputs: Sequence[str]) -> None:
 
 
 def write_records(path: str | Path, records: Dataset, task: JudgmentTask, report: LoadReport) -> None:
-    """Write records as Parquet, whole or not at all. The file's metadata `distjudge_trl` holds task, labels,
-    fingerprint, report and versions as JSON.
+    """Write records as Parquet, atomically. The file's metadata `distjudge_trl` holds task, labels, fingerprint,
+    report and versions as JSON.
 
     Raises:
         [`UserInputError`]: the file cannot be written.
@@ -236,7 +236,8 @@ def write_records(path: str | Path, records: Dataset, task: JudgmentTask, report
 
 
 def context_of(model: str, trust_remote_code: bool = False) -> int:
-    """How many tokens a model reads, if its config says so, else 1,024, the trainer's default `max_length`.
+    """The longest input of a model in tokens, if its config says so, else 1,024, which is the trainer's default
+    `max_length`.
 
     Raises:
         [`UserInputError`]: the config is damaged, or needs code that is not allowed.
@@ -244,7 +245,7 @@ def context_of(model: str, trust_remote_code: bool = False) -> int:
     try:
         config = load_config(model, trust_remote_code=trust_remote_code)
     except UserInputError as error:
-        if isinstance(error.__cause__, OSError):  # a folder with a tokenizer alone
+        if isinstance(error.__cause__, OSError):  # a folder with only a tokenizer
             return 1024
         raise
     return int(getattr(config.get_text_config(), "max_position_embeddings", None) or 1024)
@@ -263,7 +264,7 @@ def _bar(console: Console, share: float) -> str:
 
 
 def _finding(console: Console, count: int, text: str) -> None:
-    """A line that stands out if there is something to see to."""
+    """A line of text, highlighted if it is about a problem."""
     console.print(f"[yellow]{escape(text)}[/yellow]" if count else escape(text))
 
 

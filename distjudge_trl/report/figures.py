@@ -23,7 +23,7 @@ def plot_distributions(
     labels: Sequence[str],
     title: str,
 ) -> None:
-    """A PNG with one small panel an item: the human distribution as bars, each judge's as a line.
+    """Draw a PNG with one small panel per item: the human distribution as bars, each judge's as a line.
 
     Args:
         path (`str` or `Path`): file to write.
@@ -53,7 +53,7 @@ def plot_distributions(
         axis.bar(x, human[i], color=_HUMAN_COLOR, width=0.85, label="humans")
         for color, (name, q) in zip(_JUDGE_COLORS, judges.items(), strict=False):
             axis.plot(x, q[i], color=color, marker="o", markersize=3, linewidth=1.6, label=name)
-        # An expression with dollar signs is no formula.
+        # An expression with dollar signs is not a formula.
         axis.set_title(names[i], fontsize=11, fontweight="bold", parse_math=False)
         axis.set_xticks(x, labels, fontsize=8)
         axis.tick_params(axis="y", labelsize=8)

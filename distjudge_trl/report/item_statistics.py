@@ -1,4 +1,4 @@
-"""What the annotators of a task's items did: how many there are, how they agree."""
+"""Statistics of a task's items: their annotators and how they agree."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ ENTROPY_BINS = 10
 
 @dataclass(frozen=True)
 class ItemStatistics:
-    """Figures of a set of items, each counted once, in whatever forms it is asked.
+    """Figures of a set of items. Each item counts once, even if it is presented in several forms.
 
-    `label_votes` `(K,)` votes per label; `majority` `(K,)` items whose reference it is; `entropy` `(10,)` items per
-    tenth of the normalised entropy; `annotators` minimum, median and maximum per item; `noise_floor` in nats
-    (`None` where every item has a single vote).
+    `label_votes` `(K,)`: votes per label. `majority` `(K,)`: items with this reference label. `entropy` `(10,)`: items
+    per tenth of the normalised entropy. `annotators`: minimum, median and maximum per item. `noise_floor`: in nats
+    (`None` if every item has a single vote).
     """
 
     num_items: int

@@ -1,8 +1,8 @@
-"""The one HTML page of a report: tables, interactive plots and a browser through the test items, without a network.
+"""The HTML page of a report: tables, interactive plots and a browser for the test items. It needs no network.
 
-Prompts, labels, ids, and names of models come from outside and are not trusted. Jinja escapes what stands in the HTML;
-data for the script are JSON in which no `<` is left, and the script writes them as text. A content security policy
-allows the two scripts of the page by their hashes and nothing else, so that even a mistake here would not run code.
+Prompts, labels, ids, and names of models come from outside and are not trusted. Jinja escapes them in the HTML. Data
+for the script is JSON without any `<`, and the script writes it as text. A content security policy allows only the two
+scripts of the page, by their hashes, so that even a mistake here would not run code.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from distjudge_trl.report.test_sets import TestSet
 from distjudge_trl.runtime.extras import install_hint
 
 
-# Longer texts are cut in the page, not in the Parquet files.
+# Longer texts are cut in the page, but not in the Parquet files.
 _LONGEST_MESSAGE = 20_000
 
 
@@ -44,15 +44,16 @@ def write_page(
     runs: Table,
     max_items: int,
 ) -> None:
-    """Write the page, whole or not at all.
+    """Write the page, atomically.
 
     Args:
         path (`str` or `Path`): the HTML file.
-        title, summary (`str`): at its top.
-        tables, plots: in their order.
-        test_sets: whose items can be looked through.
-        runs ([`Table`]): what it was made from.
-        max_items (`int`): at most so many items a test set, drawn by a hash of their ids; 0 leaves the browser out.
+        title, summary (`str`): shown at the top of the page.
+        tables, plots: shown in this order.
+        test_sets: test sets whose items are in the browser.
+        runs ([`Table`]): the runs of the report.
+        max_items (`int`): at most this many items per test set, drawn by a hash of their ids; 0 leaves the browser
+            out.
 
     Raises:
         [`UserInputError`]: plotly is not installed.
@@ -63,7 +64,7 @@ def write_page(
         raise UserInputError(f"The page needs plotly: {install_hint('plotly')}.") from None
 
     folder = resources.files("distjudge_trl.report")
-    # A script element ends at the first such tag, wherever it stands.
+    # A script element ends at the first such tag, even inside a string.
     scripts = [get_plotlyjs().replace("</script", "<\\/script"), (folder / "page.js").read_text(encoding="utf-8")]
     items = [_items(test_set, max_items) for test_set in test_sets] if max_items else []
     cut = [test_set.name for test_set, shown in zip(test_sets, items, strict=False) if shown["is_sample"]]
@@ -94,16 +95,16 @@ def write_page(
 def _policy(scripts: Sequence[str]) -> str:
     hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
     allowed = " ".join(f"'sha256-{value}'" for value in hashes)
-    # Plotly sets styles from its script, and offers its pictures as data and blob addresses.
+    # Plotly sets styles from its script, and uses data and blob addresses for its pictures.
     return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'"
 
 
 def _json(content: Any) -> str:
-    """JSON that can stand in a script element: no tag, comment or line separator is left in it."""
+    """JSON that is safe in a script element: it has no tags, comments or line separators."""
     text = json.dumps(content, ensure_ascii=False, allow_nan=False, default=_plain, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
-    # Halves of a surrogate pair cannot be encoded.
+    # Unpaired surrogates cannot be encoded.
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -116,7 +117,7 @@ def _plain(value: Any) -> Any:
 
 
 def _items(test_set: TestSet, max_items: int) -> dict[str, Any]:
-    """What the browser shows of a test set."""
+    """The data that the browser shows for a test set."""
     cells = [cell for cell in test_set.main_cells if cell.method not in CONSTANTS] or test_set.main_cells
     several = len({cell.model for cell in cells}) > 1
     judges = [f"{cell.method} ({cell.model})" if several else cell.method for cell in cells]
@@ -139,7 +140,7 @@ def _items(test_set: TestSet, max_items: int) -> dict[str, Any]:
                 "n": row["num_annotators"],
                 "prompt": [{"role": str(m["role"]), "content": _cut(str(m["content"]))} for m in row["prompt"]],
                 "p": [round(x, 6) for x in row["label_distribution"]],
-                # Five significant digits: the page computes the KL from them.
+                # Five significant digits, because the page computes the KL from them.
                 "q": [[float(f"{x:.5g}") for x in judge[i]] for judge in q],
             }
             for i, row in enumerate(rows)

@@ -1,4 +1,4 @@
-"""The figures of the paper (NeurIPS 2025 version), for the columns beside ours. KL in nats, accuracy in per cent."""
+"""The figures of the paper (NeurIPS 2025 version), to be shown with ours. KL in nats, accuracy in per cent."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ ROBUSTNESS: dict[str, dict[str, dict[float, float]]] = {
     },
 }
 
-# Table 4 (SNLI): items, labels an item -> (KL, accuracy).
+# Table 4 (SNLI): items, labels per item -> (KL, accuracy).
 BUDGET: dict[tuple[int, int], tuple[float, float]] = {
     (8000, 1): (0.32, 89.1),
     (2667, 3): (0.25, 88.9),

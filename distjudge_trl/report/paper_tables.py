@@ -1,15 +1,11 @@
-"""The paper's Tables 1 to 6 in its layout, ours above its own figures; and what it does not print: every metric of
-every judge, and tests of the differences.
-"""
+"""The paper's Tables 1 to 6 in its layout, our figures above the paper's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from distjudge_trl.evaluation.metrics import METRICS
-from distjudge_trl.evaluation.statistics import Estimate
 from distjudge_trl.report import paper
 from distjudge_trl.report.cells import (
     LEVEL,
@@ -22,15 +18,15 @@ from distjudge_trl.report.cells import (
     floor_text,
     kl_text,
     make_columns,
-    number,
     source_text,
 )
 from distjudge_trl.report.comparisons import BASELINE, Comparison
-from distjudge_trl.report.test_sets import Cell, TestSet, value_of
+from distjudge_trl.report.test_sets import Cell, TestSet
 
 
 MAIN_TASKS = ("snli", "mnli", "summeval", "mtbench")
 MORE_TASKS = ("chaosnli", "helpsteer2", "helpsteer2_pref")
+_NO_RUNS = "No runs of ours for this table."
 _SIGNIFICANCE = (
     "* differs from single-point in KL at p < 0.05 after Holm's correction over all comparisons of this report (see"
     " their table). Ours with one seed: 95 % interval over items, clustered by group; with several: mean ± standard"
@@ -55,8 +51,8 @@ def _results(
     *,
     accuracy: bool = True,
 ) -> Table:
-    """Rows are models and methods; a test set has columns of KL, excess KL and accuracy, of which the paper has the
-    first and the last.
+    """A table with a row per model and method. Each test set has columns for KL, excess KL and accuracy; the paper has
+    only the first and the last.
     """
 
     def texts(kl: str, excess: str, share: str) -> list[str]:
@@ -89,13 +85,12 @@ def _results(
         known = [floor_text(c.test_set) if c.test_set is not None else "-" for c in columns]
         floors = [texts(floor, "0" if floor != "-" else "-", "-") for floor in known]
         rows.append(["-", "noise floor", OURS, *(text for part in floors for text in part)])
-    first = len(rows)
     for (model, method), figures in paper_rows.items():
         rows.append([model, method, PAPER, *(text for kl, share in figures for text in texts(kl, "-", share))])
-    notes = [_SIGNIFICANCE, _FLOOR] if cells else ["No runs of ours for this table."]
+    notes = [_SIGNIFICANCE, _FLOOR] if cells else [_NO_RUNS]
     if cells and paper_rows:
         notes.append(_OTHER_DATA)
-    return Table(name, title, header, rows, notes, set(range(first, len(rows))))
+    return Table(name, title, header, rows, notes)
 
 
 def main_table(test_sets: Sequence[TestSet], comparisons: Sequence[Comparison]) -> Table:
@@ -141,7 +136,9 @@ def transfer_table(test_sets: Sequence[TestSet], comparisons: Sequence[Compariso
 
 
 def ablation_table(test_sets: Sequence[TestSet]) -> Table:
-    """Table 2: what each part of the objective does. A row a model and task, as the paper's columns."""
+    """Table 2: the effect of each part of the objective. It has one row per model and task, which are the paper's
+    columns.
+    """
     header = ["model", "task", "source", "noise floor"]
     for name in paper.ABLATION_NAMES.values():
         header += [f"{name} KL", f"{name} acc. %"]
@@ -158,14 +155,13 @@ def ablation_table(test_sets: Sequence[TestSet]) -> Table:
             for method in paper.ABLATION_NAMES:
                 row += [kl_text(cells[method]), accuracy_text(cells[method])] if method in cells else ["-", "-"]
             rows.append(row)
-    first = len(rows)
+    notes = [_OTHER_DATA if rows else _NO_RUNS]
     for (model, task), figures in paper.ABLATION.items():
         row = [model, paper.TITLES[task], PAPER, "-"]
         for method in paper.ABLATION_NAMES:
             row += [f"{figures[method][0]:.2f}", f"{figures[method][1]:.1f}"]
         rows.append(row)
-    notes = [_OTHER_DATA if first else "No runs of ours for this table."]
-    return Table("table2", "Table 2: ablation", header, rows, notes, set(range(first, len(rows))))
+    return Table("table2", "Table 2: ablation", header, rows, notes)
 
 
 def robustness_by_task(test_sets: Sequence[TestSet]) -> Table:
@@ -188,7 +184,6 @@ def robustness_by_task(test_sets: Sequence[TestSet]) -> Table:
                 spread = np.std([p["kl"] for p in points], ddof=1) if len(points) > 1 else points[0]["std"]
                 row.append(f"{np.mean([p['kl'] for p in points]):.3f} ± {spread:.3f}")
             rows.append(row)
-    first = len(rows)
     for task, theirs in paper.ROBUSTNESS.items():
         for method in methods:
             figures = [theirs[method].get(radius) for radius in radii]
@@ -200,9 +195,7 @@ def robustness_by_task(test_sets: Sequence[TestSet]) -> Table:
         " draws; of its rows the first and the last δ are given here. The noise floor is that of the targets as they"
         " are (δ = 0)."
     )
-    return Table(
-        "table3", "Table 3: robustness to perturbed targets", header, rows, [note], set(range(first, len(rows)))
-    )
+    return Table("table3", "Table 3: robustness to perturbed targets", header, rows, [note])
 
 
 def budget_table(test_sets: Sequence[TestSet]) -> Table:
@@ -222,130 +215,8 @@ def budget_table(test_sets: Sequence[TestSet]) -> Table:
             )
             spent = [cell.model, test_set.name, items, str(own["max_annotators"]), votes]
             rows.append([*spent, source_text([cell]), kl_text(cell), floor_text(test_set), accuracy_text(cell)])
-    first = len(rows)
+    notes = ["Judges are tested on all votes of the test items." if rows else _NO_RUNS]
     for (items_, labels), (kl, accuracy) in paper.BUDGET.items():
         figures = [f"{items_:,}", str(labels), "about 8,000", PAPER, f"{kl:.2f}", "-", f"{accuracy:.1f}"]
         rows.append(["Qwen2.5-7B", "SNLI", *figures])
-    notes = ["Judges are tested on all votes of the test items." if first else "No runs of ours for this table."]
-    return Table("table4", "Table 4: annotation budget", header, rows, notes, set(range(first, len(rows))))
-
-
-def metrics_table(test_set: TestSet) -> Table:
-    """Every metric of every judge of a test set."""
-    cells = test_set.main_cells
-    shown = {
-        name: metric
-        for name, metric in METRICS.items()
-        if any(not np.isnan(value) for cell in cells for value in cell.values(name))
-    }
-    rows = [
-        [
-            cell.model or "-",
-            cell.method,
-            str(len(cell.rows)),
-            *(number(cell.values(name), metric.spec, metric.factor) for name, metric in shown.items()),
-        ]
-        for cell in cells
-    ]
-    metrics = test_set.rows[0].metrics
-    notes = [f"{metrics['num_items']:,} items in {metrics['num_groups']:,} groups."]
-    if test_set.noise_floor is not None:
-        notes[0] += f" Noise floor of the KL: {test_set.noise_floor:.3f}."
-    others = len(test_set.cells) - len(cells)
-    if others:
-        notes.append(f"{others} further configurations are in all_runs.csv.")
-    for shown_row, row in test_set.repeated:
-        notes.append(
-            f"{row.run.path} equals {shown_row.run.path} in all settings and the seed and is left out of the tables;"
-            f" their KL differs by {abs(value_of(row.metrics, 'kl') - value_of(shown_row.metrics, 'kl')):.4f}."
-        )
-    header = ["model", "method", "seeds", *(metric.title for metric in shown.values())]
-    return Table(f"metrics_{_file_name(test_set.name)}", f"All metrics: {test_set.name}", header, rows, notes)
-
-
-def comparisons_table(comparisons: Sequence[Comparison]) -> Table | None:
-    """Differences between judges, with tests."""
-    if not comparisons:
-        return None
-    header = ["test set", "model", "method", "against", "KL", "95 %", "p", "p (Holm)", "acc. %", "95 %", "test"]
-    rows = [
-        [
-            c.test_set.name,
-            c.a.model,
-            c.a.method,
-            c.b.method,
-            f"{c.kl.value:+.3f}",
-            _ends(c.kl, 1, "+.3f"),
-            f"{c.raw_p:.4f}" if c.raw_p is not None else "-",
-            f"{c.p:.4f}" if c.p is not None else "-",
-            f"{100 * c.accuracy.value:+.1f}",
-            _ends(c.accuracy, 100, "+.1f"),
-            c.test,
-        ]
-        for c in comparisons
-    ]
-    notes = [
-        (
-            "Method minus the one it is set against. The tests are of the KL; Holm's correction runs over all rows"
-            " that have one."
-        ),
-        (
-            "One seed: intervals over items, and the paired permutation test, which says whether these two judges"
-            " differ, not whether two trainings would. Several seeds: Student's t over seeds, as for the paper's five."
-        ),
-    ]
-    return Table("comparisons", "Comparisons between judges", header, rows, notes)
-
-
-def _ends(estimate: Estimate, factor: float, spec: str) -> str:
-    if not np.isfinite(estimate.low):
-        return "-"
-    return f"[{format(factor * estimate.low, spec)}, {format(factor * estimate.high, spec)}]"
-
-
-def halves_table(test_sets: Sequence[TestSet]) -> Table | None:
-    """Half of the annotators predicted by the other half, and by every judge."""
-    rows = []
-    for test_set in test_sets:
-        ceiling = test_set.human_ceiling
-        if not ceiling:
-            continue
-        humans = [f"{ceiling['kl']:.3f}", f"{ceiling['total_variation']:.3f}", f"{100 * ceiling['accuracy']:.1f}"]
-        rows.append([test_set.name, "-", "the other half of the annotators", *humans])
-        for cell in test_set.main_cells:
-            halves = [row.metrics["human_ceiling"] for row in cell.rows]
-            figures = [
-                number([half[f"judge_{name}"] for half in halves], spec, factor)
-                for name, spec, factor in (("kl", ".3f", 1), ("total_variation", ".3f", 1), ("accuracy", ".1f", 100))
-            ]
-            rows.append([test_set.name, cell.model or "-", cell.method, *figures])
-    if not rows:
-        return None
-    note = (
-        "Half of an item's annotators is what is to be predicted, over 20 random halves; so these figures compare with"
-        " each other, not with other tables, where all annotators are. A good judge knows more than the few people of"
-        " the other half."
-    )
-    header = ["test set", "model", "half of the annotators predicted by", "KL", "TV", "acc. %"]
-    return Table("halves", "Human ceiling: how well half of the annotators can be predicted", header, rows, [note])
-
-
-def _file_name(name: str) -> str:
-    return "".join(c if c.isalnum() else "-" for c in name.lower()).strip("-")[:60] or "task"
-
-
-def all_tables(test_sets: Sequence[TestSet], comparisons: Sequence[Comparison]) -> list[Table]:
-    """In the order of a report."""
-    makers: list[Callable[[], Table | None]] = [
-        lambda: main_table(test_sets, comparisons),
-        lambda: other_table(test_sets, comparisons),
-        lambda: ablation_table(test_sets),
-        lambda: robustness_by_task(test_sets),
-        lambda: budget_table(test_sets),
-        lambda: more_data_table(test_sets, comparisons),
-        lambda: transfer_table(test_sets, comparisons),
-        lambda: comparisons_table(comparisons),
-        lambda: halves_table(test_sets),
-    ]
-    tables = [table for make in makers if (table := make()) is not None]
-    return tables + [metrics_table(test_set) for test_set in test_sets]
+    return Table("table4", "Table 4: annotation budget", header, rows, notes)

@@ -1,4 +1,4 @@
-"""The figures of a report, once as data, drawn twice: PNG (matplotlib) and interactive (plotly)."""
+"""The figures of a report as data. They are drawn as PNG (matplotlib) and as interactive plots (plotly)."""
 
 from __future__ import annotations
 
@@ -14,22 +14,24 @@ from distjudge_trl.report.runs import CONSTANTS, Row
 from distjudge_trl.report.test_sets import Cell, TestSet
 
 
-# Okabe and Ito's colours, which colour-blind people tell apart.
+# Okabe and Ito's colours, which colour-blind people can distinguish.
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f7f7f", "#8c6d31", "#5e4fa2", "#1b9e77")
-# Of judges in the overview.
+# How many judges the overview shows.
 _KINDS: dict[str, Callable[[Row], bool]] = {
     "as trained": lambda row: not row.is_constant and not row.is_calibrated,
     "calibrated afterwards": lambda row: row.is_calibrated,
     "constant, reads nothing": lambda row: row.is_constant,
 }
-# Shown in the reliability and entropy plots; the others are in the tables.
+# How many judges the reliability and entropy plots show; the others are in the tables.
 PLOTTED = ("raw", "raw + temperature", "single-point", "no-adversary", "dirichlet", "distribution")
 _NUM_BINS = 10
 
 
 @dataclass
 class Line:
-    """Points of one judge. `low` and `high`: ends of intervals in y (for dots: in x). `key` decides the colour."""
+    """Points of one judge. `low` and `high` are the ends of intervals in y (for dots: in x). `key` determines the
+    colour.
+    """
 
     name: str
     x: list[float]
@@ -42,7 +44,7 @@ class Line:
 
 @dataclass
 class Panel:
-    """One pair of axes. `ticks` name the places on y of a panel of dots."""
+    """One pair of axes. `ticks` are the names on the y axis of a panel of dots."""
 
     title: str
     lines: list[Line]
@@ -53,7 +55,7 @@ class Panel:
 
 @dataclass
 class Plot:
-    """A figure. `kind`: `"lines"` through points, or `"dots"` with horizontal intervals."""
+    """A figure. `kind` is `"lines"` through points, or `"dots"` with horizontal intervals."""
 
     name: str
     title: str
@@ -66,8 +68,8 @@ class Plot:
 
 
 def all_plots(test_sets: Sequence[TestSet]) -> list[Plot]:
-    """In the order of a report; those without data are left out."""
-    # What chose settings shows their effect, and nothing else.
+    """All plots in the order of a report, without those that have no data."""
+    # Results on validation items are shown only in the plot of the settings' effect.
     tested = [test_set for test_set in test_sets if not test_set.is_validation]
     plots = [overview(tested), figure_3(test_sets), reliability_plot(tested), entropy_plot(tested)]
     return [plot for plot in plots if plot.panels]
@@ -104,7 +106,9 @@ def overview(test_sets: Sequence[TestSet]) -> Plot:
 
 
 def figure_3(test_sets: Sequence[TestSet]) -> Plot:
-    """KL against alpha, a line an epsilon, a panel a data set: from runs of one method that differ in them alone."""
+    """KL against alpha, with a line per epsilon and a panel per data set, from runs of one method that differ only in
+    these two.
+    """
     panels = []
     for test_set in test_sets:
         grids: dict[tuple[Any, ...], dict[float, dict[float, float]]] = {}
@@ -126,7 +130,7 @@ def figure_3(test_sets: Sequence[TestSet]) -> Plot:
                 for key, (radius, points) in enumerate(sorted(grid.items()))
             ]
             count = f", {num_items:,} items" if num_items else ""
-            # The floor is named, not drawn: far below, it would flatten the lines.
+            # The floor is given in the title and not drawn: it is far below and would flatten the lines.
             floor = f"; noise floor {test_set.noise_floor:.3f}" if test_set.noise_floor is not None else ""
             panels.append(Panel(f"{_title(test_set)} ({model}{count}{floor})", lines))
     return Plot(
@@ -146,7 +150,9 @@ def _curves(
     bins: Callable[[np.ndarray], list[np.ndarray]],
     end: Callable[[TestSet], float],
 ) -> list[Panel]:
-    """Means of two values an item, in bins of the first (lists of indices), a line a judge, and the diagonal."""
+    """Means of two values per item, in bins of the first (lists of indices), with a line per judge, and the
+    diagonal.
+    """
     panels = []
     for test_set in test_sets:
         lines = []
@@ -162,20 +168,22 @@ def _curves(
 
 
 def _equal_counts(values: np.ndarray) -> list[np.ndarray]:
-    """Bins of equal width would hold a single item here and there."""
+    """Bins with equal numbers of items. Some bins of equal width would hold a single item."""
     order = np.argsort(values, kind="stable")
     return np.array_split(order, min(_NUM_BINS, max(1, len(order) // 20)))
 
 
 def _between_quantiles(values: np.ndarray) -> list[np.ndarray]:
-    """Few annotators have few different entropies: each bin once, and equal values in one."""
+    """Bins between quantiles. Few annotators have few different entropies, so equal values are in one bin and no bin
+    is repeated.
+    """
     edges = np.unique(np.quantile(values, np.linspace(0, 1, _NUM_BINS + 1)))
     member = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, max(len(edges) - 2, 0))
     return [np.flatnonzero(member == b) for b in np.unique(member)]
 
 
 def reliability_plot(test_sets: Sequence[TestSet]) -> Plot:
-    """Accuracy in bins of confidence."""
+    """Accuracy in bins of the judge's confidence."""
     panels = _curves(
         test_sets,
         lambda row: (np.exp(row.log_q).max(-1), item_accuracy(row.run.p, row.log_q)),
@@ -196,7 +204,7 @@ def reliability_plot(test_sets: Sequence[TestSet]) -> Plot:
 
 
 def entropy_plot(test_sets: Sequence[TestSet]) -> Plot:
-    """Judge's mean entropy in bins of the annotators'."""
+    """The judge's mean entropy in bins of the annotators' entropy."""
     panels = _curves(
         test_sets,
         lambda row: (item_entropy(np.log(np.maximum(row.run.p, 1e-300))), item_entropy(row.log_q)),
@@ -215,7 +223,7 @@ def entropy_plot(test_sets: Sequence[TestSet]) -> Plot:
 
 
 def _plotted(test_set: TestSet) -> list[tuple[int, Cell]]:
-    """Colour and cell; with several models, those of the one with most judges."""
+    """Colour and cell of the plotted judges. If there are several models, those of the model with most judges."""
     cells = [cell for cell in test_set.main_cells if cell.method not in CONSTANTS]
     known = [cell for cell in cells if cell.method in PLOTTED]
     chosen = known or cells[: len(COLORS)]

@@ -1,4 +1,4 @@
-"""Plots for the page, by plotly."""
+"""Plots for the HTML page, drawn with plotly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plots as PNG files, by matplotlib."""
+"""Plots as PNG files, drawn with matplotlib."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from distjudge_trl.runtime.extras import install_hint
 
 
 def save_png(plot: Plot, path: str | Path) -> None:
-    """Draw a plot into a PNG, whole or not at all.
+    """Draw a plot into a PNG, atomically.
 
     Raises:
         [`UserInputError`]: matplotlib is not installed.
@@ -28,7 +28,7 @@ def save_png(plot: Plot, path: str | Path) -> None:
     columns = min(3, len(plot.panels))
     rows = -(-len(plot.panels) // columns)
     height = 1.2 + 0.27 * max(len(panel.ticks or ()) for panel in plot.panels) if plot.kind == "dots" else 3.8
-    # Names are texts of the user's: a dollar sign in one is no formula.
+    # Names are the user's texts, in which a dollar sign does not start a formula.
     with mpl.rc_context({"text.parse_math": False, "font.size": 9.5, "axes.titlesize": 11}):
         figure = Figure(figsize=(max(6.4, 4.7 * columns), height * rows + 0.7), dpi=150, layout="constrained")
         axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
@@ -71,7 +71,7 @@ def _draw(axis: Any, plot: Plot, panel: Panel, handles: dict[str, Any]) -> None:
         draw = axis.axvline if plot.kind == "dots" else axis.axhline
         handles.setdefault(plot.reference_label, draw(panel.reference, color="#444444", lw=1, ls="--", zorder=0))
     if plot.kind == "lines" and panel.diagonal is None:
-        # Marks at the values that were run.
+        # Ticks at the values that were run.
         axis.set_xticks(sorted({x for line in panel.lines for x in line.x}))
     axis.set_title(panel.title)
     axis.set_xlabel(plot.x_label)

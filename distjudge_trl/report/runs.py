@@ -1,4 +1,4 @@
-"""Result files to the rows of a report: found, read, and brought together by what they were tested on."""
+"""From result files to the rows of a report."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from distjudge_trl.methods import METHODS
 
 
 CONSTANTS = ("uniform", "training-prior", "training-majority")
-# Rows of a table, in the order in which a reader compares them.
+# The methods in the order of a table's rows.
 METHOD_ORDER = (
     *CONSTANTS,
     *(f"{name}{scaling}" for name in METHODS for scaling in ("", " + temperature", " + vector")),
 )
-# What a run is for, with the trainer's defaults; all other settings say how it was trained.
+# Settings of the objective with the trainer's defaults. All other settings are about how a judge was trained.
 OBJECTIVE: dict[str, Any] = {
     "alpha": 0.8,
     "adversary": "pgd",
@@ -38,12 +38,13 @@ OBJECTIVE: dict[str, Any] = {
     "target_smoothing": 0.0,
     "max_annotators": None,
 }
-# Not a matter of how a run was trained: seeds are averaged over, and votes follow from items and annotators.
+# Settings that do not count as a difference in training: seeds are averaged over, and votes follow from items and
+# annotators.
 _NO_SETUP = ("seed", "num_train_votes")
 
 
 class Run:
-    """A result file with the Parquet file beside it, which is read when it is needed."""
+    """A result file, and the Parquet file beside it, which is read only when it is needed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -51,7 +52,7 @@ class Run:
 
     @cached_property
     def items(self) -> Dataset:
-        """Per-item rows, sorted by id: runs on the same items line up."""
+        """Per-item rows, sorted by id, so that runs on the same items have the same order."""
         rows = read_predictions(self.path)
         if len(rows) != self.results["metrics"].get("num_items"):
             raise UserInputError(
@@ -78,8 +79,8 @@ class Run:
 
 @dataclass(frozen=True)
 class Row:
-    """A judge, a calibrated judge or a constant on one test set: `content` is a result file's row; `model` is what to
-    call its model, empty for a constant.
+    """A judge, a calibrated judge or a constant on one test set. `content` is a row of a result file. `model` is the
+    shown name of the model, empty for a constant.
     """
 
     run: Run
@@ -116,7 +117,7 @@ class Row:
 
     @property
     def objective(self) -> dict[str, Any]:
-        """What the run is for: settings of the objective, as far as they have an effect, and how many annotators."""
+        """The settings of the objective that have an effect, and the number of annotators."""
         own = {name: self.settings.get(name, default) for name, default in OBJECTIVE.items()}
         if own["adversary"] == "none":
             own |= {name: OBJECTIVE[name] for name in own if name.startswith(("perturbation_", "radius_"))}
@@ -124,7 +125,9 @@ class Row:
 
     @property
     def setup(self) -> str:
-        """How the judge was trained, whatever for: data, split, schedule, batch, adapter. Empty if it was not."""
+        """How the judge was trained, apart from its objective: data, split, schedule, batch, adapter. Empty for an
+        untrained model.
+        """
         if not self.is_trained:
             return ""
         rest = {name: v for name, v in self.settings.items() if name not in OBJECTIVE and name not in _NO_SETUP}
@@ -132,12 +135,12 @@ class Row:
 
     @property
     def configuration(self) -> str:
-        """What must be equal for two runs to be two seeds of the same thing."""
+        """Two runs that are equal in this are two seeds of the same configuration."""
         return json.dumps(self.objective, sort_keys=True) + self.setup
 
     @property
     def is_default(self) -> bool:
-        """Whether the objective has the defaults but for what the method itself sets, and all annotators."""
+        """Whether the objective has its defaults, except for settings of the method, and all annotators are used."""
         method = METHODS.get(self.method.split(" + ")[0])
         own = method.own if method is not None else ()
         return all(value == OBJECTIVE[name] or name in own for name, value in self.objective.items())
@@ -149,10 +152,10 @@ class Row:
 
 
 def find_results(paths: Iterable[str | Path]) -> list[Path]:
-    """Result files, each once, sorted: files as named, and every `results.json` below a folder.
+    """Result files, each once and sorted: the given files, and every `results.json` below the given folders.
 
     Raises:
-        [`UserInputError`]: a path that does not exist, or a folder without results.
+        [`UserInputError`]: a path does not exist, or a folder has no results.
     """
     found: list[Path] = []
     for path in map(Path, paths):

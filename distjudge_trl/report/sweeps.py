@@ -1,4 +1,4 @@
-"""Sweeps in a report: their configurations as a table, and what mattered of their parameters."""
+"""Sweeps in a report: a table of their configurations, and the importance of their parameters."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from distjudge_trl.report.plots import Line, Panel, Plot
 TRIALS_NAME = "trials.json"
 FORMAT_VERSION = 1
 _SHOWN = 20
-_LEAST_TRIALS = 4  # for importances that are more than noise
+_LEAST_TRIALS = 4  # fewer would give importances that are only noise
 
 
 class Sweep(NamedTuple):
-    """A sweep as `trials.json` has it."""
+    """The content of a `trials.json`."""
 
     study: str
     metric: str
@@ -37,10 +37,10 @@ class Sweep(NamedTuple):
 
 
 def load_sweeps(paths: Iterable[str | Path]) -> list[Sweep]:
-    """All sweeps below folders.
+    """Load all sweeps below folders.
 
     Raises:
-        [`UserInputError`]: a file that is damaged or of another version.
+        [`UserInputError`]: a file is damaged or has another version.
     """
     files = {file.resolve(): file for path in map(Path, paths) if path.is_dir() for file in path.rglob(TRIALS_NAME)}
     return [_read(file) for _, file in sorted(files.items())]
@@ -73,7 +73,7 @@ def _read(path: Path) -> Sweep:
 
 
 def sweep_tables(sweeps: Sequence[Sweep]) -> list[Table]:
-    """The best configurations of every sweep, and how many there were."""
+    """A table of the best configurations of every sweep, and how many there were."""
     tables = []
     for sweep in sweeps:
         names = list(sweep.distributions)
@@ -99,7 +99,7 @@ def sweep_tables(sweeps: Sequence[Sweep]) -> list[Table]:
 
 
 def importance_plot(sweeps: Sequence[Sweep]) -> Plot:
-    """How much of the metric's variance over a sweep each parameter explains (functional ANOVA)."""
+    """A plot of how much of the metric's variance over a sweep each parameter explains (functional ANOVA)."""
     panels = []
     for sweep in sweeps:
         shares = _importances(sweep)

@@ -1,4 +1,4 @@
-"""Tables of results, for terminals and Markdown."""
+"""Tables of results for terminals and Markdown."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def _cell(text: str) -> str:
 
 
 def markdown_text(text: str) -> str:
-    """A text in one line that Markdown shows as it is: no HTML, link, picture, or list."""
+    """Escape a text, so that Markdown shows it unchanged in one line and not as HTML, a link, a picture, or a list."""
     text = " ".join(str(text).split()).replace("\\", "\\\\").replace("<", "&lt;").replace("](", "]\\(")
     return f"\\{text}" if text.startswith(("*", "#")) else text
 
 
 def rows_of(results: dict[str, Any], *, variants: bool = True) -> list[dict[str, Any]]:
-    """The judge of a result file and, with `variants`, its calibrated forms and the constants."""
+    """The rows of a result file: the judge and, with `variants`, its calibrated variants and the constants."""
     return [results, *(results["variants"] if variants else [])]
 
 

@@ -14,7 +14,7 @@ from distjudge_trl.report.tables import rows_of
 
 @dataclass(frozen=True)
 class Cell:
-    """What one place of a table shows: the rows of one judge on one test set, which differ in their seed alone."""
+    """The content of a table's cell: the rows of one judge on one test set, which differ only in their seed."""
 
     rows: tuple[Row, ...]
 
@@ -27,14 +27,14 @@ class Cell:
         return self.rows[0].model
 
     def values(self, name: str) -> list[float]:
-        """A metric of every seed."""
+        """The values of a metric, one per seed."""
         return [value_of(row.metrics, name) for row in self.rows]
 
 
 @dataclass(frozen=True)
 class TestSet:
-    """Runs on the same items of a task; `source` is the other task that the judges were trained on, if it was one;
-    `is_validation` says that the items chose settings.
+    """Runs on the same items of a task. `source` is the task that the judges were trained on, if it is another one.
+    `is_validation` says that settings were chosen by the items.
     """
 
     __test__ = False
@@ -63,11 +63,12 @@ class TestSet:
 
     @cached_property
     def main_cells(self) -> tuple[Cell, ...]:
-        """One cell a model and method, in the order of models and methods; the table of all runs has the others.
+        """One cell per model and method, in the order of models and methods. The table of all runs has the others.
 
-        Judges that saw fewer annotators belong to the budget table alone. Of several configurations of a method the
-        default objective comes first; then the training setup that most methods of the model share, so that a table
-        compares what is comparable; then most seeds, then most training items.
+        Judges that were trained on fewer annotators are only in the budget table. Of several configurations of a
+        method, the one with the default objective is preferred; then the one with the training setup that most methods
+        of the model share, so that a table compares comparable judges; then the one with most seeds, then with most
+        training items.
         """
         cells = [cell for cell in self.cells if cell.rows[0].objective["max_annotators"] is None]
         methods: dict[tuple[str, str], set[str]] = {}
@@ -89,7 +90,7 @@ class TestSet:
 
     @cached_property
     def cells(self) -> tuple[Cell, ...]:
-        """Every configuration, its seeds together, in the order of models and methods."""
+        """One cell per configuration, with all its seeds, in the order of models and methods."""
         cells = [Cell(tuple(seeds[seed] for seed in sorted(seeds, key=str))) for seeds in self._seeds.values()]
         return tuple(sorted(cells, key=lambda cell: (cell.model, _order(cell.method), cell.method)))
 
@@ -102,8 +103,8 @@ class TestSet:
 
     @cached_property
     def repeated(self) -> tuple[tuple[Row, Row], ...]:
-        """Pairs of judges that equal each other in all settings and in the seed, such as one that was evaluated twice;
-        the first of a pair is in the tables.
+        """Pairs of judges that are equal in all settings and in the seed, such as one that was evaluated twice. The
+        first of a pair is in the tables.
         """
         pairs = []
         for row in self.rows:
@@ -114,7 +115,7 @@ class TestSet:
 
 
 def value_of(metrics: dict[str, Any], name: str) -> float:
-    """A metric's figure, with an interval or without; a dot stands for "of which". NaN where it is not defined."""
+    """The value of a metric with or without an interval. A dot separates nested keys. NaN if it is not defined."""
     value: Any = metrics
     for part in name.split("."):
         value = value.get(part) if isinstance(value, dict) else None
@@ -124,10 +125,11 @@ def value_of(metrics: dict[str, Any], name: str) -> float:
 
 
 def load_test_sets(paths: Iterable[str | Path]) -> list[TestSet]:
-    """All result files of `paths` (files, run folders, folders of such), by what they were tested on.
+    """Load all result files of `paths` (files, run folders, folders of run folders), grouped by the items that they
+    were tested on.
 
     Raises:
-        [`UserInputError`]: no result file, or one that is damaged or of another version.
+        [`UserInputError`]: there is no result file, or one is damaged or has another version.
     """
     runs = [Run(path) for path in find_results(paths)]
     names = _model_names(runs)
@@ -136,11 +138,11 @@ def load_test_sets(paths: Iterable[str | Path]) -> list[TestSet]:
         results = run.results
         source = results["trained_on"] if results["trained_on"] not in (None, results["task"]) else ""
         groups.setdefault((results["task"], source, results["test_fingerprint"]), []).append(run)
-    # An untrained model on the items of a transfer is its baseline.
+    # An untrained model on the items of a transfer is the baseline of the transfer.
     for (task, source, fingerprint), members in groups.items():
         if source:
             members += [run for run in groups.get((task, "", fingerprint), []) if not run.results["trained_on"]]
-    # It is shown there, and needs no test set of its own if nobody trained on these items' task.
+    # It is shown there, and needs no separate test set if no judge was trained on the task of these items.
     transfers = {(task, fingerprint) for task, source, fingerprint in groups if source}
     groups = {
         (task, source, fingerprint): members
@@ -164,8 +166,8 @@ def _is_validation(run: Run) -> bool:
 
 
 def _model_names(runs: Sequence[Run]) -> dict[tuple[str, str], str]:
-    """What to call a model and how its answers were read, by both: the last part of its name where that is clear; what
-    was read off five tokens is another judge than what was read off all.
+    """The shown names of models, by model and extraction. It is the last part of the model's name if that is unique. A
+    judge that is read from five tokens gets another name than one that is read from all tokens.
     """
     full = {run.results["model"] for run in runs}
     last = [Path(name).name for name in full]
@@ -179,10 +181,10 @@ def _extraction(run: Run) -> str:
 
 
 def _rows(runs: Sequence[Run], names: Mapping[tuple[str, str], str]) -> tuple[Row, ...]:
-    """Rows of all runs; the constants of one of them: they hardly depend on how many items a run trained on."""
+    """Rows of all runs, and the constants of one run, because they hardly depend on the number of training items."""
     rows: list[Row] = []
     seen: set[str] = set()
-    # Those of the run that trained on most items.
+    # The constants of the run with most training items.
     for run in sorted(runs, key=lambda run: -(run.results["settings"].get("num_train_items") or 0)):
         for content in rows_of(run.results):
             is_constant = "constant" in content

@@ -1,1 +1,1 @@
-"""What a process finds on its machine, and how it uses it: devices, threads, types, packages, logs."""
+"""The machine that a process runs on: devices, threads, number types, installed packages, logs."""

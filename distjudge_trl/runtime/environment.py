@@ -1,4 +1,6 @@
-"""What this machine has, for bug reports: versions, devices, and what is missing for which feature."""
+"""A description of this machine for bug reports: versions, devices, and packages that features need and that are
+missing.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Packages that only some features need, and how to install them: one table for `env` and for every hint but those of
-`objective`, which knows torch alone.
+"""Packages that only some features need, and how to install them. `env` and all hints use this one table, except
+`objective`, which depends on torch alone.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Extra(NamedTuple):
-    """A `module` that may be missing, the `feature` that it serves, and the command that `install`s it."""
+    """A `module` that may be missing, the `feature` that needs it, and the command that `install`s it."""
 
     module: str
     feature: str
@@ -38,10 +38,10 @@ EXTRAS = {
 
 
 def install_hint(module: str) -> str:
-    """What to run for a module of the table, as a clause: "run `pip install ...`"."""
+    """How to install a module of the table, as a clause: "run `pip install ...`"."""
     return f"run `{EXTRAS[module].install}`"
 
 
 def missing_extras() -> list[Extra]:
-    """Those that this environment lacks, in the table's order."""
+    """The extras that are not installed in this environment, in the table's order."""
     return [extra for extra in EXTRAS.values() if importlib.util.find_spec(extra.module) is None]

@@ -1,4 +1,4 @@
-"""A launch on this machine: how many processes, and whether it has what an accelerate config asks for."""
+"""Launches on this machine: how many processes they start, and whether the machine meets an accelerate config."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def read_accelerate_config(path: Path) -> dict[str, Any]:
 def count_processes(content: dict[str, Any], config: Path) -> int:
     """How many processes an accelerate config starts, on all machines together.
 
-    `num_processes: gpu` stands for one for each GPU of the machine: accelerate hands the word on to torchrun, which
-    knows it.
+    `num_processes: gpu` means one process per GPU of the machine: accelerate passes the word on to torchrun, which
+    understands it.
 
     Raises:
-        [`UserInputError`]: it is no number, or there is no GPU to be counted.
+        [`UserInputError`]: it is not a number, or the machine has no GPU.
     """
     wanted = content.get("num_processes")
     if wanted != "gpu":
@@ -55,11 +55,11 @@ def check_launch(config: str | Path, num_processes: int | None = None) -> None:
 
     Args:
         config (`str` or `Path`): YAML file of accelerate.
-        num_processes (`int`, *optional*): in place of the config's, of all machines together.
+        num_processes (`int`, *optional*): on all machines together, instead of the config's number.
 
     Raises:
-        [`UserInputError`]: no YAML mapping, DeepSpeed is asked for and missing, more GPUs than there are, or several
-            machines without the address of the first.
+        [`UserInputError`]: the file is not a YAML mapping; the config needs DeepSpeed, which is not installed, or more
+            GPUs than the machine has; or it is for several machines and lacks the address of the first.
     """
     config = Path(config)
     content = read_accelerate_config(config)
@@ -86,14 +86,14 @@ def check_launch(config: str | Path, num_processes: int | None = None) -> None:
 
 
 def launcher_asks(name: str) -> bool:
-    """Whether a flag that `accelerate launch` sets for its processes (`ACCELERATE_USE_FSDP`, say) says yes, in one of
-    accelerate's spellings.
+    """Whether an environment variable that `accelerate launch` sets for its processes, such as `ACCELERATE_USE_FSDP`,
+    is true in one of accelerate's spellings.
     """
     return os.environ.get(name, "").lower() in ("y", "yes", "t", "true", "on", "1")
 
 
 def check_processes() -> None:
-    """Refuse more processes than GPUs, where there are any: the last ones would end in a CUDA traceback.
+    """Refuse more processes than GPUs on a machine with GPUs: the last processes would end in a CUDA traceback.
 
     Raises:
         [`UserInputError`]: the launcher started more processes on this machine than it has GPUs.

@@ -1,5 +1,5 @@
-"""The type to compute in, decided in one place from the hardware: for recipes, the trainer, quantised and frozen
-weights, benchmarks and `distjudge-trl env`.
+"""The number type to compute in. It is chosen from the hardware in this one place, for recipes, the trainer, quantised
+and frozen weights, benchmarks and `distjudge-trl env`.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from distjudge_trl.runtime.launches import launcher_asks
 
 
 Dtype = Literal["bfloat16", "float16", "float32"]
-# Those that a machine may lack.
+# The types that a machine may lack.
 HALF: tuple[Dtype, ...] = ("bfloat16", "float16")
 
 
 @dataclass(frozen=True)
 class Precision:
-    """What a run computes in.
+    """The number type that a run computes in.
 
     Args:
         dtype (`str`): `"bfloat16"`, `"float16"` (with loss scaling) or `"float32"` (no autocast).
-        reason (`str`): why, for people.
+        reason (`str`): why it was chosen, as text for users.
     """
 
     dtype: Dtype
@@ -38,15 +38,15 @@ class Precision:
         return self.dtype == "float16"
 
     def of_weights(self, *, frozen: bool) -> Dtype:
-        """In which weights are loaded. Frozen ones are only computed with; trained ones stay in float32, for updates
-        are smaller than a half-precision number can take in.
+        """The type in which weights are loaded. Frozen weights are only computed with. Trained weights stay in
+        float32, because an update is often too small to change a half-precision number.
         """
         return self.dtype if frozen else "float32"
 
 
 def decide_precision(use_cpu: bool = False) -> Precision:
-    """The type that is fast on this machine and keeps training sound: bfloat16 where the hardware multiplies it,
-    float16 on GPUs that have tensor cores for that alone, else float32. What is emulated is never chosen.
+    """The type that is fast on this machine and safe for training: bfloat16 if the hardware multiplies it, float16 on
+    GPUs that have tensor cores only for float16, else float32. An emulated type is never chosen.
 
     Args:
         use_cpu (`bool`): the CPU computes, even if there is an accelerator.
@@ -73,8 +73,8 @@ def decide_precision(use_cpu: bool = False) -> Precision:
 
 
 def is_fast(dtype: Dtype, use_cpu: bool = False) -> bool:
-    """Whether this machine multiplies numbers of a type in hardware. Elsewhere they are emulated, which takes ten
-    times as long and more, or (half precision on MPS) nobody has tried it.
+    """Whether this machine multiplies numbers of a type in hardware. If not, they are emulated, which takes ten times
+    as long or more, or the combination is untested (half precision on MPS).
 
     Args:
         dtype (`str`): `"bfloat16"`, `"float16"` or `"float32"`, which every machine has.
@@ -85,7 +85,7 @@ def is_fast(dtype: Dtype, use_cpu: bool = False) -> bool:
     if dtype == "float32":
         return True
     if use_cpu or not torch.accelerator.is_available():
-        # Hardly any CPU has float16, and those that have it have bfloat16, too.
+        # Hardly any CPU multiplies float16, and those that do multiply bfloat16, too.
         return dtype == "bfloat16" and cpu_has_bfloat16()
     if torch.cuda.is_available():
         if dtype == "bfloat16":
@@ -107,7 +107,7 @@ def _accelerator() -> str:
 
 
 def resolve_precision(bf16: bool | None, fp16: bool | None, *, use_cpu: bool = False) -> Precision:
-    """What the options `bf16` and `fp16` ask for; what they leave open (`None`) is decided from the hardware.
+    """The precision that the options `bf16` and `fp16` ask for. Options that are `None` are decided from the hardware.
 
     `bf16=False` alone means float32. The caller refuses both at once.
     """
@@ -121,7 +121,7 @@ def resolve_precision(bf16: bool | None, fp16: bool | None, *, use_cpu: bool = F
 
 
 def runs_on_cpu() -> bool:
-    """Whether the CPU computes, as far as options say nothing: there is no accelerator, or the launcher wants it."""
+    """Whether the CPU computes if no option says so: there is no accelerator, or the launcher asks for the CPU."""
     import torch
 
     return launcher_asks("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()

@@ -23,7 +23,7 @@ _LIBRARIES = (
 
 
 def library_versions() -> dict[str, str]:
-    """Installed versions of the libraries that shape a result, and Python's; those that are missing are left out."""
+    """Versions of Python and of the installed libraries that affect a result."""
     versions = {"python": platform.python_version()}
     for name in _LIBRARIES:
         try:
@@ -40,8 +40,7 @@ def git_revision() -> str | None:
     folder = Path(__file__).resolve().parent
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     try:
-        # Only the checkout that tracks this very file: a package installed below some other repository is not that
-        # repository.
+        # Only a checkout that tracks this very file counts: a package may be installed inside an unrelated repository.
         subprocess.run(
             ["git", "-C", str(folder), "ls-files", "--error-unmatch", Path(__file__).name],
             check=True,
@@ -53,5 +52,5 @@ def git_revision() -> str | None:
 
 
 def provenance(**more: Any) -> dict[str, Any]:
-    """Versions, git revision and platform, and whatever the caller adds (config, data fingerprint, seed)."""
+    """Versions, git revision and platform, and the entries that the caller adds (config, data fingerprint, seed)."""
     return {"versions": library_versions(), "git_revision": git_revision(), "platform": platform.platform(), **more}

@@ -8,11 +8,11 @@ import psutil
 
 
 def share_cores() -> None:
-    """Give this process its share of the machine's cores, where a launcher has given it one thread by itself.
+    """Give this process its share of the machine's cores if a launcher has limited it to one thread by default.
 
-    accelerate (but on CPUs) and torchrun set `OMP_NUM_THREADS` to 1 if it is not set: on a machine of 64 cores and 8
-    GPUs, what runs on the CPU would have one core of eight. What a user has set, as a variable or by
-    `--num_cpu_threads_per_process`, stays.
+    accelerate (except on CPUs) and torchrun set `OMP_NUM_THREADS` to 1 if it is not set: on a machine with 64 cores
+    and 8 GPUs, each process would use one core of its eight. A user's own setting, in the variable or with
+    `--num_cpu_threads_per_process`, is kept.
     """
     launched = "TORCHELASTIC_RUN_ID" in os.environ or "ACCELERATE_DYNAMO_BACKEND" in os.environ
     if not launched or os.environ.get("OMP_NUM_THREADS") != "1":
@@ -25,7 +25,7 @@ def share_cores() -> None:
     except (psutil.Error, OSError):
         return
     threads = cores_per_process(int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-    # For libraries that are loaded from here on; torch may be loaded already.
+    # For libraries that are loaded later; torch may be loaded already.
     os.environ["OMP_NUM_THREADS"] = str(threads)
     import torch
 
@@ -33,7 +33,7 @@ def share_cores() -> None:
 
 
 def cores() -> int:
-    """How many cores this process may use; all of the machine's where the system does not tell (macOS, Windows)."""
+    """How many cores this process may use; all cores of the machine if the system does not say (macOS, Windows)."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Judgment tasks, one module a task family, and users' own as YAML files."""
+"""Judgment tasks: one module per task family, and users' own tasks as YAML files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from distjudge_trl.tasks.items import Item, LoadReport, Source, TaskOptions
 from distjudge_trl.tasks.task import JudgmentTask
 
 
-# Where each task is defined; modules are imported when they are asked for.
+# The module that defines each task. Modules are imported when their task is requested.
 _TASKS = {
     "snli": ("nli", "SNLI"),
     "mnli": ("nli", "MNLI"),
@@ -35,7 +35,8 @@ def get_task(name: str) -> JudgmentTask:
         name (`str`): a name of [`list_tasks`], or the path of a .yaml file (see docs/data.md).
 
     Raises:
-        [`UserInputError`]: no such task (the message names the nearest one), no such file, or a malformed one.
+        [`UserInputError`]: there is no such task (the message names the nearest one) or file, or the file is
+            malformed.
     """
     if name.endswith((".yaml", ".yml")):
         from distjudge_trl.tasks.custom import load_task

@@ -27,7 +27,7 @@ from distjudge_trl.tasks.task import JudgmentTask
 
 RATINGS = ("0", "1", "2", "3", "4")
 ATTRIBUTES = ("helpfulness", "correctness", "coherence", "complexity", "verbosity")
-# The official prompts mark the turns of a conversation like this.
+# How the official prompts mark the turns of a conversation.
 _TURN_MARK = "<extra_id_1>"
 
 _CRITERIA = """\
@@ -77,7 +77,7 @@ PREFERENCE_TEMPLATE = PromptTemplate(
 
 @dataclass
 class PreferenceOptions(PairOptions):
-    """HelpSteer2-Preference: whose preferences."""
+    """HelpSteer2-Preference: which annotators' preferences are used."""
 
     preferences: Literal["all", "similar"] = field(
         default="all",
@@ -95,7 +95,7 @@ def _readable(prompt: str) -> str:
 
 
 def _key(*texts: str) -> str:
-    """The files carry no ids: a hash of the content is one that does not depend on row order."""
+    """A hash of the content as an id, because the files have none. It does not depend on the order of rows."""
     return hashlib.sha256("\x00".join(texts).encode()).hexdigest()[:16]
 
 
@@ -104,13 +104,15 @@ def _shown(row: dict[str, Any], field_name: str, source: str, number: int) -> st
 
 
 def _numbered(key: str, seen: dict[str, int]) -> str:
-    """`key`, or `key#2` where the publishers list the same texts again: other people's votes on them, kept apart."""
+    """`key`, or `key#2` if the publishers list the same texts again with the votes of other people, which are kept
+    apart.
+    """
     seen[key] = seen.get(key, 0) + 1
     return key if seen[key] == 1 else f"{key}#{seen[key]}"
 
 
 def read_ratings(source: Source) -> Iterator[Item]:
-    """Five items a row, one an attribute."""
+    """Five items per row, one for each attribute."""
     space = LabelSpace(RATINGS, ordinal=True)
     seen: dict[str, int] = {}
     for name, number, row in source.rows(("prompt", "response", *ATTRIBUTES)):
@@ -142,7 +144,7 @@ def read_ratings(source: Source) -> Iterator[Item]:
 
 
 def read_preferences(source: Source) -> Iterator[Item]:
-    """One item a row. Strengths -3 and -2 are A, -1 to 1 a tie, 2 and 3 B."""
+    """One item per row. Strengths -3 and -2 are A, -1 to 1 a tie, 2 and 3 B."""
     field_name = (
         "all_preferences_unprocessed" if source.options.preferences == "all" else "three_most_similar_preferences"
     )
@@ -176,7 +178,7 @@ def read_preferences(source: Source) -> Iterator[Item]:
 
 
 def _preferences(value: Any, field_name: str, source: str, row: int) -> list[dict[str, Any]]:
-    """The hub's rows hold the list itself or its Python text."""
+    """The preferences of a row, which the hub's files hold as a list or as Python text."""
     if isinstance(value, str):
         try:
             value = ast.literal_eval(value)

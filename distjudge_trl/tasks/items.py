@@ -1,4 +1,4 @@
-"""Items: what a task reads out of its files, with the votes, before it becomes judgment records."""
+"""Items with their votes, as a task reads them from its files, before they become judgment records."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from distjudge_trl.errors import JudgmentDataError, UserInputError
 
 @dataclass
 class TaskOptions:
-    """How votes become records; every task has these, some have more."""
+    """How votes become records. Every task has these options; some have more."""
 
     min_annotators: int = field(
         default=0,
@@ -62,15 +62,15 @@ class TaskOptions:
 
 
 class Item(NamedTuple):
-    """One thing that people judged.
+    """One thing that annotators judged.
 
     Args:
-        id, group (`str`): become the record's.
-        fields (`Mapping[str, Any]`): what the prompt template may use.
+        id, group (`str`): those of the record.
+        fields (`Mapping[str, Any]`): fields for the prompt template.
         counts (`list[int]` of length K): votes per label.
-        source (`str`), row (`int` or `str`): where it was read, for errors.
+        source (`str`), row (`int` or `str`): where it was read, for error messages.
         part (`str`): which of several questions about the same thing (SummEval's dimension); statistics are per part.
-        reference (`int`, *optional*): index of the reference label, once it is chosen.
+        reference (`int`, *optional*): index of the reference label, after it is chosen.
     """
 
     id: str
@@ -87,7 +87,7 @@ def text_of(row: Mapping[str, Any], field: str, source: str, number: int, *, bla
     """A row's text field, stripped.
 
     Raises:
-        [`JudgmentDataError`]: it is no text, or blank (unless `blank` allows that).
+        [`JudgmentDataError`]: it is not a text, or it is blank (unless `blank` allows that).
     """
     value = row.get(field)
     if not isinstance(value, str) or not (blank or value.strip()):
@@ -98,7 +98,7 @@ def text_of(row: Mapping[str, Any], field: str, source: str, number: int, *, bla
 
 @dataclass
 class LoadReport:
-    """What became of a source: how many items were read, left out (by reason), changed."""
+    """Counts of a source's items: how many were read, left out (by reason) and changed."""
 
     num_read: int = 0
     num_records: int = 0
@@ -107,15 +107,15 @@ class LoadReport:
     files: list[str] = field(default_factory=list)
 
     def lines(self) -> list[str]:
-        """Plain sentences for people."""
+        """The report as plain sentences."""
         lines = [f"{self.num_read:,} items read, {self.num_records:,} records"]
         lines += [f"left out, {reason}: {count:,}" for reason, count in self.excluded.most_common()]
         lines += [f"{note}: {count:,}" for note, count in self.notes.most_common()]
         return lines
 
     def add_training(self, own: LoadReport) -> None:
-        """Note what became of the training items alone, whose votes are drawn anew. It stands apart from what was left
-        out of the source: those items were read and built once already, and the sums above would not add up.
+        """Note the counts of the training items, whose votes are drawn again. They are kept apart from items that were
+        left out of the source: training items have already been counted, and the sums above would not add up.
         """
         for note, count in own.notes.items():
             self.notes[f"training {note}"] += count
@@ -123,7 +123,7 @@ class LoadReport:
             self.notes[f"training items left out, {reason}"] += count
 
     def to_dict(self) -> dict[str, Any]:
-        """For result files."""
+        """The report for result files."""
         return {
             "read": self.num_read,
             "records": self.num_records,
@@ -133,7 +133,7 @@ class LoadReport:
 
 
 class Source(NamedTuple):
-    """What a task reads from: its files, the options, the report to write remarks to, and the path that was given."""
+    """The input of a task: its files, the options, the report for remarks, and the path that was given."""
 
     files: list[DataFile]
     options: Any
@@ -143,10 +143,10 @@ class Source(NamedTuple):
     def rows(
         self, required: Iterable[str] = (), *, delimiter: str | None = None
     ) -> Iterator[tuple[str, int, dict[str, Any]]]:
-        """File name, row number and content of every row, with a progress bar over the files' bytes.
+        """Yield file name, row number and content of every row, with a progress bar over the files' bytes.
 
         Raises:
-            [`JudgmentDataError`]: as [`read_rows`]; a row without one of the `required` fields.
+            [`JudgmentDataError`]: as [`read_rows`], or a row lacks one of the `required` fields.
         """
         for file in self.files:
             for number, row in _with_progress(file, delimiter):
@@ -165,7 +165,7 @@ class Source(NamedTuple):
 def _with_progress(file: DataFile, delimiter: str | None) -> Iterator[tuple[int, dict[str, Any]]]:
     from tqdm.auto import tqdm
 
-    # None: no bar where nobody looks (a log file, a pipe); and one for all processes of a launch.
+    # `None` shows no bar if the output is not a terminal. Of all processes of a launch only one shows it.
     disable = True if os.environ.get("LOCAL_RANK", "0") != "0" else None
     with tqdm(desc=f"Reading {Path(file.name).name}", unit=" rows", disable=disable, delay=1) as bar:
         for entry in read_rows(file, delimiter=delimiter):

@@ -1,7 +1,8 @@
 """MT-Bench human judgments: which of two models answers better, after one turn or two?
 
-One row a vote. The same pair of models comes in both orders; votes are brought to one before they are counted: the
-model whose name sorts first is A. An item is a question, an unordered pair and a turn; the question is the group.
+Each row is one vote. The same pair of models occurs in both orders. Votes are brought to one order before they are
+counted: the model whose name sorts first is A. An item is a question, an unordered pair and a turn; the question is
+the group.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from distjudge_trl.tasks.task import JudgmentTask
 
 LABELS = ("A", "B", "tie")
 SYNONYMS = {"tie": ("draw", "equal")}
-# Stands for an answer without text, of which the data has a few: the other one is to be compared with something.
+# Replaces an answer without text, of which the data has a few, so that the other answer can be compared with
+# something.
 EMPTY_ANSWER = "(no answer)"
 
 PAIR_TEMPLATE = PromptTemplate(
@@ -54,7 +56,7 @@ PAIR_TEMPLATE = PromptTemplate(
 
 @dataclass
 class PairOptions(TaskOptions):
-    """Preferences between two answers: in which order the judge sees them."""
+    """Preferences between two answers: the order in which the judge sees them."""
 
     swap: Literal["both", "random", "none"] = field(
         default="both",
@@ -67,18 +69,21 @@ class PairOptions(TaskOptions):
     )
 
 
-# Fields that exchange places when the order of a pair does.
+# Fields that are exchanged when a pair is swapped.
 _MIRRORED = (("answer_a_1", "answer_b_1"), ("answer_a_2", "answer_b_2"), ("response_a", "response_b"))
 
 
 def orders(item: Item, options: PairOptions) -> Iterator[Item]:
-    """An item in canonical order, swapped, or both, as `options.swap` says. Its counts are those of A, B and tie."""
+    """Yield an item in canonical order, swapped, or both, as `options.swap` says. Its counts are those of A, B and
+    tie.
+    """
     fields = dict(item.fields)
     for a, b in _MIRRORED:
         if a in fields:
             fields[a], fields[b] = fields[b], fields[a]
     a_votes, b_votes, ties = item.counts
-    # The reference follows its response, or a tied pair would be told to prefer whoever stands first.
+    # The reference follows its response. Otherwise the reference of a tied pair would always prefer the first
+    # response.
     reference = item.reference if item.reference is None else (1, 0, 2)[item.reference]
     swapped = item._replace(id=item.id + SWAPPED, fields=fields, counts=[b_votes, a_votes, ties], reference=reference)
     if options.swap == "both":
@@ -124,15 +129,15 @@ def read_votes(source: Source) -> Iterator[Item]:
 
 
 def _turn(value: Any, source: str, row: int) -> int:
-    """1 or 2, in any spelling (pandas makes 1.0 of it, CSV "1")."""
+    """The turn, 1 or 2, in any spelling (pandas writes 1.0, CSV "1")."""
     if str(value) not in ("1", "2", "1.0", "2.0"):
         raise JudgmentDataError(f"must be 1 or 2, got {value!r}", source=source, row=row, field="turn")
     return int(float(value))
 
 
 def _winner(winner: Any, is_reversed: bool, source: str, row: int) -> int:
-    """Index among A, B, tie, in canonical order. Every spelling that starts with "tie" is a tie: "tie", GPT-4's
-    "tie (inconsistent)" and the arena's "tie (bothbad)".
+    """Index of the winner among A, B, tie, in canonical order. Every spelling that starts with "tie" is a tie: "tie",
+    GPT-4's "tie (inconsistent)" and the arena's "tie (bothbad)".
     """
     text = str(winner).strip().casefold()
     if text in ("tie", "tied") or text.startswith(("tie (", "tie(")):
@@ -180,7 +185,7 @@ TASK = JudgmentTask(
     template=PAIR_TEMPLATE,
     read_items=read_votes,
     expand=orders,
-    # Not gpt4_pair: those verdicts are a model's.
+    # gpt4_pair is left out, because its verdicts are those of a model.
     file_patterns=("human*", "mtbench_human*"),
     remote_files=(
         RemoteFile(

@@ -1,8 +1,8 @@
 """Natural language inference: SNLI, MultiNLI and ChaosNLI. Does the hypothesis follow from the premise?
 
-The official archives carry the annotators' single labels (`annotator_labels`); the copies on the hub keep the majority
-alone. SNLI and MultiNLI rows have one label (most of the training part) or five, the first being the author's; the
-paper needs five. ChaosNLI has a hundred for some of the same pairs, and their five old ones.
+The official archives have the annotators' single labels (`annotator_labels`); the copies on the hub have only the
+majority. SNLI and MultiNLI rows have one label (most of the training part) or five, of which the first is the
+author's; the paper needs five. ChaosNLI has a hundred labels for some of the same pairs, and their five old ones.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class MNLIOptions(NLIOptions):
 
 @dataclass
 class ChaosNLIOptions(TaskOptions):
-    """ChaosNLI: which of the two sets of labels."""
+    """ChaosNLI: which of the two sets of labels is used."""
 
     labels: Literal["new", "old"] = field(
         default="new",
@@ -83,10 +83,10 @@ class ChaosNLIOptions(TaskOptions):
 def _item(
     row: dict[str, Any], names: tuple[str, str, str], pair: Any, counts: list[int], source: str, number: int
 ) -> Item:
-    """An item of the id in `row` and the sentences in `pair`, under the given names."""
+    """An item from the id in `row` and the sentences in `pair`, under the given names."""
     pair_id = text_of(row, names[0], source, number)
     premise, hypothesis = (text_of(pair, name, source, number) for name in names[1:])
-    # The premise, not its id: the same sentence heads pairs of several files and data sets.
+    # The group is the premise and not its id, because the same sentence occurs in several files and data sets.
     fields = {"premise": premise, "hypothesis": hypothesis}
     return Item(id=pair_id, group=premise, fields=fields, counts=counts, source=source, row=number)
 
@@ -118,7 +118,7 @@ def read_chaos(source: Source) -> Iterator[Item]:
                 f"must hold premise and hypothesis, got {example!r}", source=name, row=number, field="example"
             )
         if isinstance(votes, dict):
-            # Parquet copies fill the letters that nobody chose with null.
+            # Parquet copies have null for letters that nobody chose.
             votes = {letter: count for letter, count in votes.items() if count is not None}
         counts = votes_to_counts(votes, space, source=name, row=number, field=field_name)
         yield _item(row, ("uid", "premise", "hypothesis"), example, counts, name, number)
@@ -164,7 +164,7 @@ MNLI = JudgmentTask(
     options=MNLIOptions,
 )
 
-# The authors' own archive (a Dropbox link) was found deleted in September 2026; these are copies with its checksums.
+# The authors' own archive (a Dropbox link) was deleted by September 2026; these are copies with its checksums.
 CHAOSNLI = JudgmentTask(
     name="chaosnli",
     description="SNLI and MultiNLI pairs again, with a hundred people each",

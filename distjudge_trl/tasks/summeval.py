@@ -2,8 +2,8 @@
 
 Three experts and five crowd workers rated each of 100 articles x 16 systems. The authors' file
 `model_annotations.aligned.jsonl` has all single ratings, but not the articles, which belong to CNN and the Daily Mail:
-they are joined from wherever they are (see [`read_summaries`]). Each dimension is a record of its own, with a
-criterion of its own; the article is the group.
+they are joined from another file (see [`read_summaries`]). Each dimension is a separate record with its criterion; the
+article is the group.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ _ARTICLE_PATTERNS = ("*summeval*", "test-*", "articles*")
 
 @dataclass
 class SummEvalOptions(TaskOptions):
-    """SummEval: whose ratings."""
+    """SummEval: whose ratings are used."""
 
     annotators: Literal["expert", "crowd", "all"] = field(
         default="all",
@@ -86,14 +86,14 @@ class SummEvalOptions(TaskOptions):
 
 
 def find(data_path: Path | None) -> list[DataFile]:
-    """Annotation files, and behind them those that may hold the articles: in the same folder or archive, or beside the
+    """Annotation files, followed by files that may hold the articles: in the same folder or archive, or beside the
     file.
     """
     if data_path is None:
         return [*find_files(download(ANNOTATIONS), ()), *_as_articles(find_files(download(ARTICLES), ()))]
     annotations = find_files(data_path, _ANNOTATION_PATTERNS)
     own = {file.name for file in annotations}
-    # With both forms of the file in a folder each rating would come twice.
+    # If both forms of the file are in a folder, each rating would occur twice.
     paired = [file for file in annotations if "paired" in file.base_name]
     place = data_path.parent if data_path.is_file() and not is_archive(data_path) else data_path
     articles = find_files(place, _ARTICLE_PATTERNS, none_is_fine=True)
@@ -168,14 +168,14 @@ def _read_articles(source: Source) -> dict[str, str]:
 
 
 def _read_story(root: Path | None, filepath: Any, source: str, row: int) -> str | None:
-    """Text of a CNN/DailyMail story file, without its highlights; `None` if it is not below the folder `root`."""
+    """Text of a CNN/DailyMail story file without its highlights; `None` if the file is not below the folder `root`."""
     if not isinstance(filepath, str) or root is None or not root.is_dir():
         return None
     parts = PurePosixPath(filepath).parts
-    # cnndm/dailymail/stories/x.story, wherever in that path the folder stands.
+    # `cnndm/dailymail/stories/x.story`; the folder may be any part of that path.
     for start in range(len(parts)):
         path = root.joinpath(*parts[start:])
-        # A row may name any path: only what lies below the folder is read.
+        # A row may name any path, so only files below the folder are read.
         if path.resolve().is_relative_to(root.resolve()) and path.is_file():
             try:
                 return path.read_text(encoding="utf-8").split("@highlight")[0].strip()

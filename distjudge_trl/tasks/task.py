@@ -1,4 +1,6 @@
-"""What a task is: labels, a prompt template, where its data lives, and how items are read and become records."""
+"""The class `JudgmentTask`: labels, a prompt template, the location of the data, and how items are read and become
+records.
+"""
 
 from __future__ import annotations
 
@@ -29,22 +31,21 @@ class JudgmentTask:
     """A judgment task.
 
     Args:
-        name (`str`): how commands and files call it.
-        description (`str`): one line on what is judged and by whom.
+        name (`str`): its name in commands and files.
+        description (`str`): one line: what is judged, and by whom.
         labels (`tuple[str, ...]`): in their fixed order.
         template ([`PromptTemplate`]): renders an item's fields into a prompt that ends where the answer begins.
         read_items (`Callable[[Source], Iterator[Item]]`): the items of its files, as a stream. Raises
             [`JudgmentDataError`] on malformed sources.
         file_patterns (`tuple[str, ...]`): names of its files in a folder or an archive.
-        remote_files (`tuple[RemoteFile, ...]`): where they officially live.
+        remote_files (`tuple[RemoteFile, ...]`): their official sources.
         find (`Callable[[Path | None], list[DataFile]]`, *optional*): replaces the search by pattern and the download.
-        expand (`Callable[[Item, TaskOptions], Iterator[Item]]`, *optional*): the forms in which an item is asked,
-            after
-            its votes were drawn and its reference chosen (both orders of a pair).
+        expand (`Callable[[Item, TaskOptions], Iterator[Item]]`, *optional*): the forms in which an item is presented
+            to the judge (both orders of a pair), after its votes are drawn and its reference is chosen.
         synonyms (`Mapping[str, Sequence[str]]`, *optional*): further spellings of labels.
         ordinal (`bool`): whether the labels' order means something.
-        size (`str`): for `distjudge-trl tasks`.
-        options (`type[TaskOptions]`): what can be chosen when records are built.
+        size (`str`): number of items, as shown by `distjudge-trl tasks`.
+        options (`type[TaskOptions]`): the options of building records.
         optional_fields (`frozenset[str]`): fields that a template may test although no item of a source has them.
     """
 
@@ -87,7 +88,7 @@ class JudgmentTask:
             report ([`LoadReport`], *optional*): filled with what was read and left out.
 
         Raises:
-            [`JudgmentDataError`]: malformed data, named by file, row and field.
+            [`JudgmentDataError`]: malformed data; the message names file, row and field.
             [`UserInputError`]: no such file, no network, options out of range.
         """
         options = options if options is not None else self.options()
@@ -95,10 +96,12 @@ class JudgmentTask:
         items = self.draw(self.items(data_path, options, report=report), options, report=report)
         return self.records(items, options, template=template, fitter=fitter, report=report)
 
-    # The steps of `load`. Each is a stream; who needs items twice makes a list of them.
+    # The steps of `load`. Each returns a stream; a caller that needs items twice makes a list.
 
     def items(self, data_path: str | Path | None, options: TaskOptions, *, report: LoadReport) -> Iterator[Item]:
-        """Items with all their votes: those with enough annotators, at most `max_items` of them."""
+        """Items with all their votes. Items with too few annotators are left out, and at most `max_items` are
+        returned.
+        """
         options.check()
         path = Path(data_path) if data_path is not None else None
         files = self._find(path)
@@ -116,8 +119,8 @@ class JudgmentTask:
             yield items[i]
 
     def draw(self, items: Iterable[Item], options: TaskOptions, *, report: LoadReport) -> Iterator[Item]:
-        """Items with at most `max_annotators` of their votes and a reference label (eq. 3); those that the rule for
-        tied majorities leaves out are counted.
+        """Items with at most `max_annotators` of their votes and a reference label (eq. 3). The report counts items
+        that the rule for tied majorities leaves out.
         """
         limit = options.max_annotators
         for item in items:
@@ -140,7 +143,7 @@ class JudgmentTask:
         fitter: PromptFitter | None = None,
         report: LoadReport,
     ) -> Dataset:
-        """Validated records of drawn items, in every form in which they are asked."""
+        """Validated records of drawn items, in all forms of each item."""
         template = template or self.template
         already_shortened = fitter.num_shortened if fitter is not None else 0
         name = report.files[0] if len(report.files) == 1 else self.name

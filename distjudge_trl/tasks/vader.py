@@ -1,8 +1,8 @@
-"""VADER's lexicon: how positive or negative a word, emoticon or piece of slang feels, each rated by ten people.
+"""VADER's lexicon: how positive or negative a word, emoticon or slang expression feels, each rated by ten people.
 
-Source: `vader_lexicon.txt` of the PyPI package `vaderSentiment` (MIT; Hutto and Gilbert 2014). One line an expression:
-the expression, the mean, the standard deviation and the ten ratings from -4 to 4, separated by tabs. We shift the
-ratings to 1..9, which are one token each in the usual vocabularies. The group is the word family (`word_families.py`).
+Source: `vader_lexicon.txt` of the PyPI package `vaderSentiment` (MIT; Hutto and Gilbert 2014). Each line has an
+expression, the mean, the standard deviation and the ten ratings from -4 to 4, separated by tabs. We shift the ratings
+to 1..9, which are one token each in the usual vocabularies. The group is the word family (`word_families.py`).
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ TEMPLATE = PromptTemplate(
 
 
 def find(data_path: Path | None) -> list[DataFile]:
-    """The lexicon: a file of this format, the one in a folder, or that of the installed package `vaderSentiment`."""
+    """Find the lexicon: a file of this format, the one in a folder, or that of the installed package
+    `vaderSentiment`.
+    """
     if data_path is None:
         try:
             import vaderSentiment
@@ -60,7 +62,7 @@ def find(data_path: Path | None) -> list[DataFile]:
 
 
 def read_expressions(source: Source) -> Iterator[Item]:
-    """Every line of the lexicon. Word families need all expressions, so it is read whole.
+    """Items of the lexicon, one per line. It is read at once, because word families need all expressions.
 
     Raises:
         [`UserInputError`]: the file cannot be read, or snowballstemmer is not installed.
@@ -137,8 +139,8 @@ def _parse_line(line: str, source: str, number: int) -> tuple[str, list[int]]:
 
 
 def _unique_ids(expressions: list[str]) -> list[str]:
-    """The lexicon lists a few expressions twice, rated by two panels: both stay, the later ones with a number
-    behind.
+    """Unique ids. The lexicon lists a few expressions twice, rated by two panels: both are kept, and the later ones
+    get a number.
     """
     seen: dict[str, int] = {}
     ids = []

@@ -1,8 +1,8 @@
-"""Word families: groups of expressions so alike that knowing one gives the others away.
+"""Word families: groups of expressions that are so similar that knowing one reveals the others.
 
-"abandon", "abandoned" and "abandonment" got much the same ratings. If one is trained on and another tested on, the
-test measures memory. Families err on the side of merging: two unrelated words in one family cost nothing, a split
-family leaks.
+"abandon", "abandoned" and "abandonment" have similar ratings. If a judge is trained on one and tested on another, the
+test measures memory. In doubt words are merged: two unrelated words in one family cost nothing, while a split family
+leaks.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _PREFIXES = (
     "under",
 )
 
-# Two words with this many letters alike from the start are relatives, and so are a word of four letters and all that
+# Two words that share this many first letters belong together, and so do a word of four letters and all words that
 # begin with it.
 _SHARED_BEGINNING = 5
 
@@ -44,11 +44,10 @@ _SHARED_BEGINNING = 5
 def word_families(expressions: Sequence[str]) -> list[str]:
     """Family of each expression, named after its shortest member (ties: the alphabetically first).
 
-    Words belong together when their Snowball stems agree, when they share their first five letters, when one begins
-    with another of four
-    letters ("evil", "evildoer"), when one is another's three-letter stem plus a usual ending, or when they do so after
-    a prefix such as "un-" is taken off. Emoticons and other symbols belong together when they are drawn from the same
-    characters, noses and repetition aside. The relation is made transitive.
+    Words belong together if their Snowball stems agree, if they share their first five letters, if one begins with
+    another of four letters ("evil", "evildoer"), if one is another's three-letter stem plus a usual ending, or if one
+    of these holds after a prefix such as "un-" is removed. Emoticons and other symbols belong together if they consist
+    of the same characters, apart from noses and repetition. The relation is made transitive.
     """
     try:
         from snowballstemmer import stemmer
@@ -94,7 +93,7 @@ def word_families(expressions: Sequence[str]) -> list[str]:
     return [names[find(i)] for i in range(len(expressions))]
 
 
-# Endings that make a relative of a three-letter stem, after an optional doubled consonant: "sad" + "der", "joy" +
+# Endings that form words from a three-letter stem, after an optional doubled consonant: "sad" + "der", "joy" +
 # "fulness".
 _ENDING = re.compile(
     r"[bdglmnprt]?(?:s|es|ed|d|er|ers|est|en|ens|ened|ening|ing|ings|in|y|ies|ied|ier|iest|ily|iness|ish|ly|ness|nesses|ful|fully|fulness|"
@@ -103,8 +102,8 @@ _ENDING = re.compile(
 
 
 def _normalize(expression: str) -> str:
-    """Lower case, compatibility forms folded, apostrophes and joining hyphens dropped, three or more equal letters as
-    one.
+    """Normalise an expression: lower case, compatibility forms folded, apostrophes and joining hyphens dropped, three
+    or more equal letters reduced to one.
     """
     text = unicodedata.normalize("NFKC", expression).casefold()
     joined = re.sub(r"[\s'\u2019_-]", "", text)
@@ -118,6 +117,8 @@ def _without_prefixes(word: str) -> list[str]:
 
 
 def _skeleton(symbols: str) -> str:
-    """The set of characters of an emoticon or mixed token, noses and spaces aside; eyes that mean the same are one."""
+    """The set of characters of an emoticon or mixed token, without noses and spaces. Equivalent eyes count as the same
+    character.
+    """
     eyes = symbols.translate(str.maketrans("=;8", ":::", "-^' *"))
     return "".join(sorted(set(eyes or symbols)))

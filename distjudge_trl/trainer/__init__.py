@@ -1,6 +1,7 @@
 """Distribution-aligned fine-tuning on top of TRL's SFTTrainer.
 
-The names below are imported when they are first used: who looks at checkpoints alone does not wait for TRL.
+The names below are imported when they are first used, so that code that only looks at checkpoints does not wait for
+TRL.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Checkpoints: told whole from half-written, and a run's own from another's."""
+"""Checkpoints: which ones are complete, and whether they belong to this run."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from distjudge_trl.errors import UserInputError, first_line
 from distjudge_trl.files.atomic import write_json
 
 
-# Written when every process has written its part, so that a checkpoint with it is whole.
+# Written after every process has written its part, so a checkpoint with this file is complete.
 CHECKPOINT_FILE = "checkpoint.json"
 TRAINER_STATE_NAME = "trainer_state.json"  # transformers' own, which takes seconds to import
 FORMAT_VERSION = 1
 
-# What a run must share with the one it continues, and what to say of a difference.
+# What a run must share with the one that it continues, and the error message for each difference.
 _SAME = {
     "task": "task",
     "labels": "labels",
@@ -39,9 +39,9 @@ _SAME = {
     "group_size": "number of rows that are drawn together",
     "sharding": "way of sharding",
 }
-# What was always so when it was not yet kept.
+# Values for checkpoints of earlier versions, which did not store them.
 _BEFORE = {"train_sampling_strategy": "random"}
-# What transformers, accelerate and DeepSpeed keep of the state of training.
+# Files in which transformers, accelerate and DeepSpeed store the state of training.
 _STATE = (
     *("optimizer.*", "optimizer_*", "scheduler.pt", "scaler.pt", "rng_state*.pth", "trainer_state.json"),
     *("pytorch_model_fsdp*", "global_step*", "latest", "zero_to_fp32.py"),
@@ -49,11 +49,11 @@ _STATE = (
 
 
 class Checkpoint(NamedTuple):
-    """A whole checkpoint.
+    """A complete checkpoint.
 
     Args:
         path (`str`): its folder.
-        passed_over (`list[str]`): newer folders, or the one asked for, that are half-written.
+        passed_over (`list[str]`): incomplete checkpoints that were skipped: newer ones, or the one that was given.
     """
 
     path: str
@@ -61,14 +61,14 @@ class Checkpoint(NamedTuple):
 
 
 def find_checkpoint(value: str | bool | None, output_dir: str | Path) -> Checkpoint | None:
-    """The whole checkpoint that `--resume_from_checkpoint VALUE` means; `None` for none.
+    """The complete checkpoint that `--resume_from_checkpoint VALUE` means; `None` if the run does not resume.
 
-    `true` is the whole one of `output_dir` that was saved last, whatever its step: the folder may hold an earlier
-    run's of more steps. A path is taken as it is; if it is half-written (the run died while it was saving, or a file
-    has been cut since), the whole one of most steps before it in the same folder.
+    `true` means the complete checkpoint of `output_dir` that was saved last, whatever its step: the folder may hold
+    checkpoints of an earlier run with more steps. A path means that checkpoint. If it is incomplete (the run died
+    while saving, or a file has been truncated since), the latest complete one before it in the same folder is used.
 
     Raises:
-        [`UserInputError`]: there is none, or it has no optimizer state.
+        [`UserInputError`]: there is no complete checkpoint, or it has no optimizer state.
     """
     if value is None or str(value).lower() in ("false", "no", "none", ""):
         return None
@@ -110,9 +110,9 @@ def find_checkpoint(value: str | bool | None, output_dir: str | Path) -> Checkpo
 
 
 def unmark_checkpoint(folder: str | Path) -> None:
-    """Take a checkpoint for half-written, if there is one, from now on: it is about to be written anew. Its state of
-    training goes, too: another number of processes or another way of sharding writes other files, and a run that
-    resumes would read the old ones beside the new.
+    """Mark a checkpoint, if it exists, as incomplete before it is written again. Its training state is removed, too:
+    another number of processes or another sharding writes other files, and a run that resumes would read the old files
+    beside the new ones.
     """
     folder = Path(folder)
     (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
@@ -124,7 +124,9 @@ def unmark_checkpoint(folder: str | Path) -> None:
 
 
 def write_checkpoint_file(folder: str | Path, run: dict[str, Any]) -> None:
-    """Mark a checkpoint as whole: `checkpoint.json` with the sizes of its files and the `run` it belongs to."""
+    """Mark a checkpoint as complete: write `checkpoint.json` with the sizes of its files and the `run` that it belongs
+    to.
+    """
     folder = Path(folder)
     sizes = {
         str(path.relative_to(folder)): path.stat().st_size
@@ -141,8 +143,8 @@ def check_same_run(folder: str | Path, run: dict[str, Any]) -> list[str]:
     """Names of settings that differ between the checkpoint's run and `run`, for a warning.
 
     Raises:
-        [`UserInputError`]: they are two runs: another model, task, data, batch size or seed, or shards for another
-            number of processes.
+        [`UserInputError`]: they are different runs: another model, task, data, batch size or seed, or shards for
+            another number of processes.
     """
     saved = _read(Path(folder))["run"]
     for key, what in _SAME.items():
@@ -166,14 +168,14 @@ def check_same_run(folder: str | Path, run: dict[str, Any]) -> list[str]:
 
 
 def saved_sampling(folder: str | Path) -> dict[str, Any]:
-    """How the run of a whole checkpoint draws its rows: `train_sampling_strategy` and `group_size`."""
+    """How the run of a complete checkpoint draws its rows: `train_sampling_strategy` and `group_size`."""
     run = _read(Path(folder))["run"]
     return {name: run.get(name, _BEFORE.get(name)) for name in ("train_sampling_strategy", "group_size")}
 
 
 def rows_fingerprint(rows: Dataset) -> str:
-    """SHA-256, in 16 hex digits, of what training reads of its rows, in their order: token ids, votes and the
-    reference label.
+    """SHA-256, in 16 hex digits, of the training rows in their order: token ids, label distribution, number of
+    annotators and reference label.
     """
     digest = hashlib.sha256()
     read = ["input_ids", "label_distribution", "num_annotators", "reference"]
@@ -184,10 +186,10 @@ def rows_fingerprint(rows: Dataset) -> str:
 
 @contextmanager
 def explaining_damage(folder: str | None) -> Iterator[None]:
-    """One line instead of a reader's traceback while files of a checkpoint are loaded.
+    """Raise an error of one line if a file of the checkpoint cannot be loaded in the block.
 
     Raises:
-        [`UserInputError`]: a file of the checkpoint has its size but holds something else.
+        [`UserInputError`]: a file of the checkpoint has the right size but is damaged.
     """
     try:
         yield
@@ -201,7 +203,7 @@ def explaining_damage(folder: str | None) -> Iterator[None]:
 
 
 def _saved_at(folder: Path) -> float:
-    """When a checkpoint became whole, in seconds since 1970; when it was last written to, if it is not."""
+    """When a checkpoint was completed, in seconds since 1970; if it is incomplete, when it was last written to."""
     try:
         return float(json.loads((folder / CHECKPOINT_FILE).read_text(encoding="utf-8"))["saved_at"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -224,7 +226,7 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether the last file is there and every file still has its size."""
+    """Whether `checkpoint.json` exists and every file still has its size."""
     try:
         files = _read(folder)["files"]
         json.loads((folder / TRAINER_STATE_NAME).read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""The parts of DeepSpeed that are compiled at the first run on a machine."""
+"""The extensions of DeepSpeed that are compiled at the first run on a machine."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from distjudge_trl.errors import RunFailedError, first_line
 if TYPE_CHECKING:
     from deepspeed.ops.op_builder.builder import OpBuilder
 
-# A build takes less; a mark that is older was left by a process that was killed.
+# Seconds; a build takes less. An older mark was left by a process that was killed.
 _LONGEST_BUILD = 300.0
 _SECONDS_BETWEEN_LOOKS = 0.2
 _logger = logging.getLogger(__name__)
 
 
 def load_cpu_adam() -> None:
-    """Load the optimizer that offloading needs, before DeepSpeed does.
+    """Load the CPU optimizer that offloading needs, before DeepSpeed does.
 
     Raises:
         [`RunFailedError`]: it cannot be compiled.
@@ -40,14 +40,14 @@ def load_cpu_adam() -> None:
 
 
 def load_cpu_collectives() -> None:
-    """Load what processes on CPUs add up gradients with, before DeepSpeed does. Without effect where DeepSpeed does
-    without.
+    """Load the collectives by which processes on CPUs add up gradients, before DeepSpeed does. Nothing is done if
+    DeepSpeed does not need them.
 
     Raises:
         [`RunFailedError`]: it cannot be compiled.
     """
     if find_spec("deepspeed") is None:
-        return  # which accelerate says
+        return  # accelerate says so
     import deepspeed
     from deepspeed.accelerator import get_accelerator
 
@@ -64,12 +64,12 @@ def load_cpu_collectives() -> None:
 
 
 def _load(builder: OpBuilder) -> None:
-    """Load one part, one process at a time.
+    """Load one extension, one process at a time.
 
-    torch marks a build, and every look whether one is needed, by a file, and waits for ever for one that a killed
-    process has left (`torch.utils.file_baton`): no run on the machine that needs this part would start again. Here a
-    lock that the kernel releases guards it, so that a mark is another program's, or left. A wait, and a mark that is
-    taken away, are logged as warnings.
+    torch marks a build, and every check whether one is needed, by a file. It waits forever for a file that a killed
+    process has left (`torch.utils.file_baton`), so that no run on the machine that needs this extension would start
+    again. Here a lock that the kernel releases guards the build, so a mark belongs to another program or was left
+    behind. Waiting, and removing a mark, are logged as warnings.
     """
     from torch.utils.cpp_extension import _get_build_directory
 
@@ -80,7 +80,7 @@ def _load(builder: OpBuilder) -> None:
 
 
 def _clear(mark: Path, name: str) -> None:
-    """Wait for another program's build, and take away a mark that none can have set."""
+    """Wait for another program's build, and remove a mark that is too old to belong to a build."""
     said = False
     while (age := _age(mark)) is not None and age < _LONGEST_BUILD:
         if not said:
@@ -93,7 +93,7 @@ def _clear(mark: Path, name: str) -> None:
 
 
 def _age(path: Path) -> float | None:
-    """Seconds since a file was made; `None` if there is none."""
+    """Seconds since a file was made; `None` if it does not exist."""
     try:
         return time.time() - path.stat().st_mtime
     except FileNotFoundError:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
+from accelerate.utils import patch_environment
 from trl import SFTConfig
 
 from distjudge_trl.errors import UserInputError
@@ -17,12 +17,11 @@ from distjudge_trl.trainer.deepspeed_ops import load_cpu_collectives
 from distjudge_trl.trainer.refused_options import check_inherited
 
 
-# Metrics of which less is better. `TrainingArguments` would take every name that does not end in "loss" for one to be
-# maximised.
-# Endings, because several evaluation sets put their names in between: eval_NAME_kl.
+# Metrics that are better the smaller they are. `TrainingArguments` would maximise every metric whose name does not end
+# in "loss". These are endings, because several evaluation sets put their names in between: eval_NAME_kl.
 _LOWER_IS_BETTER = ("_kl", "_ce", "_adversarial_gain")
 
-# transformers' own, and what comes of shared prefixes.
+# Those of transformers, and the one for shared prefixes.
 SAMPLING_STRATEGIES = ("auto", "random", "sequential", "group_by_length", "batch_rebalance", "group_by_prefix")
 
 
@@ -55,8 +54,8 @@ class DistributionSFTConfig(SFTConfig):
             times slower.
 
         label_smoothing (`float`, *optional*, defaults to `0.0`):
-            Smoothing of the cross-entropy's hard label over the labels, in [0, 1). For the baseline that knows no
-            distributions; it takes the place of `label_smoothing_factor`, which smooths over the vocabulary.
+            Smoothing of the cross-entropy's hard label over the labels, in [0, 1), for the baseline without
+            distributions. It replaces `label_smoothing_factor`, which smooths over the vocabulary.
         target_smoothing (`float`, *optional*, defaults to `0.0`):
             λ added to every label's votes before they become the target distribution: the posterior mean under a
             symmetric Dirichlet prior. Metrics keep the annotators' own distribution.
@@ -64,14 +63,14 @@ class DistributionSFTConfig(SFTConfig):
             Softmax of the training loss over the label tokens alone (`"labels"`, eq. 2) or over the full vocabulary
             (`"vocab"`), which also trains the model to answer with a label and so keeps it a text generator.
         share_prefixes (`bool` or `"auto"`, *optional*, defaults to `"auto"`):
-            Compute a beginning that rows of a batch have in common only once: they are packed into one sequence with a
-            mask that keeps them apart. Same loss and gradients up to rounding. `"auto"` packs the batches that gain by
-            it, of models that read packs exactly (`sdpa` attention, no recurrent layers); `True` packs all, and is
-            refused for other models.
+            Compute a prefix that rows of a batch share only once: the rows are packed into one sequence with a mask
+            that keeps them apart. Loss and gradients are the same up to rounding. `"auto"` packs the batches that gain
+            by it, for models that read packs exactly (`sdpa` attention, no recurrent layers). `True` packs all
+            batches, and is refused for other models.
         train_sampling_strategy (`str`, *optional*, defaults to `"auto"`):
-            As in [`~transformers.TrainingArguments`], and `"group_by_prefix"`: rows that begin alike (summaries of one
-            article) are drawn into one batch, the batches in random order. `"auto"` is that where prefixes are shared
-            and it saves at least 15 % of the tokens, else `"random"`.
+            As in [`~transformers.TrainingArguments`], and `"group_by_prefix"`: rows with a common prefix (summaries of
+            one article) are drawn into one batch, and the batches come in random order. `"auto"` chooses it if
+            prefixes are shared and it saves at least 15 % of the tokens, else `"random"`.
 
     > [!NOTE]
     > Defaults that differ from [`~trl.SFTConfig`]: `pad_to_multiple_of` is 16; `train_sampling_strategy` is `"auto"`;
@@ -140,7 +139,7 @@ class DistributionSFTConfig(SFTConfig):
                 "Compute a beginning that rows of a batch have in common only once: 'auto' where the model can (sdpa"
                 " attention) and a batch gains by it, True always, False never."
             ),
-            # `--share_prefixes` alone means True, as for any switch.
+            # `--share_prefixes` without a value means True, as for any switch.
             "nargs": "?",
             "const": True,
         },
@@ -165,15 +164,15 @@ class DistributionSFTConfig(SFTConfig):
 
     def __post_init__(self) -> None:
         if not torch.accelerator.is_available():
-            # bf16 is refused on a machine without accelerator unless the CPU is asked for.
+            # Without an accelerator, transformers refuses bf16 unless `use_cpu` is set.
             self.use_cpu = True
-        # TRL's default is bf16 wherever torch can do it at all, emulated or not. `fp16` is False if it is not given.
+        # TRL's default is bf16 wherever torch supports it, even if it is emulated. `fp16` is False if it is not given.
         bf16: bool | None = self.bf16  # type: ignore[has-type]
         fp16: bool = self.fp16  # type: ignore[has-type]
-        if not (bf16 and fp16):  # which transformers refuses
+        if not (bf16 and fp16):  # transformers refuses both at once
             precision = resolve_precision(bf16, fp16 or None, use_cpu=self.use_cpu or runs_on_cpu())
             self.bf16, self.fp16 = precision.bf16, precision.fp16
-        # All weights that are trained take part in every step; looking for others costs a walk of the graph.
+        # All trained weights take part in every step; looking for unused ones would cost a walk of the graph.
         find_unused: bool | None = self.ddp_find_unused_parameters  # type: ignore[has-type]
         self.ddp_find_unused_parameters = bool(find_unused)
         metric: str | None = self.metric_for_best_model  # type: ignore[has-type]
@@ -182,17 +181,14 @@ class DistributionSFTConfig(SFTConfig):
         if self.greater_is_better is None and f"_{metric}".endswith(_LOWER_IS_BETTER):
             self.greater_is_better: bool | None = False
         self.metric_for_best_model = metric
-        if "ACCELERATE_MIXED_PRECISION" in os.environ:
-            # The options decide, as without a launcher. transformers and accelerate's plugins would take what an
-            # accelerate config says over `--bf16 False`.
-            os.environ["ACCELERATE_MIXED_PRECISION"] = "fp16" if self.fp16 else "bf16" if self.bf16 else "no"
         if self.deepspeed or launcher_asks("ACCELERATE_USE_DEEPSPEED"):
+            # Here and not in the trainer: transformers starts the process group in its own `__post_init__`, and
+            # DeepSpeed's needs them.
             load_cpu_collectives()
-        super().__post_init__()
-        if self.use_cpu and torch.distributed.is_available() and torch.distributed.is_initialized():
-            # transformers passes `ddp_timeout` on for accelerators alone: without this a process would wait for a dead
-            # host for half an hour.
-            torch.distributed.distributed_c10d._set_pg_timeout(self.ddp_timeout_delta)
+        # transformers would prefer the precision of an accelerate config, read from this variable, to `--bf16 False`.
+        name = "fp16" if self.fp16 else "bf16" if self.bf16 else "no"
+        with patch_environment(ACCELERATE_MIXED_PRECISION=name):
+            super().__post_init__()
         self._check_objective()
         check_inherited(self)
 

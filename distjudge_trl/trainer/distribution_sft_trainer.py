@@ -1,60 +1,39 @@
-"""The trainer: TRL's SFTTrainer with the loss on the distribution of answers instead of on the answer's tokens."""
+"""The trainer: TRL's SFTTrainer with a loss on the distribution over the labels instead of the answer's tokens."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cached_property
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset, IterableDataset
+from datasets import Dataset
 from torch import Tensor
 from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase
 
 from distjudge_trl.batching import (
     JudgmentCollator,
     agree_on_sharing,
-    encode_prompts,
     find_sharing,
     judgment_logits,
     read_head_in_float32,
     reading_order,
-    render_prompt,
 )
-from distjudge_trl.data.records import validate_records
-from distjudge_trl.errors import (
-    RunFailedError,
-    UserInputError,
-    explaining_memory,
-)
+from distjudge_trl.errors import RunFailedError, UserInputError, explaining_memory
 from distjudge_trl.judge_folder.judge_file import JudgeFile
 from distjudge_trl.judge_folder.training_items import SeenItems
 from distjudge_trl.labels import LabelSpace
 from distjudge_trl.modeling.bundled import resolve_model
-from distjudge_trl.modeling.workarounds import (
-    keep_training_layout,
-    keeping_hook,
-    widen_trained_weights,
-)
-from distjudge_trl.objective import (
-    PGDAdversary,
-    WorstCaseAdversary,
-    dirichlet_smoothing,
-    hybrid_loss,
-    kl_divergence,
-    reference_nll,
-)
-from distjudge_trl.runtime.extras import install_hint
-from distjudge_trl.trainer.checkpoints import (
-    rows_fingerprint,
-)
+from distjudge_trl.modeling.workarounds import keep_training_layout, keeping_hook, widen_trained_weights
+from distjudge_trl.objective import dirichlet_smoothing, hybrid_loss, kl_divergence, reference_nll
 from distjudge_trl.trainer.distribution_sft_config import DistributionSFTConfig
+from distjudge_trl.trainer.judgment_rows import JudgmentRowsMixin
 from distjudge_trl.trainer.metrics import RowMeans, label_metrics
 from distjudge_trl.trainer.model_card import PAPER
 from distjudge_trl.trainer.out_of_memory import advise
+from distjudge_trl.trainer.perturbation import make_adversary, perturb
+from distjudge_trl.trainer.process_exit import set_timeout_on_cpu
 from distjudge_trl.trainer.refused_launches import (
     check_adapters,
     check_devices,
@@ -63,17 +42,9 @@ from distjudge_trl.trainer.refused_launches import (
 )
 from distjudge_trl.trainer.resuming import ResumingMixin
 from distjudge_trl.trainer.run_description import describe_run
-from distjudge_trl.trainer.sampling import Sampling, choose_sampling, let_epochs_reach
 
 
-# With `radius_scaling="annotators"`, the number of annotators at which an item's radius is ε itself: the paper's NLI
-# data.
-REFERENCE_ANNOTATORS = 5
-
-_FEATURE_COLUMNS = ("input_ids", "label_distribution", "reference", "num_annotators")
-
-
-class DistributionSFTTrainer(ResumingMixin):
+class DistributionSFTTrainer(JudgmentRowsMixin, ResumingMixin):
     """
     Trainer that aligns a judge's distribution over the labels with the annotators' (the paper's eqs. 4-9).
 
@@ -84,16 +55,15 @@ class DistributionSFTTrainer(ResumingMixin):
     to even out the ranks count nothing.
 
     Everything else (PEFT, quantization, checkpoints, resuming, distributed training, callbacks, ...) is inherited
-    unchanged from
-    [`~trl.SFTTrainer`]; its arguments keep their meaning, save these:
+    unchanged from [`~trl.SFTTrainer`]. Its arguments keep their meaning, except these:
 
     Args:
-        label_space ([`LabelSpace`]): the task's labels. Bound here to the tokenizer as the labels follow the first
+        label_space ([`LabelSpace`]): the task's labels. They are bound to the tokenizer as they follow the first
             training prompt.
-        judge_file ([`JudgeFile`], *optional*): task name and prompt template to be saved with the model; the rest is
-            filled in.
-        seen_items ([`SeenItems`], *optional*): which items this judge is trained and chosen on, to be saved with it:
-            evaluations leave them out.
+        judge_file ([`JudgeFile`], *optional*): task name and prompt template to be saved with the model; the trainer
+            fills in the rest.
+        seen_items ([`SeenItems`], *optional*): the items that this judge is trained and chosen on. They are saved with
+            it, and evaluations leave them out.
         compute_metrics (`Callable[[EvalPrediction], dict]`, *optional*): receives `predictions`, label
             log-probabilities `(N, K)`, and `label_ids`, the human distributions `(N, K)`, gathered from all processes,
             every row once. Defaults to [`label_metrics`].
@@ -147,6 +117,7 @@ class DistributionSFTTrainer(ResumingMixin):
             args = DistributionSFTConfig("distribution-sft")
         elif not isinstance(args, DistributionSFTConfig):
             raise UserInputError(f"`args` must be a DistributionSFTConfig, got {type(args).__name__}.")
+        set_timeout_on_cpu(args)
         check_devices(model, args)
         if isinstance(model, str):
             model = resolve_model(model)
@@ -155,7 +126,7 @@ class DistributionSFTTrainer(ResumingMixin):
         self.judge_file.label_space = label_space.to_dict()
         self.seen_items = seen_items
 
-        # The collator needs the pad token, which SFTTrainer settles only when it makes its own.
+        # The collator needs the pad token, which is known only after SFTTrainer's `__init__`.
         collator = JudgmentCollator(
             pad_token_id=0,
             pad_to_multiple_of=args.pad_to_multiple_of if isinstance(args.pad_to_multiple_of, int) else 1,
@@ -181,142 +152,35 @@ class DistributionSFTTrainer(ResumingMixin):
         if args.fp16:
             widen_trained_weights(self.model)
         with keeping_hook(self.model.get_output_embeddings()):
-            # Training on the labels' distribution alone reads no other logits but to log their mass.
+            # With `label_normalization="labels"` the loss reads only the labels' logits; the others are read to log
+            # their mass.
             read_head_in_float32(self.model, self.label_space if args.label_normalization == "labels" else None)
         check_sharding(self)
-        # Under which the model computes; its attention has to run in it.
+        # The autocast type of training, in which the model's attention has to run.
         autocast = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
         with explaining_memory(lambda: advise(args, self.model)):
             bare = self.accelerator.unwrap_model(self.model)
             sharing = find_sharing(bare, args.share_prefixes, autocast, self.accelerator.print)
         self._sharing = collator.sharing = agree_on_sharing(sharing)
 
-        # Objective
-        if args.adversary == "pgd" and args.projection_solver == "cvxpy" and find_spec("cvxpy") is None:
-            raise UserInputError(f"`projection_solver=cvxpy` needs CVXPY: {install_hint('cvxpy')}.")
-        radius = args.perturbation_radius
-        self.adversary: PGDAdversary | WorstCaseAdversary | None = None
-        if args.adversary == "pgd" and radius > 0 and args.perturbation_steps > 0:
-            self.adversary = PGDAdversary(
-                radius, args.perturbation_step_size, args.perturbation_steps, projection=args.projection_solver
-            )
-        elif args.adversary == "worst_case" and radius > 0:
-            self.adversary = WorstCaseAdversary(radius)
-
-    # Data
-
-    def _prepare_dataset(self, dataset, processing_class, args, packing, formatting_func, dataset_name):
-        """Judgment records to the columns of a forward pass; a dataset that has them already passes through."""
-        if isinstance(dataset, IterableDataset):
-            raise UserInputError(
-                "A judgment dataset must be a map-style `datasets.Dataset`; an iterable one cannot be validated first."
-            )
-        if all(column in dataset.column_names for column in _FEATURE_COLUMNS):
-            return dataset
-        if not len(dataset):
-            raise UserInputError(f"The {dataset_name} dataset holds no records.")
-        validate_records(dataset, self.label_space, source=f"{dataset_name} dataset")
-        if not self.label_space.bindings:
-            self.label_space.bind(self._tokenizer, render_prompt(self._tokenizer, dataset[0]["prompt"]))
-
-        tokenizer, label_space, max_length = self._tokenizer, self.label_space, args.max_length
-
-        def encode(rows: dict[str, list]) -> dict[str, list]:
-            references = [label_space.index(completion[0]["content"]) for completion in rows["completion"]]
-            input_ids = encode_prompts(
-                tokenizer, rows["prompt"], max_length=max_length, ids=rows["id"], source=f"{dataset_name} dataset"
-            )
-            return {"input_ids": input_ids, "reference": references}
-
-        with args.main_process_first(desc=f"tokenizing the {dataset_name} dataset"):
-            return dataset.map(
-                encode,
-                batched=True,
-                num_proc=args.dataset_num_proc,
-                remove_columns=[name for name in dataset.column_names if name not in _FEATURE_COLUMNS],
-                desc=f"Tokenizing {dataset_name} dataset",
-            )
-
-    def _set_signature_columns_if_needed(self) -> None:
-        self._signature_columns = list(_FEATURE_COLUMNS)
-
-    @cached_property
-    def _sampling(self) -> Sampling:
-        """How rows are drawn; [`train`] sets it for a run that is resumed."""
-        chosen = choose_sampling(
-            self.args, self.train_dataset, self._train_batch_size, shares=self._sharing is not None
-        )
-        if chosen.saved is not None:
-            self.accelerator.print(
-                f"Rows that begin alike are drawn into one batch, which saves {chosen.saved:.0%} of the tokens."
-            )
-        return chosen
-
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> torch.utils.data.Sampler | None:
-        sampler = self._sampling.sampler
-        return sampler if sampler is not None else super()._get_train_sampler(train_dataset)
-
-    def get_train_dataloader(self) -> torch.utils.data.DataLoader:
-        loader = super().get_train_dataloader()
-        if self._sampling.sampler is not None:
-            let_epochs_reach(loader, self._sampling.sampler)
-        return loader
+        self.adversary = make_adversary(args)
 
     # Loss
 
-    def _count_real_rows(self, batch: dict[str, Tensor], remainder: int) -> int:
-        """Rows of this process's batch that are no repetitions made by accelerate to even out the ranks.
-
-        Only the last global batch of an epoch has such, behind its `remainder` real rows in rank order; 0 means that
-        it is full.
-        """
-        size = batch["label_distribution"].shape[0]
-        state = self.accelerator.gradient_state
-        if not state.in_dataloader or not state.end_of_dataloader or remainder <= 0:
-            return size
-        return min(max(remainder - self.accelerator.process_index * size, 0), size)
-
-    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor | None:
-        """Rows in the accumulated batch of all processes. Marks the repeated rows of its last batch on the way."""
-        if not batch_samples:
-            return None
-        counts = [batch["label_distribution"].shape[0] for batch in batch_samples]
-        # Not the dataloader's own remainder: accelerate loses it when a resumed run skips batches.
-        global_batch = self._train_batch_size * self.args.world_size
-        remainder = len(self.train_dataset) % global_batch
-        counts[-1] = self._count_real_rows(batch_samples[-1], remainder)
-        if counts[-1] < batch_samples[-1]["label_distribution"].shape[0]:
-            batch_samples[-1]["num_real_rows"] = torch.tensor(counts[-1])
-        total = torch.tensor(sum(counts), device=device)
-        if self.args.world_size > 1:
-            total = self.accelerator.gather(total).sum()
-        return total
-
     def _update_auto_batch_size(self, batch_size: int) -> None:
-        """An attempt of `auto_find_batch_size` begins: what the one before summed up counts nothing."""
+        """`auto_find_batch_size` tries another batch size: discard the sums of the attempt before."""
         self._means.clear("train")
-        if self._sampling.sampler is not None:
-            self._sampling.sampler.batch_size = batch_size
         super()._update_auto_batch_size(batch_size)
 
     def _perturb(self, target: Tensor, log_q: Tensor, num_annotators: Tensor) -> Tensor:
-        """The adversary's target distribution `(B, K)`; the human one without an adversary.
-
-        It is found on the CPU: its few hundred kernels on B x K numbers and the answers that it waits for take longer
-        on a GPU, which would idle meanwhile.
-        """
+        """The target distribution `(B, K)` after the adversary's move; the human one if there is no adversary."""
         if self.adversary is None:
             return target
-        device, target, num_annotators = target.device, target.cpu(), num_annotators.cpu()
-        if self.args.radius_scaling == "annotators":
-            self.adversary.radius = (
-                self.args.perturbation_radius * (REFERENCE_ANNOTATORS / num_annotators.float()).sqrt()
-            )
-        return self.adversary(target, log_q.detach().cpu()).to(device)
+        return perturb(self.adversary, self.args, target, log_q, num_annotators)
 
     def _prepare_input(self, data):
-        """transformers casts floating inputs to the engine's type under DeepSpeed: in bfloat16 the human distributions
-        would neither sum to 1 nor be what was asked for. Nothing else here is floating.
+        """Under DeepSpeed transformers casts floating inputs to the engine's type. In bfloat16 the human distributions
+        would change and no longer sum to 1. No other input here is floating.
         """
         return data.to(self.args.device) if isinstance(data, torch.Tensor) else super()._prepare_input(data)
 
@@ -333,7 +197,7 @@ class DistributionSFTTrainer(ResumingMixin):
         log_q = self.label_space.log_probs(logits, normalization=self.args.label_normalization)
         aim = dirichlet_smoothing(target, inputs["num_annotators"], self.args.target_smoothing)
         perturbed = self._perturb(aim, log_q, inputs["num_annotators"])
-        # Without KL the target only enters through its majority label: the adversary acts by changing that label.
+        # Without KL the target enters only through its majority label: the adversary acts by changing that label.
         hard_label = perturbed.argmax(-1) if self.args.alpha == 0.0 and self.adversary is not None else reference
         row_losses = hybrid_loss(
             log_q, perturbed, hard_label, self.args.alpha, label_smoothing=self.args.label_smoothing
@@ -358,8 +222,8 @@ class DistributionSFTTrainer(ResumingMixin):
         return (loss, {"label_log_probs": label_log_q}) if return_outputs else loss
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-        """Loss, label log-probabilities `(B, K)` and human distributions `(B, K)`; never logits over the
-        vocabulary.
+        """Loss, label log-probabilities `(B, K)` and human distributions `(B, K)`; logits over the vocabulary are not
+        kept.
         """
         inputs = self._prepare_inputs(inputs)
         num_real = self._count_real_rows(inputs, self.accelerator.gradient_state.remainder)
@@ -374,10 +238,10 @@ class DistributionSFTTrainer(ResumingMixin):
     # Metrics
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the training means to every training log; evaluation has its own, exact route.
+        """Add the training means to every training log. `evaluation_loop` adds those of an evaluation.
 
         Raises:
-            [`RunFailedError`]: the training has diverged. transformers itself hides NaN from the logged loss.
+            [`RunFailedError`]: the training has diverged. transformers hides NaN in the logged loss.
         """
         if "loss" in logs:
             logs.update(self._means.pop("train", self.accelerator))
@@ -389,9 +253,9 @@ class DistributionSFTTrainer(ResumingMixin):
         super().log(logs, start_time)
 
     def predict(self, test_dataset: Dataset, ignore_keys=None, metric_key_prefix: str = "test"):
-        """Like `evaluate`, takes judgment records as they are; `predictions` are label log-probabilities `(N, K)`.
+        """Predict label log-probabilities `(N, K)` for judgment records.
 
-        Prompts are read in the order that takes least work, and returned in the order of the dataset.
+        Prompts are read in the order that takes the least work; predictions are returned in the order of the dataset.
         """
         test_dataset = self._prepare_dataset(
             test_dataset, self.processing_class, self.args, False, None, metric_key_prefix
@@ -402,7 +266,7 @@ class DistributionSFTTrainer(ResumingMixin):
         return output._replace(predictions=output.predictions[back], label_ids=output.label_ids[back])
 
     def evaluation_loop(self, *args, **kwargs):
-        """Adds `label_mass` and `adversarial_gain`, which `compute_metrics` cannot see, to the metrics."""
+        """Add `label_mass` and `adversarial_gain`, which `compute_metrics` cannot see, to the metrics."""
         self._means.clear("eval")
         with explaining_memory(self._advise_on_evaluating):
             output = super().evaluation_loop(*args, **kwargs)
@@ -413,7 +277,7 @@ class DistributionSFTTrainer(ResumingMixin):
                 output.metrics[f"{prefix}_{name}"] = means[name]
         return output
 
-    # What the parts above this class ask
+    # Called by the mixins
 
     def advise_on_memory(self) -> str:
         longest = max(map(len, self.train_dataset["input_ids"]))
@@ -424,11 +288,6 @@ class DistributionSFTTrainer(ResumingMixin):
         if size == 1:
             return self.advise_on_memory()
         return f"This happened in evaluation: give a smaller --per_device_eval_batch_size (now {size})."
-
-    @cached_property
-    def _train_fingerprint(self) -> str:
-        # Reads all rows: once, not at every checkpoint.
-        return rows_fingerprint(self.train_dataset)
 
     def describe_run(self) -> dict[str, Any]:
         return describe_run(self, self.judge_file, self.label_space.labels, self._sampling, self._train_fingerprint)

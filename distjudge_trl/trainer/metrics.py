@@ -15,7 +15,8 @@ from distjudge_trl.objective import kl_divergence, reference_nll
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-# What is summed up over rows between two logs; the last entry is the number of rows.
+# The quantities that are summed up over rows between two logs, in the order of the sums; the number of rows comes
+# last.
 LOGGED = ("kl", "ce", "adversarial_gain", "label_mass", "accuracy")
 
 
@@ -26,7 +27,7 @@ class RowMeans:
         self.sums: dict[str, Tensor | None] = {"train": None, "eval": None}
 
     def clear(self, mode: str) -> None:
-        """What has been summed up counts nothing."""
+        """Discard the sums."""
         self.sums[mode] = None
 
     def add(self, mode: str, values: list[Tensor], num_rows: int) -> None:
@@ -37,7 +38,7 @@ class RowMeans:
         self.sums[mode] = sums if previous is None else previous + sums
 
     def pop(self, mode: str, accelerator: Accelerator) -> dict[str, float]:
-        """Means since the last call; a collective."""
+        """Means since the last call. This is a collective."""
         sums = self.sums[mode]
         self.sums[mode] = None
         if sums is None:

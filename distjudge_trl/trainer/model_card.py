@@ -77,7 +77,7 @@ KL and cross-entropy in nats.
 Versions: {% for name, version in versions.items() %}{{ name }} {{ version }}{% if not loop.last %}, {% endif %}{% endfor %}.
 """
 
-# Timings and counters say nothing about the judge.
+# Timings and counters do not describe the judge.
 _METRICS_SHOWN = ("kl", "ce", "accuracy", "label_mass", "loss")
 
 
@@ -97,7 +97,7 @@ def write_model_card(
     from huggingface_hub import ModelCard, ModelCardData
 
     shown = {name: value for name, value in metrics.items() if name.split("_", 1)[-1] in _METRICS_SHOWN}
-    # A path of the machine it was trained on would be no use to a reader, and no valid metadata.
+    # A path on the training machine would not help a reader, and is not valid metadata.
     base = judge_file.base_model if judge_file.base_model and not Path(judge_file.base_model).is_absolute() else None
     hub_base = base if base and base.count("/") == 1 else None
     fields = sorted({name for m in judge_file.template or [] for name in re.findall(r"\{\{\s*(\w+)", m["content"])})

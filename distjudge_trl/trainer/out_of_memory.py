@@ -1,4 +1,6 @@
-"""A run that does not fit into memory: the `distjudge-trl plan` line that says what it needs, and what would fit."""
+"""Advice for a run that does not fit into memory: the `distjudge-trl plan` command that shows what it needs and what
+would fit.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +24,13 @@ def advise(
     quantization_config: Any = None,
     longest_row: int | None = None,
 ) -> str:
-    """What to do when memory has run out, in one line.
+    """Advice when memory has run out, in one line.
 
     Args:
         args ([`DistributionSFTConfig`]): of the run.
-        model (`str` or `PreTrainedModel`): its name or path, or itself.
-        peft_config, quantization_config: as the trainer takes them; read off the model if it is there.
-        longest_row (`int`, *optional*): tokens of the longest row; by default `args.max_length`.
+        model (`str` or `PreTrainedModel`): its name or path, or the model itself.
+        peft_config, quantization_config: as the trainer takes them; if the model itself is given, its own are used.
+        longest_row (`int`, *optional*): length of the longest row in tokens; by default `args.max_length`.
     """
     command = plan_command(args, model, peft_config, quantization_config, longest_row)
     return f"What this run needs, and what would make it fit: {command}"
@@ -55,7 +57,7 @@ def plan_command(
         "--batch-size": args.per_device_train_batch_size,
         "--gradient_accumulation_steps": args.gradient_accumulation_steps,
         "--gradient_checkpointing": bool(args.gradient_checkpointing),
-        "--bf16": bool(args.bf16 or args.fp16),  # the plan's word for both
+        "--bf16": bool(args.bf16 or args.fp16),  # the plan's option for both
     }
     if peft_config is not None:
         options |= {"--use_peft": True, "--lora_r": getattr(peft_config, "r", None)}
@@ -70,7 +72,7 @@ def plan_command(
 
 
 def _config_name(args: DistributionSFTConfig) -> str:
-    """The shipped config that shares the work out as this launch does."""
+    """The shipped accelerate config that distributes the work as this launch does."""
     plugin = getattr(args, "deepspeed_plugin", None)
     if plugin is not None:
         zero = plugin.hf_ds_config

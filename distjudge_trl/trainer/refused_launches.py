@@ -1,4 +1,4 @@
-"""Launches of which no judge would come, or a wrong one: refused before or after the model is loaded."""
+"""Launches that would produce no judge or a wrong one. They are refused before or after the model is loaded."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ SEVERAL_GPUS = (
 
 
 def check_devices(model: str | PreTrainedModel | Any, args: SFTConfig) -> None:
-    """Before a model is loaded: several GPUs that one process sees are for a model that is spread over them.
+    """Before the model is loaded, refuse several GPUs in one process unless the model is spread over them.
 
-    Otherwise `Trainer` would wrap it in `nn.DataParallel`, which copies the model's methods without what reads its
-    head in float32.
+    Otherwise `Trainer` would wrap it in `nn.DataParallel`, which copies the model's methods without the one that
+    computes the head in float32.
 
     Raises:
-        [`UserInputError`]: the model is on one device, or will be. Where that cannot be told yet, TRL does.
+        [`UserInputError`]: the model is on one device, or will be. If that is not known yet, TRL raises later.
     """
     if args.n_gpu <= 1:
         return
@@ -47,10 +47,10 @@ def check_devices(model: str | PreTrainedModel | Any, args: SFTConfig) -> None:
 
 @contextmanager
 def refusing_data_parallel(args: SFTConfig) -> Iterator[None]:
-    """TRL's own refusal, once the model is loaded and turned out to be on one device, in the words of `check_devices`.
+    """Reword TRL's own refusal of a model that was loaded onto one device, as in `check_devices`.
 
     Raises:
-        [`UserInputError`]: so.
+        [`UserInputError`]: several GPUs are visible, and the model is on one of them.
     """
     try:
         yield
@@ -66,7 +66,7 @@ def _devices(device_map: dict[str, Any]) -> set[str]:
 
 
 def check_adapters(model: Any) -> None:
-    """Raise [`UserInputError`] unless the adapter that is trained is the one that a judge is read with."""
+    """Raise [`UserInputError`] unless the trained adapter is the one with which a judge is loaded."""
     if not hasattr(model, "peft_config"):
         return
     active = model.active_adapter
@@ -79,7 +79,8 @@ def check_adapters(model: Any) -> None:
 
 
 def check_sharding(trainer: SFTTrainer) -> None:
-    """Settings of FSDP, DeepSpeed and accelerate that would save no judge, or read it at wrong positions.
+    """Refuse settings of FSDP, DeepSpeed and accelerate with which no judge would be saved, or judgments would be read
+    at wrong positions.
 
     Raises:
         [`UserInputError`]: names the setting.
@@ -95,7 +96,7 @@ def check_sharding(trainer: SFTTrainer) -> None:
         )
     if trainer.is_fsdp_enabled:
         plugin = state.fsdp_plugin
-        # transformers saves no model otherwise, and says nothing.
+        # Otherwise transformers silently saves no model.
         if "FULL_STATE_DICT" not in str(plugin.state_dict_type):
             raise UserInputError(
                 f"fsdp_state_dict_type {plugin.state_dict_type.name}: no judge would be saved, shards alone. Set"
@@ -104,7 +105,8 @@ def check_sharding(trainer: SFTTrainer) -> None:
         keeping_outputs(plugin)
     if trainer.is_deepspeed_enabled and not hasattr(trainer.model, "peft_config"):
         settings = state.deepspeed_plugin.hf_ds_config
-        # Adapters are gathered always. transformers saves shards alone otherwise, with a warning.
+        # Adapters are always gathered. Without this setting transformers saves only shards of a full model, with a
+        # warning.
         if settings.is_zero3() and not settings.is_true("zero_optimization.stage3_gather_16bit_weights_on_model_save"):
             raise UserInputError(
                 "zero3_save_16bit_model false: no judge would be saved, shards alone. Set zero3_save_16bit_model: true"
@@ -113,7 +115,9 @@ def check_sharding(trainer: SFTTrainer) -> None:
 
 
 def refuse_parallelism(sizes: dict[str, int]) -> None:
-    """Raise [`UserInputError`] for the first way to split a row or a layer: `tp`, `cp`, `sp`, to its size."""
+    """Raise [`UserInputError`] for the first kind of parallelism in `sizes`, which maps `tp`, `cp` or `sp` to its
+    size.
+    """
     names = {"tp": "tensor", "cp": "context", "sp": "sequence"}
     for kind, size in sizes.items():
         raise UserInputError(

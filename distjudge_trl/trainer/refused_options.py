@@ -1,4 +1,4 @@
-"""What of SFTConfig's options does not go with judgments: it is refused rather than ignored."""
+"""Options of SFTConfig that do not apply to judgments. They are refused rather than ignored."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _ALONE = "the loss is on the judgment position alone."
 _KINDS = ("tp", "cp", "sp")
 _TOKENIZED = "judgment records are tokenized here."
 
-# Options that have one value here: that, and why it is the only one. A field of TRL's or transformers' that is neither
-# here nor in `check_inherited` is inherited as it is (tests/trainer/test_refused_options.py lists them all).
+# Options with only one possible value: that value and the reason. Fields of TRL and transformers that are neither here
+# nor in `check_inherited` keep their meaning (tests/trainer/test_refused_options.py lists them all).
 ONLY: dict[str, tuple[Any, str]] = {
     "dataloader_drop_last": (False, "it would drop rows of the evaluation, too."),
     "packing": (False, "every row has its own judgment position. Use `share_prefixes` to save compute."),
@@ -44,10 +44,10 @@ ONLY: dict[str, tuple[Any, str]] = {
 
 
 def check_inherited(args: SFTConfig) -> None:
-    """Refuse the options of SFT that would be ignored, or break the reading of judgments.
+    """Refuse the options of SFT that would be ignored or would make judgments wrong.
 
     Raises:
-        [`UserInputError`]: names the option, and what to use in its place.
+        [`UserInputError`]: names the option and what to use instead.
     """
     for name, (value, why) in ONLY.items():
         given = getattr(args, name)
@@ -62,7 +62,7 @@ def check_inherited(args: SFTConfig) -> None:
         raise UserInputError("`include_for_metrics` inputs does not apply: rows are padded, or packed into one.")
     if args.router_aux_loss_coef:
         raise UserInputError("`router_aux_loss_coef` does not apply: the objective has no load-balancing term.")
-    # Unset, it would be the model's own, and the model would compute a loss that is not added.
+    # If it were unset, the model's own value would apply, and the model would compute a loss that is not used.
     args.router_aux_loss_coef = 0.0
     if isinstance(args.pad_to_multiple_of, int) and args.pad_to_multiple_of < 1:
         raise UserInputError(f"`pad_to_multiple_of` must be at least 1, got {args.pad_to_multiple_of}.")
@@ -89,7 +89,7 @@ def _check_dataloader(args: SFTConfig) -> None:
 
 
 def _check_parallelism(args: SFTConfig) -> None:
-    """As given, or as an accelerate config says through the environment."""
+    """Check the given parallelism, or that of an accelerate config, which is passed in the environment."""
     config = args.parallelism_config
     if config is None and launcher_asks("ACCELERATE_USE_PARALLELISM_CONFIG"):
         kinds = {kind: int(os.environ.get(f"PARALLELISM_CONFIG_{kind.upper()}_SIZE", "1")) for kind in _KINDS}

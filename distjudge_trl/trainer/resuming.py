@@ -1,4 +1,4 @@
-"""Training from the start or from a checkpoint, to an end that other processes and later runs can live with."""
+"""Training from the start or from a checkpoint, and clear errors when another process is lost."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from distjudge_trl.trainer.saving import SavingMixin
 
 
 class ResumingMixin(SavingMixin):
-    """The part of the trainer that goes on from what it has saved."""
+    """The part of the trainer that resumes from checkpoints."""
 
     @cached_property
     def _sampling(self) -> Sampling:
-        """How rows are drawn; [`train`] sets it for a run that is resumed."""
+        """How rows are drawn; [`train`] sets it when it resumes a run."""
         raise NotImplementedError
 
     def advise_on_memory(self) -> str:
-        """What to do when memory runs out."""
+        """Advice for when memory runs out."""
         raise NotImplementedError
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs):
-        """Train; `resume_from_checkpoint` is the folder of a checkpoint, or `True` for the newest whole one of the
-        output folder. A half-written one is passed over.
+        """Train. `resume_from_checkpoint` is the folder of a checkpoint, or `True` for the newest complete one in the
+        output folder. Incomplete checkpoints are skipped.
 
         Raises:
-            [`UserInputError`]: there is no whole checkpoint, or it belongs to another run.
+            [`UserInputError`]: there is no complete checkpoint, or it belongs to another run.
             [`RunFailedError`]: a checkpoint cannot be written, or another process is gone (then within `ddp_timeout`
                 seconds; at once if its machine lives on), or memory runs out.
         """
@@ -56,7 +56,7 @@ class ResumingMixin(SavingMixin):
             return super().train(resume_from_checkpoint=found.path if found is not None else None, **kwargs)
 
     def _run_epoch(self, *args, **kwargs):
-        """Nothing where the run that is resumed had come to its end: transformers looks only after a step."""
+        """Do nothing if the resumed run was already finished: transformers checks that only after a step."""
         if self.state.global_step >= self.state.max_steps:
             self.control.should_training_stop = True
             return
@@ -80,7 +80,7 @@ class ResumingMixin(SavingMixin):
 
     @contextmanager
     def _explaining_lost_processes(self) -> Iterator[None]:
-        """One line instead of a collective's traceback when another process or its machine dies."""
+        """Raise an error of one line instead of a collective's traceback when another process or its machine dies."""
         try:
             yield
         except (RuntimeError, DistError) as error:
@@ -95,7 +95,7 @@ class ResumingMixin(SavingMixin):
     def end(self) -> None:
         """Finish the trackers and leave the process group, all processes at once.
 
-        Destroying the group does not stop Gloo's threads, for DistributedDataParallel and DeepSpeed keep groups.
+        Destroying the group does not stop Gloo's threads, because DistributedDataParallel and DeepSpeed keep groups.
         """
         self.accelerator.wait_for_everyone()
         super().end()

@@ -1,4 +1,4 @@
-"""What a run says of itself: in `judge.json`, and in its checkpoints, which only the same run goes on from."""
+"""The description of a run in `judge.json` and in its checkpoints, from which only the same run can be resumed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from distjudge_trl.runtime.provenance import library_versions
 from distjudge_trl.trainer.sampling import Sampling
 
 
-# What a judge says of its training, so that runs can be told apart; the size of a batch and the adapter come to it.
+# Settings that `judge.json` records of the training, so that runs can be distinguished. The batch size and the adapter
+# are added.
 TRAINING_SETTINGS = (
     "alpha",
     "adversary",
@@ -39,14 +40,16 @@ TRAINING_SETTINGS = (
 def describe_run(
     trainer: SFTTrainer, file: JudgeFile, labels: Sequence[str], sampling: Sampling, train_fingerprint: str
 ) -> dict[str, Any]:
-    """What a run that resumes must share with this one, and the settings that it is warned of."""
+    """The properties that a resuming run must share with this one, and the settings whose changes only cause a
+    warning.
+    """
     args = trainer.args
     complete_judge_file(file, trainer)
     config = trainer.accelerator.unwrap_model(trainer.model).config.get_text_config()
     settings = dict(file.training)
     plugin = trainer.accelerator.state.deepspeed_plugin if trainer.is_deepspeed_enabled else None
     sharding = f"DeepSpeed ZeRO-{plugin.zero_stage}" if plugin else "FSDP" if trainer.is_fsdp_enabled else "none"
-    # A folder may have moved.
+    # The folder of a local model may have moved.
     name = str(file.base_model)
     return {
         "task": file.task,
@@ -69,7 +72,7 @@ def describe_run(
 
 
 def complete_judge_file(file: JudgeFile, trainer: SFTTrainer) -> None:
-    """Fill in what `judge.json` says of the model and of its training."""
+    """Fill in the entries of `judge.json` about the model and its training."""
     args = trainer.args
     model = trainer.accelerator.unwrap_model(trainer.model)
     config = model.config
@@ -86,7 +89,7 @@ def complete_judge_file(file: JudgeFile, trainer: SFTTrainer) -> None:
     file.training |= {
         "optim": str(args.optim.value),
         "lr_scheduler_type": str(args.lr_scheduler_type.value),
-        # With `auto_find_batch_size` what was found.
+        # With `auto_find_batch_size` this is the size that was found.
         "train_batch_size": trainer._train_batch_size * args.gradient_accumulation_steps * args.world_size,
         "adapter": _adapter_text(model),
         "quantization": (file.quantization or {}).get("quant_method"),

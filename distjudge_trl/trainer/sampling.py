@@ -1,4 +1,4 @@
-"""How a run draws its rows into batches: as transformers does, or so that rows that begin alike meet."""
+"""How a run draws rows into batches: as transformers does, or so that rows with a common prefix share a batch."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 GROUP_BY_PREFIX = "group_by_prefix"
 
-# `train_sampling_strategy="auto"` groups rows from this share of tokens on: batches of rows that are alike are worse
-# samples of the data.
+# `train_sampling_strategy="auto"` groups rows only if that saves this share of the tokens, because batches of similar
+# rows are worse samples of the data.
 MIN_SAVED_BY_GROUPING = 0.15
 
 
@@ -28,9 +28,9 @@ class Sampling:
     """How rows are drawn.
 
     Args:
-        strategy (`str`): `train_sampling_strategy`, decided.
+        strategy (`str`): `train_sampling_strategy`, with `"auto"` resolved.
         sampler ([`PrefixGroupSampler`], *optional*): for `"group_by_prefix"`.
-        saved (`float`, *optional*): share of the tokens that it saves, where that decided.
+        saved (`float`, *optional*): share of the tokens that grouping saves, if `"auto"` chose it for that.
     """
 
     strategy: str
@@ -38,7 +38,7 @@ class Sampling:
     saved: float | None = None
 
     def describe(self) -> dict[str, Any]:
-        """What a run that is resumed has to share to draw the same batches."""
+        """What a resuming run has to share with this one to draw the same batches."""
         return {
             "train_sampling_strategy": self.strategy,
             "group_size": self.sampler.batch_size if self.sampler is not None else None,
@@ -53,7 +53,7 @@ def choose_sampling(
     Args:
         args ([`DistributionSFTConfig`]): of the run.
         dataset (`Dataset`, *optional*): tokenized training rows.
-        batch_size (`int`): rows of one process in one forward.
+        batch_size (`int`): rows of one process in one forward pass.
         shares (`bool`): whether the model reads packs.
     """
     strategy = args.train_sampling_strategy
@@ -69,11 +69,11 @@ def choose_sampling(
 
 
 def resume_sampling(args: DistributionSFTConfig, dataset: Dataset, batch_size: int, saved: dict[str, Any]) -> Sampling:
-    """How the run that is resumed draws the rest of its rows: as it began, on however many processes and whatever
-    their batch. What `args` asks for beside `"auto"` is taken, for [`check_same_run`] to compare.
+    """How a resumed run draws the rest of its rows: as it began, whatever the number of processes and their batch
+    size. A strategy in `args` other than `"auto"` is taken as it is, and [`check_same_run`] compares it.
 
     Args:
-        saved (`dict`): what [`Sampling.describe`] said.
+        saved (`dict`): the result of [`Sampling.describe`] for the run that is resumed.
     """
     strategy = args.train_sampling_strategy
     if strategy == "auto":
@@ -88,14 +88,15 @@ def _make_sampler(args: DistributionSFTConfig, dataset: Dataset, batch_size: int
 
 
 def _rows(dataset: Dataset) -> Iterator[list[int]]:
-    """Token ids, row by row: all at once would take ten times the memory that they have on disk."""
+    """Token ids, row by row: all rows at once would take ten times as much memory as on disk."""
     for rows in dataset.select_columns(["input_ids"]).with_format(None).iter(1000):
         yield from rows["input_ids"]
 
 
 def let_epochs_reach(loader: DataLoader, sampler: PrefixGroupSampler) -> None:
-    """Have a dataloader tell its sampler which epoch begins where accelerate has dealt batches out to processes and,
-    in a run that is resumed, skips some: it looks for a sampler two levels deep, and does for its own what this does.
+    """Let a dataloader pass the epoch on to its sampler also if accelerate distributes batches to processes and, in a
+    resumed run, skips some. accelerate looks for a sampler two levels deep; this places ours where it looks, as
+    accelerate does with its own.
     """
     shard = loader.batch_sampler
     if isinstance(shard, BatchSamplerShard):

@@ -1,4 +1,4 @@
-"""Saving a judge, its checkpoints and its card, whole or not at all, and pushing them."""
+"""Saving a judge, its checkpoints and its model card atomically, and pushing them to the hub."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from distjudge_trl.trainer.run_description import complete_judge_file
 
 
 class SavingMixin(SFTTrainer):
-    """The part of the trainer that writes. What is saved beside the weights: `judge_file` and `seen_items`."""
+    """The part of the trainer that writes files. `judge_file` and `seen_items` are saved beside the weights."""
 
     judge_file: JudgeFile
     seen_items: SeenItems | None
@@ -34,9 +34,9 @@ class SavingMixin(SFTTrainer):
         raise NotImplementedError
 
     def _save(self, output_dir: str | None = None, state_dict=None) -> None:
-        """Under a temporary name first: a full disk leaves the judge that was there before."""
+        """Save under a temporary name first: if the disk is full, the judge that was there before is kept."""
         if not self.args.should_save:
-            # Called on every process; the others only join in gathering.
+            # This is called on every process; these only take part in gathering.
             super()._save(output_dir, state_dict)
             return
         folder = Path(output_dir if output_dir is not None else self.args.output_dir)
@@ -51,12 +51,12 @@ class SavingMixin(SFTTrainer):
         """Save the judge and, with `push_to_hub`, push it.
 
         Raises:
-            [`RunFailedError`]: it cannot be written (a full disk); what was there before is kept. Or it cannot be
-                pushed; the files are there then.
+            [`RunFailedError`]: the judge cannot be written (a full disk), and the one that was there before is kept;
+                or it cannot be pushed, but is saved.
         """
         with self._explaining_failure(output_dir or self.args.output_dir):
             if self.is_fsdp_enabled and self.accelerator.is_fsdp2 and hasattr(self.model, "peft_config"):
-                # transformers would gather the frozen base, too, of which an adapter's save keeps nothing.
+                # transformers would also gather the frozen base model, which is not saved with an adapter.
                 self._save(output_dir, gather_trained_weights(self.model))
             else:
                 super().save_model(output_dir, _internal_call=True)
@@ -64,8 +64,8 @@ class SavingMixin(SFTTrainer):
             self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
 
     def _save_checkpoint(self, model, trial) -> None:
-        """Mark the checkpoint as whole once every process has written its part, and only then delete old ones. One of
-        the same step, from an earlier run, loses its mark before the first file of it is replaced.
+        """Mark the checkpoint as complete after every process has written its part, and only then delete old ones. A
+        checkpoint of the same step from an earlier run loses its mark before its first file is replaced.
         """
         limit, self.args.save_total_limit = self.args.save_total_limit, None
         run_dir = self._get_output_dir(trial)
@@ -91,10 +91,10 @@ class SavingMixin(SFTTrainer):
 
     @contextmanager
     def _explaining_failure(self, folder: str) -> Iterator[None]:
-        """Turn what libraries raise for a full or failing disk into one line; a half-written checkpoint goes."""
+        """Raise an error of one line if the disk is full or fails; an incomplete checkpoint is removed."""
         try:
             yield
-        # torch.save raises RuntimeError, safetensors an exception of its own.
+        # torch.save raises RuntimeError, safetensors raises SafetensorError.
         except (OSError, RuntimeError, SafetensorError) as error:
             if (reason := disk_failed(error)) is None:
                 raise
@@ -156,5 +156,5 @@ class SavingMixin(SFTTrainer):
 
 
 def _is_of_hub(error: Exception) -> bool:
-    """Whether an exception comes of a hub: its client's, or of what that sends with."""
+    """Whether an exception comes from the hub's client or the HTTP library that it uses."""
     return isinstance(error, OSError) or type(error).__module__.split(".")[0] in ("huggingface_hub", "httpx", "httpx2")

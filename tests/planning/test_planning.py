@@ -12,8 +12,9 @@ from distjudge_trl.cli import main
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.planning import Training, estimate, find_changes, load_config, measure_footprint, read_sharding
 from distjudge_trl.planning.footprint import _run, _shallow
-from distjudge_trl.planning.memory import GIB, Sharding, parse_memory
+from distjudge_trl.planning.memory import GIB, parse_memory
 from distjudge_trl.planning.report import launch_line
+from distjudge_trl.planning.sharding import Sharding
 
 
 CONFIGS = ROOT / "accelerate_configs"

@@ -11,15 +11,13 @@ from scipy.stats import ttest_1samp, ttest_rel
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.evaluation import item_kl
 from distjudge_trl.evaluation.statistics import holm, paired_test
-from distjudge_trl.report.build import build_report
+from distjudge_trl.report.build import all_tables, build_report
 from distjudge_trl.report.comparisons import compare
+from distjudge_trl.report.judge_tables import halves_table, metrics_table
 from distjudge_trl.report.paper_tables import (
     ablation_table,
-    all_tables,
     budget_table,
-    halves_table,
     main_table,
-    metrics_table,
     robustness_by_task,
     transfer_table,
 )

@@ -1,4 +1,4 @@
-"""Tasks that a user defines in a YAML file."""
+"""Tasks that users define in YAML files."""
 
 from distjudge_trl.tasks.custom.task_file import load_task
 

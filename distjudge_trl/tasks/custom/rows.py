@@ -1,4 +1,4 @@
-"""Rows of a user's files to items: fields, votes, and rows that belong to one item."""
+"""From the rows of a user's files to items: fields, votes, and rows that belong to one item."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _rows(file: TaskFile, source: Source) -> Iterator[tuple[str, int, dict[str, 
 
 
 def read_items(file: TaskFile, shown: frozenset[str], source: Source) -> Iterator[Item]:
-    """Items of the source; `shown` are the fields that the prompt uses."""
+    """Items of the source. `shown` are the fields that the prompt uses."""
     space = LabelSpace(file.labels, file.synonyms)
     if file.votes.rows is not None:
         yield from _grouped_rows(file, shown, source, space)
@@ -67,7 +67,7 @@ def _item(
 
 
 def _named(columns: tuple[str, ...], row: Mapping[str, Any], name: str, number: int) -> str:
-    """Text of a column, or of several together, of which some may be empty."""
+    """Text of a column, or of several columns together, some of which may be empty."""
     cells = [_cell(column, row, name, number) for column in columns]
     for column, cell in zip(columns, cells, strict=True):
         if holds_bytes(cell):
@@ -79,7 +79,7 @@ def _named(columns: tuple[str, ...], row: Mapping[str, Any], name: str, number: 
         raise JudgmentDataError(
             f"is {cells[0]!r}", source=name, row=number, field=", ".join(columns), fix="Fill it in."
         )
-    # Empty parts stay, so that (x, nothing) and (nothing, x) are two names.
+    # Empty parts are kept, so that (x, nothing) and (nothing, x) are different names.
     return " / ".join(texts)
 
 
@@ -92,17 +92,17 @@ def _cell(column: str, row: Mapping[str, Any], name: str, number: int) -> Any:
 
 
 def _is_missing(file: TaskFile, value: Any) -> bool:
-    """Whether a vote is an empty cell, or a value of which the file says that it stands for one, however spelled."""
+    """Whether a vote is an empty cell, or any spelling of a value that the task file lists under `missing`."""
     return is_empty(value) or (bool(file.codes) and spelling(value) in file.codes)
 
 
 def _is_count_code(file: TaskFile, value: Any) -> bool:
-    """Whether a code for a missing vote stands in the place of a count."""
+    """Whether a count is a code for a missing vote."""
     return bool(file.count_codes) and spelling(value) in file.count_codes
 
 
 def _counts_of_row(file: TaskFile, space: LabelSpace, row: Mapping[str, Any], name: str, number: int) -> list[int]:
-    """Votes per label of a row that holds all of its item's votes; missing ones count nothing."""
+    """Votes per label of a row that holds all of its item's votes. Missing votes are not counted."""
     votes = file.votes
 
     def count(answers: list[Any] | dict[Any, Any], column: str) -> list[int]:
@@ -137,8 +137,7 @@ def _counts_of_row(file: TaskFile, space: LabelSpace, row: Mapping[str, Any], na
 def _mapping(file: TaskFile, cell: Any, column: str, name: str, number: int) -> dict[Any, Any]:
     value = _structure(cell)
     if isinstance(value, Mapping):
-        # Parquet and the hub fill the labels that nobody chose with null. A code among the labels counts the votes
-        # that are missing.
+        # Parquet and the hub have null for labels that nobody chose. A code among the labels counts the missing votes.
         return {
             label: count
             for label, count in value.items()
@@ -152,7 +151,7 @@ def _mapping(file: TaskFile, cell: Any, column: str, name: str, number: int) -> 
 
 
 def _structure(value: Any) -> Any:
-    """A cell of CSV may hold a list or mapping as JSON or Python text."""
+    """A value whose CSV cell holds a list or mapping as JSON or Python text."""
     if isinstance(value, str) and value.strip()[:1] in ("[", "{"):
         for parse in (json.loads, ast.literal_eval):
             try:
@@ -174,7 +173,7 @@ def _number(cell: Any, column: str, name: str, number: int) -> Any:
 
 
 def _grouped_rows(file: TaskFile, shown: frozenset[str], source: Source, space: LabelSpace) -> Iterator[Item]:
-    """One row an annotator: rows with the same id are one item, wherever they stand."""
+    """Items of files with one row per annotator. Rows with the same id are one item, wherever they are."""
     assert file.votes.rows is not None and file.id is not None
     items: dict[str, Item] = {}
     voted: set[tuple[str, str]] = set()
@@ -206,7 +205,9 @@ def _grouped_rows(file: TaskFile, shown: frozenset[str], source: Source, space: 
 
 
 def _check_same(item: Item, row: Mapping[str, Any], columns: Iterable[str], name: str, number: int) -> None:
-    """Rows of one item must agree in what the prompt shows and in the group; annotators' own columns may differ."""
+    """Rows of one item must agree in the fields that the prompt shows and in the group. Columns of annotators may
+    differ.
+    """
     for column in columns:
         here, there = row.get(column), item.fields.get(column)
         if here != there and not (is_empty(here) and is_empty(there)):

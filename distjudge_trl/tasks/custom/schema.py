@@ -1,4 +1,4 @@
-"""What a task's YAML file may hold."""
+"""The schema of a task's YAML file."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class _Strict(BaseModel):
 
 
 class Votes(_Strict):
-    """Where the votes stand: exactly one of five forms."""
+    """The columns with the votes, in exactly one of five forms."""
 
     list_column: Text | None = Field(
         None, alias="list", description="column that holds a list of labels, or a text of them (see separator)"
@@ -95,7 +95,7 @@ class HubSource(_Strict):
 
 
 class FileSource(_Strict):
-    """A file, folder or archive; a relative path starts at the YAML file's folder."""
+    """A file, folder or archive. A relative path is relative to the YAML file's folder."""
 
     path: Text
     files: tuple[Text, ...] = Field(("*",), description="glob patterns of file names, for a folder or an archive")
@@ -134,7 +134,7 @@ Columns = Annotated[tuple[Text, ...], BeforeValidator(_as_columns), Field(min_le
 
 
 class TaskFile(_Strict):
-    """The whole file."""
+    """The content of a task file."""
 
     name: Annotated[Text, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
     description: Text = "A task of your own"
@@ -155,12 +155,12 @@ class TaskFile(_Strict):
 
     @cached_property
     def codes(self) -> frozenset[str]:
-        """`missing` in the spelling by which values are compared."""
+        """The codes in `missing`, in the spelling by which values are compared."""
         return frozenset(map(spelling, self.missing))
 
     @cached_property
     def count_codes(self) -> frozenset[str]:
-        """Those that can stand where a count is expected: 9 there may be nine votes, -1 and `n/a` may not."""
+        """The codes that can replace a count: 9 may be nine votes, while -1 and `n/a` cannot be a count."""
         return frozenset(code for code in self.codes if not _may_be_count(code))
 
     @model_validator(mode="after")

@@ -1,6 +1,6 @@
-"""A user's own task without code: a YAML file that says what the labels are and where the votes stand.
+"""A user's own task without code: a YAML file that names the labels and the columns with the votes.
 
-The file is checked against the models below (pydantic); docs/data.md has worked examples.
+The file is checked against the pydantic models of `schema.py`; docs/data.md has worked examples.
 """
 
 from __future__ import annotations
@@ -29,9 +29,8 @@ def load_task(path: Path) -> JudgmentTask:
     """The task that a YAML file defines.
 
     Raises:
-        [`UserInputError`]: unreadable, no valid YAML, a key that is unknown, missing or of a wrong type (named, with
-        what
-            was expected), labels that contradict each other, or a template that does not parse.
+        [`UserInputError`]: the file is unreadable or not valid YAML; a key is unknown, missing or of a wrong type (the
+            message names it and what was expected); labels contradict each other; or a template does not parse.
     """
     content = read_yaml(path)
     try:
@@ -70,11 +69,11 @@ def load_task(path: Path) -> JudgmentTask:
 
 
 def _refuse_codes_of_labels(file: TaskFile) -> None:
-    """A code that means a label, too, under any spelling of either, would take votes away from it."""
+    """Refuse a code that is also a label, under any spelling of either: votes for that label would not count."""
     for label in file.labels:
         for known in (label, *file.synonyms.get(label, ())):
             for code in file.missing:
-                # As votes are compared with codes, and as they are looked up among the labels.
+                # Votes are compared with codes in one spelling, and looked up among the labels in another.
                 if spelling(known) == spelling(code) or known.strip().casefold() in (
                     code.strip().casefold(),
                     spelling(code).casefold(),
@@ -86,10 +85,10 @@ def _refuse_codes_of_labels(file: TaskFile) -> None:
 
 
 def _explain(error: ValidationError) -> str:
-    """The first finding of pydantic: key, what is wrong, what was expected."""
+    """The first error of pydantic: the key, what is wrong, what was expected."""
     details = error.errors(include_url=False)
     first = details[0]
-    # A union's tag comes right behind its key.
+    # A union's tag directly follows its key.
     location = [part for i, part in enumerate(first["loc"]) if first["loc"][max(i - 1, 0)] != "source" or i == 0]
     keys = ".".join(map(str, location))
     place = f"`{keys}`: " if keys else ""
@@ -119,12 +118,12 @@ def _template(file: TaskFile, folder: Path) -> PromptTemplate:
 
 
 def _find(file: TaskFile, folder: Path, data_path: Path | None) -> list[DataFile]:
-    """Files of the source, or of `data_path` in its place."""
+    """Files of the source, or of `data_path` if it is given."""
     source = file.source
     patterns = source.files if isinstance(source, FileSource) else ("*",)
     if data_path is not None:
         return find_files(data_path, patterns)
     if isinstance(source, HubSource):
-        # Rows come from the hub's own library; the "file" only carries the name.
+        # The `datasets` library reads the rows; the "file" only has the name.
         return [DataFile(f"hub:{source.hub}", source.hub, "hub", lambda: None)]
     return find_files(folder / source.path, patterns)
