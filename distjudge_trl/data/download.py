@@ -85,8 +85,8 @@ def download(file: RemoteFile, folder: Path | None = None) -> Path:
         raise UserInputError(f"{file.url}: cannot be fetched ({_reason(error)}). {_by_hand(file)}") from None
     except ValueError:  # pooch raises this for a wrong checksum
         raise UserInputError(
-            f"{file.url}: what came has another SHA-256 than the recorded {known}: the file was changed, or something"
-            f" in between replaced it. Try again. {_by_hand(file)}"
+            f"{file.url}: the download has another SHA-256 than the recorded {known}: the file was changed, or"
+            f" something in between replaced it. Try again. {_by_hand(file)}"
         ) from None
     except OSError as error:
         raise UserInputError(
