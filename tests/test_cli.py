@@ -216,7 +216,7 @@ def test_judge_adds_a_distribution_to_every_line(judge_folder, tmp_path):
     ("content", "message"),
     [
         ("", "in.jsonl: holds no items"),
-        ('{"text": "a"}\n{"text": \n', "in.jsonl, row 2: is no valid JSON"),
+        ('{"text": "a"}\n{"text": \n', "in.jsonl, row 2: is not valid JSON"),
         ('["a"]\n', "in.jsonl, row 1: is a JSON list, not an object"),
         ('{"text": "a"}\n{"txt": "a"}\n', "in.jsonl, row 2: the prompt template asks for a field the item lacks"),
         ('{"prompt": "rate"}\n', "in.jsonl, row 1, field `prompt`: must be a non-empty list of messages"),
@@ -312,7 +312,7 @@ def test_a_model_that_is_no_judge(tmp_path, tokenizer):
     result = invoke(
         "judge", "--model", str(tmp_path), "--input", str(tmp_path / "in.jsonl"), "--out", str(tmp_path / "o")
     )
-    assert result.exit_code == 2 and "judge.json: no such file, so this is no trained judge" in result.output
+    assert result.exit_code == 2 and "judge.json: no such file, so this is not a trained judge" in result.output
 
 
 # A full disk

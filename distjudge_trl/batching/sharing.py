@@ -82,10 +82,10 @@ def find_sharing(
     if problem is not None:
         if share is True:
             raise UserInputError(
-                f"`share_prefixes` does not work for this model: {problem}. Or leave it to the model: --share_prefixes"
-                " auto."
+                f"`share_prefixes` does not work for this model: {problem}. To let the model decide, use"
+                " --share_prefixes auto."
             )
-        log(f"Common beginnings of prompts are read anew in every row: {problem}.")
+        log(f"Common prefixes of prompts are computed again in every row: {problem}.")
         return None
     window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
     blocks = _take_block_masks(model, config, autocast)
@@ -161,7 +161,7 @@ def _mismatch(model: PreTrainedModel, config: Any) -> str | None:
     # while a row that sees another one changes all of them by half the spread or more.
     apart = (alone - packed).square().mean(-1).sqrt() / alone.std(-1).clamp(min=1e-6)
     if apart.max() > (1e-3 if weights[0].dtype == torch.float32 and not _is_quantised(model) else 0.2):
-        return "a row's logits in a pack are not those that it has alone"
+        return "a row's logits in a pack differ from those of the row alone"
     return None
 
 

@@ -18,7 +18,7 @@ from distjudge_trl.errors import RunFailedError, UserInputError, exit_code, full
 
 
 class _Group(click.Group):
-    """Errors that are the user's to mend become one line on stderr and exit code 2, runs that failed exit code 1."""
+    """Errors that the user can fix become one line on stderr and exit code 2, runs that failed exit code 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

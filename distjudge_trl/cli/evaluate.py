@@ -45,7 +45,7 @@ from distjudge_trl.errors import UserInputError, writing
     metavar="JUDGE",
     help="Also leave out the items that this judge has seen, to compare several judges on the same items. Repeatable.",
 )
-@click.option("--max-eval-samples", type=click.IntRange(min=1), help="Test on at most this many items.")
+@click.option("--max-eval-samples", type=click.IntRange(min=1), help="Test on at most this many records.")
 @click.option(
     "--extraction",
     type=click.Choice(["full", "top5"]),

@@ -1,4 +1,4 @@
-"""`distjudge-trl judge` and `merge`: what is done with a trained judge."""
+"""`distjudge-trl judge` and `merge`: using a trained judge."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def judge(
     click.echo(f"{count} items judged: {output_path}")
 
 
-@click.command(short_help="Fold an adapter into its base model.")
+@click.command(short_help="Merge an adapter into its base model.")
 @click.option("--model", required=True, help="The judge, with a LoRA or QLoRA adapter: folder or hub id.")
 @click.option("--out", required=True, help="New folder for the full model.")
 @click.option(
@@ -58,12 +58,12 @@ def judge(
 )
 @TRUST_REMOTE_CODE
 def merge(model: str, out: str, dtype: str | None, trust_remote_code: bool) -> None:
-    """Fold an adapter into its base model: a judge that plain transformers, vLLM or llama.cpp loads.
+    """Merge an adapter into its base model, for plain transformers, vLLM or llama.cpp.
 
     \b
         distjudge-trl merge --model runs/summeval-distribution --out runs/summeval-merged
         hf upload me/summeval-judge runs/summeval-merged
-    Quantised base weights are dequantised first, so that the merged judge reads as the adapter did.
+    Quantised base weights are dequantised first, so that the merged judge gives the same answers.
     """
     from distjudge_trl.judges.merge import merge as merge_judge
     from distjudge_trl.runtime.logs import quieten

@@ -1,4 +1,4 @@
-"""`distjudge-trl tasks`, `recipes` and `env`: what there is."""
+"""`distjudge-trl tasks`, `recipes` and `env`: lists of what is available."""
 
 from __future__ import annotations
 

@@ -39,12 +39,12 @@ TRUNCATE = click.option(
     help="How to shorten the longest fields of an item that is too long; `error` stops. Default: as in training.",
 )
 PROMPT_TEMPLATE = click.option("--prompt-template", help="Use this Jinja file instead of the task's prompt.")
-# Of commands whose other options depend on the task.
+# For commands whose other options depend on the task.
 TASK_HELP = click.option("-h", "--help", "help_", is_flag=True, help="Show this text, and the options of TASK.")
 
 
 def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Where and in which type a command reads a judge's model."""
+    """The options of device and number types with which a command loads a judge's model."""
     options = (
         click.option(
             "--device",
@@ -76,7 +76,7 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def echo_task_options(task: JudgmentTask, note: str = "") -> None:
-    """What a task can be asked for when its records are built."""
+    """Print a task's options for building records."""
     from distjudge_trl.recipe.parsing import make_option_parser
 
     click.echo(f"\nOptions of {task.name}{note}:\n")

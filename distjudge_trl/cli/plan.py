@@ -1,4 +1,4 @@
-"""`distjudge-trl plan`: what a training run needs in memory."""
+"""`distjudge-trl plan`: the memory that a training run needs."""
 
 from __future__ import annotations
 

@@ -17,10 +17,10 @@ import click
 )
 @click.option("--title", default="distjudge-trl report", show_default=True, help="Title of the page.")
 def report(runs: tuple[str, ...], out: str, max_items: int, title: str) -> None:
-    """The paper's tables and figures from result files, and a page to look through the items.
+    """Make the paper's tables and figures from result files, and a page to look through the items.
 
-    RUNS are folders with results.json, or folders of such, or result files. Writes index.html (one file, no network),
-    report.md, and every table as Markdown and CSV and every figure as PNG.
+    RUNS are result files, folders with results.json, or folders of such folders. Writes index.html (one file, no
+    network), report.md, and every table as Markdown and CSV and every figure as PNG.
 
     \b
         distjudge-trl report runs --out report

@@ -1,4 +1,4 @@
-"""`distjudge-trl train`: a recipe's launch line, tried and run."""
+"""`distjudge-trl train`: build, check and run a recipe's launch line."""
 
 from __future__ import annotations
 
@@ -78,5 +78,5 @@ def train(
             raise SystemExit(code)
         check_launch(config, num_processes)
     sys.stdout.flush()
-    # In place of this process, so that signals reach the training.
+    # Replace this process, so that signals reach the training.
     os.execve(command[0], command, environment)

@@ -128,7 +128,7 @@ def _from_hub(file: RemoteFile, place: dict[str, str]) -> Path:
 
 def _changed(file: RemoteFile, known: str | None) -> str:
     return (
-        f"{file.url}: what came has another SHA-256 than the recorded {known}: the file was changed, or something"
+        f"{file.url}: the download has another SHA-256 than the recorded {known}: the file was changed, or something"
         f" in between replaced it. Try again. {_by_hand(file)}"
     )
 

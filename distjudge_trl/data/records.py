@@ -63,7 +63,7 @@ def make_record(
     total = sum(counts)
     if len(counts) != len(label_space) or total < 1 or min(counts) < 0:
         raise JudgmentDataError(
-            f"{list(counts)} are no votes on {len(label_space)} labels",
+            f"{list(counts)} are not votes for {len(label_space)} labels",
             row=id,
             field="counts",
             fix="Give K counts, one at least 1.",
@@ -174,8 +174,8 @@ def _check_group(group: Any, source: str | None, row: str) -> None:
             row=row,
             field="group",
             fix=(
-                "It names what must not straddle a split (an article, a premise); use the id where there is no such"
-                " thing."
+                "Records of one group (an article, a premise) are on the same side of a split; use the id if there are"
+                " no groups."
             ),
         )
 

@@ -84,7 +84,7 @@ def _check_text(value: Any, source: str, number: int, field: str) -> None:
             value.encode()
         except UnicodeEncodeError as error:
             raise JudgmentDataError(
-                f"holds half a character ({value[error.start : error.end]!r}), as a cut through an emoji leaves it",
+                f"holds half a character ({value[error.start : error.end]!r}), as after cutting an emoji in two",
                 source=source,
                 row=number,
                 field=field,
@@ -122,7 +122,7 @@ def _parse_json(text: str, source: str, number: int, whole: str) -> Any:
         ends_early = error.pos >= len(text.rstrip()) - 1 or error.msg.startswith("Unterminated")
         cut = " The line seems cut off." if ends_early else ""
         raise JudgmentDataError(
-            f"is no valid JSON ({error.msg} at character {error.pos + 1})",
+            f"is not valid JSON ({error.msg} at character {error.pos + 1})",
             source=source,
             row=number,
             fix=f"{whole}{cut}",
@@ -205,7 +205,7 @@ def _read_csv(stream: IO[bytes], file: DataFile, delimiter: str | None) -> Itera
                 )
     except csv.Error as error:
         raise JudgmentDataError(
-            f"is no valid CSV ({error})", source=file.name, row=start, fix="Look for a quote that never closes."
+            f"is not valid CSV ({error})", source=file.name, row=start, fix="Look for a quote that never closes."
         ) from None
 
 
@@ -243,7 +243,7 @@ def _read_parquet(stream: IO[bytes], file: DataFile, _: str | None = None) -> It
         raise
     except (pa.ArrowException, ValueError, KeyError) as error:
         raise JudgmentDataError(
-            f"is no readable Parquet ({str(error).splitlines()[0]})",
+            f"is not a readable Parquet file ({str(error).splitlines()[0]})",
             source=file.name,
             row=number + 1,
             fix="The file is damaged or incomplete: fetch or write it again.",

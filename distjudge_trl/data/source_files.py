@@ -162,7 +162,7 @@ def _members(path: Path, patterns: Sequence[str]) -> list[DataFile]:
                 " archive from its official source."
             )
         if name in found:
-            raise UserInputError(f"{path}: holds the member {name!r} twice. Pack it anew, with one of them.")
+            raise UserInputError(f"{path}: holds the member {name!r} twice. Pack the archive again with one of them.")
         found[name] = info
     files = []
     for name, info in sorted(found.items(), key=lambda entry: entry[0]):

@@ -54,7 +54,7 @@ def noise_floor(
     if counts.ndim != 2 or counts.shape[1] < 2 or not len(counts):
         raise ValueError(f"`counts` must have shape (N, K) with N >= 1 and K >= 2, got {counts.shape}.")
     if (counts < 0).any() or (counts != np.round(counts)).any() or (counts.sum(-1) < 1).any():
-        raise ValueError("`counts` must be whole numbers of at least 0, with at least one vote an item.")
+        raise ValueError("`counts` must be whole numbers of at least 0, with at least one vote per item.")
     if counts.sum(-1).max() < 2:
         return None
     rng = np.random.default_rng(seed)

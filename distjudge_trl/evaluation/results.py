@@ -198,7 +198,7 @@ def read_results(path: str | Path) -> dict[str, Any]:
         raise UserInputError(f"{path}: is damaged ({error}). Run the evaluation again.") from None
     version = results.get("schema_version") if isinstance(results, dict) else None
     if not isinstance(version, int):
-        raise UserInputError(f"{path}: is no result file (it has no schema_version).")
+        raise UserInputError(f"{path}: is not a result file (it has no schema_version).")
     assert isinstance(results, dict)
     if version != SCHEMA_VERSION:
         age, fix = (

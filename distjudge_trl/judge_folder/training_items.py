@@ -69,7 +69,7 @@ class SeenItems:
             return cls(*(frozenset(map(str, content[field.name])) for field in fields(cls)))
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
             raise UserInputError(
-                f"{path}: is damaged ({error!r}): which items this judge has seen cannot be told. Train it again, or"
+                f"{path}: is damaged ({error!r}): which items this judge has seen is not known. Train it again, or"
                 " delete the file if you know that the test items are new."
             ) from None
 

@@ -86,7 +86,7 @@ def judge_jsonl(make_judge: Callable[[], Judge], input_path: str, output_path: s
     if target.is_dir():
         raise UserInputError(f"{output_path}: is a folder; name the file to write.")
     if target.exists() and not target.is_file():
-        raise UserInputError(f"{output_path}: is no regular file.")
+        raise UserInputError(f"{output_path}: is not a regular file.")
     with _room_beside(target) as room:
         judge = make_judge()
         labels = judge.label_space.labels

@@ -51,7 +51,7 @@ def find_device(device: str | torch.device | None = None) -> torch.device:
         found = torch.device(device)
     except RuntimeError:
         raise UserInputError(
-            f"--device {device}: is no name of a device, such as {here[0] if here else 'cpu'}."
+            f"--device {device}: is not the name of a device such as {here[0] if here else 'cpu'}."
         ) from None
     if found.type == "cpu":
         return found

@@ -87,7 +87,7 @@ def describe_changes(changes: Sequence[Change], memory: int) -> list[str]:
         return [f"Nothing that this command knows makes it fit into {describe(memory)}: a shorter --seq-len may."]
     lines = []
     for change in changes:
-        note = "" if change.trains_the_same else " (trains an adapter in place of all weights)"
+        note = "" if change.trains_the_same else " (trains an adapter instead of all weights)"
         host = f", and {describe(change.estimate.host)} of host memory" if change.estimate.host else ""
         lines.append(f"Fits with {' '.join(change.flags)}: {describe(change.estimate.peak)}{host}{note}.")
     first = changes[0]

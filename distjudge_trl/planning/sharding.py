@@ -75,7 +75,7 @@ def read_sharding(path: str | Path, devices: int | None = None) -> Sharding:
         options = content.get("fsdp_config") or {}
         offload = _is_true(options.get("fsdp_offload_params", False))
         if not _is_true(options.get("fsdp_reshard_after_forward", True)):
-            raise UserInputError(f"{path}: plans know FSDP with fsdp_reshard_after_forward: true alone.")
+            raise UserInputError(f"{path}: plans know FSDP only with fsdp_reshard_after_forward: true.")
         return Sharding(path.stem, "fsdp", 3, count, offload, offload, device)
     raise UserInputError(f"{path}: distributed_type {kind} is not known to plans: DDP, DeepSpeed and FSDP are.")
 

@@ -172,7 +172,9 @@ class Recipe:
         config = check_config(parser, config, path)
         given = read_given(parser, words, config)
         if unknown := parser.set_defaults_with_config(**self._defaults()):
-            raise UserInputError(f"The recipe {self.name} has a default for {unknown[0]}, which is no option of it.")
+            raise UserInputError(
+                f"The recipe {self.name} has a default for {unknown[0]}, which is not one of its options."
+            )
         folder = task.name if task is not None else self.name
         parser.set_defaults_with_config(**derived_defaults(given, self.training, folder))
         parser.set_defaults_with_config(**config)
@@ -215,7 +217,7 @@ class Recipe:
             add_help=False,
             description=(
                 f"Train and evaluate a judge on {f'the task {self.task!r}' if self.task else 'a task'}. Options may"
-                " also stand in a YAML file: --config FILE."
+                " also be in a YAML file: --config FILE."
             ),
         )
         # argparse would print its help as soon as it meets the option, before the defaults are known.

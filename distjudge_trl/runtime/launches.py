@@ -19,7 +19,7 @@ def read_accelerate_config(path: Path) -> dict[str, Any]:
     Raises:
         [`UserInputError`]: no YAML mapping.
     """
-    return read_mapping(path, "is no accelerate config. `accelerate config` writes one.")
+    return read_mapping(path, "is not an accelerate config. `accelerate config` writes one.")
 
 
 def count_processes(content: dict[str, Any], config: Path) -> int:

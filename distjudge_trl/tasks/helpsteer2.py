@@ -156,7 +156,7 @@ def read_preferences(source: Source) -> Iterator[Item]:
             strength = entry.get("strength")
             if isinstance(strength, bool) or not isinstance(strength, int):
                 raise JudgmentDataError(
-                    f"holds the strength {strength!r}, which is no whole number",
+                    f"holds the strength {strength!r}, which is not a whole number",
                     source=name,
                     row=number,
                     field=field_name,

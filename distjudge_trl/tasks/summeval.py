@@ -125,7 +125,7 @@ def read_summaries(source: Source) -> Iterator[Item]:
         )
         if not article:
             raise JudgmentDataError(
-                f"the article {article_id!r} is nowhere to be found",
+                f"the article {article_id!r} is not found",
                 source=name,
                 row=number,
                 field="text",

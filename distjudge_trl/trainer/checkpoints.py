@@ -78,7 +78,7 @@ def find_checkpoint(value: str | bool | None, output_dir: str | Path) -> Checkpo
         raise UserInputError(f"{asked}: no such folder to resume from.")
     if not newest and (asked / "judge.json").is_file() and _step(asked) is None:
         raise UserInputError(
-            f"{asked}: is no checkpoint but a finished judge, without optimizer state. Start from it with"
+            f"{asked}: is not a checkpoint but a finished judge, without optimizer state. Start from it with"
             " --model_name_or_path, or resume from one of its checkpoint-* folders."
         )
     folder = asked if newest else asked.parent
@@ -87,7 +87,7 @@ def find_checkpoint(value: str | bool | None, output_dir: str | Path) -> Checkpo
         if _is_whole(asked):
             return _resumable(Checkpoint(str(asked), []))
         raise UserInputError(
-            f"{asked}: is no whole checkpoint ({CHECKPOINT_FILE}, which is written last, is missing)."
+            f"{asked}: is not a complete checkpoint ({CHECKPOINT_FILE}, which is written last, is missing)."
         )
     steps = {step: path for path in folder.glob("checkpoint-*") if (step := _step(path)) is not None}
     passed_over: list[str] = []
@@ -100,7 +100,7 @@ def find_checkpoint(value: str | bool | None, output_dir: str | Path) -> Checkpo
         passed_over.append(str(steps[step]))
     if passed_over:
         raise UserInputError(
-            f"{passed_over[0]}: is half-written, and {folder} holds no whole checkpoint before it. Start again without"
+            f"{passed_over[0]}: is incomplete, and {folder} has no complete checkpoint before it. Start again without"
             " --resume_from_checkpoint."
         )
     raise UserInputError(
@@ -160,8 +160,8 @@ def check_same_run(folder: str | Path, run: dict[str, Any]) -> list[str]:
     processes = (saved.get("world_size"), run.get("world_size"))
     if processes[0] != processes[1] and str(run.get("sharding")).startswith("DeepSpeed"):
         raise UserInputError(
-            f"{folder}: holds {run['sharding']} shards of {processes[0]} processes, and DeepSpeed cannot deal them out"
-            f" to {processes[1]}. Launch {processes[0]} processes."
+            f"{folder}: holds {run['sharding']} shards of {processes[0]} processes, and DeepSpeed cannot"
+            f" redistribute them to {processes[1]}. Launch {processes[0]} processes."
         )
     then, now = saved.get("settings", {}), run.get("settings", {})
     return [f"{name} {then[name]} -> {now[name]}" for name in now if name in then and then[name] != now[name]]

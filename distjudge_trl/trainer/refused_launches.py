@@ -74,7 +74,7 @@ def check_adapters(model: Any) -> None:
     if names != ["default"]:
         raise UserInputError(
             f"adapter {', '.join(map(repr, names))} is active: a judge is read with 'default', the adapter that PEFT"
-            " saves beside `adapter_config.json`. Name the one to be trained so."
+            " saves beside `adapter_config.json`. Give this name to the adapter that is trained."
         )
 
 
@@ -91,7 +91,7 @@ def check_sharding(trainer: SFTTrainer) -> None:
     asked = launcher_asks("ACCELERATE_USE_FSDP")
     if asked and not trainer.is_fsdp_enabled and trainer.args.device.type == "cpu":
         raise UserInputError(
-            "The accelerate config asks for FSDP, which accelerate starts on GPUs alone: every process would hold the"
+            "The accelerate config asks for FSDP, which accelerate starts only on GPUs: every process would hold the"
             " whole model. On a CPU: cpu, zero2_cpu or zero3_cpu."
         )
     if trainer.is_fsdp_enabled:
@@ -99,7 +99,7 @@ def check_sharding(trainer: SFTTrainer) -> None:
         # Otherwise transformers silently saves no model.
         if "FULL_STATE_DICT" not in str(plugin.state_dict_type):
             raise UserInputError(
-                f"fsdp_state_dict_type {plugin.state_dict_type.name}: no judge would be saved, shards alone. Set"
+                f"fsdp_state_dict_type {plugin.state_dict_type.name}: no judge would be saved, only shards. Set"
                 " FULL_STATE_DICT in the accelerate config."
             )
         keeping_outputs(plugin)
@@ -109,7 +109,7 @@ def check_sharding(trainer: SFTTrainer) -> None:
         # warning.
         if settings.is_zero3() and not settings.is_true("zero_optimization.stage3_gather_16bit_weights_on_model_save"):
             raise UserInputError(
-                "zero3_save_16bit_model false: no judge would be saved, shards alone. Set zero3_save_16bit_model: true"
+                "zero3_save_16bit_model false: no judge would be saved, only shards. Set zero3_save_16bit_model: true"
                 " in the accelerate config (stage3_gather_16bit_weights_on_model_save in a DeepSpeed JSON)."
             )
 
@@ -122,6 +122,6 @@ def refuse_parallelism(sizes: dict[str, int]) -> None:
     for kind, size in sizes.items():
         raise UserInputError(
             f"`parallelism_config`: {names[kind]} parallelism ({kind}_size {size}) does not apply: processes would"
-            " share rows, and a judgment is read at the last token of a whole one. To share the model out use ZeRO-3"
+            " share rows, and a judgment is read at the last token of a complete row. To shard the model use ZeRO-3"
             " or FSDP2."
         )

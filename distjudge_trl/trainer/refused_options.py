@@ -13,7 +13,7 @@ from distjudge_trl.trainer.refused_launches import refuse_parallelism
 if TYPE_CHECKING:
     from trl import SFTConfig
 
-_ALONE = "the loss is on the judgment position alone."
+_ALONE = "the loss is only on the judgment position."
 _KINDS = ("tp", "cp", "sp")
 _TOKENIZED = "judgment records are tokenized here."
 

@@ -44,7 +44,7 @@ class ResumingMixin(SavingMixin):
         if found is not None:
             print_once = self.accelerator.print
             for folder in found.passed_over:
-                print_once(f"{folder} is half-written and passed over.")
+                print_once(f"{folder} is incomplete and skipped.")
             self._sampling = resume_sampling(
                 self.args, self.train_dataset, self._train_batch_size, saved_sampling(found.path)
             )
@@ -89,7 +89,7 @@ class ResumingMixin(SavingMixin):
                 raise
             raise LostProcessError(
                 f"step {self.state.global_step + 1}: lost the connection to another process ({reason}). The log of the"
-                " one that failed first says why. Go on from the last checkpoint with --resume_from_checkpoint true."
+                " one that failed first says why. Resume from the last checkpoint with --resume_from_checkpoint true."
             ) from error
 
     def end(self) -> None:

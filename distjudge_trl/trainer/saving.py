@@ -102,7 +102,7 @@ class SavingMixin(SFTTrainer):
                 shutil.rmtree(folder, ignore_errors=True)
             cure = "Make room and train again."
             if any(Path(self.args.output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*/{CHECKPOINT_FILE}")):
-                cure = "Earlier checkpoints are whole: make room and go on with --resume_from_checkpoint true."
+                cure = "Earlier checkpoints are complete: make room and resume with --resume_from_checkpoint true."
             raise RunFailedError(f"{folder}: cannot be written ({reason}). {cure}") from error
 
     def create_model_card(self, model_name=None, dataset_name=None, tags=None) -> None:

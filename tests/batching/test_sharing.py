@@ -326,8 +326,8 @@ def test_the_bundled_model_is_shared_in_half_precision(bundled_model, dtype):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sharing_module, "dense_mask", lambda ends: torch.ones_like(dense_mask(ends)).tril())
         assert find_sharing(model, "auto", log=said.append) is None
-    problem = "a row's logits in a pack are not those that it has alone"
-    assert said == [f"Common beginnings of prompts are read anew in every row: {problem}."]
+    problem = "a row's logits in a pack differ from those of the row alone"
+    assert said == [f"Common prefixes of prompts are computed again in every row: {problem}."]
 
 
 @pytest.mark.parametrize("family", ["Mamba", "Bloom", "Falcon", "GPT2", "Gemma2", "Phi3", "Mixtral", "GPTNeoX"])

@@ -57,4 +57,4 @@ def test_shards_that_would_be_saved_without_a_judge_are_refused(tiny_runs, tmp_p
     run = tiny_runs.command("zero3_shards", (), *HALF, "--max_steps", "1")
     assert run_ranks([tiny_runs.python, *run], 1, environment, tmp_path / "log") == [2]
     (line,) = [text for text in (tmp_path / "log.0").read_text().splitlines() if text.startswith("error: ")]
-    assert line.startswith("error: zero3_save_16bit_model false: no judge would be saved, shards alone. Set")
+    assert line.startswith("error: zero3_save_16bit_model false: no judge would be saved, only shards. Set")

@@ -65,7 +65,7 @@ def test_without_an_accelerator_the_cpu_computes(monkeypatch):
     assert find_device() == torch.device("cpu") == find_device("cpu")
     with pytest.raises(UserInputError, match="--device cuda: this machine has cpu"):
         find_device("cuda")
-    with pytest.raises(UserInputError, match="--device gpu: is no name of a device, such as cpu"):
+    with pytest.raises(UserInputError, match="--device gpu: is not the name of a device such as cpu"):
         find_device("gpu")
 
 
@@ -300,4 +300,4 @@ def test_commands_take_device_and_type(folder, tmp_path):
     assert outputs[1] == pytest.approx(outputs[0], abs=0.05)
     for words in (command, ["evaluate", "--model", folder, "--task", "vader"]):
         done = CliRunner().invoke(main, [*words, "--device", "tpu9", "--out", str(tmp_path / "x")])
-        assert done.exit_code == 2 and "error: --device tpu9: is no name of a device" in done.output, done.output
+        assert done.exit_code == 2 and "error: --device tpu9: is not the name of a device" in done.output, done.output

@@ -231,8 +231,8 @@ def test_a_plan_for_a_cpu_computes_in_what_this_one_has(monkeypatch, name, fast,
         ("distributed_type: 'NO'\nnum_processes: 4", ["one process", "multi_gpu"]),
         ("distributed_type: DEEPSPEED\ndeepspeed_config:\n  deepspeed_config_file: a.json", ["a DeepSpeed JSON file"]),
         ("distributed_type: FSDP\nfsdp_config:\n  fsdp_reshard_after_forward: false", ["reshard_after_forward: true"]),
-        ("just words", ["no accelerate config"]),
-        ("a: [", ["no valid YAML"]),
+        ("just words", ["not an accelerate config"]),
+        ("a: [", ["not valid YAML"]),
     ],
 )
 def test_other_configs_are_refused_by_name(tmp_path, text, words):

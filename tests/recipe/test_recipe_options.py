@@ -102,14 +102,16 @@ def test_a_recipe_may_name_a_method_and_its_own_types(tmp_path):
     run = recipe.parse([])
     assert (run.model.dtype, run.training.output_dir, run.training.save_strategy) == ("float16", "mine", "steps")
     assert recipe.parse(["--use-peft=no"]).model.dtype == "float32"
-    with pytest.raises(UserInputError, match="recipe vader has a default for --learning_rte, which is no option"):
+    with pytest.raises(
+        UserInputError, match="recipe vader has a default for --learning_rte, which is not one of its options"
+    ):
         Recipe(task="vader", model="none", training={"learning_rte": 1.0}).parse([])
 
 
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        ("alpha: 0.5\nalpha: 0.6\n", "c.yaml: is no valid YAML .*the key 'alpha' occurs twice"),
+        ("alpha: 0.5\nalpha: 0.6\n", "c.yaml: is not valid YAML .*the key 'alpha' occurs twice"),
         ("use_peft: true\nuse-peft: false\n", "c.yaml: the key 'use_peft' occurs twice, with dashes"),
         ("use_peft:\n", "c.yaml: `use_peft` must be true or false, got None"),
         ("share_prefixes: maybe\n", "c.yaml: `share_prefixes` must be auto, true or false, got 'maybe'"),

@@ -142,7 +142,7 @@ def test_data_that_is_broken_leaves_an_empty_folder_and_exit_code_2(model, votes
         Recipe(task="mtbench", model=model).main(["--data_path", votes, "--output_dir", str(tmp_path / "out")])
     assert caught.value.code == 2 and not list((tmp_path / "out").iterdir())
     error = capsys.readouterr().err.strip()
-    assert error.startswith(f"error: {votes}, row 31: is no valid JSON") and "\n" not in error
+    assert error.startswith(f"error: {votes}, row 31: is not valid JSON") and "\n" not in error
 
 
 def ratings(folder, votes=5, rows=None):

@@ -67,8 +67,8 @@ def test_deepspeed_that_is_not_installed_is_one_line(monkeypatch):
 def test_what_is_no_config_is_refused(tmp_path):
     path = tmp_path / "my.yaml"
     wrong = (
-        ("- 1", "is no accelerate config"),
-        ("a: [", "is no valid YAML"),
+        ("- 1", "is not an accelerate config"),
+        ("a: [", "is not valid YAML"),
         ("a: 1\na: 2", "the key .a. occurs twice"),
     )
     several = "num_machines: 2\nnum_processes: gpu"

@@ -247,16 +247,16 @@ def test_the_examples_of_the_documentation_are_valid(tmp_path):
         ({"labels": [1.5, 2.5]}, "`labels.0`: input should be a valid string, got 1.5"),
         ({"labels": ["good", "Good"]}, "spelling 'Good' belongs to the label 'good'"),
         ({"synonyms": {"fine": ["x"]}}, "Synonyms are given for 'fine', which is not a label"),
-        ({"lables": ["a", "b"]}, "`lables`: is no key of a task file; known here are name, description, labels"),
+        ({"lables": ["a", "b"]}, "`lables`: is not a key of a task file; known here are name, description, labels"),
         ({"votes": None}, "`votes`: is missing"),
         ({"votes": {}}, "`votes`: needs exactly one of list, counts.*got none"),
         ({"votes": {"list": "a", "counts": "b"}}, "`votes`: needs exactly one.*got list, counts"),
-        ({"votes": {"lists": "a"}}, "`votes.lists`: is no key of a task file; known here are list, counts"),
+        ({"votes": {"lists": "a"}}, "`votes.lists`: is not a key of a task file; known here are list, counts"),
         ({"votes": {"rows": "v"}, "id": None}, "`votes: rows` needs `id`"),
         ({"votes": {"list": "v", "annotator": "a"}}, "`annotator` goes with `rows`"),
         ({"votes": {"label_columns": {"gold": "n"}}}, "`votes.label_columns`: unknown label 'gold'"),
         ({"source": {"path": "a.csv", "delimiter": ";;"}}, "`source.delimiter`: .*at most 1 character"),
-        ({"source": {"hub": "a/b", "splits": "train"}}, "`source.splits`: is no key.*known here are hub, config"),
+        ({"source": {"hub": "a/b", "splits": "train"}}, "`source.splits`: is not a key.*known here are hub, config"),
         ({"source": 7}, "`source`: input should be a valid dictionary"),
         ({"ordinal": "maybe"}, "`ordinal`: .*boolean"),
         ({"name": "my task"}, "`name`: .*pattern"),
@@ -284,7 +284,7 @@ def test_a_mistake_in_the_yaml_names_key_and_expectation(tmp_path, changes, matc
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        ("labels: [a, b", "is no valid YAML"),
+        ("labels: [a, b", "is not valid YAML"),
         ("name: a\nvotes: {list: a}\nvotes: {list: b}\n", "the key 'votes' occurs twice"),
         ("? [a, b]\n: c\n", "YAML|dictionary"),
         ("name: 2026-99-99\n", "YAML|missing"),
@@ -320,7 +320,7 @@ def test_keys_of_another_mapping_can_be_merged(content, made):
     ["x: {<<: *b, c: 1, c: 2}", "x: {c: 1, <<: *b, c: 2}", "x: {<<: {c: 1, c: 2}}", "x: {'<<': 1, '<<': 2}"],
 )
 def test_a_key_that_occurs_twice_beside_merged_ones(content):
-    with pytest.raises(UserInputError, match="f.yaml: is no valid YAML .the key '(c|<<)' occurs twice"):
+    with pytest.raises(UserInputError, match="f.yaml: is not valid YAML .the key '(c|<<)' occurs twice"):
         parse_yaml(f"base: &b {{a: 1}}\n{content}\n", "f.yaml")
 
 
@@ -328,7 +328,7 @@ def test_a_task_file_that_is_missing_or_not_utf8(tmp_path):
     with pytest.raises(UserInputError, match="cannot be read"):
         get_task(str(tmp_path / "none.yaml"))
     (tmp_path / "task.yaml").write_bytes("name: caf\u00e9".encode("latin-1"))
-    with pytest.raises(UserInputError, match="is no valid YAML"):
+    with pytest.raises(UserInputError, match="is not valid YAML"):
         get_task(str(tmp_path / "task.yaml"))
 
 
@@ -345,7 +345,7 @@ def test_a_task_file_that_is_missing_or_not_utf8(tmp_path):
         ({}, CSV.replace("second", " ").replace("NA", "bad"), 3, "text", "is ' ', and the prompt needs it"),
         ({}, CSV.replace("bad,bad", ","), 3, "votes", "no votes"),
         ({"votes": {"counts": "ann"}}, CSV, 2, "ann", "must be a mapping of labels to counts, got 'good'"),
-        ({"votes": {"label_columns": {"good": "ann"}}}, CSV, 2, "ann", "'good' is no count"),
+        ({"votes": {"label_columns": {"good": "ann"}}}, CSV, 2, "ann", "'good' is not a count"),
         ({"votes": {"label_columns": {"good": "ann"}}}, "item,text,ann\n1,t,-2\n", 2, "ann", "not a whole number"),
         ({"votes": {"label_columns": {"good": "ann"}}}, "item,text,ann\n1,t,1.5\n", 2, "ann", "not a whole number"),
         ({"votes": {"rows": "v", "annotator": "who"}}, "item,text,who,v\n1,t,a,bad\n1,t,a,bad\n", 3, "who", "second"),

@@ -201,7 +201,7 @@ def test_summeval_reads_no_story_outside_its_folder(tmp_path, where):
     for path in (where.format(folder=tmp_path), "link.story"):
         row = {**without_text()[0], "filepath": path}
         write(folder / "model_annotations.aligned.jsonl", [row])
-        with pytest.raises(JudgmentDataError, match="nowhere to be found"):
+        with pytest.raises(JudgmentDataError, match="is not found"):
             load("summeval", folder)
 
 
@@ -224,7 +224,7 @@ def test_summeval_does_not_count_the_two_forms_of_its_file_twice(tmp_path):
 
 def test_summeval_without_an_article_says_what_to_put_where(tmp_path):
     path = write(tmp_path / "model_annotations.aligned.jsonl", without_text())
-    with pytest.raises(JudgmentDataError, match="'cnn-test-aa' is nowhere to be found.*mteb/summeval"):
+    with pytest.raises(JudgmentDataError, match="'cnn-test-aa' is not found.*mteb/summeval"):
         load("summeval", path)
 
 

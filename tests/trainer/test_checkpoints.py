@@ -166,7 +166,7 @@ def test_where_nothing_can_be_resumed_the_error_says_what_to_do(run_folder, toke
     for step in (2, 4):
         shutil.rmtree(run_folder / f"checkpoint-{step}")
     (run_folder / "checkpoint-6" / CHECKPOINT_FILE).unlink()
-    with pytest.raises(UserInputError, match="checkpoint-6: is half-written, and .* holds no whole checkpoint"):
+    with pytest.raises(UserInputError, match="checkpoint-6: is incomplete, and .* has no complete checkpoint"):
         find_checkpoint("true", run_folder)
     with pytest.raises(UserInputError, match="holds no checkpoint to resume from. Train with --save_strategy"):
         find_checkpoint("true", tmp_path / "empty")
@@ -213,7 +213,7 @@ def test_zero_shards_of_another_number_of_processes_are_refused(run_folder):
     content = json.loads(path.read_text())
     content["run"] |= {"sharding": "DeepSpeed ZeRO-2", "world_size": 4}
     path.write_text(json.dumps(content))
-    with pytest.raises(UserInputError, match="shards of 4 processes, and DeepSpeed cannot deal them out to 1"):
+    with pytest.raises(UserInputError, match="shards of 4 processes, and DeepSpeed cannot redistribute them to 1"):
         check_same_run(path.parent, {**content["run"], "world_size": 1})
 
 
@@ -222,7 +222,7 @@ def test_resuming_says_what_it_passes_over_and_what_changed(run_folder, tokenize
     trainer = make_trainer(run_folder, tokenizer, learning_rate=1e-3)
     trainer.train(resume_from_checkpoint=True)
     out = capsys.readouterr().out
-    assert f"{run_folder / 'checkpoint-6'} is half-written and passed over." in out
+    assert f"{run_folder / 'checkpoint-6'} is incomplete and skipped." in out
     assert "Resuming from" in out and "Changed: learning_rate" in out
     assert trainer.state.global_step == 6
     assert find_checkpoint("true", run_folder).path.endswith("checkpoint-6")
@@ -277,7 +277,7 @@ def small_disk(trained, tmp_path):
 
 
 def test_a_full_disk_costs_the_new_checkpoint_alone(small_disk, tokenizer):
-    with pytest.raises(RunFailedError, match="checkpoint-4: cannot be written .*Earlier checkpoints are whole"):
+    with pytest.raises(RunFailedError, match="checkpoint-4: cannot be written .*Earlier checkpoints are complete"):
         make_trainer(small_disk, tokenizer).train()
     assert sorted(path.name for path in small_disk.iterdir()) == ["README.md", "checkpoint-2"]
     assert find_checkpoint("true", small_disk) == (str(small_disk / "checkpoint-2"), [])

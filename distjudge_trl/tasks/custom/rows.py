@@ -167,7 +167,7 @@ def _number(cell: Any, column: str, name: str, number: int) -> Any:
             return float(cell)
         except ValueError:
             raise JudgmentDataError(
-                f"{cell!r} is no count", source=name, row=number, field=column, fix="Correct the cell."
+                f"{cell!r} is not a count", source=name, row=number, field=column, fix="Correct the cell."
             ) from None
     return cell
 

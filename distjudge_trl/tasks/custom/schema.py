@@ -61,7 +61,7 @@ class Votes(_Strict):
     annotator: Text | None = Field(
         None, description="with rows: column that names the annotator; voting twice is an error"
     )
-    separator: Text = Field(";", description="with list: what stands between the labels of a text")
+    separator: Text = Field(";", description="with list: what separates the labels in a text")
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Votes:
@@ -150,7 +150,7 @@ class TaskFile(_Strict):
         None, description="column, or several together, of what must not straddle a split; by default the id"
     )
     missing: tuple[Annotated[Text, BeforeValidator(_code)], ...] = Field(
-        (), description="texts or numbers that stand for a missing vote, besides an empty cell, null and NaN"
+        (), description="texts or numbers that mean a missing vote, besides an empty cell, null and NaN"
     )
 
     @cached_property
@@ -172,8 +172,8 @@ class TaskFile(_Strict):
         counts = sorted(self.codes - self.count_codes)
         if counts and self.votes.label_columns is not None:
             raise ValueError(
-                f"`missing` names {counts[0]}, and `votes: label_columns` reads counts, of which that may be one: take"
-                " it out, or empty the cells in which it stands for nothing"
+                f"`missing` names {counts[0]}, which may also be a count of `votes: label_columns`: take"
+                " it out, or empty the cells in which it means a missing vote"
             )
         return self
 

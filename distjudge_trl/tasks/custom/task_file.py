@@ -94,7 +94,7 @@ def _explain(error: ValidationError) -> str:
     place = f"`{keys}`: " if keys else ""
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        message = f"is no key of a task file; known here are {', '.join(_known_keys(first['loc'][:-1]))}"
+        message = f"is not a key of a task file; known here are {', '.join(_known_keys(first['loc'][:-1]))}"
     elif first["type"] == "missing":
         message = "is missing"
     elif first["type"].endswith("_type"):
