@@ -48,7 +48,7 @@ def describe_plan(
     verdict = "Fits" if fits else "Does not fit"
     lines.append(f"{verdict}: {describe(result.peak)} of {describe(memory)} per device.")
     if not fits:
-        lines += describe_changes(find_changes(training, sharding, memory, measure), memory)
+        lines += describe_changes(find_changes(training, sharding, memory, measure), memory, bool(training.lora_r))
     return lines, fits
 
 
@@ -81,13 +81,14 @@ def describe_run(model: str, sizes: Sizes, training: Training, sharding: Shardin
     )
 
 
-def describe_changes(changes: Sequence[Change], memory: int) -> list[str]:
+def describe_changes(changes: Sequence[Change], memory: int, has_adapter: bool) -> list[str]:
     """Settings with which the run would fit, one line each, and the launch line of the first."""
     if not changes:
         return [f"Nothing that this command knows makes it fit into {describe(memory)}: a shorter --seq-len may."]
     lines = []
     for change in changes:
-        note = "" if change.trains_the_same else " (trains an adapter instead of all weights)"
+        other = "trains on quantised weights" if has_adapter else "trains an adapter instead of all weights"
+        note = "" if change.trains_the_same else f" ({other})"
         host = f", and {describe(change.estimate.host)} of host memory" if change.estimate.host else ""
         lines.append(f"Fits with {' '.join(change.flags)}: {describe(change.estimate.peak)}{host}{note}.")
     first = changes[0]

@@ -37,6 +37,7 @@ ELSEWHERE = {
     r"python -m pytest -m gpu": "needs a GPU",
     r"python scripts/import_graph.py.*": "tests/test_architecture.py",
 }  # fmt: skip
+MODELS = r"smollm2-135m|Qwen/[\w.-]+"
 SHORT = (
     "--max_steps 1 --max_train_samples 8 --max_eval_samples 6 --per_device_train_batch_size 4"
     " --gradient_accumulation_steps 1 --bf16 False --save_strategy no"
@@ -68,6 +69,8 @@ def commands(code):
 
 def is_pattern(span):
     """Whether words in a sentence name a command (`distjudge-trl plan`) or its form (`data TASK`), and are none."""
+    if re.match(r"distjudge-trl (evaluate|judge) (?!.*--model)|distjudge-trl train (mnli|summeval)", span):
+        return True
     last = span.split()[-1]
     return PATTERN.search(span) or ((len(span.split()) < 3 or last.startswith("--")) and last not in ALONE)
 
@@ -81,7 +84,8 @@ def steps():
         found, snippets = [], ""
         for match in sorted([*BLOCK.finditer(text), *SPAN.finditer(text)], key=lambda match: match.start()):
             if match.re is SPAN:
-                found += [] if is_pattern(match[1]) else [Step("bash", match[1])]
+                span = " ".join(match[1].split())
+                found += [] if is_pattern(span) else [Step("bash", span)]
             elif match["why"] is not None:
                 continue
             elif match["language"] == "python":
@@ -100,6 +104,8 @@ def elsewhere(line):
 
 def shortened(line, model):
     """The command with options that make it short; the last of an option counts. On CPUs instead of GPUs."""
+    if "distjudge-trl plan" in line:
+        return line
     line = re.sub(r"\b(zero2|zero3)(?=\.yaml|\b(?!_))", r"\1_cpu", line)
     short = f"{line} {SHORT} --model_name_or_path {model}"
     if re.search(r"distjudge-trl sweep (run )?(vader|\S+\.yaml) ", line):
@@ -108,12 +114,12 @@ def shortened(line, model):
         return short
     if "distjudge-trl evaluate" in line:
         line += " --max-eval-samples 6"
-    return line.replace("smollm2-135m", model)
+    return re.sub(MODELS, model, line)
 
 
 def short_snippet(code, model):
     """The snippets with a tiny model and one step."""
-    code = re.sub(r"smollm2-135m|Qwen/[\w.-]+", model, code).replace('"tensorboard"', '"none"')
+    code = re.sub(MODELS, model, code).replace('"tensorboard"', '"none"')
     return code.replace("DistributionSFTConfig(", "DistributionSFTConfig(max_steps=1, bf16=False, ")
 
 

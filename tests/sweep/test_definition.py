@@ -119,7 +119,7 @@ def test_options_become_words_of_a_recipe_s_command_line():
         ("out: [a, b]", "field `out`: must be a text, got ['a', 'b']"),
         ("storage: 7", "field `storage`: must be a text, got 7"),
         ("keep: true", "field `keep`: must be a whole number, got True"),
-        ("a: [", "no valid YAML"),
+        ("a: [", "not valid YAML"),
         (None, "cannot be read"),
     ],
 )
