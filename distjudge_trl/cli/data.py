@@ -29,10 +29,9 @@ from distjudge_trl.errors import UserInputError
 )
 @click.option(
     "--split",
-    type=click.Choice(["group", "paper"]),
-    default="group",
-    show_default=True,
-    help="Split that --stats reports on: by group (related items stay on one side), or single items as in the paper.",
+    type=click.Choice(["official", "group", "paper"]),
+    help="Split that --stats reports on: the one of the data's source, by group (related items stay on one side), or"
+    " single items as in the paper. Default: official if there is one, else group.",
 )
 @click.option(
     "--split-seed", type=int, default=0, show_default=True, help="Seed of the split that --stats reports on."
@@ -50,7 +49,7 @@ def data(
     out: str | None,
     model: str | None,
     max_length: int | None,
-    split: str,
+    split: str | None,
     split_seed: int,
     prompt_template: str | None,
     trust_remote_code: bool,
@@ -99,6 +98,7 @@ def data(
         console.print(f"  written to {out}", markup=False, soft_wrap=True)
     if stats:
         doctor.print_statistics(console, task, items)
+        split = split or ("official" if task.official_split else "group")
         doctor.print_splits(console, records, split, split_seed)
         if model is not None:
             doctor.print_model_view(console, task, records, model, max_length, trust_remote_code=trust_remote_code)

@@ -33,10 +33,9 @@ from distjudge_trl.errors import UserInputError, writing
 )
 @click.option(
     "--split",
-    type=click.Choice(["group", "paper", "all"]),
-    help="Score the test side of this split, or all items. Default: the split of the training run; all items of"
-    " another"
-    " task; `group` for untrained models.",
+    type=click.Choice(["official", "group", "paper", "all"]),
+    help="Score the test side of this split, or all items. Default: the split of the training run; of another task the"
+    " official test part, else all items; `group` for untrained models.",
 )
 @click.option("--split-seed", type=int, help="Seed of the split. Default: the one of the training run, else 0.")
 @click.option(

@@ -36,6 +36,8 @@ RECORD_FEATURES = Features(
         "num_annotators": Value("int64"),
     }
 )
+# Of records whose source says which part they belong to. Where records are split the column goes.
+_FEATURES_WITH_SPLIT = Features({**RECORD_FEATURES, "split": Value("string")})
 
 
 def make_record(
@@ -46,6 +48,7 @@ def make_record(
     counts: Sequence[int],
     label_space: LabelSpace,
     reference: int | None = None,
+    split: str = "",
 ) -> dict[str, Any]:
     """A judgment record from vote counts `(K,)`: eq. 1 for the distribution, eq. 3 for the completion.
 
@@ -56,6 +59,7 @@ def make_record(
         counts (`Sequence[int]` of length K): votes per label.
         label_space ([`LabelSpace`]): K labels.
         reference (`int`, *optional*): index of the reference label; by default [`majority_label`], ties to the first.
+        split (`str`): the part that the source puts it into (`"train"`, `"validation"` or `"test"`), if it names one.
 
     Raises:
         [`JudgmentDataError`]: counts of a wrong length, all zero, or negative.
@@ -72,6 +76,7 @@ def make_record(
         reference = majority_label(counts)
     assert reference is not None
     return {
+        **({"split": split} if split else {}),
         "id": id,
         "group": group,
         "prompt": [dict(message) for message in prompt],
@@ -91,14 +96,18 @@ def build_dataset(
         [`JudgmentDataError`]: as [`validate_records`].
         [`NoRecordsError`]: there are no records at all.
     """
-    parts, rows = [], []
+    parts: list[Dataset] = []
+    rows: list[dict[str, Any]] = []
+    features = RECORD_FEATURES
     for record in validated(records, label_space, source=source):
-        rows.append({name: record[name] for name in RECORD_FEATURES})
+        if not parts and not rows and "split" in record:
+            features = _FEATURES_WITH_SPLIT
+        rows.append({name: record.get(name) for name in features})
         if len(rows) == _ROWS_PER_TABLE:
-            parts.append(Dataset.from_list(rows, features=RECORD_FEATURES))
+            parts.append(Dataset.from_list(rows, features=features))
             rows = []
     if rows:
-        parts.append(Dataset.from_list(rows, features=RECORD_FEATURES))
+        parts.append(Dataset.from_list(rows, features=features))
     if not parts:
         raise NoRecordsError("holds no records", source=source, fix="Check the path and the file's content.")
     return concatenate_datasets(parts) if len(parts) > 1 else parts[0]

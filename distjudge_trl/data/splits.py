@@ -15,6 +15,8 @@ from distjudge_trl.errors import UserInputError
 SWAPPED = "/swapped"
 
 SplitKind = Literal["group", "paper"]
+# The parts of an official split, as the column `split` of the records names them.
+OFFICIAL_PARTS = ("train", "validation", "test")
 
 
 def stable_key(seed: int, name: str) -> bytes:
@@ -78,32 +80,71 @@ class Partition(NamedTuple):
 
 @dataclass(frozen=True)
 class SplitPlan:
-    """How records are divided into training, validation and test records. Training, evaluation and sweeps all use a
-    plan, so that the same settings give the same test items wherever a judge is scored.
+    """Which records are used for what. Training, evaluation and sweeps all split by a plan, so that the same settings
+    mean the same test items wherever a judge is scored.
 
     Args:
-        kind (`"group"`, `"paper"` or `"all"`, defaults to `"group"`): as in [`split_records`]; with `"all"` every
-            record is a test record.
-        seed (`int`, defaults to 0): of the split, and of samples from its parts.
-        validation_fraction (`float`, defaults to 0.1): share of the training side that is held out, if something is.
+        kind (`"official"`, `"group"`, `"paper"` or `"all"`, defaults to `"group"`): `"official"` takes the parts that
+            the source of the data names (the column `split` of the records); `"group"` and `"paper"` are those of
+            [`split_records`]; with `"all"` every record is a test record.
+        seed (`int`, defaults to 0): seed of the split, and of the samples that are drawn from its parts.
+        validation_fraction (`float`, defaults to 0.1): share of the training side that is held out, if anything is.
     """
 
-    kind: Literal["group", "paper", "all"] = "group"
+    kind: Literal["official", "group", "paper", "all"] = "group"
     seed: int = 0
     validation_fraction: float = 0.1
 
+    @property
+    def match_by(self) -> Literal["group", "id"]:
+        """By what a test item counts as seen in training. An official split and the paper's may have items of one
+        group on both sides; comparisons with others need all of their test items.
+        """
+        return "group" if self.kind in ("group", "all") else "id"
+
     def partition(self, records: Dataset, *, hold_out: bool = True) -> Partition:
-        """The parts of `records`. Without `hold_out` validation records stay among the training records.
+        """The parts of `records`. Without `hold_out` the validation records stay among the training records, but for
+        those of an official validation part, on which nothing is ever trained.
 
         Raises:
-            [`UserInputError`]: as [`split_records`].
+            [`UserInputError`]: as [`split_records`], or there is no official split.
         """
+        if self.kind == "official":
+            return self._official_parts(records, hold_out)
+        if "split" in records.column_names:
+            records = records.remove_columns("split")
         if self.kind == "all":
             return Partition(None, None, records)
         if not hold_out:
             train, test = split_records(records, self.kind, seed=self.seed)
             return Partition(train, None, test)
         return partition(records, self.kind, validation_fraction=self.validation_fraction, seed=self.seed)
+
+    def _official_parts(self, records: Dataset, hold_out: bool) -> Partition:
+        """The parts that the source names. Where it has no test part its validation part is tested on, and validation
+        records are drawn from the training part.
+        """
+        if "split" not in records.column_names:
+            raise UserInputError("--split official: the source of the data names no parts. Use --split group.")
+        names = records["split"][:]
+        parts = {
+            part: records.select([i for i, name in enumerate(names) if name == part]).remove_columns("split")
+            for part in OFFICIAL_PARTS
+        }
+        train, validation, test = (parts[part] for part in OFFICIAL_PARTS)
+        if not len(train) or not (len(validation) or len(test)):
+            sizes = ", ".join(f"{len(records):,} {part}" for part, records in parts.items())
+            raise UserInputError(
+                f"--split official: needs a training part, and one to test on; there are {sizes} records. Give the"
+                " files of the other parts, or use --split group."
+            )
+        if len(validation) and len(test):
+            return Partition(train, validation if hold_out else None, test)
+        test = test if len(test) else validation
+        if not hold_out:
+            return Partition(train, None, test)
+        train, held_out = split_records(train, test_fraction=self.validation_fraction, seed=self.seed + 1)
+        return Partition(train, held_out, test)
 
     def sample(self, records: Dataset, max_samples: int | None) -> Dataset:
         """At most `max_samples` records of a part; see [`subsample`]."""

@@ -34,9 +34,9 @@ class EvaluationOptions:
 
     Args:
         data_path (`str`, *optional*): the task's official file, archive or folder.
-        split (`"group"`, `"paper"` or `"all"`, *optional*): test on the test side of this split, or on all items. By
-            default it is the judge's own split on the task that it was trained on, all items of any other task, and
-            `"group"` for an untrained model.
+        split (`"official"`, `"group"`, `"paper"` or `"all"`, *optional*): test on the test side of this split, or on
+            all items. By default it is the judge's own split on the task that it was trained on; of any other task
+            the official test part, else all items; `"group"` for an untrained model.
         split_seed (`int`, *optional*): by default the judge's own, else 0.
         leave_out (`tuple[str, ...]`): folders of further judges. Their training and held-out items are left out, too,
             so that several judges can be tested on the same items.
@@ -59,7 +59,7 @@ class EvaluationOptions:
     """
 
     data_path: str | None = None
-    split: Literal["group", "paper", "all"] | None = None
+    split: Literal["official", "group", "paper", "all"] | None = None
     split_seed: int | None = None
     leave_out: tuple[str, ...] = ()
     max_eval_samples: int | None = None
@@ -142,9 +142,9 @@ def evaluate_judge(
         trust_remote_code=options.trust_remote_code,
     )
     records = task.records(items, task_options, template=template, fitter=judge.fitter, report=report)
-    plan = _plan(origin, options)
+    plan = _plan(origin, task, options)
     train, validation, test = _parts(records, origin, plan, options, report)
-    test = plan.sample(_left(test, known, _by(plan), report), options.max_eval_samples)
+    test = plan.sample(_left(test, known, plan.match_by, report), options.max_eval_samples)
     judgments = judge.read(test, options.batch_size, progress=progress)
     held_out, scalings = None, []
     to_fit_on = calibration_records(validation, requested=options.calibrated, trained=judge_file is not None)
@@ -203,12 +203,16 @@ def _judge_info(origin: _Origin, plan: SplitPlan, options: EvaluationOptions) ->
     )
 
 
-def _plan(origin: _Origin, options: EvaluationOptions) -> SplitPlan:
-    """The options' split; where they leave it open, that of the judge's own run if it was trained on this task."""
+def _plan(origin: _Origin, task: JudgmentTask, options: EvaluationOptions) -> SplitPlan:
+    """The options' split. By default that of the judge's own run if it was trained on this task; else the official
+    one, if there is one.
+    """
     own = origin.data if origin.same_task else {}
-    kind: Literal["group", "paper", "all"] = "all" if origin.judge.file is not None else "group"
+    kind: Literal["official", "group", "paper", "all"] = "all" if origin.judge.file is not None else "group"
     if origin.same_task:
-        kind = "paper" if own.get("split") == "paper" else "group"
+        kind = own.get("split", "group")
+    elif task.official_split:
+        kind = "official"
     return SplitPlan(
         options.split or kind,
         options.split_seed if options.split_seed is not None else int(own.get("split_seed", 0)),
@@ -243,7 +247,7 @@ def _parts(
     if origin.seen is None:
         report.notes["the judge keeps no list of its training items: that the test items are new is not checked"] += 1
         return Partition(train, None, test)
-    by = _by(plan)
+    by = plan.match_by
     new = origin.seen.unseen(test, by)
     if len(new) < len(test):
         report.excluded["seen in training or held out of it"] += len(test) - len(new)
@@ -260,11 +264,6 @@ def _parts(
                 " Train it with --calibrate True, which holds some out."
             )
     return Partition(train, validation, new)
-
-
-def _by(plan: SplitPlan) -> Literal["group", "id"]:
-    """Whether items are matched by group or, under the paper's split, by id."""
-    return "id" if plan.kind == "paper" else "group"
 
 
 def _seen_by(path: str) -> SeenItems:

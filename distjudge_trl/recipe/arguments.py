@@ -52,12 +52,13 @@ class RecipeArguments:
             )
         },
     )
-    split: Literal["group", "paper"] = field(
-        default="group",
+    split: Literal["official", "group", "paper"] | None = field(
+        default=None,
         metadata={
             "help": (
-                "'group' keeps related items on one side of the split, so that nothing leaks; 'paper' draws single"
-                " items."
+                "'official': the parts that the source of the data names; 'group' keeps related items on one side of"
+                " an 8:2 split, so that nothing leaks; 'paper' draws single items. Default: official if the task has"
+                " such parts, else group."
             )
         },
     )

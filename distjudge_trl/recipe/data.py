@@ -71,6 +71,7 @@ def load_parts(run: ParsedRun, template: PromptTemplate, fitter: PromptFitter | 
         if saved and saved["key"] == _key(run, template, fitter):
             return _read_parts(Path(folder), saved["report"])
     report = LoadReport()
+    assert run.recipe.split is not None  # the parser has decided
     plan = SplitPlan(run.recipe.split, run.recipe.split_seed, run.recipe.validation_fraction)
     train, validation, test = _load(run, plan, template, fitter, report)
     assert train is not None  # recipes always split
@@ -158,6 +159,7 @@ def _load(
         without_notes = replace(own, notes=Counter())
         train = task.records(budget, options, template=template, fitter=fitter, report=without_notes)
         train = train.select([i for i, name in enumerate(train["id"]) if name in names])
+        train = train.select_columns(parts.train.column_names)
         report.add_training(own)
         parts = parts._replace(train=train)
     return parts

@@ -195,6 +195,8 @@ class Recipe:
                     " given: drop one of them."
                 )
         options.check()
+        if recipe_args.split is None:
+            recipe_args.split = "official" if task.official_split else "group"
         return ParsedRun(task, recipe_args, options, training_args, model_args)
 
     def _parser(self, task: JudgmentTask | None) -> TrlParser:

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from distjudge_trl.batching import encode_prompts, render_prompt
-from distjudge_trl.data import fingerprint, split_records
+from distjudge_trl.data import SplitPlan, fingerprint
 from distjudge_trl.data.splits import stable_key
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.files.atomic import replacing
@@ -96,29 +96,34 @@ def print_statistics(console: Console, task: JudgmentTask, items: Sequence[Item]
 
 
 def print_splits(console: Console, records: Dataset, kind: Any, seed: int) -> None:
-    """Print sizes of the two sides of the split, repeated prompts, and groups that are on both sides."""
+    """Print sizes of the parts of the split, repeated prompts, and groups that are in training and in another part."""
     try:
-        train, test = split_records(records, kind, seed=seed)
+        parts = SplitPlan(kind, seed).partition(records, hold_out=kind == "official")
     except UserInputError as error:
         _finding(console, 1, f"\n{error}")
         return
-    prompts = {
-        name: Counter(json.dumps(prompt) for prompt in side["prompt"])
-        for name, side in (("train", train), ("test", test))
-    }
+    train, others = parts.train, {"test": parts.test}
+    assert train is not None
+    if parts.validation is not None:
+        others = {"validation": parts.validation, **others}
+    sides = {"train": train, **others}
+    prompts = {name: Counter(json.dumps(prompt) for prompt in side["prompt"]) for name, side in sides.items()}
     repeated = {name: sum(count - 1 for count in counter.values()) for name, counter in prompts.items()}
-    across = sum(prompt in prompts["train"] for prompt in prompts["test"].elements())
-    groups = set(train["group"]) & set(test["group"])
-    leaking = sum(group in groups for group in test["group"])
-    console.print(f"\nSplit {kind!r} (seed {seed}): {len(train):,} train, {len(test):,} test")
-    console.print(f"Repeated prompts: {repeated['train']:,} within train, {repeated['test']:,} within test")
-    _finding(console, across, f"Test prompts that are in train, too: {across:,}")
-    _finding(
-        console,
-        len(groups),
-        f"Groups on both sides: {len(groups):,}, with {leaking:,} of the test records"
-        + (" (use --split group)" if groups and kind != "group" else ""),
-    )
+    named = f"{kind!r}" if kind == "official" else f"{kind!r} (seed {seed})"
+    console.print(f"\nSplit {named}: {', '.join(f'{len(side):,} {name}' for name, side in sides.items())}")
+    console.print(f"Repeated prompts: {', '.join(f'{count:,} within {name}' for name, count in repeated.items())}")
+    for name, side in others.items():
+        across = sum(prompt in prompts["train"] for prompt in prompts[name].elements())
+        groups = set(train["group"]) & set(side["group"])
+        leaking = sum(group in groups for group in side["group"])
+        where = "both sides" if len(others) == 1 else f"train and {name}"
+        _finding(console, across, f"{name.capitalize()} prompts that are in train, too: {across:,}")
+        _finding(
+            console,
+            len(groups),
+            f"Groups on {where}: {len(groups):,}, with {leaking:,} of the {name} records"
+            + (" (use --split group)" if groups and kind != "group" else ""),
+        )
 
 
 def print_model_view(

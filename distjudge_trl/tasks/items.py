@@ -70,6 +70,7 @@ class Item(NamedTuple):
         counts (`list[int]` of length K): votes per label.
         source (`str`), row (`int` or `str`): where it was read, for error messages.
         part (`str`): which of several questions about the same thing (SummEval's dimension); statistics are per part.
+        split (`str`): the part that the source puts it into: `"train"`, `"validation"`, `"test"`, or none.
         reference (`int`, *optional*): index of the reference label, after it is chosen.
     """
 
@@ -80,6 +81,7 @@ class Item(NamedTuple):
     source: str
     row: int | str
     part: str = ""
+    split: str = ""
     reference: int | None = None
 
 

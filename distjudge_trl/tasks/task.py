@@ -45,6 +45,8 @@ class JudgmentTask:
         synonyms (`Mapping[str, Sequence[str]]`, *optional*): further spellings of labels.
         ordinal (`bool`): whether the labels' order means something.
         size (`str`): number of items, as shown by `distjudge-trl tasks`.
+        official_split (`bool`): whether the source says which items are for training, validation and test. Recipes
+            then use these parts unless `--split` says otherwise.
         options (`type[TaskOptions]`): the options of building records.
         optional_fields (`frozenset[str]`): fields that a template may test although no item of a source has them.
     """
@@ -61,6 +63,7 @@ class JudgmentTask:
     synonyms: Mapping[str, Sequence[str]] | None = None
     ordinal: bool = False
     size: str = ""
+    official_split: bool = False
     options: type[TaskOptions] = TaskOptions
     optional_fields: frozenset[str] = frozenset()
 
@@ -160,6 +163,7 @@ class JudgmentTask:
                         counts=form.counts,
                         label_space=space,
                         reference=form.reference,
+                        split=form.split,
                     )
 
         space = self.label_space()

@@ -3,9 +3,19 @@
 import pytest
 from conftest import make_records
 
-from distjudge_trl.data import num_votes, partition, split_records, subsample, within_budget
+from distjudge_trl.data import (
+    SplitPlan,
+    build_dataset,
+    make_record,
+    num_votes,
+    partition,
+    split_records,
+    subsample,
+    within_budget,
+)
 from distjudge_trl.data.splits import SWAPPED
 from distjudge_trl.errors import UserInputError
+from distjudge_trl.labels import LabelSpace
 
 
 def test_group_split_shares_no_group():
@@ -89,3 +99,62 @@ def test_a_pair_in_both_orders_is_paid_once():
     bought = within_budget(records, 7)
     assert len(bought) == 4 and num_votes(bought) == 6
     assert len({name.removesuffix(SWAPPED) for name in bought["id"]}) == 2
+
+
+def with_parts(*names):
+    """Records of which each is in the part of that name; those of one letter share a group."""
+    records = [
+        make_record(
+            id=f"{number}",
+            group=f"group {number // 2}",
+            prompt=[{"role": "user", "content": "?"}],
+            counts=[1, 2],
+            label_space=LabelSpace(["a", "b"]),
+            split=name,
+        )
+        for number, name in enumerate(names)
+    ]
+    return build_dataset(records, LabelSpace(["a", "b"]))
+
+
+def ids(parts):
+    return [part["id"][:] if part is not None else None for part in parts]
+
+
+def test_an_official_split_is_used_as_it_is():
+    records = with_parts("train", "test", "train", "validation", "test", "train")
+    plan = SplitPlan("official", seed=7)
+    parts = plan.partition(records)
+    assert ids(parts) == [["0", "2", "5"], ["3"], ["1", "4"]]
+    assert all("split" not in part.column_names for part in parts)
+    # Nothing is ever trained on the validation part, and items of one group may be on both sides.
+    assert ids(plan.partition(records, hold_out=False)) == [["0", "2", "5"], None, ["1", "4"]]
+    assert plan.match_by == "id" and SplitPlan("group").match_by == "group"
+
+
+def test_without_a_test_part_the_validation_part_is_tested_on():
+    records = with_parts(*["train"] * 8, "validation", "validation")
+    train, validation, test = SplitPlan("official").partition(records)
+    assert test["id"][:] == ["8", "9"] and len(train) == 6 and len(validation) == 2
+    assert not set(train["group"]) & set(validation["group"]), "drawn by group"
+    assert ids(SplitPlan("official").partition(records, hold_out=False))[0] == [str(i) for i in range(8)]
+
+
+def test_other_splits_of_records_with_official_parts():
+    records = with_parts(*["train"] * 6, *["test"] * 4)
+    train, _, test = SplitPlan("group").partition(records)
+    assert len(train) + len(test) <= 10 and "split" not in train.column_names
+    assert "split" not in SplitPlan("all").partition(records).test.column_names
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["train", "train"], "2 train, 0 validation, 0 test"),
+        (["test", "validation"], "0 train, 1 validation, 1 test"),
+        (["", ""], "the source of the data names no parts. Use --split group"),
+    ],
+)
+def test_an_official_split_that_is_none_is_refused(names, message):
+    with pytest.raises(UserInputError, match=message):
+        SplitPlan("official").partition(with_parts(*names))
