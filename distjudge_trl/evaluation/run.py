@@ -123,7 +123,7 @@ def evaluate_judge(
     options = options if options is not None else EvaluationOptions()
     origin, judge_file = _origin(found, task), found.file
     report = LoadReport()
-    known = {path: _seen_by(path) for path in options.leave_out}
+    known = {path: _read_seen_items(path) for path in options.leave_out}
     # Read the data first, so that mistakes in it are found before a model is loaded.
     items = list(task.draw(task.items(options.data_path, task_options, report=report), task_options, report=report))
     template = _template(origin, task, items, options)
@@ -144,7 +144,7 @@ def evaluate_judge(
     records = task.records(items, task_options, template=template, fitter=judge.fitter, report=report)
     plan = _plan(origin, options)
     train, validation, test = _parts(records, origin, plan, options, report)
-    test = plan.sample(_left(test, known, _by(plan), report), options.max_eval_samples)
+    test = plan.sample(_drop_known(test, known, _matched_by(plan), report), options.max_eval_samples)
     judgments = judge.read(test, options.batch_size, progress=progress)
     held_out, scalings = None, []
     to_fit_on = calibration_records(validation, requested=options.calibrated, trained=judge_file is not None)
@@ -205,13 +205,13 @@ def _judge_info(origin: _Origin, plan: SplitPlan, options: EvaluationOptions) ->
 
 def _plan(origin: _Origin, options: EvaluationOptions) -> SplitPlan:
     """The options' split; where they leave it open, that of the judge's own run if it was trained on this task."""
-    own = origin.data if origin.same_task else {}
+    origin_data = origin.data if origin.same_task else {}
     kind: Literal["group", "paper", "all"] = "all" if origin.judge.file is not None else "group"
     if origin.same_task:
-        kind = "paper" if own.get("split") == "paper" else "group"
+        kind = "paper" if origin_data.get("split") == "paper" else "group"
     return SplitPlan(
         options.split or kind,
-        options.split_seed if options.split_seed is not None else int(own.get("split_seed", 0)),
+        options.split_seed if options.split_seed is not None else int(origin_data.get("split_seed", 0)),
         float(origin.data.get("validation_fraction", 0.1)),
     )
 
@@ -243,7 +243,7 @@ def _parts(
     if origin.seen is None:
         report.notes["the judge keeps no list of its training items: that the test items are new is not checked"] += 1
         return Partition(train, None, test)
-    by = _by(plan)
+    by = _matched_by(plan)
     new = origin.seen.unseen(test, by)
     if len(new) < len(test):
         report.excluded["seen in training or held out of it"] += len(test) - len(new)
@@ -262,19 +262,21 @@ def _parts(
     return Partition(train, validation, new)
 
 
-def _by(plan: SplitPlan) -> Literal["group", "id"]:
+def _matched_by(plan: SplitPlan) -> Literal["group", "id"]:
     """Whether items are matched by group or, under the paper's split, by id."""
     return "id" if plan.kind == "paper" else "group"
 
 
-def _seen_by(path: str) -> SeenItems:
+def _read_seen_items(path: str) -> SeenItems:
     seen = SeenItems.read(path)
     if seen is None:
         raise UserInputError(f"{path}: keeps no list of training items to leave out; name a judge's folder.")
     return seen
 
 
-def _left(test: Dataset, known: Mapping[str, SeenItems], by: Literal["group", "id"], report: LoadReport) -> Dataset:
+def _drop_known(
+    test: Dataset, known: Mapping[str, SeenItems], by: Literal["group", "id"], report: LoadReport
+) -> Dataset:
     """The test items that none of these judges has seen. `known` maps a judge's folder to its items."""
     for path, seen in known.items():
         new = seen.unseen(test, by)
