@@ -53,7 +53,7 @@ def parse_yaml(text: str, source: str | Path) -> Any:
         return yaml.load(text, Loader=_UniqueKeys)
     # A mapping as a key, an impossible date, brackets nested too deeply.
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        raise UserInputError(f"{source}: is not valid YAML ({' '.join(str(error).split())}).") from None
+        raise UserInputError(f"{source}: holds no valid YAML ({' '.join(str(error).split())}).") from None
 
 
 def read_yaml(path: str | Path) -> Any:
@@ -67,7 +67,7 @@ def read_yaml(path: str | Path) -> Any:
     except OSError as error:
         raise UserInputError(f"{path}: cannot be read ({error.strerror}).") from None
     except UnicodeDecodeError as error:
-        raise UserInputError(f"{path}: is not valid YAML ({error}).") from None
+        raise UserInputError(f"{path}: holds no valid YAML ({error}).") from None
     return parse_yaml(text, path)
 
 

@@ -86,7 +86,7 @@ def test_bad_flags(argv, match):
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        ("alpha: [0.8", "is not valid YAML"),
+        ("alpha: [0.8", "holds no valid YAML"),
         ("- alpha", "must be a mapping"),
         ("alhpa: 0.5\n", "Unknown option --alhpa. Did you mean --alpha?"),
         ("method: foo\n", "There is no method 'foo'"),

@@ -111,7 +111,7 @@ def test_a_recipe_may_name_a_method_and_its_own_types(tmp_path):
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        ("alpha: 0.5\nalpha: 0.6\n", "c.yaml: is not valid YAML .*the key 'alpha' occurs twice"),
+        ("alpha: 0.5\nalpha: 0.6\n", "c.yaml: holds no valid YAML .*the key 'alpha' occurs twice"),
         ("use_peft: true\nuse-peft: false\n", "c.yaml: the key 'use_peft' occurs twice, with dashes"),
         ("use_peft:\n", "c.yaml: `use_peft` must be true or false, got None"),
         ("share_prefixes: maybe\n", "c.yaml: `share_prefixes` must be auto, true or false, got 'maybe'"),

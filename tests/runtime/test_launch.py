@@ -68,7 +68,7 @@ def test_what_is_no_config_is_refused(tmp_path):
     path = tmp_path / "my.yaml"
     wrong = (
         ("- 1", "is not an accelerate config"),
-        ("a: [", "is not valid YAML"),
+        ("a: [", "holds no valid YAML"),
         ("a: 1\na: 2", "the key .a. occurs twice"),
     )
     several = "num_machines: 2\nnum_processes: gpu"

@@ -284,7 +284,7 @@ def test_a_mistake_in_the_yaml_names_key_and_expectation(tmp_path, changes, matc
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        ("labels: [a, b", "is not valid YAML"),
+        ("labels: [a, b", "holds no valid YAML"),
         ("name: a\nvotes: {list: a}\nvotes: {list: b}\n", "the key 'votes' occurs twice"),
         ("? [a, b]\n: c\n", "YAML|dictionary"),
         ("name: 2026-99-99\n", "YAML|missing"),
@@ -320,7 +320,7 @@ def test_keys_of_another_mapping_can_be_merged(content, made):
     ["x: {<<: *b, c: 1, c: 2}", "x: {c: 1, <<: *b, c: 2}", "x: {<<: {c: 1, c: 2}}", "x: {'<<': 1, '<<': 2}"],
 )
 def test_a_key_that_occurs_twice_beside_merged_ones(content):
-    with pytest.raises(UserInputError, match="f.yaml: is not valid YAML .the key '(c|<<)' occurs twice"):
+    with pytest.raises(UserInputError, match="f.yaml: holds no valid YAML .the key '(c|<<)' occurs twice"):
         parse_yaml(f"base: &b {{a: 1}}\n{content}\n", "f.yaml")
 
 
@@ -328,7 +328,7 @@ def test_a_task_file_that_is_missing_or_not_utf8(tmp_path):
     with pytest.raises(UserInputError, match="cannot be read"):
         get_task(str(tmp_path / "none.yaml"))
     (tmp_path / "task.yaml").write_bytes("name: caf\u00e9".encode("latin-1"))
-    with pytest.raises(UserInputError, match="is not valid YAML"):
+    with pytest.raises(UserInputError, match="holds no valid YAML"):
         get_task(str(tmp_path / "task.yaml"))
 
 
