@@ -24,7 +24,7 @@ class Method:
     chosen: tuple[str, ...] = ()
 
     @property
-    def own(self) -> frozenset[str]:
+    def own_settings(self) -> frozenset[str]:
         """Names of the settings that may differ from the objective's defaults without making this another method."""
         return frozenset((*self.fixed, *self.defaults, *self.chosen))
 

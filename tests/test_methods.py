@@ -15,14 +15,14 @@ def test_reports_know_every_method_and_the_trainer_s_defaults():
     defaults = {field.name: field.default for field in fields(DistributionSFTConfig)}
     ours = {name: value for name, value in OBJECTIVE.items() if name != "max_annotators"}  # a task's option
     assert ours == {name: defaults[name] for name in ours}
-    own = {field.name for field in fields(DistributionSFTConfig)} - {
+    own_settings = {field.name for field in fields(DistributionSFTConfig)} - {
         f.name for f in fields(DistributionSFTConfig.__base__)
     }
-    assert own - {*OBJECTIVE} == {"projection_solver", "share_prefixes"}, "they change no result"
+    assert own_settings - {*OBJECTIVE} == {"projection_solver", "share_prefixes"}, "they change no result"
 
 
 def test_what_methods_set_are_settings_of_the_objective():
     for name, method in METHODS.items():
-        assert method.own <= {*OBJECTIVE}, name
+        assert method.own_settings <= {*OBJECTIVE}, name
     made = [(dict(way.fixed), dict(way.defaults), way.chosen) for way in METHODS.values()]
     assert all(made.count(way) == 1 for way in made), "no two are the same by another name"

@@ -7,6 +7,7 @@ written.
 
 from __future__ import annotations
 
+import ast
 import datetime
 import decimal
 import json
@@ -40,6 +41,19 @@ def spelling(value: Any) -> str:
     text = str(value).strip()
     number = _WHOLE_NUMBER.fullmatch(text)
     return str(int(number[1])) if number is not None else text
+
+
+def parse_structure(value: Any) -> Any:
+    """The list or mapping that a text holds in JSON or Python syntax, as cells of CSV do; other values are returned
+    unchanged.
+    """
+    if isinstance(value, str) and value.strip()[:1] in ("[", "{"):
+        for parse in (json.loads, ast.literal_eval):
+            try:
+                return parse(value)
+            except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+                continue
+    return value
 
 
 def plain_value(value: Any) -> Any:

@@ -123,7 +123,7 @@ def evaluate_judge(
     options = options if options is not None else EvaluationOptions()
     origin, judge_file = _origin(found, task), found.file
     report = LoadReport()
-    known = {path: _seen_by(path) for path in options.leave_out}
+    known = {path: _read_seen_items(path) for path in options.leave_out}
     # Read the data first, so that mistakes in it are found before a model is loaded.
     items = list(task.draw(task.items(options.data_path, task_options, report=report), task_options, report=report))
     template = _template(origin, task, items, options)
@@ -144,7 +144,7 @@ def evaluate_judge(
     records = task.records(items, task_options, template=template, fitter=judge.fitter, report=report)
     plan = _plan(origin, task, options)
     train, validation, test = _parts(records, origin, plan, options, report)
-    test = plan.sample(_left(test, known, plan.match_by, report), options.max_eval_samples)
+    test = plan.sample(_drop_known(test, known, plan.match_by, report), options.max_eval_samples)
     judgments = judge.read(test, options.batch_size, progress=progress)
     held_out, scalings = None, []
     to_fit_on = calibration_records(validation, requested=options.calibrated, trained=judge_file is not None)
@@ -266,14 +266,16 @@ def _parts(
     return Partition(train, validation, new)
 
 
-def _seen_by(path: str) -> SeenItems:
+def _read_seen_items(path: str) -> SeenItems:
     seen = SeenItems.read(path)
     if seen is None:
         raise UserInputError(f"{path}: keeps no list of training items to leave out; name a judge's folder.")
     return seen
 
 
-def _left(test: Dataset, known: Mapping[str, SeenItems], by: Literal["group", "id"], report: LoadReport) -> Dataset:
+def _drop_known(
+    test: Dataset, known: Mapping[str, SeenItems], by: Literal["group", "id"], report: LoadReport
+) -> Dataset:
     """The test items that none of these judges has seen. `known` maps a judge's folder to its items."""
     for path, seen in known.items():
         new = seen.unseen(test, by)

@@ -46,17 +46,17 @@ def find_device(device: str | torch.device | None = None) -> torch.device:
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     if device is None:
         return accelerator if accelerator is not None else torch.device("cpu")
-    here = [accelerator.type] if accelerator is not None else []
+    available = [accelerator.type] if accelerator is not None else []
     try:
         found = torch.device(device)
     except RuntimeError:
         raise UserInputError(
-            f"--device {device}: is not the name of a device such as {here[0] if here else 'cpu'}."
+            f"--device {device}: is not the name of a device such as {available[0] if available else 'cpu'}."
         ) from None
     if found.type == "cpu":
         return found
-    if found.type not in here:
-        raise UserInputError(f"--device {device}: this machine has {' and '.join(['cpu', *here])}.")
+    if found.type not in available:
+        raise UserInputError(f"--device {device}: this machine has {' and '.join(['cpu', *available])}.")
     if (found.index or 0) >= torch.accelerator.device_count():
         raise UserInputError(f"--device {device}: this machine has {torch.accelerator.device_count()} of them.")
     return found
@@ -167,9 +167,9 @@ def usable_types(
     instead: Dtype = decided.dtype
     if autocast is not None:
         instead = autocast if autocast in HALF else "float32"
-    asked = {autocast, str(dtype).removeprefix("torch.")}
+    explicit = {autocast, str(dtype).removeprefix("torch.")}
     weights = file.dtype if dtype is None else None
-    trained = {file.autocast, weights, (file.quantization or {}).get(_COMPUTES)} - asked
+    trained = {file.autocast, weights, (file.quantization or {}).get(_COMPUTES)} - explicit
     slow = [name for name in HALF if name in trained and not is_fast(name, use_cpu)]
     replaced: dict[str, Dtype] = dict.fromkeys(slow, instead)
     if replaced and autocast is None:

@@ -59,7 +59,7 @@ def check_options(run: ParsedRun) -> None:
             "--score_on validation does not go with --calibrate: the scaling would be scored on the items that it was"
             " fitted on."
         )
-    if recipe_args.method == "raw" and (needs := _sharding_that_trains(training_args)):
+    if recipe_args.method == "raw" and (needs := _sharding_needing_optimizer(training_args)):
         raise UserInputError(
             f"--method raw trains nothing, and {needs} can only be set up with an optimizer: launch it with ZeRO-3, on"
             " single_gpu or multi_gpu."
@@ -70,7 +70,7 @@ def check_options(run: ParsedRun) -> None:
             raise UserInputError(f"`{name}` must be at least 1, got {value}.")
 
 
-def _sharding_that_trains(training_args: DistributionSFTConfig) -> str | None:
+def _sharding_needing_optimizer(training_args: DistributionSFTConfig) -> str | None:
     """The kind of sharding of this launch, if it cannot run a model without an optimizer."""
     plugin = getattr(training_args, "deepspeed_plugin", None)
     if plugin is not None:

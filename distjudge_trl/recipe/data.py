@@ -142,25 +142,25 @@ def _load(
     chosen and tested on all votes.
     """
     task, recipe_args, options, training_args, _ = run
-    whole = replace(options, max_annotators=None)
-    items: Iterable[Item] = task.items(recipe_args.data_path, whole, report=report)
+    all_votes = replace(options, max_annotators=None)
+    items: Iterable[Item] = task.items(recipe_args.data_path, all_votes, report=report)
     if options.max_annotators is not None:
         items = list(items)  # they are needed twice
-    drawn = task.draw(items, whole, report=report)
-    records = task.records(drawn, whole, template=template, fitter=fitter, report=report)
+    drawn = task.draw(items, all_votes, report=report)
+    records = task.records(drawn, all_votes, template=template, fitter=fitter, report=report)
     parts = plan.partition(records, hold_out=_holds_out(recipe_args, training_args))
     if options.max_annotators is not None and parts.train is not None:
         names = set(parts.train["id"])
         # A pair in both orders has two ids, and a split of single records may take only one of them.
         chosen = [item for item in items if item.id in names or f"{item.id}{SWAPPED}" in names]
-        own = LoadReport(num_read=len(chosen), files=report.files)
-        budget = task.draw(chosen, options, report=own)
+        training_report = LoadReport(num_read=len(chosen), files=report.files)
+        budget = task.draw(chosen, options, report=training_report)
         # The report already counts prompts that were shortened.
-        without_notes = replace(own, notes=Counter())
+        without_notes = replace(training_report, notes=Counter())
         train = task.records(budget, options, template=template, fitter=fitter, report=without_notes)
         train = train.select([i for i, name in enumerate(train["id"]) if name in names])
         train = train.select_columns(parts.train.column_names)
-        report.add_training(own)
+        report.add_training(training_report)
         parts = parts._replace(train=train)
     return parts
 

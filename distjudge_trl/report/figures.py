@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from distjudge_trl.errors import UserInputError
-from distjudge_trl.runtime.extras import install_hint
+from distjudge_trl.runtime.extras import needing
 
 
 _HUMAN_COLOR = "#c9c9c9"
@@ -36,10 +35,8 @@ def plot_distributions(
     Raises:
         [`UserInputError`]: matplotlib is not installed.
     """
-    try:
+    with needing("matplotlib", "Figures need"):
         from matplotlib.figure import Figure
-    except ImportError:
-        raise UserInputError(f"Figures need matplotlib: {install_hint('matplotlib')}.") from None
 
     columns = min(4, len(names))
     rows = -(-len(names) // columns)

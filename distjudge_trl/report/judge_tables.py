@@ -71,12 +71,13 @@ def comparisons_table(comparisons: Sequence[Comparison]) -> Table | None:
     ]
     notes = [
         (
-            "Method minus the one it is set against. The tests are of the KL; Holm's correction runs over all rows"
-            " that have one."
+            "Differences are the method minus the one in the column `against`. The tests are of the KL; Holm's"
+            " correction is over all rows that have a test."
         ),
         (
-            "One seed: intervals over items, and the paired permutation test, which says whether these two judges"
-            " differ, not whether two trainings would. Several seeds: Student's t over seeds, as for the paper's five."
+            "With one seed: intervals over items, and the paired permutation test, which says whether these two judges"
+            " differ, but not whether two trainings would. With several seeds: Student's t over seeds, as"
+            " for the paper's five."
         ),
     ]
     return Table("comparisons", "Comparisons between judges", header, rows, notes)
@@ -107,9 +108,9 @@ def halves_table(test_sets: Sequence[TestSet]) -> Table | None:
     if not rows:
         return None
     note = (
-        "Half of an item's annotators is what is to be predicted, over 20 random halves; so these figures compare with"
-        " each other, not with other tables, where all annotators are. A good judge knows more than the few people of"
-        " the other half."
+        "The target is half of an item's annotators, over 20 random halves. Compare these figures only"
+        " with each other and not with other tables, whose target is all annotators. A good judge knows more than the"
+        " few people of the other half."
     )
     header = ["test set", "model", "half of the annotators predicted by", "KL", "TV", "acc. %"]
     return Table("halves", "Human ceiling: how well half of the annotators can be predicted", header, rows, [note])

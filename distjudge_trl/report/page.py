@@ -19,14 +19,14 @@ import jinja2
 import numpy as np
 
 from distjudge_trl.data.splits import stable_key
-from distjudge_trl.errors import UserInputError, writing
+from distjudge_trl.errors import writing
 from distjudge_trl.files.atomic import replacing
 from distjudge_trl.report.cells import Table
 from distjudge_trl.report.plots import Plot
 from distjudge_trl.report.plots_page import to_plotly
 from distjudge_trl.report.runs import CONSTANTS
 from distjudge_trl.report.test_sets import TestSet
-from distjudge_trl.runtime.extras import install_hint
+from distjudge_trl.runtime.extras import needing
 
 
 # Longer texts are cut in the page, but not in the Parquet files.
@@ -58,10 +58,8 @@ def write_page(
     Raises:
         [`UserInputError`]: plotly is not installed.
     """
-    try:
+    with needing("plotly", "The page needs"):
         from plotly.offline import get_plotlyjs
-    except ImportError:
-        raise UserInputError(f"The page needs plotly: {install_hint('plotly')}.") from None
 
     folder = resources.files("distjudge_trl.report")
     # A script element ends at the first such tag, even inside a string.

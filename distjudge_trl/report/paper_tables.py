@@ -33,12 +33,12 @@ _SIGNIFICANCE = (
     " deviation over seeds."
 )
 _FLOOR = (
-    "Noise floor: the KL that the true distributions would score against so few annotators; excess: KL above it. How"
-    " well annotators predict each other is in its own table."
+    "Noise floor: the KL that the true distributions would score against so few annotators; excess: the KL above it."
+    " A separate table shows how well annotators predict each other."
 )
 _OTHER_DATA = (
-    "Ours and the paper's figures come from other models, training sizes and test items; only the order of methods is"
-    " comparable."
+    "Our figures and the paper's come from different models, training sizes and test items; only the order of methods"
+    " is comparable."
 )
 
 
@@ -192,8 +192,8 @@ def robustness_by_task(test_sets: Sequence[TestSet]) -> Table:
     note = (
         "Ours: targets moved by L2 length δ in a direction drawn uniformly from the simplex's tangent space, projected"
         " back; mean over draws, ± standard deviation over draws (one seed) or seeds. The paper does not say how it"
-        " draws; of its rows the first and the last δ are given here. The noise floor is that of the targets as they"
-        " are (δ = 0)."
+        " draws; only the first and the last δ of its rows are given here. The noise floor is that of the unmoved"
+        " targets (δ = 0)."
     )
     return Table("table3", "Table 3: robustness to perturbed targets", header, rows, [note])
 

@@ -136,8 +136,8 @@ def figure_3(test_sets: Sequence[TestSet]) -> Plot:
     return Plot(
         "figure3",
         "Figure 3: weight of the KL term and radius of the adversary",
-        "KL against alpha, a line an epsilon; on validation items where a sweep chose by it. The paper finds the least"
-        " KL near alpha = 0.8 and epsilon = 0 the worst line.",
+        "KL against alpha, with a line per epsilon; on validation items if a sweep chose by it. The paper finds the"
+        " smallest KL near alpha = 0.8, and the worst line is epsilon = 0.",
         "α",
         "KL (nats)",
         panels,
@@ -195,7 +195,7 @@ def reliability_plot(test_sets: Sequence[TestSet]) -> Plot:
         "Reliability",
         "How often the judge's likeliest label is the majority's, in bins of equal counts of its confidence (the ECE"
         " of the tables has 15 bins of equal width). On the"
-        " diagonal, confidence is accuracy; a judge that matches people's disagreement is under-confident here:"
+        " diagonal, confidence equals accuracy; a judge that matches people's disagreement is under-confident here:"
         " the majority is right more often than any one person. First seed of each method.",
         "confidence",
         "accuracy",

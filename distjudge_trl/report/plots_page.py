@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from distjudge_trl.errors import UserInputError
 from distjudge_trl.report.plots import COLORS, Plot
-from distjudge_trl.runtime.extras import install_hint
+from distjudge_trl.runtime.extras import needing
 
 
 def to_plotly(plot: Plot) -> dict[str, Any]:
@@ -18,11 +17,9 @@ def to_plotly(plot: Plot) -> dict[str, Any]:
     Raises:
         [`UserInputError`]: plotly is not installed.
     """
-    try:
+    with needing("plotly", "The page needs"):
         import plotly.graph_objects as go
         from plotly.subplots import make_subplots
-    except ImportError:
-        raise UserInputError(f"The page needs plotly: {install_hint('plotly')}.") from None
 
     columns = min(2, len(plot.panels))
     rows = -(-len(plot.panels) // columns)

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from distjudge_trl.errors import UserInputError, writing
+from distjudge_trl.errors import writing
 from distjudge_trl.files.atomic import replacing
 from distjudge_trl.report.plots import COLORS, Panel, Plot
-from distjudge_trl.runtime.extras import install_hint
+from distjudge_trl.runtime.extras import needing
 
 
 def save_png(plot: Plot, path: str | Path) -> None:
@@ -19,11 +19,9 @@ def save_png(plot: Plot, path: str | Path) -> None:
     Raises:
         [`UserInputError`]: matplotlib is not installed.
     """
-    try:
+    with needing("matplotlib", "Figures need"):
         import matplotlib as mpl
         from matplotlib.figure import Figure
-    except ImportError:
-        raise UserInputError(f"Figures need matplotlib: {install_hint('matplotlib')}.") from None
 
     columns = min(3, len(plot.panels))
     rows = -(-len(plot.panels) // columns)

@@ -118,10 +118,12 @@ class Row:
     @property
     def objective(self) -> dict[str, Any]:
         """The settings of the objective that have an effect, and the number of annotators."""
-        own = {name: self.settings.get(name, default) for name, default in OBJECTIVE.items()}
-        if own["adversary"] == "none":
-            own |= {name: OBJECTIVE[name] for name in own if name.startswith(("perturbation_", "radius_"))}
-        return own
+        own_settings = {name: self.settings.get(name, default) for name, default in OBJECTIVE.items()}
+        if own_settings["adversary"] == "none":
+            own_settings |= {
+                name: OBJECTIVE[name] for name in own_settings if name.startswith(("perturbation_", "radius_"))
+            }
+        return own_settings
 
     @property
     def setup(self) -> str:
@@ -142,8 +144,8 @@ class Row:
     def is_default(self) -> bool:
         """Whether the objective has its defaults, except for settings of the method, and all annotators are used."""
         method = METHODS.get(self.method.split(" + ")[0])
-        own = method.own if method is not None else ()
-        return all(value == OBJECTIVE[name] or name in own for name, value in self.objective.items())
+        own_settings = method.own_settings if method is not None else ()
+        return all(value == OBJECTIVE[name] or name in own_settings for name, value in self.objective.items())
 
     @property
     def log_q(self) -> np.ndarray:

@@ -5,7 +5,11 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
+
+from distjudge_trl.errors import UserInputError
 
 
 class Extra(NamedTuple):
@@ -40,6 +44,17 @@ EXTRAS = {
 def install_hint(module: str) -> str:
     """How to install a module of the table, as a clause: "run `pip install ...`"."""
     return f"run `{EXTRAS[module].install}`"
+
+
+@contextmanager
+def needing(module: str, what: str) -> Iterator[None]:
+    """Raise [`UserInputError`] if the block cannot import a module of the table. `what` begins the
+    message, such as `"Figures need"`.
+    """
+    try:
+        yield
+    except ImportError:
+        raise UserInputError(f"{what} {module}: {install_hint(module)}.") from None
 
 
 def missing_extras() -> list[Extra]:

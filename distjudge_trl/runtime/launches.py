@@ -41,13 +41,13 @@ def count_processes(content: dict[str, Any], config: Path) -> int:
             ) from None
     if int(content.get("num_machines") or 1) > 1:
         raise UserInputError(f"{config}: for several machines `num_processes` must be the number of all their GPUs.")
-    there = device_count()
-    if not there:
+    available = device_count()
+    if not available:
         raise UserInputError(
             f"{config.stem} starts a process for each GPU of the machine, which has none. On a CPU: cpu, zero2_cpu or"
             " zero3_cpu; for another machine: --num-processes N."
         )
-    return there
+    return available
 
 
 def check_launch(config: str | Path, num_processes: int | None = None) -> None:
@@ -77,11 +77,15 @@ def check_launch(config: str | Path, num_processes: int | None = None) -> None:
     wanted = -(-count // machines)
     if content.get("use_cpu") or count == 1:
         return
-    there = device_count()
-    if wanted > there:
+    available = device_count()
+    if wanted > available:
         raise UserInputError(
-            f"{config.stem} asks for {wanted} GPUs on this machine, which has {there or 'none'}. "
-            + (f"Give --num-processes {there * machines}." if there else "On a CPU: cpu, zero2_cpu or zero3_cpu.")
+            f"{config.stem} asks for {wanted} GPUs on this machine, which has {available or 'none'}. "
+            + (
+                f"Give --num-processes {available * machines}."
+                if available
+                else "On a CPU: cpu, zero2_cpu or zero3_cpu."
+            )
         )
 
 
@@ -101,9 +105,9 @@ def check_processes() -> None:
     wanted = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if wanted == 1 or launcher_asks("ACCELERATE_USE_CPU"):
         return
-    there = device_count()
-    if there and wanted > there:
+    available = device_count()
+    if available and wanted > available:
         raise UserInputError(
-            f"{wanted} processes were launched on this machine, which has {there} GPUs: give the launcher"
-            f" --num_processes {there} (torchrun: --nproc_per_node {there})."
+            f"{wanted} processes were launched on this machine, which has {available} GPUs: give the launcher"
+            f" --num_processes {available} (torchrun: --nproc_per_node {available})."
         )

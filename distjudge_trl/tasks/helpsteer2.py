@@ -8,7 +8,6 @@ list of objects with `strength` from -3, the first response is much better, to 3
 
 from __future__ import annotations
 
-import ast
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Any, Literal
 
 from distjudge_trl.data.download import RemoteFile
 from distjudge_trl.data.template import PromptTemplate
+from distjudge_trl.data.values import parse_structure
 from distjudge_trl.data.votes import votes_to_counts
 from distjudge_trl.errors import JudgmentDataError
 from distjudge_trl.labels import LabelSpace
@@ -179,11 +179,7 @@ def read_preferences(source: Source) -> Iterator[Item]:
 
 def _preferences(value: Any, field_name: str, source: str, row: int) -> list[dict[str, Any]]:
     """The preferences of a row, which the hub's files hold as a list or as Python text."""
-    if isinstance(value, str):
-        try:
-            value = ast.literal_eval(value)
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            pass
+    value = parse_structure(value)
     if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
         raise JudgmentDataError("must be a list of objects with `strength`", source=source, row=row, field=field_name)
     return value

@@ -53,11 +53,11 @@ class Checkpoint(NamedTuple):
 
     Args:
         path (`str`): its folder.
-        passed_over (`list[str]`): incomplete checkpoints that were skipped: newer ones, or the one that was given.
+        skipped (`list[str]`): incomplete checkpoints that were skipped: newer ones, or the one that was given.
     """
 
     path: str
-    passed_over: list[str]
+    skipped: list[str]
 
 
 def find_checkpoint(value: str | bool | None, output_dir: str | Path) -> Checkpoint | None:
@@ -73,34 +73,34 @@ def find_checkpoint(value: str | bool | None, output_dir: str | Path) -> Checkpo
     if value is None or str(value).lower() in ("false", "no", "none", ""):
         return None
     newest = str(value).lower() in ("true", "yes", "last", "latest")
-    asked = Path(output_dir if newest else str(value))
-    if not newest and not asked.is_dir():
-        raise UserInputError(f"{asked}: no such folder to resume from.")
-    if not newest and (asked / "judge.json").is_file() and _step(asked) is None:
+    requested = Path(output_dir if newest else str(value))
+    if not newest and not requested.is_dir():
+        raise UserInputError(f"{requested}: no such folder to resume from.")
+    if not newest and (requested / "judge.json").is_file() and _step(requested) is None:
         raise UserInputError(
-            f"{asked}: is not a checkpoint but a finished judge, without optimizer state. Start from it with"
+            f"{requested}: is not a checkpoint but a finished judge, without optimizer state. Start from it with"
             " --model_name_or_path, or resume from one of its checkpoint-* folders."
         )
-    folder = asked if newest else asked.parent
-    limit = None if newest else _step(asked)
+    folder = requested if newest else requested.parent
+    limit = None if newest else _step(requested)
     if not newest and limit is None:
-        if _is_whole(asked):
-            return _resumable(Checkpoint(str(asked), []))
+        if _is_whole(requested):
+            return _resumable(Checkpoint(str(requested), []))
         raise UserInputError(
-            f"{asked}: is not a complete checkpoint ({CHECKPOINT_FILE}, which is written last, is missing)."
+            f"{requested}: is not a complete checkpoint ({CHECKPOINT_FILE}, which is written last, is missing)."
         )
     steps = {step: path for path in folder.glob("checkpoint-*") if (step := _step(path)) is not None}
-    passed_over: list[str] = []
+    skipped: list[str] = []
     order = {step: (_saved_at(path) if newest else 0.0, step) for step, path in steps.items()}
     for step in sorted(steps, key=order.__getitem__, reverse=True):
         if limit is not None and step > limit:
             continue
         if _is_whole(steps[step]):
-            return _resumable(Checkpoint(str(steps[step]), passed_over))
-        passed_over.append(str(steps[step]))
-    if passed_over:
+            return _resumable(Checkpoint(str(steps[step]), skipped))
+        skipped.append(str(steps[step]))
+    if skipped:
         raise UserInputError(
-            f"{passed_over[0]}: is incomplete, and {folder} has no complete checkpoint before it. Start again without"
+            f"{skipped[0]}: is incomplete, and {folder} has no complete checkpoint before it. Start again without"
             " --resume_from_checkpoint."
         )
     raise UserInputError(

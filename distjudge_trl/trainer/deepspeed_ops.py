@@ -81,11 +81,11 @@ def _load(builder: OpBuilder) -> None:
 
 def _clear(mark: Path, name: str) -> None:
     """Wait for another program's build, and remove a mark that is too old to belong to a build."""
-    said = False
+    warned = False
     while (age := _age(mark)) is not None and age < _LONGEST_BUILD:
-        if not said:
+        if not warned:
             _logger.warning("Waiting for another program to compile DeepSpeed's %s: %s", name, mark)
-            said = True
+            warned = True
         time.sleep(_SECONDS_BETWEEN_LOOKS)
     if age is not None:
         _logger.warning("%s: left by a process that was killed as it compiled DeepSpeed's %s; taken away", mark, name)

@@ -136,8 +136,8 @@ class DistributionSFTConfig(SFTConfig):
         default="auto",
         metadata={
             "help": (
-                "Compute a beginning that rows of a batch have in common only once: 'auto' where the model can (sdpa"
-                " attention) and a batch gains by it, True always, False never."
+                "Compute prefixes that rows of a batch share only once: 'auto' if the model can (sdpa attention) and a"
+                " batch gains by it, True always, False never."
             ),
             # `--share_prefixes` without a value means True, as for any switch.
             "nargs": "?",
@@ -149,8 +149,8 @@ class DistributionSFTConfig(SFTConfig):
         metadata={
             "help": (
                 "Sampler for training: 'random', 'sequential', 'group_by_length', 'batch_rebalance', or"
-                " 'group_by_prefix' (rows that begin alike meet in a batch; batches in random order); 'auto' is"
-                " 'group_by_prefix' where prefixes are shared and that saves much, else 'random'."
+                " 'group_by_prefix' (rows with a common prefix are drawn into one batch; batches in random order);"
+                " 'auto' is 'group_by_prefix' if prefixes are shared and that saves much, else 'random'."
             ),
             "choices": list(SAMPLING_STRATEGIES),
         },

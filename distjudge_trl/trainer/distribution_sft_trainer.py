@@ -195,8 +195,8 @@ class DistributionSFTTrainer(JudgmentRowsMixin, ResumingMixin):
 
         logits = judgment_logits(model, inputs, blocks=self._sharing is not None and self._sharing.blocks)
         log_q = self.label_space.log_probs(logits, normalization=self.args.label_normalization)
-        aim = dirichlet_smoothing(target, inputs["num_annotators"], self.args.target_smoothing)
-        perturbed = self._perturb(aim, log_q, inputs["num_annotators"])
+        smoothed = dirichlet_smoothing(target, inputs["num_annotators"], self.args.target_smoothing)
+        perturbed = self._perturb(smoothed, log_q, inputs["num_annotators"])
         # Without KL the target enters only through its majority label: the adversary acts by changing that label.
         hard_label = perturbed.argmax(-1) if self.args.alpha == 0.0 and self.adversary is not None else reference
         row_losses = hybrid_loss(
@@ -214,7 +214,7 @@ class DistributionSFTTrainer(JudgmentRowsMixin, ResumingMixin):
             values = [
                 kl,
                 reference_nll(label_log_q, reference),
-                kl_divergence(perturbed, label_log_q) - kl_divergence(aim, label_log_q),
+                kl_divergence(perturbed, label_log_q) - kl_divergence(smoothed, label_log_q),
                 self.label_space.mass(logits),
                 (label_log_q.argmax(-1) == reference).float(),
             ]

@@ -16,7 +16,7 @@ from distjudge_trl.data.records import validate_records
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.labels import LabelSpace
 from distjudge_trl.trainer.checkpoints import rows_fingerprint
-from distjudge_trl.trainer.sampling import Sampling, choose_sampling, let_epochs_reach
+from distjudge_trl.trainer.sampling import Sampling, choose_sampling, pass_epoch_to_sampler
 
 
 _FEATURE_COLUMNS = ("input_ids", "label_distribution", "reference", "num_annotators")
@@ -92,7 +92,7 @@ class JudgmentRowsMixin(SFTTrainer):
     def get_train_dataloader(self) -> DataLoader:
         loader = super().get_train_dataloader()
         if self._sampling.sampler is not None:
-            let_epochs_reach(loader, self._sampling.sampler)
+            pass_epoch_to_sampler(loader, self._sampling.sampler)
         return loader
 
     def _update_auto_batch_size(self, batch_size: int) -> None:

@@ -88,11 +88,11 @@ def check_sharding(trainer: SFTTrainer) -> None:
     parts = {"tp": trainer.get_tp_size(), "cp": trainer.get_cp_size(), "sp": trainer.get_sp_size()}
     refuse_parallelism({kind: size for kind, size in parts.items() if size and size > 1})
     state = trainer.accelerator.state
-    asked = launcher_asks("ACCELERATE_USE_FSDP")
-    if asked and not trainer.is_fsdp_enabled and trainer.args.device.type == "cpu":
+    requested = launcher_asks("ACCELERATE_USE_FSDP")
+    if requested and not trainer.is_fsdp_enabled and trainer.args.device.type == "cpu":
         raise UserInputError(
             "The accelerate config asks for FSDP, which accelerate starts only on GPUs: every process would hold the"
-            " whole model. On a CPU: cpu, zero2_cpu or zero3_cpu."
+            " full model. On a CPU: cpu, zero2_cpu or zero3_cpu."
         )
     if trainer.is_fsdp_enabled:
         plugin = state.fsdp_plugin

@@ -43,7 +43,7 @@ class ResumingMixin(SavingMixin):
         found = find_checkpoint(resume_from_checkpoint, self.args.output_dir)
         if found is not None:
             print_once = self.accelerator.print
-            for folder in found.passed_over:
+            for folder in found.skipped:
                 print_once(f"{folder} is incomplete and skipped.")
             self._sampling = resume_sampling(
                 self.args, self.train_dataset, self._train_batch_size, saved_sampling(found.path)

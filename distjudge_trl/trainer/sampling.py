@@ -38,7 +38,7 @@ class Sampling:
     saved: float | None = None
 
     def describe(self) -> dict[str, Any]:
-        """What a resuming run has to share with this one to draw the same batches."""
+        """The properties that a resuming run has to share with this one to draw the same batches."""
         return {
             "train_sampling_strategy": self.strategy,
             "group_size": self.sampler.batch_size if self.sampler is not None else None,
@@ -93,7 +93,7 @@ def _rows(dataset: Dataset) -> Iterator[list[int]]:
         yield from rows["input_ids"]
 
 
-def let_epochs_reach(loader: DataLoader, sampler: PrefixGroupSampler) -> None:
+def pass_epoch_to_sampler(loader: DataLoader, sampler: PrefixGroupSampler) -> None:
     """Let a dataloader pass the epoch on to its sampler also if accelerate distributes batches to processes and, in a
     resumed run, skips some. accelerate looks for a sampler two levels deep; this places ours where it looks, as
     accelerate does with its own.

@@ -30,7 +30,7 @@ class SavingMixin(SFTTrainer):
     seen_items: SeenItems | None
 
     def describe_run(self) -> dict[str, Any]:
-        """What a run that resumes must share with this one, and the settings that it is warned of."""
+        """The properties that a resuming run must share with this one, and settings whose changes cause a warning."""
         raise NotImplementedError
 
     def _save(self, output_dir: str | None = None, state_dict=None) -> None:

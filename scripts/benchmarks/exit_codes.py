@@ -94,8 +94,8 @@ def fork_launches(way: str, folder: Path, launches: int, at_once: int, without_w
         launch = running.pop(process)
         if code:
             print((folder / f"{launch}.log").read_text()[-2000:], file=sys.stderr, flush=True)
-    told = ", ".join(f"{code}: {count}" for code, count in sorted(codes.items(), reverse=True))
-    print(f"| {way} | {launches} | {told} | {(time.monotonic() - begin) / launches:.1f} |", flush=True)
+    summary = ", ".join(f"{code}: {count}" for code, count in sorted(codes.items(), reverse=True))
+    print(f"| {way} | {launches} | {summary} | {(time.monotonic() - begin) / launches:.1f} |", flush=True)
 
 
 def make_model() -> tuple[Any, Any]:

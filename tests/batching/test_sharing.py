@@ -311,7 +311,7 @@ def test_models_that_read_packs_otherwise_are_found_by_trying():
     model.model.__class__ = Leaky
     modes = [module.training for module in model.modules()]
     assert find_sharing(model, "auto") is None and [module.training for module in model.modules()] == modes
-    with pytest.raises(UserInputError, match="are not those that it has alone"):
+    with pytest.raises(UserInputError, match="differ from those of the row alone"):
         find_sharing(model, True)
 
 

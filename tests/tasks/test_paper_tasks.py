@@ -418,7 +418,7 @@ SIXES = dict.fromkeys(("coherence", "consistency", "fluency", "relevance"), 6)
             "helpsteer2_pref",
             {**HELPSTEER2_PREFERENCE[0], "all_preferences_unprocessed": [{"strength": "2"}]},
             "all_preferences_unprocessed",
-            "no whole number",
+            "not a whole number",
         ),
     ],
 )

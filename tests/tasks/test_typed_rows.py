@@ -96,7 +96,10 @@ def test_a_code_in_a_column_of_counts(tmp_path):
     rows, _ = load(write_task(tmp_path, **task, missing=[-1, "n/a"]))
     assert [counts(row) for row in rows] == [[0, 3, 0], [0, 9, 0]]
     for code in (9, "9.0", 0, "1e1"):
-        with pytest.raises(UserInputError, match=r"task.yaml: `missing` names (9|0|1e1), and `votes: label_columns`"):
+        with pytest.raises(
+            UserInputError,
+            match=r"task.yaml: `missing` names (9|0|1e1), which may also be a count of `votes: label_columns`",
+        ):
             load(write_task(tmp_path, **task, missing=[-1, code]))
 
 

@@ -49,7 +49,7 @@ def test_fsdp_that_would_not_be_started_is_refused(tokenizer, tmp_path, monkeypa
     """accelerate drops it in silence where there is no GPU."""
     trainer = make_trainer(tokenizer, tmp_path)
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "1")
-    with pytest.raises(UserInputError, match="asks for FSDP, which accelerate starts on GPUs alone.* zero3_cpu"):
+    with pytest.raises(UserInputError, match="asks for FSDP, which accelerate starts only on GPUs.* zero3_cpu"):
         check_sharding(trainer)
 
 

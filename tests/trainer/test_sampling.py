@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from distjudge_trl.batching import PrefixGroupSampler
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.trainer import DistributionSFTConfig
-from distjudge_trl.trainer.sampling import let_epochs_reach
+from distjudge_trl.trainer.sampling import pass_epoch_to_sampler
 
 
 def drawn(trainer, epoch=0):
@@ -88,7 +88,7 @@ def resumed_epoch(rows, epoch, skip, processes):
             process_index=rank,
             put_on_device=False,
         )
-        let_epochs_reach(loader, sampler)
+        pass_epoch_to_sampler(loader, sampler)
         if skip:
             loader = skip_first_batches(loader, skip)
         loader.set_epoch(epoch)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import ast
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from distjudge_trl.data.template import is_empty
-from distjudge_trl.data.values import has_classes, holds_bytes, name_classes, plain_value, spelling
+from distjudge_trl.data.values import has_classes, holds_bytes, name_classes, parse_structure, plain_value, spelling
 from distjudge_trl.data.votes import votes_to_counts
 from distjudge_trl.errors import JudgmentDataError, UserInputError, first_line
 from distjudge_trl.labels import LabelSpace
@@ -126,7 +124,7 @@ def _counts_of_row(file: TaskFile, space: LabelSpace, row: Mapping[str, Any], na
         ]
     else:
         assert votes.list_column is not None
-        value = _structure(_cell(votes.list_column, row, name, number))
+        value = parse_structure(_cell(votes.list_column, row, name, number))
         if isinstance(value, str):
             value = [part.strip() for part in value.split(votes.separator)]
         answers = value if isinstance(value, list) else [value]
@@ -135,7 +133,7 @@ def _counts_of_row(file: TaskFile, space: LabelSpace, row: Mapping[str, Any], na
 
 
 def _mapping(file: TaskFile, cell: Any, column: str, name: str, number: int) -> dict[Any, Any]:
-    value = _structure(cell)
+    value = parse_structure(cell)
     if isinstance(value, Mapping):
         # Parquet and the hub have null for labels that nobody chose. A code among the labels counts the missing votes.
         return {
@@ -148,17 +146,6 @@ def _mapping(file: TaskFile, cell: Any, column: str, name: str, number: int) -> 
     raise JudgmentDataError(
         f"must be a mapping of labels to counts, got {value!r}", source=name, row=number, field=column
     )
-
-
-def _structure(value: Any) -> Any:
-    """A value whose CSV cell holds a list or mapping as JSON or Python text."""
-    if isinstance(value, str) and value.strip()[:1] in ("[", "{"):
-        for parse in (json.loads, ast.literal_eval):
-            try:
-                return parse(value)
-            except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-                continue
-    return value
 
 
 def _number(cell: Any, column: str, name: str, number: int) -> Any:
