@@ -160,7 +160,8 @@ def _console() -> Any:
 def _open(name: str | None, study: str | None, storage: str | None, out: str | None) -> Store:
     """A study by the name of its recipe, its own name, or the sweep's folder."""
     from distjudge_trl.sweep.storages import file_of
-    from distjudge_trl.sweep.store import JOURNAL_NAME, Store
+    from distjudge_trl.sweep.store import Store
+    from distjudge_trl.sweep.study import JOURNAL_NAME
 
     if not (name or study or out):
         raise UserInputError("Which study? Give its name or the sweep's folder, or --study and --storage.")
@@ -175,7 +176,8 @@ def _open(name: str | None, study: str | None, storage: str | None, out: str | N
         import optuna
 
         # A folder may be called otherwise than its study.
-        names = optuna.get_all_study_names(store.storage)
+        found = optuna.get_all_study_summaries(store.storage, include_best_trial=False)
+        names = [summary.study_name for summary in found if "grown_from" not in summary.user_attrs]
         store = Store(storage, folder, names[0]) if len(names) == 1 and storage is None else store
     store.open()
     return store

@@ -86,6 +86,17 @@ class Definition:
                 " --study."
             ) from None
 
+    def grew_into(self, other: Definition) -> bool:
+        """Whether `other` is this sweep on a larger grid: more values of the same parameters."""
+        before, after = ({p.name: p for p in sweep.parameters} for sweep in (self, other))
+        return (
+            self.sampler == other.sampler == "grid"
+            and self != other
+            and list(before) == list(after)
+            and not any(p.is_range for p in (*self.parameters, *other.parameters))
+            and all(set(p.choices) <= set(after[name].choices) for name, p in before.items())
+        )
+
     def check_same(self, other: Definition, study: str) -> None:
         """Compare the study's definition with the one of this start.
 

@@ -17,6 +17,7 @@ from distjudge_trl.files.shipped_files import find_shipped
 from distjudge_trl.methods import METHODS
 from distjudge_trl.recipe import PREFLIGHT
 from distjudge_trl.recipe.loading import load_recipe
+from distjudge_trl.recipe.parsing import find_option
 from distjudge_trl.recipe.preflight import ANSWER_NAME, REQUEST_NAME, option_names
 from distjudge_trl.runtime.devices import device_count, seeing, visible_devices
 from distjudge_trl.runtime.launches import check_launch, count_processes, read_accelerate_config
@@ -27,6 +28,7 @@ from distjudge_trl.sweep.process import Launch
 from distjudge_trl.sweep.settings import SweepSettings
 from distjudge_trl.sweep.space import Parameter, Scalar, check_distinct, draw, grid, make_parameter
 from distjudge_trl.sweep.worker import PRUNING_OPTIONS
+from distjudge_trl.tasks import get_task
 
 
 _DEFAULT_TRIALS = 20
@@ -47,6 +49,12 @@ class Checked(NamedTuple):
     num_scored: int
     data_path: str | None
     data: Path
+
+
+def default_study(settings: SweepSettings, script: Path) -> str:
+    """The name of a study that is given none: the recipe's; of a recipe for any task the task's."""
+    name = find_option("task", settings.recipe_arguments, settings.options)
+    return get_task(str(name)).name if load_recipe(script).task is None and name is not None else script.stem
 
 
 def make_points(settings: SweepSettings, parameters: Sequence[Parameter]) -> Sequence[dict[str, Scalar]]:

@@ -21,7 +21,14 @@ from distjudge_trl.files.shipped_files import find_shipped
 from distjudge_trl.sweep.best import score_best
 from distjudge_trl.sweep.definition import find_metric, option_tokens
 from distjudge_trl.sweep.process import Launch
-from distjudge_trl.sweep.request import Checked, check_recipe, find_trial_parameters, make_launches, make_points
+from distjudge_trl.sweep.request import (
+    Checked,
+    check_recipe,
+    default_study,
+    find_trial_parameters,
+    make_launches,
+    make_points,
+)
 from distjudge_trl.sweep.settings import SweepSettings
 from distjudge_trl.sweep.storages import losing, open_storage
 from distjudge_trl.sweep.store import Store
@@ -48,7 +55,7 @@ def run_sweep(settings: SweepSettings, console: Console) -> int:
     script = find_shipped(settings.recipe, "recipes", ".py", "recipe")
     metric = find_metric(settings.metric)
     parameters = find_trial_parameters(settings, script)
-    study = settings.study if settings.study is not None else script.stem
+    study = settings.study if settings.study is not None else default_study(settings, script)
     if not study.strip() or study in (".", "..") or "/" in study or len(study) > _LONGEST_NAME:
         raise UserInputError(
             f"--study {study[:80]!r}: name it in one word or several, up to {_LONGEST_NAME} characters and no '/': its"

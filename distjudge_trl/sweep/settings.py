@@ -66,7 +66,7 @@ class SweepSettings:
         choices=("none", "median", "halving"),
     )
     sampler_seed: int = _setting(0, "Seed of --sampler random and tpe.", at_least=0)
-    study: str | None = _setting(None, "Name of the study. Default: the name of the recipe.")
+    study: str | None = _setting(None, "Name of the study. Default: the name of the recipe, or of your own task.")
     storage: str | None = _setting(
         None,
         "An Optuna storage URL (postgresql://..., mysql://..., sqlite:///...) or the path of a journal file, which may"

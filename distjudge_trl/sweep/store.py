@@ -10,175 +10,36 @@ machines, which see no such lock, rely on Optuna's heartbeats.
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 import os
 import socket
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import optuna
 from filelock import FileLock, Timeout
-from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from distjudge_trl.errors import UserInputError
-from distjudge_trl.files.atomic import read_json, write_json
-from distjudge_trl.sweep.definition import Definition
-from distjudge_trl.sweep.locks import kernel_lock, machine_folder, study_folder
-from distjudge_trl.sweep.space import Scalar
-from distjudge_trl.sweep.storages import be_patient, explaining, open_storage
+from distjudge_trl.sweep.study import StoredStudy, fixed_point, point_text, retry_history
 
 
-JOURNAL_NAME = "study.journal"
-SWEEP_NAME = "sweep.json"
-_SETTING_UP = 60.0  # seconds that the maker of a study on a server may need
+_KILLED = "its worker was killed"
+_SILENT = "its worker has not been heard of for three heartbeats"
 
 
-class Store:
-    """A study in its storage.
-
-    Args:
-        url (`str`, *optional*): an Optuna storage URL, or the path of a journal file. By default a journal file in
-            `out`.
-        out (`Path`): the sweep's folder.
-        name (`str`): name of the study.
-        retries (`int`): how often a trial whose processes died is tried again.
-        heartbeat (`int`): seconds between two signs of life of a trial. A trial that misses three counts as dead where
-            its lock cannot be seen.
-
-    Attributes:
-        definition ([`Definition`]): what the study is; set by `open` and `make`.
-
-    Raises:
-        [`UserInputError`]: the storage cannot be reached or read.
-    """
-
-    def __init__(self, url: str | None, out: Path, name: str, *, retries: int = 2, heartbeat: int = 60) -> None:
-        self.name, self.out, self.heartbeat, self.retries = name, out, heartbeat, retries
-        self.storage, self.shown, file = open_storage(url, out / JOURNAL_NAME, heartbeat)
-        self.is_server = file is None
-        # Workers on one machine may use other folders: the locks of a server's studies have one place.
-        self.locks = study_folder(file) if file is not None else machine_folder() / f"locks-{_digest(self.shown)}"
-        self.definition: Definition
-        self._prefix = _digest(name)
-        self._threads = threading.local()
-
-    # The study
-
-    @property
-    def study(self) -> optuna.Study:
-        """Optuna's study, one object per thread."""
-        if not hasattr(self._threads, "study"):
-            self._threads.study = optuna.load_study(study_name=self.name, storage=self.storage)
-        return self._threads.study
-
-    def lock(self, name: str) -> FileLock:
-        """A lock of this study that ends with the process that holds it."""
-        return kernel_lock(self.locks / f"{self._prefix}-{name}.lock")
-
-    def exists(self) -> bool:
-        """Whether the storage holds the study."""
-        return self.name in optuna.get_all_study_names(self.storage)
-
-    def open(self) -> Definition:
-        """The definition of a study that is there.
-
-        Raises:
-            [`UserInputError`]: it is not, or was not made by a sweep.
-        """
-        with explaining(self.shown):
-            if not self.exists():
-                known = ", ".join(optuna.get_all_study_names(self.storage)) or "none"
-                raise UserInputError(f"{self.shown}: holds no study {self.name!r}. Studies there: {known}.")
-            attributes = self.study.user_attrs
-        if "definition" not in attributes:
-            raise UserInputError(f"{self.shown}: the study {self.name!r} was not made by `distjudge-trl sweep`.")
-        self.definition = Definition.from_dict(attributes["definition"], self.name)
-        return self.definition
-
-    def make(self, definition: Definition, points: Sequence[dict[str, Scalar]]) -> int:
-        """Make the study, or continue it.
-
-        Args:
-            definition ([`Definition`]): must equal the study's own definition if the study exists.
-            points (`Sequence[dict]`): configurations to enqueue unless they are there. The sampler chooses the values
-                of an empty one when its trial begins.
-
-        Returns:
-            The number of the study's configurations.
-
-        Raises:
-            [`UserInputError`]: the study or the folder belongs to another sweep.
-        """
-        self._check_folder(definition)
-        with explaining(self.shown), self.lock("study"):
-            try:
-                optuna.create_study(
-                    study_name=self.name,
-                    storage=self.storage,
-                    direction="maximize" if definition.maximize else "minimize",
-                )
-                is_ours = True
-            except DuplicatedStudyError:
-                is_ours = False
-            # Another machine is making the study, and writes the definition last. After a while this one takes over.
-            deadline = time.monotonic() + _SETTING_UP
-            while self.is_server and not is_ours and "definition" not in self.study.user_attrs:
-                if time.monotonic() > deadline or self._is_foreign():
-                    break
-                time.sleep(0.5)
-            attributes = self.study.user_attrs
-            if "definition" in attributes:
-                Definition.from_dict(attributes["definition"], self.name).check_same(definition, self.name)
-            elif self._is_foreign():
-                raise UserInputError(
-                    f"{self.shown}: the study {self.name!r} was not made by `distjudge-trl sweep`. Name another with"
-                    " --study."
-                )
-            planned = self._enqueue(points)
-            if "definition" not in attributes:
-                self.study.set_user_attr("definition", definition.to_dict())
-        self.definition = definition
-        write_json(self.out / SWEEP_NAME, {"study": self.name, "definition": definition.to_dict()})
-        be_patient(self.storage)
-        return planned
-
-    def _check_folder(self, definition: Definition) -> None:
-        """Refuse a folder of another sweep: its results would be taken for this study's."""
-        there = read_json(self.out / SWEEP_NAME)
-        if there and there.get("study") != self.name:
-            raise UserInputError(f"{self.out}: holds the sweep {there.get('study')!r}. Choose another --out.")
-        if there:
-            Definition.from_dict(there.get("definition"), self.name).check_same(definition, self.name)
-
-    def _is_foreign(self) -> bool:
-        return any("index" not in trial.user_attrs for trial in self.study.get_trials(deepcopy=False))
-
-    def _enqueue(self, points: Sequence[dict[str, Scalar]]) -> int:
-        """Add the points that are not there yet; returns the number of all points."""
-        there = [trial for trial in self.study.get_trials(deepcopy=False) if not _history(trial)]
-        known = [_text(_fixed(trial)) for trial in there]
-        free = max((trial.user_attrs["index"] for trial in there), default=-1) + 1
-        wanted = [_text(point) for point in points]
-        for place, point in enumerate(points):
-            # Empty points are equal to each other: compare how many there are.
-            if wanted[: place + 1].count(wanted[place]) <= known.count(wanted[place]):
-                continue
-            self.study.enqueue_trial(point, user_attrs={"index": free})
-            free += 1
-        return free
-
-    # Trials
+class Store(StoredStudy):
+    """A study whose trials workers claim, keep alive, end and take over."""
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         """Trials in these states, or all."""
         return self.study.get_trials(deepcopy=False, states=states or None)
+
+    def frozen(self, trial: Trial) -> FrozenTrial:
+        """The trial's record as it is in the storage now."""
+        return self.storage.get_trial(trial._trial_id)
 
     def unfinished(self) -> int:
         """How many trials wait or run."""
@@ -265,7 +126,7 @@ class Store:
 
     def again(self, frozen: FrozenTrial, *, most: int | None = None) -> bool:
         """Whether a trial may be tried once more, at most `retries` times, or `most` if that is less."""
-        return len(_history(frozen)) < min(self.retries, self.retries if most is None else most)
+        return len(retry_history(frozen)) < min(self.retries, self.retries if most is None else most)
 
     def fail(self, frozen: FrozenTrial, error: str, *, again: bool) -> bool:
         """End a trial as failed, and enqueue it once more if `again`. False if another worker has ended it already."""
@@ -282,7 +143,7 @@ class Store:
 
     def retry(self, frozen: FrozenTrial) -> None:
         """Enqueue a trial once more, unless that has been done."""
-        if any(_history(other)[-1:] == [frozen.number] for other in self.trials()):
+        if any(retry_history(other)[-1:] == [frozen.number] for other in self.trials()):
             return
         once_more = copy.deepcopy(self.storage.get_trial(frozen._trial_id))
         # The other attributes describe the attempt that failed.
@@ -348,33 +209,10 @@ class Store:
             probe.unlink(missing_ok=True)
 
 
-_KILLED = "its worker was killed"
-_SILENT = "its worker has not been heard of for three heartbeats"
-
-
 def _same(frozen: FrozenTrial, other: FrozenTrial) -> bool:
     """Whether two trials are the same attempt of the same configuration."""
 
     def key(trial: FrozenTrial) -> tuple[Any, ...]:
-        return trial.user_attrs.get("index"), _text(_fixed(trial)), _history(trial)
+        return trial.user_attrs.get("index"), point_text(fixed_point(trial)), retry_history(trial)
 
     return key(frozen) == key(other)
-
-
-def _history(frozen: FrozenTrial) -> list[int]:
-    """Numbers of the earlier attempts, if the trial is a retry."""
-    history: list[int] = frozen.system_attrs.get("retry_history", [])
-    return history
-
-
-def _fixed(frozen: FrozenTrial) -> dict[str, Any]:
-    fixed: dict[str, Any] = frozen.system_attrs.get("fixed_params", {})
-    return fixed
-
-
-def _text(point: dict[str, Any]) -> str:
-    return json.dumps(point, sort_keys=True)
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -202,7 +202,7 @@ class Worker:
                     if entry["step"] > reported:
                         reported = entry["step"]
                         self._report(trial, last_step + int(entry["step"]), entry)
-                        if pruner.prune(self.store.study, self._frozen(trial)):
+                        if pruner.prune(self.store.study, self.store.frozen(trial)):
                             return _Outcome(TrialState.PRUNED)
                 if self.stop.wait(_SECONDS_BETWEEN_LOOKS):
                     return _Outcome(TrialState.WAITING)
@@ -228,9 +228,6 @@ class Worker:
         if value is not None:
             trial.report(value, step)
 
-    def _frozen(self, trial: Trial) -> FrozenTrial:
-        return self.store.storage.get_trial(trial._trial_id)
-
     def _finish(self, trial: Trial, folder: Path, outcome: _Outcome, seconds: float) -> None:
         if outcome.state is TrialState.WAITING:
             self.store.put_back(trial)
@@ -246,9 +243,9 @@ class Worker:
         else:
             if outcome.log_tail:
                 trial.set_user_attr("log_tail", outcome.log_tail)
-            again = self.store.again(self._frozen(trial), most=outcome.retries)
+            again = self.store.again(self.store.frozen(trial), most=outcome.retries)
             if outcome.retries:
-                self.store.fail(self._frozen(trial), outcome.reason, again=again)
+                self.store.fail(self.store.frozen(trial), outcome.reason, again=again)
                 self.log(f"trial {trial.number}: {outcome.reason}{_again(again)}")
             else:
                 self._fail(trial, outcome.reason)
@@ -257,7 +254,7 @@ class Worker:
 
     def _fail(self, trial: Trial, reason: str) -> None:
         """End a trial as failed where trying again would not help."""
-        self.store.fail(self._frozen(trial), reason, again=False)
+        self.store.fail(self.store.frozen(trial), reason, again=False)
         self.log(f"trial {trial.number} failed: {reason}")
 
     def _score(self, trial: Trial, folder: Path) -> None:

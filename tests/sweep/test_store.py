@@ -71,7 +71,7 @@ def test_what_was_half_made_is_completed(open_store, monkeypatch):
     study = optuna.create_study(study_name=store.name, storage=store.storage)
     for index in (4, 1):
         study.enqueue_trial(POINTS[index], user_attrs={"index": {4: 0, 1: 1}[index]})
-    monkeypatch.setattr("distjudge_trl.sweep.store._SETTING_UP", 0.0)
+    monkeypatch.setattr("distjudge_trl.sweep.study._SETTING_UP", 0.0)
     short = open_store()
     assert short.make(GRID, POINTS) == 6
     assert [trial.user_attrs["index"] for trial in short.trials()] == list(range(6))
@@ -87,6 +87,41 @@ def test_another_sweep_of_the_same_name_is_refused_and_changes_nothing(open_stor
     with pytest.raises(UserInputError, match="training data"):
         open_store().make(replace(GRID, train_fingerprint="zz"), POINTS)
     assert len(store.trials()) == 6 and store.open() == GRID
+
+
+def test_a_grid_that_grew_keeps_its_trials(open_store):
+    small = replace(GRID, parameters=(Parameter("alpha", (0.0, 0.4)), GRID.parameters[1]))
+    store = open_store()
+    store.make(small, grid(small.parameters))
+    for value in (0.5, 0.25, None):
+        with store.claim(sampler) as trial:
+            for parameter in small.parameters:
+                trial.suggest_categorical(parameter.name, list(parameter.choices))
+            if value is None:
+                store.fail(store.storage.get_trial(trial._trial_id), "out of memory", again=False)
+            else:
+                store.study.tell(trial, value)
+    with store.claim(sampler) as running:
+        number = running.number
+        larger = open_store()
+        assert larger.make(GRID, POINTS) == 6
+        assert [row.state for row in read_rows(larger)] == ["done", "done", "failed", "waiting", "waiting", "waiting"]
+        # What runs is left to its worker, which writes into the same folder.
+        with larger.claim(sampler) as trial:
+            assert trial.number != number and trial.suggest_categorical("alpha", [0.0, 0.4, 0.8]) == 0.8
+            larger.study.tell(trial, 0.125)
+    with larger.claim(sampler) as trial:
+        assert trial.number == number
+    # Found by its name; the values it had cannot be taken away.
+    again = open_store()
+    assert again.open() == GRID and again.make(GRID, POINTS) == 6
+    assert [row.value for row in read_rows(again)[:2]] == [0.5, 0.25]
+    with pytest.raises(UserInputError, match="differs in its grid"):
+        open_store().make(small, grid(small.parameters))
+    largest = replace(GRID, parameters=(GRID.parameters[0], Parameter("lora_r", (4, 8, 16))))
+    assert open_store().make(largest, grid(largest.parameters)) == 9
+    with pytest.raises(UserInputError, match="differs in its metric"):
+        open_store().make(replace(largest, metric="accuracy"), grid(largest.parameters))
 
 
 def test_a_study_that_is_not_a_sweep_s_is_left_alone(open_store):

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
+from conftest import ROOT
 from sweep.test_definition import DEFINITION
 from sweep.test_store import GRID, POINTS, sampler
 
@@ -103,6 +104,18 @@ def test_a_file_gives_defaults_that_flags_win_over(tmp_path, monkeypatch):
     assert seen["settings"].recipe == "summeval" and seen["settings"].seeds == 5
     assert sweep("task.yaml").exit_code == 0
     assert seen["settings"].recipe == "custom" and seen["settings"].recipe_arguments == ["--task", "task.yaml"]
+
+
+def test_a_sweep_of_a_user_s_own_task_has_the_task_s_name():
+    from distjudge_trl.files.shipped_files import shipped_folder
+
+    task = str(ROOT / "docs/examples/replies.yaml")
+    for settings in (
+        SweepSettings("custom", recipe_arguments=["--task", task]),
+        SweepSettings("custom", options={"task": task}),
+    ):
+        assert sweep_request.default_study(settings, shipped_folder("recipes") / "custom.py") == "replies"
+    assert sweep_request.default_study(SweepSettings("vader"), shipped_folder("recipes") / "vader.py") == "vader"
 
 
 @pytest.mark.parametrize(
