@@ -172,6 +172,7 @@ class _Values:
         for self.number in count(1):
             yield self.next()
             if self._separator("]"):
+                self.number = None
                 return
 
     def pairs(self) -> Iterator[tuple[str, Any]]:
@@ -198,7 +199,7 @@ class _Values:
             raise self.broken("Expecting ',' delimiter", self.at)
         self.at += 1
         if found == "," and self.peek() == end:
-            raise self.broken("Illegal trailing comma", self.at - 1)
+            raise self.broken("Illegal trailing comma", self.at)
         return found == end
 
     def broken(self, problem: str, at: int) -> JudgmentDataError:
@@ -206,14 +207,16 @@ class _Values:
         line = self.line + self.text.count("\n", 0, at)
         column = at - self.text.rfind("\n", 0, at)
         place = f"line {line}, " if line > 1 else ""
-        cut = (
-            " The file seems cut off." if self.ended and at >= len(self.text.rstrip()) - 1 or _is_open(problem) else ""
-        )
+        fix = "The file must hold one list of objects."
+        if self.text[:at].rstrip().endswith(",") and self.text[at : at + 1] in ("]", "}"):
+            fix = "Take out the comma before the closing bracket."
+        elif (self.ended and at >= len(self.text.rstrip()) - 1) or _is_open(problem):
+            fix += " The file seems cut off."
         return JudgmentDataError(
             f"is no valid JSON ({problem} at {place}character {column})",
             source=self.file.name,
             row=self.number,
-            fix=f"The file must hold one list of objects.{cut}",
+            fix=fix,
         )
 
 

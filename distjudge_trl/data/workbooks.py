@@ -61,7 +61,9 @@ def _choose_sheet(workbook: Any, file: DataFile) -> str:
         if wanted not in names:
             raise UserInputError(f"{file.name}: has no sheet {wanted!r}; it has {listing(names)}.")
         return wanted
-    hidden = {sheet.name for sheet in workbook.sheets_metadata if not sheet.visible.name.startswith("Visible")}
+    from python_calamine import SheetVisibleEnum
+
+    hidden = {sheet.name for sheet in workbook.sheets_metadata if sheet.visible != SheetVisibleEnum.Visible}
     filled = [
         name for name in names if name not in hidden and workbook.get_sheet_by_name(name).end is not None
     ] or names[:1]
