@@ -11,6 +11,7 @@ from typing import IO, Any
 from distjudge_trl.data.columns import table_rows
 from distjudge_trl.data.source_files import DataFile
 from distjudge_trl.errors import JudgmentDataError, UserInputError, listing
+from distjudge_trl.runtime.extras import install_hint
 
 
 # Excel shows and stores fifteen digits of a number.
@@ -29,14 +30,15 @@ def read_workbook(stream: IO[bytes], file: DataFile, notes: Counter[str]) -> Ite
         from python_calamine import CalamineError, CalamineWorkbook
     except ImportError:
         raise UserInputError(
-            f"{file.name}: is an Excel workbook, which python-calamine reads: pip install 'distjudge-trl[excel]', or"
-            " save the sheet as CSV."
+            f"{file.name}: is an Excel workbook; to read it {install_hint('python_calamine')}, or save the sheet as"
+            " CSV."
         ) from None
     try:
         workbook = CalamineWorkbook.from_filelike(io.BytesIO(stream.read()))
         sheet = workbook.get_sheet_by_name(_choose_sheet(workbook, file))
         merged = sheet.merged_cell_ranges or []
-        records = ((number, list(map(_shown, cells))) for number, cells in _records(sheet))
+        rows = sheet.iter_rows() if sheet.end is not None else ()
+        records = ((number, list(map(_shown, cells))) for number, cells in enumerate(rows, start=1))
     except CalamineError as error:
         protected = "assword" in str(error)
         raise UserInputError(
@@ -73,12 +75,6 @@ def _choose_sheet(workbook: Any, file: DataFile) -> str:
         advice = file.reading.advice(file.base_name, "sheet", filled[0])
         raise UserInputError(f"{file.name}: has the sheets {listing(filled)}. Name one: {advice}.")
     return filled[0]
-
-
-def _records(sheet: Any) -> Iterator[tuple[int, list[Any]]]:
-    # The rows of the library begin with the first one that holds something.
-    first = sheet.start[0] if sheet.start is not None else 0
-    yield from enumerate(sheet.to_python(skip_empty_area=True), start=first + 1)
 
 
 def _shown(value: Any) -> Any:
