@@ -67,6 +67,8 @@ def test_cells_that_span_lines_are_counted(tmp_path):
         # A row with too many cells would vanish in a cell of several lines.
         ("f.tsv", as_tsv(["one", '"He said', "too\tmany", 'left"', "four"]), 3, "goes on to line 5 if"),
         ("f.tsv", as_tsv(["one", '"so ""it"" is"', '"He said', "x"]), 4, "begins a cell with a quote mark that the"),
+        # One text of two lines, or two texts.
+        ("f.txt", 'text\none\n"He said\nand left"\n', 3, "goes on to line 4 if"),
         ("f.csv", as_tsv(["one", '"He said', "two"], ","), 3, "is no valid CSV"),
         ("f.csv", as_tsv(["one", '"No," he said', "two"], ","), 3, "is no valid CSV"),
     ],
