@@ -13,7 +13,7 @@ from typing import IO, Any
 from distjudge_trl.data.encodings import read_head, text_chunks, text_encoding, text_lines
 from distjudge_trl.data.reading import KEY_COLUMN
 from distjudge_trl.data.source_files import DataFile
-from distjudge_trl.errors import JudgmentDataError
+from distjudge_trl.errors import JudgmentDataError, listing
 
 
 Row = dict[str, Any]
@@ -81,6 +81,12 @@ def _rows_of_object(values: _Values, file: DataFile) -> Iterator[tuple[str | Non
             return
         if len(seen) > _MOST_COLUMNS:
             break
+    if seen and (columns := seen[0][1]) and list(columns) == [str(i) for i in range(len(columns))]:
+        raise JudgmentDataError(
+            f"is a table by columns ({listing(key for key, _ in seen)}), as pandas writes by default",
+            source=file.name,
+            fix='Write it with `to_json(..., orient="records")`.',
+        )
     keys = set(_unique(seen, file))
     yield from seen
     del seen

@@ -93,6 +93,12 @@ MANY = {f"k{i}": i for i in range(3005)}
         ("f.json", '{"a": {"x": 1, "x": 2}}', None, "field `x`: occurs twice in an object"),
         ("f.json", '[{"a": 1}, {"b": 1, "b": 2}]', 2, "field `b`: occurs twice in an object"),
         ("f.json", '[{"a": ' + "[" * 100_000, 1, "cannot be read .maximum recursion"),
+        (
+            "f.json",
+            '{"text": {"0": "a", "1": "b"}, "vote": {"0": 1, "1": 2}}',
+            None,
+            r"is a table by columns \(text, vote\), as pandas writes by default. Write it with `to_json",
+        ),
         ("f.json", '{"a"; 1}', None, "Expecting ':' delimiter"),
         ("f.json", "{a: 1}", None, "Expecting property name enclosed in double quotes"),
         ("f.jsonl", '[\n {"a": 1}\n]', 1, "It seems to be JSON over several lines: give the file the ending .json"),

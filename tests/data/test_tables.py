@@ -132,6 +132,8 @@ def test_every_row_knows_its_file(tmp_path):
         ("a.csv", b"id,text\n1,\x81\n", {"encoding": "cp1252"}, r"row 2: is not cp1252 \(byte 0x81 at position 3\)"),
         ("a.csv", TABLE.encode("utf-16")[:-1], {}, "is not UTF-16-LE.*cut off or damaged"),
         ("a.csv", b"\0\1\2\0\0\3" * 20, {}, "holds bytes of value 0, so it is no text"),
+        ("a.csv", b"a,b\n1,x\0y\n", {}, "holds bytes of value 0, so it is no text"),
+        ("a.csv.gz", b"a,b\n1,2\n", {}, "It is not compressed: take .gz off its name"),
         ("a.csv", b"PK\3\4 rest", {}, "is a zip archive or an Excel workbook. Give it the ending .xlsx or .zip"),
         ("a.csv", b"\xd0\xcf\x11\xe0 rest", {}, r"is an old Excel workbook \(.xls\). Save it as .xlsx or as CSV"),
         ("a.tsv", b"\x1f\x8b rest", {}, "is compressed with gzip. Add .gz to its name"),

@@ -46,6 +46,18 @@ def test_cells_are_as_excel_shows_them(tmp_path):
     assert list(row.values()) == shown and list(map(type, row.values())) == list(map(type, shown))
 
 
+def test_errors_in_cells_are_not_empty(tmp_path):
+    """An empty cell would be a missing vote."""
+
+    def fail(workbook):
+        sheet = workbook["Blatt 2"]
+        sheet["B5"], sheet["C5"], sheet["D5"] = "#N/A", "x", "#DIV/0!"
+        sheet["B5"].data_type = sheet["D5"].data_type = "e"
+
+    path = book(tmp_path / "f.xlsx", [["x"]], [[], [], [], [None, "a", "b", "c"]], change=fail)
+    assert read(path, sheet="Blatt 2") == [{"a": "#N/A", "b": "x", "c": "#DIV/0!"}]
+
+
 def test_empty_rows_and_columns_are_none(tmp_path):
     path = book(tmp_path / "f.xlsx", [[], [*RATINGS[0], None, " "], RATINGS[1], [], RATINGS[2], [None, ""], []], [])
     assert read(path) == ROWS
