@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any, Literal
 
 import click
@@ -68,9 +69,8 @@ _MOST_ATTENTION = 2**55
 )
 @click.option(
     "--gradient_checkpointing",
-    default=True,
+    **{**SWITCH, "default": True},
     show_default=True,
-    type=bool,
     help="Recompute activations in the backward pass.",
 )
 @click.option("--use_peft", **SWITCH, help="Train LoRA on all linear layers instead of all weights.")
@@ -99,20 +99,31 @@ def plan(ctx: click.Context, recipe: str | None, **options: Any) -> None:
         distjudge-trl plan --model meta-llama/Llama-3.1-70B --accelerate-config zero3 --gpus 8 --load_in_4bit
 
     With RECIPE (a name, a path, or the .yaml file of your own task) the model, --max_length, the batch size and the
-    adapter are the recipe's, unless you give others. The options of `distjudge-trl train RECIPE` are accepted, too.
+    adapter are the recipe's, unless you give others. RECIPE comes first, and the options of `distjudge-trl train
+    RECIPE` are accepted, too.
 
     No weights are loaded. Known without a network: Qwen/Qwen2.5-7B, meta-llama/Llama-3.1-8B,
     meta-llama/Llama-3.1-70B, smollm2-135m. AdamW is assumed. Exit code 0: it fits, or no memory is known; 1: it does
     not fit.
     """
-    unknown = [word for word in (recipe or "", *ctx.args) if word.startswith("-")]
+    launch = ["RECIPE"]
     if recipe is not None and not recipe.startswith("-"):
+        launch = [recipe]
+        if ctx.get_parameter_source("model") is click.core.ParameterSource.COMMANDLINE:
+            launch += ["--model_name_or_path", options["model"]]
         options |= _recipe_options(recipe, options, ctx)
-    elif unknown:
+    elif unknown := [word for word in (recipe or "", *ctx.args) if word.startswith("-")]:
         raise click.NoSuchOption(unknown[0], ctx=ctx)
     if options["model"] is None:
         raise UserInputError("Plan for what? Give a recipe, or --model.")
-    _plan(**options)
+    for parameter in ctx.command.params:
+        # A recipe's values have not been checked by this command.
+        if parameter.name in options and options[parameter.name] is not None:
+            try:
+                parameter.type.convert(options[parameter.name], parameter, ctx)
+            except click.BadParameter as error:
+                raise UserInputError(f"{parameter.opts[0]}: {error.message}") from None
+    _plan(**options, launch=shlex.join(launch))
 
 
 # Options of this command that a recipe calls otherwise.
@@ -134,10 +145,26 @@ def _recipe_options(recipe: str, options: dict[str, Any], ctx: click.Context) ->
     shared = {name: _RECIPE_NAMES.get(name, name) for name in (*_MODEL_OPTIONS, *_TRAINING_OPTIONS)}
     given = [name for name in shared if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
     words += [f"--{shared[name]}={options[name]}" for name in given]
-    run = load_recipe(find_shipped(recipe, "recipes", ".py", "recipe")).parse(words)
+    definition = load_recipe(find_shipped(recipe, "recipes", ".py", "recipe"))
+    run = definition.parse(words)
+    if run.recipe.method == "raw":
+        raise UserInputError("--method raw trains nothing.")
+    if run.training.max_length is None:
+        raise UserInputError("The recipe sets no max_length: give --max_length.")
+    optimizer = getattr(run.training.optim, "value", run.training.optim)
+    if "adamw" not in optimizer:
+        click.echo(f"note: AdamW is assumed, not {optimizer}.", err=True)
+    # Types are those of the GPUs that are planned for, not of this machine, unless the recipe names them.
+    fixed = definition.given(words)
+    found = {}
+    if "dtype" in fixed and options["dtype"] is None:
+        found["dtype"] = fixed["dtype"]
+    if ("bf16" in fixed or "fp16" in fixed) and options["bf16"] is None:
+        found["bf16"] = bool(fixed.get("bf16") or fixed.get("fp16"))
     return {
         **{name: getattr(run.model, shared[name]) for name in _MODEL_OPTIONS},
         **{name: getattr(run.training, shared[name]) for name in _TRAINING_OPTIONS},
+        **found,
     }
 
 
@@ -155,6 +182,7 @@ def _plan(
     dtype: Literal["float32", "bfloat16", "float16"] | None,
     bf16: bool | None,
     trust_remote_code: bool,
+    launch: str,
     **training_options: Any,
 ) -> None:
     from distjudge_trl.files.shipped_files import find_shipped
@@ -186,7 +214,9 @@ def _plan(
         **training_options,
     )
     config = load_config(model, trust_remote_code=trust_remote_code)
-    lines, fits = describe_plan(model, config, training, sharding, memory, trust_remote_code=trust_remote_code)
+    lines, fits = describe_plan(
+        model, config, training, sharding, memory, launch=launch, trust_remote_code=trust_remote_code
+    )
     click.echo("\n".join(lines))
     if not fits:
         raise SystemExit(1)

@@ -20,7 +20,7 @@ def read_arrow(stream: IO[bytes], file: DataFile, _: Counter[str]) -> Iterator[t
     """Rows of a Parquet file, or of an Arrow file (.arrow, .feather) in either of its two forms."""
     import pyarrow as pa
 
-    name = "Parquet" if file.format == "parquet" else "Arrow file"
+    name = "Parquet file" if file.format == "parquet" else "Arrow file"
     number = 0
     try:
         schema, batches = _open_parquet(stream, file) if file.format == "parquet" else _open_arrow(stream, file)
@@ -34,7 +34,7 @@ def read_arrow(stream: IO[bytes], file: DataFile, _: Counter[str]) -> Iterator[t
         raise
     except (pa.ArrowException, ValueError, KeyError) as error:
         raise JudgmentDataError(
-            f"is not a readable {name} file ({first_line(error)})",
+            f"is not a readable {name} ({first_line(error)})",
             source=file.name,
             row=number + 1,
             fix="The file is damaged or incomplete: fetch or write it again.",

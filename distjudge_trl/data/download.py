@@ -57,8 +57,8 @@ class RemoteFile:
 def download(file: RemoteFile, folder: Path | None = None) -> Path:
     """Local path of a remote file, which is downloaded if it is not in the cache yet.
 
-    An interrupted download continues where it stopped, in this call (up to five attempts) or a later one. Processes
-    that ask at the same time wait for the first.
+    An interrupted download continues where it stopped, in this call (of other hosts than the hub up to five attempts)
+    or a later one. Processes that ask at the same time wait for the first.
 
     Args:
         file ([`RemoteFile`]): what to fetch.
@@ -104,25 +104,37 @@ def download(file: RemoteFile, folder: Path | None = None) -> Path:
 
 def _from_hub(file: RemoteFile, place: dict[str, str]) -> Path:
     import pooch
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub import constants, errors, hf_hub_download
+
+    # Whatever the client is built on, its failures on the way are not all of its own kind.
+    names = ("HfHubHTTPError", "HTTPError", "XetDownloadError")
+    failures = tuple(getattr(errors, name) for name in names if hasattr(errors, name))
+
+    def fetch(**options: Any) -> str:
+        return hf_hub_download(
+            repo_id=place["repo_id"],
+            filename=place["filename"],
+            revision=place["revision"],
+            repo_type="dataset",
+            **options,
+        )
 
     try:
-        path = hf_hub_download(
-            repo_id=place["repo_id"], filename=place["filename"], revision=place["revision"], repo_type="dataset"
-        )
-    except LocalEntryNotFoundError:
+        path = fetch()
+        if file.sha256 is not None and pooch.file_hash(path) != file.sha256 and not constants.HF_HUB_OFFLINE:
+            path = fetch(force_download=True)  # damaged in the cache
+    except errors.LocalEntryNotFoundError:
         raise UserInputError(
             f"{file.url}: is not in the hub's cache, and there is no connection to the hub. {_by_hand(file)}"
         ) from None
-    except HfHubHTTPError as error:
+    except failures as error:
         raise UserInputError(f"{file.url}: cannot be fetched ({first_line(error)}). {_by_hand(file)}") from None
     except OSError as error:
         raise UserInputError(
             f"{file.url}: cannot be saved ({error.strerror or first_line(error)}). Point HF_HOME at another folder."
         ) from None
     if file.sha256 is not None and pooch.file_hash(path) != file.sha256:
-        raise UserInputError(_changed(file, file.sha256))
+        raise UserInputError(f"{_changed(file, file.sha256)} (It is {path}.)")
     return Path(path)
 
 

@@ -26,9 +26,12 @@ def describe_plan(
     sharding: Sharding,
     memory: int | None,
     *,
+    launch: str = "RECIPE",
     trust_remote_code: bool = False,
 ) -> tuple[list[str], bool]:
-    """A run's plan, line by line, and whether it fits into a device's `memory` in bytes (yes if that is unknown)."""
+    """A run's plan, line by line, and whether it fits into a device's `memory` in bytes (yes if that is unknown).
+    `launch` stands behind `distjudge-trl train` where a command is suggested.
+    """
     measure = cache(lambda settings: measure_footprint(config, settings, trust_remote_code=trust_remote_code))
     result = estimate(measure(training), training, sharding)
     lines = [describe_run(model, measure(training).sizes, training, sharding), "", plan_table(result), ""]
@@ -48,7 +51,7 @@ def describe_plan(
     verdict = "Fits" if fits else "Does not fit"
     lines.append(f"{verdict}: {describe(result.peak)} of {describe(memory)} per device.")
     if not fits:
-        lines += describe_changes(find_changes(training, sharding, memory, measure), memory, bool(training.lora_r))
+        lines += describe_changes(find_changes(training, sharding, memory, measure), memory, training, launch)
     return lines, fits
 
 
@@ -81,26 +84,26 @@ def describe_run(model: str, sizes: Sizes, training: Training, sharding: Shardin
     )
 
 
-def describe_changes(changes: Sequence[Change], memory: int, has_adapter: bool) -> list[str]:
+def describe_changes(changes: Sequence[Change], memory: int, training: Training, launch: str) -> list[str]:
     """Settings with which the run would fit, one line each, and the launch line of the first."""
     if not changes:
         return [f"Nothing that this command knows makes it fit into {describe(memory)}: a shorter --seq-len may."]
     lines = []
     for change in changes:
-        other = "trains on quantised weights" if has_adapter else "trains an adapter instead of all weights"
+        other = "trains on quantised weights" if training.lora_r else "trains an adapter instead of all weights"
         note = "" if change.trains_the_same else f" ({other})"
         host = f", and {describe(change.estimate.host)} of host memory" if change.estimate.host else ""
         lines.append(f"Fits with {' '.join(change.flags)}: {describe(change.estimate.peak)}{host}{note}.")
     first = changes[0]
     if first.sharding.devices <= _ONE_MACHINE:
         which = "The first of these" if len(changes) > 1 else "That is"
-        return [*lines, f"{which}: {launch_line(first.training, first.sharding)}"]
+        return [*lines, f"{which}: {launch_line(first.training, first.sharding, launch)}"]
     return [*lines, "  (On several machines; docs/scaling.md has the launch lines.)"]
 
 
-def launch_line(training: Training, sharding: Sharding) -> str:
-    """The `distjudge-trl train` line of a plan, with RECIPE as a placeholder."""
-    words = ["distjudge-trl train RECIPE", f"--accelerate-config {sharding.name}"]
+def launch_line(training: Training, sharding: Sharding, launch: str = "RECIPE") -> str:
+    """The `distjudge-trl train` line of a plan; `launch` is the recipe, with options that the plan does not know."""
+    words = [f"distjudge-trl train {launch}", f"--accelerate-config {sharding.name}"]
     words += [f"--num-processes {sharding.devices}", f"--per_device_train_batch_size {training.batch_size}"]
     words.append(f"--gradient_accumulation_steps {training.gradient_accumulation_steps}")
     words.append(f"--gradient_checkpointing {training.gradient_checkpointing}")

@@ -30,7 +30,7 @@ class RecipeArguments:
         metadata={
             "help": (
                 "The task's official file, archive or folder. Default: the task's own source, downloaded once into the"
-                " cache ($DISTJUDGE_CACHE)."
+                " cache ($DISTJUDGE_CACHE, or that of the hub)."
             )
         },
     )

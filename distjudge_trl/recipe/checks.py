@@ -26,6 +26,8 @@ def check_options(run: ParsedRun) -> None:
             f"{training_args.output_dir}: holds a trained judge, whose results --method raw would replace. Choose"
             " another --output_dir."
         )
+    if training_args.max_length is not None and training_args.max_length < 1:
+        raise UserInputError(f"--max_length must be at least 1, got {training_args.max_length}.")
     if (
         (model_args.load_in_4bit or model_args.load_in_8bit)
         and recipe_args.method != "raw"

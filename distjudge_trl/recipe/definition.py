@@ -199,6 +199,18 @@ class Recipe:
             recipe_args.split = "official" if task.official_split else "group"
         return ParsedRun(task, recipe_args, options, training_args, model_args)
 
+    def given(self, argv: Sequence[str]) -> dict[str, Any]:
+        """The options that the recipe, its `--config` file or the command line name, with parsed values; those that
+        are left to a default are absent.
+        """
+        from distjudge_trl.tasks import get_task
+
+        path, words = split_config(argv)
+        config = read_config(path)
+        name = self.task or find_option("task", words, config)
+        parser = self._parser(get_task(str(name)) if name is not None else None)
+        return {**self.training, **read_given(parser, words, check_config(parser, config, path))}
+
     def _parser(self, task: JudgmentTask | None) -> TrlParser:
         from trl import ModelConfig, TrlParser
 

@@ -162,6 +162,8 @@ def explain(error: Exception, parser: HfArgumentParser) -> UserInputError:
     for word in message.replace("'", " ").replace(",", " ").replace("]", " ").split():
         if word.startswith("--") and word not in known:
             return unknown_option(word, parser)
+    if "HfArgumentParser" in message:
+        return UserInputError(f"These words belong to no option: {message.rpartition(':')[2].strip()}.")
     return UserInputError(message)
 
 

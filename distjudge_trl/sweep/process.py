@@ -52,7 +52,7 @@ class Launch:
         """The launch line."""
         words = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(self.config)]
         words += ["--num_processes", str(self.num_processes)] if self.num_processes is not None else []
-        # With port 0 accelerate looks for a free one: runs side by side must not meet at the same port.
+        # With port 0 accelerate looks for a free one, so that runs side by side do not meet at one port.
         words += ["--main_process_port", "0"] if self.several else []
         return [*words, str(self.script), *options]
 

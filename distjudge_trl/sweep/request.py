@@ -107,7 +107,8 @@ def make_launches(settings: SweepSettings, script: Path, held: contextlib.ExitSt
             f"{config.stem} is for several machines, and a trial runs on one: start `distjudge-trl sweep` with the"
             " same --storage on each of them."
         )
-    several = str(content.get("distributed_type", "NO")).upper() != "NO"
+    # accelerate starts one process for MULTI_CPU, which needs no port.
+    several = str(content.get("distributed_type", "NO")).upper() not in ("NO", "MULTI_CPU")
     processes = settings.num_processes or (per_trial if several and per_trial else None)
     if per_trial and (processes or 1) > per_trial:
         raise UserInputError(

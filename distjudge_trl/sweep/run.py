@@ -30,7 +30,7 @@ from distjudge_trl.sweep.request import (
     make_points,
 )
 from distjudge_trl.sweep.settings import SweepSettings
-from distjudge_trl.sweep.storages import losing, open_storage
+from distjudge_trl.sweep.storages import check_storage, losing, open_storage
 from distjudge_trl.sweep.store import Store
 from distjudge_trl.sweep.table import failures, make_table, ranked, read_rows, summary, write_trials
 from distjudge_trl.sweep.worker import Worker
@@ -72,9 +72,9 @@ def run_sweep(settings: SweepSettings, console: Console) -> int:
             save = Path(held.enter_context(tempfile.TemporaryDirectory()))
         else:
             check_folder(out, "--out")
-            # Report a server that does not answer now; a file is made once everything else is accepted.
-            if settings.storage is not None and "://" in settings.storage:
-                open_storage(settings.storage, out, settings.heartbeat)
+        # Report a server that does not answer now; a file is made once everything else is accepted.
+        if settings.storage is not None and check_storage(settings.storage) is None and not settings.dry_run:
+            open_storage(settings.storage, out, settings.heartbeat)
         console.print(f"Checking the recipe and its data: {script}", highlight=False)
         checked = check_recipe(settings, script, parameters, metric, save, launches[0])
         definition = checked.definition

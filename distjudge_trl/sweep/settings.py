@@ -129,9 +129,11 @@ def read_config(path: str) -> dict[str, Any]:
     for key in content:
         if key not in kinds:
             close = nearest(str(key), kinds)
-            hint = f"did you mean `{close}`? " if close else ""
+            hint = f" Did you mean `{close}`?" if close else ""
+            if key in ("retry_failed", "dry_run"):
+                hint = " Give it on the command line."
             raise UserInputError(
-                f"{path}: the key `{key}` is not known; {hint}Options of the recipe stand below `options:`."
+                f"{path}: the key `{key}` is not known.{hint} Options of the recipe stand below `options:`."
             )
     content = {key: value for key, value in content.items() if value is not None}
     names = {dict: "a mapping of option names to values", str: "a text", int: "a whole number"}

@@ -140,10 +140,24 @@ def open_storage(url: str | None, default: Path, heartbeat: int) -> Opened:
         return Opened(_open_server(url, heartbeat), shown, None)
 
 
+def check_storage(url: str) -> Path | None:
+    """The file that a storage is, `None` for a server. Nothing is opened or made.
+
+    Raises:
+        [`UserInputError`]: it is not a URL that Optuna knows, or no file can be at this place.
+    """
+    file = file_of(url)
+    if file is not None:
+        _check_place(file, url)
+    return file
+
+
 def _check_place(file: Path, url: str | None) -> None:
     """A folder that was mistyped is not made."""
     if url is not None and not file.parent.is_dir():
-        raise UserInputError(f"--storage {url}: there is no folder {file.parent}. Make it, or mend the path.")
+        raise UserInputError(f"--storage {url}: there is no folder {file.parent}. Make it, or correct the path.")
+    if file.is_dir():
+        raise UserInputError(f"{file}: is a folder; name a file as --storage.")
 
 
 def be_patient(storage: BaseStorage) -> None:
@@ -191,8 +205,6 @@ def losing(shown: str) -> Iterator[None]:
 
 
 def _open_journal(file: Path) -> BaseStorage:
-    if file.is_dir():
-        raise UserInputError(f"{file}: is a folder; name a file as --storage.")
     if file.is_file() and file.stat().st_size:
         with file.open("rb") as content:
             # Optuna would append to it.

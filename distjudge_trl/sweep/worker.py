@@ -47,13 +47,13 @@ class _Outcome(NamedTuple):
         state (`TrialState`): COMPLETE, PRUNED, FAIL, or WAITING if the worker was stopped.
         reason (`str`): of FAIL.
         log_tail (`str`): the end of the log, of FAIL.
-        retries (`int`): of FAIL: how often trying again may help.
+        retries (`int`, *optional*): of FAIL: how often trying again may help; without it, never.
     """
 
     state: TrialState
     reason: str = ""
     log_tail: str = ""
-    retries: int = 0
+    retries: int | None = None
 
 
 def make_pruner(name: str) -> optuna.pruners.BasePruner:
@@ -243,8 +243,8 @@ class Worker:
         else:
             if outcome.log_tail:
                 trial.set_user_attr("log_tail", outcome.log_tail)
-            again = self.store.again(self.store.frozen(trial), most=outcome.retries)
-            if outcome.retries:
+            if outcome.retries is not None:
+                again = self.store.again(self.store.frozen(trial), most=outcome.retries)
                 self.store.fail(self.store.frozen(trial), outcome.reason, again=again)
                 self.log(f"trial {trial.number}: {outcome.reason}{_again(again)}")
             else:

@@ -90,8 +90,12 @@ def merge(workbook):
         (lambda p: book(p, RATINGS, RATINGS), {}, r"has the sheets Blatt 1, Blatt 2. Name one: write `source: {path:"),
         (lambda p: book(p, RATINGS), {"sheet": "Tabelle"}, "has no sheet 'Tabelle'; it has Blatt 1"),
         (lambda p: book(p, RATINGS, change=merge), {}, r"row 1: has merged cells \(B1:C1\).*Unmerge them in Excel"),
-        (lambda p: p.write_bytes(b"PK\3\4 no workbook"), {}, "is no readable Excel workbook.*Save it as .xlsx again"),
-        (lambda p: p.write_text("a,b\n1,2\n"), {}, "is no readable Excel workbook"),
+        (
+            lambda p: p.write_bytes(b"PK\3\4 no workbook"),
+            {},
+            "is not a readable Excel workbook.*Save it as .xlsx again",
+        ),
+        (lambda p: p.write_text("a,b\n1,2\n"), {}, "is not a readable Excel workbook"),
     ],
 )
 def test_workbooks_that_are_refused(tmp_path, make, reading, message):
@@ -117,7 +121,7 @@ def test_arrow_files(tmp_path):
         writer.write_table(table)
     assert read(tmp_path / "f.feather") == read(tmp_path / "f.arrow") == NESTED
     (tmp_path / "f.arrow").write_bytes((tmp_path / "f.arrow").read_bytes()[:100])
-    with pytest.raises(UserInputError, match="f.arrow, row 1: is no readable Arrow file.*damaged or incomplete"):
+    with pytest.raises(UserInputError, match="f.arrow, row 1: is not a readable Arrow file.*damaged or incomplete"):
         read(tmp_path / "f.arrow")
 
 

@@ -108,6 +108,8 @@ def test_a_file_of_the_hub_is_fetched_by_its_client_and_read_offline_afterwards(
         )
         return done.stdout.strip()
 
+    nobody = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9"}
+    assert fetch(nobody, sha256).startswith(f"error: {url}: ")
     offline = {"HF_HUB_OFFLINE": "1"}
     assert "is not in the hub's cache, and there is no connection" in fetch(offline, sha256)
     with model_hub() as (mirror, repositories):
@@ -117,6 +119,13 @@ def test_a_file_of_the_hub_is_fetched_by_its_client_and_read_offline_afterwards(
         assert fetch(mirror, sha256) == str(content)
     assert fetch(offline, sha256) == str(content)
     assert "another SHA-256 than the recorded 0000" in fetch(offline, "0" * 64)
+    # Damaged in the cache: fetched once more where there is a connection.
+    (cached,) = (tmp_path / "hub").rglob("votes.jsonl")
+    cached.resolve().write_bytes(b"damaged")
+    assert "another SHA-256" in fetch(offline, sha256)
+    with model_hub() as (mirror, repositories):
+        repositories["someone/votes"] = {"data/votes.jsonl": content}
+        assert fetch(mirror, sha256) == str(content)
     # What earlier versions fetched is used as it is.
     (tmp_path / "data").mkdir()
     (tmp_path / "data/votes.jsonl").write_bytes(content)

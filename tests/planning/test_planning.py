@@ -327,10 +327,14 @@ ON_FOUR = ("--accelerate-config", "zero2", "--gpus", "4", "--gpu-memory", "40GiB
 def test_a_plan_of_a_recipe_is_the_plan_of_its_settings(words, same):
     planned = plan("summeval", *ON_FOUR, *words)
     assert planned.exit_code in (0, 1) and "Qwen2.5-7B-Instruct" in planned.output, planned.output
-    assert planned.output == plan("--model", "Qwen/Qwen2.5-7B-Instruct", *ON_FOUR, *same).output
+    by_hand = plan("--model", "Qwen/Qwen2.5-7B-Instruct", *ON_FOUR, *same)
+    assert planned.output.replace("train summeval", "train RECIPE") == by_hand.output
 
 
-def test_a_plan_of_a_user_s_own_task_and_what_is_wrong_with_others():
+def test_a_plan_of_a_user_s_own_task_and_what_is_wrong_with_others(tmp_path):
+    configs = {"NULL": "max_length: null", "NEGATIVE": "max_length: -5", "RANK": "use_peft: true\nlora_r: 0"}
+    for name, text in configs.items():
+        (tmp_path / name).write_text(text)
     own = plan(str(ROOT / "docs/examples/replies.yaml"), "--model", "smollm2-135m", "--use_peft", "False")
     assert own.exit_code == 0 and "smollm2-135m: 0.135 billion parameters, 0.135 billion trained" in own.output
     for words, message in (
@@ -338,9 +342,30 @@ def test_a_plan_of_a_user_s_own_task_and_what_is_wrong_with_others():
         (("--foo", "3"), "No such option '--foo'"),
         (("vader", "--foo", "3"), "Unknown option --foo"),
         (("vadr",), "Did you mean 'vader'?"),
+        (("vader", "--config", "NULL"), "sets no max_length: give --max_length"),
+        (("vader", "--config", "NEGATIVE"), "--seq-len: -5 is not in the range x>=1"),
+        (("vader", "--config", "RANK"), "--lora_r: 0 is not in the range x>=1"),
+        (("vader", "--method", "raw"), "--method raw trains nothing"),
+        (("vader", "extra", "words"), "These words belong to no option"),
     ):
-        done = plan(*words)
+        done = plan(*(str(tmp_path / word) if word in configs else word for word in words))
         assert done.exit_code == 2 and message in done.output, done.output
+
+
+@pytest.mark.parametrize(("key", "option"), [("bf16: false", "--bf16=False"), ("dtype: bfloat16", "--dtype=bfloat16")])
+def test_a_plan_of_a_recipe_computes_in_the_types_that_it_names(tmp_path, key, option):
+    (tmp_path / "c.yaml").write_text(key)
+    words = ("vader", "--model", "Qwen/Qwen2.5-7B", "--use_peft", "False", "--gpu-memory", "400GiB", "--gpus", "1")
+    named = plan(*words, "--config", str(tmp_path / "c.yaml"))
+    assert named.exit_code == 0, named.output
+    assert named.output == plan(*words, option).output != plan(*words).output
+
+
+def test_a_plan_of_a_recipe_suggests_its_own_launch_line():
+    words = ("--use_peft", "--gradient_checkpointing", "--gpu-memory", "8GiB", "--accelerate-config", "single_gpu")
+    done = plan("vader", "--model", "Qwen/Qwen2.5-7B", *words, "--gpus", "1")
+    assert done.exit_code == 1
+    assert "distjudge-trl train vader --model_name_or_path Qwen/Qwen2.5-7B --accelerate-config" in done.output
 
 
 @pytest.mark.parametrize(

@@ -110,10 +110,11 @@ def test_options_become_words_of_a_recipe_s_command_line():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("recipes: vader", "the key `recipes` is not known; did you mean `recipe`?"),
+        ("recipes: vader", "the key `recipes` is not known. Did you mean `recipe`?"),
         ("alpha: [0, 1]", "Options of the recipe stand below `options:`"),
         ("parameters: [alpha]", "field `parameters`: must be a mapping"),
         ("options: 3", "field `options`: must be a mapping"),
+        ("dry_run: true", "Give it on the command line"),
         ("- a", "must be a mapping"),
         ("jobs: [1]", "field `jobs`: must be a whole number, got [1]"),
         ("out: [a, b]", "field `out`: must be a text, got ['a', 'b']"),

@@ -410,7 +410,7 @@ def test_tpe_learns_from_trials_that_other_workers_ran(open_store):
         ("postgresql://:::", ["postgresql://"]),
         ("sqlite://", ["write sqlite:///sweep.db"]),
         ("FOLDER", ["is a folder"]),
-        ("FOLDER/file/below", ["there is no folder", "Make it, or mend the path"]),
+        ("FOLDER/file/below", ["there is no folder", "Make it, or correct the path"]),
         ("sqlite:///FOLDER/nowhere/x.db", ["there is no folder", "nowhere"]),
         ("FOLDER/file", ["is no journal file"]),
     ],

@@ -45,8 +45,8 @@ def sweep(*words):
         (("vader", "--sampler", "gird"), "Invalid value for '--sampler'"),
         (("vader", "--trials", "0"), "Invalid value for '--trials'"),
         (("vader", "--out", "FOLDER/file"), "FOLDER/file: cannot be written"),
-        # It is opened once the recipe has checked all values, in a process of its own.
-        pytest.param(("vader", "--storage", "FOLDER"), "is a folder; name a file", marks=pytest.mark.e2e),
+        (("vader", "--storage", "FOLDER"), "is a folder; name a file"),
+        (("vader", "--dry-run", "--storage", "sqlite://"), "names no file"),
         (("vader", "--storage", "postgresql://me:secret@127.0.0.1:1/x"), "me:***@127.0.0.1:1/x: cannot be reached"),
         (("vader", "--jobs", "2", "--gpus-per-trial", "2"), "2 jobs with 2 GPUs a trial: this machine has none"),
         (("vader", "--accelerate-config", "zer2"), "Did you mean 'zero2'?"),
@@ -54,7 +54,7 @@ def sweep(*words):
         (("vader", "--accelerate-config", "multi_node_zero3"), "a trial runs on one"),
         (("--config", "FOLDER/none.yaml"), "There is no sweep 'FOLDER/none.yaml', nor a file of that name."),
         (("--config", "sumeval"), "Did you mean 'summeval'?"),
-        (("--config", "FOLDER/bad.yaml"), "the key `recpie` is not known; did you mean `recipe`?"),
+        (("--config", "FOLDER/bad.yaml"), "the key `recpie` is not known. Did you mean `recipe`?"),
         (("--config", "FOLDER/empty.yaml"), "The recipe comes first"),
         (("status", "nowhere"), "runs/sweeps/nowhere/study.journal: no such study"),
         (("status", "x", "--storage", "FOLDER/typo.journal"), "typo.journal: no such study"),
@@ -82,7 +82,7 @@ def test_what_is_wrong_is_one_line_and_exit_code_2(tmp_path, words, message, mon
     assert done.exit_code == 2, done.output
     assert message.replace("FOLDER", str(tmp_path)) in done.output, done.output
     assert "Traceback" not in done.output and "secret" not in done.output
-    assert not (tmp_path / "out" / "trials").exists() and not list(tmp_path.glob("typo*"))
+    assert not (tmp_path / "out").exists() and not list(tmp_path.glob("typo*"))
 
 
 def test_a_file_gives_defaults_that_flags_win_over(tmp_path, monkeypatch):
