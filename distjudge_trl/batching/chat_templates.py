@@ -128,8 +128,8 @@ def pin_date(tokenizer: PreTrainedTokenizerBase, day: str | None = None) -> str 
     """Make a template that prints today's date print this one from now on (ISO; by default the date that is pinned
     already, else today). Returns it, or `None` for a template without a date.
 
-    The tokenizer's template gets a `strftime_now` that knows one day. A saved tokenizer keeps it, so that every program
-    that reads the template renders the same prompts.
+    The tokenizer's template gets a `strftime_now` that knows one day. A saved tokenizer keeps it, so that all programs
+    that read the template render the same prompts.
     """
     if tokenizer.chat_template is None:
         return None

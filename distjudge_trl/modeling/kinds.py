@@ -57,7 +57,7 @@ def find_kind(name: str, *, revision: str | None = None, trust_remote_code: bool
     """
     path = resolve_model(name)
     what = f"The model {name!r}"
-    _check_folder(what, Path(path))
+    check_folder(what, path)
     config = load_config(name, revision=revision, trust_remote_code=trust_remote_code)
     check_causal(what, config)
     _check_head(what, config, path, revision)
@@ -132,12 +132,15 @@ def check_quantization(
         )
     if not here:
         return
+    import torch
     from transformers.quantizers.auto import AutoHfQuantizer
 
     instead = f"{plain[0].upper()}{plain[1:]}, with --use_peft --load_in_4bit if memory is short."
     try:
         quantizer = AutoHfQuantizer.from_config(settings, pre_quantized=True)
-        quantizer.validate_environment(device_map=None, dtype=None, weights_only=True)
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        device_map = {"": accelerator} if accelerator is not None else None
+        quantizer.validate_environment(device_map=device_map, dtype=None, weights_only=True)
     except (ImportError, RuntimeError, ValueError, AttributeError, TypeError) as error:
         raise UserInputError(
             f"{what} is quantised ({kind}), and cannot be loaded here: {first_line(error).rstrip('.')}. {instead}"
@@ -156,6 +159,14 @@ def quantization_of(config: PretrainedConfig) -> str | None:
     return _NAMES.get(method, method) + (f", {bits} bits" if isinstance(bits, int) else "")
 
 
+def quantized_bits(config: PretrainedConfig) -> Literal[4, 8] | None:
+    """Bits of a weight in files that are quantised, if they are 4 or 8."""
+    settings = _settings(config)
+    if settings.get("quant_method") in ("fp8", "fbgemm_fp8"):
+        return 8
+    return next((n for n in (4, 8) if settings.get("bits") == n or settings.get(f"load_in_{n}bit")), None)
+
+
 def _settings(config: PretrainedConfig) -> dict[str, Any]:
     """The quantisation in a config as a dictionary with `quant_method`; empty if there is none."""
     settings = getattr(config, "quantization_config", None)
@@ -171,8 +182,9 @@ def _settings(config: PretrainedConfig) -> dict[str, Any]:
     return content
 
 
-def _check_folder(what: str, folder: Path) -> None:
-    """Refuse folders that hold something else than a model, before transformers asks the hub for their files."""
+def check_folder(what: str, path: str) -> None:
+    """Raise [`UserInputError`] for a folder of another kind, before transformers asks the hub for its files."""
+    folder = Path(path)
     if folder.is_file() and folder.suffix == ".gguf":
         raise UserInputError(f"{what} is a GGUF file, which is for llama.cpp. {_ORIGINAL}")
     if not folder.is_dir() or (folder / "config.json").is_file():

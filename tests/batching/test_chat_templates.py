@@ -35,7 +35,8 @@ THINKS = PLAIN + "{% if add_generation_prompt %}<think>\n{% endif %}"
 # As Llama 3.2 writes it.
 DATED = (
     "{% if not date_string is defined %}{% if strftime_now is defined %}"
-    "{% set date_string = strftime_now('%d %b %Y') %}{% else %}{% set date_string = '26 Jul 2024' %}{% endif %}{% endif %}<system>Today Date: {{ date_string }}<end>"
+    "{% set date_string = strftime_now('%d %b %Y') %}"
+    "{% else %}{% set date_string = '26 Jul 2024' %}{% endif %}{% endif %}<system>Today Date: {{ date_string }}<end>"
     + PLAIN
 )
 # A date that is always the same, as Llama 3.1 writes it.
