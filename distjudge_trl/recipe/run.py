@@ -9,7 +9,6 @@ import numpy as np
 from datasets import Dataset
 from trl import get_peft_config
 
-from distjudge_trl.batching import describe_way
 from distjudge_trl.data import choose_pseudo_count, fingerprint, num_votes
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import RunFailedError, UserInputError, writing
@@ -24,6 +23,7 @@ from distjudge_trl.recipe.checks import check_options
 from distjudge_trl.recipe.data import FoundModel, find_model, find_template, load_parts, model_error
 from distjudge_trl.recipe.model import loading_options, quantization_config
 from distjudge_trl.recipe.trial import make_progress_callback
+from distjudge_trl.report.findings import label_findings, split_findings, template_findings, vote_findings
 from distjudge_trl.report.tables import results_table
 from distjudge_trl.runtime.provenance import provenance
 from distjudge_trl.trainer import DistributionSFTTrainer
@@ -60,12 +60,19 @@ def run_recipe(run: ParsedRun) -> dict[str, Any]:
         trainer.add_callback(progress)
     print_once = trainer.accelerator.print
     print_once(f"{task.name}: {'; '.join(report.lines())}")
-    for line in describe_way(model.tokenizer):
-        print_once(f"{task.name}: {line}")
     print_once(
         f"{task.name}: {len(train)} training items, {len(scored)} {recipe_args.score_on} items; method"
         f" {recipe_args.method}; model {model_args.model_name_or_path}"
     )
+    findings = [
+        *split_findings(train, scored, by_group=recipe_args.split == "group"),
+        *template_findings(model.tokenizer),
+        *label_findings(trainer.label_space, model.tokenizer),
+        *vote_findings(train, task.labels),
+    ]
+    for text, problem in findings:
+        if problem:
+            print_once(f"{task.name}: {text}")
     trained = recipe_args.method != "raw"
     if trained:
         if recipe_args.method == "dirichlet":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,13 @@ from distjudge_trl.data.splits import stable_key
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.files.atomic import replacing
 from distjudge_trl.modeling.loading import load_config, load_tokenizer
+from distjudge_trl.report.findings import (
+    Finding,
+    label_findings,
+    length_finding,
+    split_findings,
+    template_findings,
+)
 from distjudge_trl.report.item_statistics import ENTROPY_BINS, item_statistics
 from distjudge_trl.runtime.provenance import library_versions
 from distjudge_trl.tasks import Item, JudgmentTask, LoadReport
@@ -100,25 +106,10 @@ def print_splits(console: Console, records: Dataset, kind: Any, seed: int) -> No
     try:
         train, test = split_records(records, kind, seed=seed)
     except UserInputError as error:
-        _finding(console, 1, f"\n{error}")
+        _print_findings(console, [Finding(f"\n{error}", True)])
         return
-    prompts = {
-        name: Counter(json.dumps(prompt) for prompt in side["prompt"])
-        for name, side in (("train", train), ("test", test))
-    }
-    repeated = {name: sum(count - 1 for count in counter.values()) for name, counter in prompts.items()}
-    across = sum(prompt in prompts["train"] for prompt in prompts["test"].elements())
-    groups = set(train["group"]) & set(test["group"])
-    leaking = sum(group in groups for group in test["group"])
     console.print(f"\nSplit {kind!r} (seed {seed}): {len(train):,} train, {len(test):,} test")
-    console.print(f"Repeated prompts: {repeated['train']:,} within train, {repeated['test']:,} within test")
-    _finding(console, across, f"Test prompts that are in train, too: {across:,}")
-    _finding(
-        console,
-        len(groups),
-        f"Groups on both sides: {len(groups):,}, with {leaking:,} of the test records"
-        + (" (use --split group)" if groups and kind != "group" else ""),
-    )
+    _print_findings(console, split_findings(train, test, by_group=kind == "group"))
 
 
 def print_model_view(
@@ -135,17 +126,12 @@ def print_model_view(
     prompts = records["prompt"][:]
     lengths = np.array([len(ids) for ids in encode_prompts(tokenizer, prompts)])
     limit = max_length if max_length is not None else context_of(model, trust_remote_code)
-    too_long = int((lengths > limit).sum())
     console.print(f"\nPrompts in tokens of {escape(model)}: ", end="")
     quantiles = np.quantile(lengths, [0, 0.5, 0.9, 0.99, 1]).round().astype(int)
     console.print(" / ".join(f"{value:,}" for value in quantiles) + " (min / median / 90 % / 99 % / max)")
-    _finding(
-        console,
-        too_long,
-        f"Longer than {limit:,} tokens, so they would be shortened: {too_long:,}"
-        f" ({100 * too_long / len(lengths):.1f} %)",
-    )
     space = task.label_space().bind(tokenizer, render_prompt(tokenizer, prompts[0]))
+    findings = [length_finding(lengths, limit), *template_findings(tokenizer), *label_findings(space, tokenizer)]
+    _print_findings(console, findings)
     table = _table(console, "label", "tokens that mean it")
     for label in task.labels:
         tokens = dict.fromkeys(
@@ -263,9 +249,10 @@ def _bar(console: Console, share: float) -> str:
     return ("\u2588" if console.is_terminal else "#") * round(_BAR_WIDTH * share)
 
 
-def _finding(console: Console, count: int, text: str) -> None:
-    """A line of text, highlighted if it is about a problem."""
-    console.print(f"[yellow]{escape(text)}[/yellow]" if count else escape(text))
+def _print_findings(console: Console, findings: Sequence[Finding]) -> None:
+    """Print findings a line each; problems are highlighted."""
+    for text, problem in findings:
+        console.print(f"[yellow]{escape(text)}[/yellow]" if problem else escape(text), soft_wrap=True)
 
 
 def _number(value: float | None) -> str:
