@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from distjudge_trl.batching import encode_prompts, render_prompt
+from distjudge_trl.batching import PromptFitter, encode_prompts, render_prompt
+from distjudge_trl.batching.chat_templates import Messages
 from distjudge_trl.data import fingerprint, split_records
-from distjudge_trl.data.splits import stable_key
+from distjudge_trl.data.splits import SWAPPED, stable_key
+from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.files.atomic import replacing
+from distjudge_trl.modeling.kinds import find_kind
 from distjudge_trl.modeling.loading import load_config, load_tokenizer
 from distjudge_trl.report.findings import (
     Finding,
@@ -131,6 +134,11 @@ def print_model_view(
     console.print(" / ".join(f"{value:,}" for value in quantiles) + " (min / median / 90 % / 99 % / max)")
     space = task.label_space().bind(tokenizer, render_prompt(tokenizer, prompts[0]))
     findings = [length_finding(lengths, limit), *template_findings(tokenizer), *label_findings(space, tokenizer)]
+    try:
+        find_kind(model, trust_remote_code=trust_remote_code)
+    except UserInputError as error:
+        if not isinstance(error.__cause__, OSError):  # not a folder with only a tokenizer
+            findings.append(Finding(str(error), True))
     _print_findings(console, findings)
     table = _table(console, "label", "tokens that mean it")
     for label in task.labels:
@@ -159,26 +167,54 @@ def print_examples(
     count: int,
     model: str | None,
     *,
+    fitted: Mapping[str, Messages] | None = None,
     trust_remote_code: bool = False,
 ) -> None:
-    """Print rendered prompts with the annotators' distribution as bars; the items are drawn by a hash of their ids."""
+    """Print rendered prompts with the annotators' distribution as bars; the items are drawn by a hash of their ids.
+    `fitted` holds the prompts that were shortened to a model's length, by id.
+    """
     tokenizer = load_tokenizer(model, trust_remote_code=trust_remote_code) if model is not None else None
-    ids = records["id"][:]
-    chosen = sorted(range(len(ids)), key=lambda i: stable_key(0, f"show {ids[i]}"))[:count]
-    for i in sorted(chosen):
+    for i in choose_examples(records, count):
         record = records[i]
+        prompt = (fitted or {}).get(record["id"], record["prompt"])
         line = "\u2500" if console.is_terminal else "-"
         console.rule(escape(f"{record['id']}  (group {_short(record['group'])})"), characters=line, style="dim")
         if tokenizer is not None:
-            console.print(escape(render_prompt(tokenizer, record["prompt"])), soft_wrap=True)
+            console.print(escape(render_prompt(tokenizer, prompt)), soft_wrap=True)
         else:
-            for message in record["prompt"]:
+            for message in prompt:
                 console.print(f"[bold]{escape(message['role'])}[/bold]: {escape(message['content'])}", soft_wrap=True)
         table = _table(console, "label", f"share of {record['num_annotators']}", "")
         for label, share in zip(task.labels, record["label_distribution"], strict=True):
             mark = " *" if label == record["completion"][0]["content"] else ""
             table.add_row(escape(label) + mark, f"{share:.3f}", _bar(console, share))
         console.print(table)
+
+
+def choose_examples(records: Dataset, count: int) -> list[int]:
+    """The rows that [`print_examples`] prints."""
+    ids = records["id"][:]
+    return sorted(sorted(range(len(ids)), key=lambda i: stable_key(0, f"show {ids[i]}"))[:count])
+
+
+def fitted_examples(
+    task: JudgmentTask,
+    items: Sequence[Item],
+    options: Any,
+    records: Dataset,
+    count: int,
+    *,
+    template: PromptTemplate | None,
+    model: str,
+    max_length: int | None,
+    trust_remote_code: bool = False,
+) -> dict[str, Messages]:
+    """The prompts of [`print_examples`] by id, shortened as in training."""
+    tokenizer = load_tokenizer(model, trust_remote_code=trust_remote_code)
+    limit = max_length if max_length is not None else context_of(model, trust_remote_code)
+    ids = {records[i]["id"] for i in choose_examples(records, count)}
+    own = [item for item in items if item.id in ids or f"{item.id}{SWAPPED}" in ids]
+    return dict(task.prompts(own, options, template=template, fitter=PromptFitter(tokenizer, limit)))
 
 
 def check_output(path: str | Path, inputs: Sequence[str]) -> None:

@@ -147,7 +147,8 @@ class JudgmentTask:
         """Validated records of drawn items, in all forms of each item.
 
         Raises:
-            [`UserInputError`]: most prompts repeat others, or the template tests a field that no item has.
+            [`UserInputError`]: a `fitter` is given and most prompts repeat others, or the template
+                tests a field that no item has.
         """
         template = template or self.template
         already_shortened = fitter.num_shortened if fitter is not None else 0
@@ -186,12 +187,27 @@ class JudgmentTask:
                 f"{name}: the prompt template tests the field {min(unknown)!r}, which no item has. Correct the name,"
                 " or take it out."
             )
-        repeats.check(name, template)
+        report.repeats = repeats
+        if fitter is not None:  # only a look at the data is no run
+            repeats.check(name, template)
         report.num_records = len(dataset)
         if fitter is not None and fitter.num_shortened > already_shortened:
             count = fitter.num_shortened - already_shortened
             report.notes[f"prompts shortened to {fitter.max_length:,} tokens ({fitter.truncation})"] += count
         return dataset
+
+    def prompts(
+        self,
+        items: Iterable[Item],
+        options: TaskOptions,
+        *,
+        template: PromptTemplate | None = None,
+        fitter: PromptFitter | None = None,
+    ) -> Iterator[tuple[str, list[dict[str, str]]]]:
+        """The prompts of drawn items, in all forms of each item, with the ids of their records."""
+        for item in items:
+            for form in self.expand(item, options) if self.expand is not None else (item,):
+                yield form.id, self._prompt(form, template or self.template, fitter)
 
     def _find(self, data_path: Path | None) -> list[DataFile]:
         if self.find is not None:
