@@ -1,5 +1,6 @@
 """From prompts to model inputs with known judgment positions: left-padded rows, or packs that share prefixes."""
 
+from distjudge_trl.batching.chat_templates import describe_way, pin_date
 from distjudge_trl.batching.collator import JudgmentCollator, context_length, judgment_logits
 from distjudge_trl.batching.fitting import PromptFitter, Truncation
 from distjudge_trl.batching.head import read_head_in_float32
@@ -19,9 +20,11 @@ __all__ = [
     "attention_name",
     "context_length",
     "count_tokens",
+    "describe_way",
     "encode_prompts",
     "find_sharing",
     "judgment_logits",
+    "pin_date",
     "read_head_in_float32",
     "reading_order",
     "render_prompt",

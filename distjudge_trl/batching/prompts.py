@@ -7,15 +7,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import jinja2
-
+from distjudge_trl.batching.chat_templates import TEMPLATE_ERRORS, Messages, call_template, find_way, hidden_message
 from distjudge_trl.errors import JudgmentDataError, UserInputError
 
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-Messages = Sequence[dict[str, str]]
 
 # The end of a prompt for models without a chat template. It is a line break and not a blank: many vocabularies keep
 # "\n" separate from the text after it, while a trailing blank would merge with the answer.
@@ -26,34 +23,27 @@ def render_prompt(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> str
     """Text of a prompt that ends where the answer begins.
 
     With a chat template, the template with its generation prompt (`enable_thinking=False`, so that models which think
-    first are asked not to; templates that do not know the flag ignore it). Without one, the messages' contents
-    separated by blank lines, and an answer cue.
+    first are asked not to; templates that do not know the flag ignore it), called as [`find_way`] found out. Without
+    one, the messages' contents separated by blank lines, and an answer cue.
+
+    Raises:
+        [`UserInputError`]: the template raises, or leaves out the text of a message.
     """
     if tokenizer.chat_template is None:
         return "\n\n".join(message["content"] for message in messages) + PLAIN_ANSWER_CUE
+    way = find_way(tokenizer)
     try:
-        return _apply_template(tokenizer, messages)
-    except jinja2.TemplateError:
-        # Some templates (Gemma 2, early Mistral) have no system role: put its text at the beginning of the first user
-        # message.
-        try:
-            return _apply_template(tokenizer, _without_system(messages))
-        except jinja2.TemplateError as error:
-            raise UserInputError(f"The tokenizer's chat template does not take this prompt: {error}.") from None
-
-
-def _apply_template(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> str:
-    text = tokenizer.apply_chat_template(
-        list(messages), tokenize=False, add_generation_prompt=True, enable_thinking=False
-    )
-    return str(text)
-
-
-def _without_system(messages: Messages) -> Messages:
-    if len(messages) < 2 or messages[0]["role"] != "system":
-        return messages
-    first = {**messages[1], "content": messages[0]["content"] + "\n\n" + messages[1]["content"]}
-    return [first, *messages[2:]]
+        text = call_template(tokenizer, messages, way)
+    except TEMPLATE_ERRORS as error:
+        raise UserInputError(f"The tokenizer's chat template does not take this prompt: {error}.") from None
+    if (hidden := hidden_message(text, messages)) is not None:
+        start = " ".join(hidden["content"].split())[:40]
+        raise UserInputError(
+            f"The tokenizer's chat template does not take this prompt: it leaves out text of the {hidden['role']}"
+            f" message that begins with {start!r}. Put all of the prompt into one user message, or correct"
+            " `chat_template` in the model's folder."
+        )
+    return text
 
 
 def encode_prompts(

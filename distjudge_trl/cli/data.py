@@ -25,7 +25,7 @@ from distjudge_trl.errors import UserInputError
 @click.option(
     "--max-length",
     type=click.IntRange(min=1),
-    help="Longest prompt in tokens, for --stats with --model. Default: the limit of the model.",
+    help="Longest prompt in tokens, for --stats and --show with --model. Default: the limit of the model.",
 )
 @click.option(
     "--split",
@@ -92,7 +92,13 @@ def data(
     records = task.records(items, options, template=template, report=report)
     console = doctor.make_console()
     doctor.print_summary(console, task, records, report)
-    if out is not None:
+    problem = None
+    if model is not None:
+        try:
+            report.repeats.check(task.name, template or task.template)
+        except UserInputError as error:
+            problem = error  # raised below, when what there is to see has been printed
+    if out is not None and problem is None:
         doctor.check_output(out, report.files)
         doctor.write_records(out, records, task, report)
         console.print(f"  written to {out}", markup=False, soft_wrap=True)
@@ -105,4 +111,19 @@ def data(
         else:
             doctor.print_lengths(console, records)
     if show is not None:
-        doctor.print_examples(console, task, records, show, model, trust_remote_code=trust_remote_code)
+        fitted = None
+        if model is not None:
+            fitted = doctor.fitted_examples(
+                task,
+                items,
+                options,
+                records,
+                show,
+                template=template,
+                model=model,
+                max_length=max_length,
+                trust_remote_code=trust_remote_code,
+            )
+        doctor.print_examples(console, task, records, show, model, fitted=fitted, trust_remote_code=trust_remote_code)
+    if problem is not None:
+        raise problem

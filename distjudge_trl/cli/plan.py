@@ -186,6 +186,7 @@ def _plan(
     **training_options: Any,
 ) -> None:
     from distjudge_trl.files.shipped_files import find_shipped
+    from distjudge_trl.modeling.kinds import check_quantization, quantization_of, quantized_bits
     from distjudge_trl.planning import load_config, read_sharding
     from distjudge_trl.planning.memory import local_memory, parse_memory
     from distjudge_trl.planning.report import describe_plan
@@ -194,12 +195,22 @@ def _plan(
 
     if load_in_4bit and load_in_8bit:
         raise UserInputError("--load_in_4bit and --load_in_8bit: give one of them.")
+    config = load_config(model, trust_remote_code=trust_remote_code)
+    asked: Literal[4, 8] | None = 4 if load_in_4bit else 8 if load_in_8bit else None
+    trains: Literal["weights", "adapter"] = "adapter" if use_peft or asked else "weights"
+    check_quantization(f"--model {model}", config, trains=trains, bits=asked, here=False)
+    stored = quantized_bits(config)
+    if quantization_of(config) is not None and stored is None:
+        raise UserInputError(
+            f"--model {model} is quantised ({quantization_of(config)}), and its size is not known here: name the model"
+            " that is not quantised, with --load_in_4bit."
+        )
     memory = parse_memory(gpu_memory) if gpu_memory is not None else local_memory()
     path = find_shipped(accelerate_config, "accelerate_configs", ".yaml", "accelerate config")
     sharding = read_sharding(path, gpus)
     if bf16 is None:
         bf16 = sharding.device == "gpu" or decide_precision(use_cpu=True).bf16
-    bits: Literal[4, 8, 16] = 4 if load_in_4bit else 8 if load_in_8bit else 16
+    bits: Literal[4, 8, 16] = asked or stored or 16
     adapter = use_peft or bits < 16
     if batch_size * seq_len**2 > _MOST_ATTENTION:
         raise UserInputError(f"--seq-len {seq_len} with --batch-size {batch_size} is more than any device holds.")
@@ -213,7 +224,6 @@ def _plan(
         cast=sharding.casts,
         **training_options,
     )
-    config = load_config(model, trust_remote_code=trust_remote_code)
     lines, fits = describe_plan(
         model, config, training, sharding, memory, launch=launch, trust_remote_code=trust_remote_code
     )

@@ -16,8 +16,9 @@ from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import JudgmentDataError, UserInputError, listing
 from distjudge_trl.evaluation.results import JudgeInfo, Predictions, make_results, read_results
 from distjudge_trl.evaluation.scoring import MIN_CALIBRATION_ITEMS, calibration_records
+from distjudge_trl.judge_folder.judge_file import JudgeFile
 from distjudge_trl.judge_folder.training_items import SeenItems
-from distjudge_trl.judges.loading import FoundJudge
+from distjudge_trl.judges.loading import FoundJudge, check_kind
 from distjudge_trl.judges.local import LocalJudge
 from distjudge_trl.labels import TOP_K_FLOOR
 from distjudge_trl.runtime.provenance import provenance
@@ -124,6 +125,8 @@ def evaluate_judge(
     origin, judge_file = _origin(found, task), found.file
     report = LoadReport()
     known = {path: _read_seen_items(path) for path in options.leave_out}
+    if judge_file is None or options.trust_remote_code or not judge_file.trust_remote_code:
+        check_kind(found.folder, judge_file or JudgeFile(label_space={}), options.trust_remote_code)
     # Read the data first, so that mistakes in it are found before a model is loaded.
     items = list(task.draw(task.items(options.data_path, task_options, report=report), task_options, report=report))
     template = _template(origin, task, items, options)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ class JudgeFile:
         attn_implementation (`str`, *optional*): of the model in training; judging uses it if it can.
         max_length (`int`, *optional*): longest prompt in training and evaluation, in tokens; bare items are cut to it.
         truncation (`"middle"`, `"end"` or `"error"`, *optional*): how items were cut.
+        template_date (`str`, *optional*): the date (ISO) that the chat template printed in training, if it prints
+            today's; judging prints the same. The file has this key only then.
         data (`dict`): how a recipe selected its training items (method, task options, split, seeds), so that an
             evaluation finds the test items again.
         training (`dict`): settings of the objective.
@@ -58,6 +61,7 @@ class JudgeFile:
     attn_implementation: str | None = None
     max_length: int | None = None
     truncation: str | None = None
+    template_date: str | None = None
     data: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
@@ -65,7 +69,10 @@ class JudgeFile:
 
     def write(self, folder: str | Path) -> None:
         """Write into `folder`, atomically."""
-        write_json(Path(folder) / JUDGE_FILE_NAME, asdict(self))
+        content = asdict(self)
+        if self.template_date is None:
+            del content["template_date"]  # earlier versions refuse keys that they do not know
+        write_json(Path(folder) / JUDGE_FILE_NAME, content)
 
     @classmethod
     def read(cls, folder: str | Path) -> JudgeFile:
@@ -104,7 +111,9 @@ class JudgeFile:
                 PromptTemplate(file.template)
             if file.truncation not in (None, "middle", "end", "error") or not _is_length(file.max_length):
                 raise UserInputError(f"max_length {file.max_length!r}, truncation {file.truncation!r}")
-        except (TypeError, AttributeError, KeyError, UserInputError) as error:
+            if file.template_date is not None:
+                date.fromisoformat(file.template_date)
+        except (TypeError, ValueError, AttributeError, KeyError, UserInputError) as error:
             raise UserInputError(
                 f"{path}: is damaged ({error}). Restore it from another checkpoint of the run."
             ) from None

@@ -22,6 +22,7 @@ from distjudge_trl.judges.placement import (
     check_adaptable,
 )
 from distjudge_trl.modeling.bundled import resolve_model
+from distjudge_trl.modeling.kinds import check_quantization, find_kind
 from distjudge_trl.modeling.loading import LOADING_ERRORS, load_tokenizer, loading_error
 
 
@@ -58,20 +59,20 @@ def load_model(
     """Load the tokenizer and model of a folder or hub id. An adapter is loaded onto its base model, quantised as in
     training.
     """
-    is_adapter = (Path(source) / "adapter_config.json").is_file()
-    weights = _base_of(source, judge_file) if is_adapter else source
+    weights, is_adapter = _weights_of(source, judge_file)
     kwargs: dict[str, Any] = {
         "dtype": dtype if dtype is not None else _saved_dtype(source, is_adapter, judge_file),
         "trust_remote_code": trust_remote_code,
     }
     if is_adapter and judge_file.base_revision is not None:
         kwargs["revision"] = judge_file.base_revision
-    if judge_file.quantization is not None and is_adapter:
-        kwargs["quantization_config"] = BitsAndBytesConfig(**_bitsandbytes_arguments(judge_file.quantization))
+    if is_adapter and bitsandbytes_settings(judge_file):
+        kwargs["quantization_config"] = BitsAndBytesConfig(**bitsandbytes_settings(judge_file))
     if device_map is not None:
         kwargs["device_map"] = device_map
     if attn_implementation is not None:
         kwargs["attn_implementation"] = attn_implementation
+    check_kind(source, judge_file, trust_remote_code)
     tokenizer = load_tokenizer(source, trust_remote_code=trust_remote_code)
     try:
         model, info = AutoModelForCausalLM.from_pretrained(weights, output_loading_info=True, **kwargs)
@@ -92,6 +93,24 @@ def load_model(
                 if "lora_" in name and "lora_magnitude_vector" not in name:
                     parameter.data = parameter.data.to(torch.bfloat16)
     return tokenizer, model
+
+
+def check_kind(source: str, judge_file: JudgeFile, trust_remote_code: bool) -> None:
+    """Refuse weights that are not of a causal language model, or that cannot be loaded here, before data is read.
+
+    Raises:
+        [`UserInputError`]: says why, and the way out.
+    """
+    weights, is_adapter = _weights_of(source, judge_file)
+    revision = judge_file.base_revision if is_adapter else None
+    kind = find_kind(weights, revision=revision, trust_remote_code=trust_remote_code)
+    check_quantization(f"The model {weights!r}", kind.config, trains=None)
+
+
+def _weights_of(source: str, judge_file: JudgeFile) -> tuple[str, bool]:
+    """The model whose weights are loaded, and whether `source` is an adapter on it."""
+    is_adapter = (Path(source) / "adapter_config.json").is_file()
+    return (_base_of(source, judge_file) if is_adapter else source), is_adapter
 
 
 def _base_of(source: str, judge_file: JudgeFile) -> str:
@@ -127,5 +146,9 @@ def _fetch(source: str) -> str:
     return snapshot_download(source)
 
 
-def _bitsandbytes_arguments(quantization: dict[str, Any]) -> dict[str, Any]:
+def bitsandbytes_settings(judge_file: JudgeFile) -> dict[str, Any]:
+    """The arguments of `BitsAndBytesConfig` with which a base model is quantised as it is loaded; empty if it is not
+    (a base model may also be quantised in its files, by another method).
+    """
+    quantization = judge_file.quantization or {}
     return {name: value for name, value in quantization.items() if name.startswith(("bnb_", "load_in_", "llm_int8_"))}

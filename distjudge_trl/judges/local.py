@@ -22,6 +22,7 @@ from distjudge_trl.batching import (
     encode_prompts,
     find_sharing,
     judgment_logits,
+    pin_date,
     read_head_in_float32,
     reading_order,
     render_prompt,
@@ -143,6 +144,7 @@ class LocalJudge(PromptJudge):
             attn_implementation=attn_implementation
             or usable_attention(self.judge_file.attn_implementation, trust_remote_code),
         )
+        self.template_date = self._pin_date(found)
         if is_quantized:
             types.cast(self.model)
         quantized = getattr(self.model, "is_loaded_in_4bit", False) or getattr(self.model, "is_loaded_in_8bit", False)
@@ -180,7 +182,7 @@ class LocalJudge(PromptJudge):
 
     def reading(self) -> dict[str, str]:
         """How the model computes, for result files: device, type of the weights, autocast, attention, and the compute
-        type of 4-bit weights.
+        type of 4-bit weights and the date in prompts, if there are any.
         """
         reading = {
             "device": str(input_device(self.model)),
@@ -191,7 +193,20 @@ class LocalJudge(PromptJudge):
         if getattr(self.model, "is_loaded_in_4bit", False):
             computes = self.model.config.quantization_config.bnb_4bit_compute_dtype
             reading["bnb_4bit_compute_dtype"] = str(computes).removeprefix("torch.")
+        if self.template_date is not None:
+            reading["template_date"] = self.template_date
         return reading
+
+    def _pin_date(self, found: JudgeFile | None) -> str | None:
+        """The date that the chat template prints, if it prints one: that of training, else today's."""
+        day = pin_date(self.tokenizer, found.template_date if found is not None else None)
+        if found is not None and day is not None and found.template_date is None:
+            warnings.warn(
+                f"The judge's chat template prints the date, and judge.json does not say that of training: {day} is"
+                " used.",
+                stacklevel=3,
+            )
+        return day
 
     def _render(self, item: Mapping[str, Any], row: int) -> list[dict[str, str]]:
         if self.fitter is None or self.template is None:

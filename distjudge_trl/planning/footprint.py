@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from distjudge_trl.errors import UserInputError
+from distjudge_trl.modeling.kinds import check_causal, check_folder
 from distjudge_trl.modeling.loading import explain_loading, loading_error
 from distjudge_trl.planning.tensors import fake_weights, make_tracker
 from distjudge_trl.planning.training import ADAPTER_TARGETS, Training
@@ -61,7 +62,8 @@ KNOWN_SHAPES: dict[str, dict[str, Any]] = {
     },
 }
 KNOWN_NAMES = ("Qwen/Qwen2.5-7B", "meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.1-70B")
-_LAYERS = (1, 2)  # of the two copies if all layers are equal; twice as many if they alternate
+_LAYERS = (1, 2)  # of the two copies, in periods of layers that differ
+_LONGEST_PERIOD = 12
 _VOCABULARY = 1024  # of the copies, so that layers and not embeddings determine their peak
 
 
@@ -118,10 +120,15 @@ def load_config(model: str, *, trust_remote_code: bool = False) -> PretrainedCon
 
     path = resolve_model(model)
     shape = KNOWN_SHAPES.get(model.lower().removesuffix("-instruct"))
+    if shape is not None and not Path(path).exists():
+        return AutoConfig.for_model(**shape)
     try:
-        if shape is not None and not Path(path).exists():
-            return AutoConfig.for_model(**shape)
-        return AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+        check_folder(f"--model {model}", path)
+        config: PretrainedConfig = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+        check_causal(f"--model {model}", config)
+        return config
+    except UserInputError:
+        raise
     except Exception as error:  # noqa: BLE001 (a file may hold anything, and transformers raises many things)
         if "trust_remote_code" in str(error):
             raise loading_error(f"--model {model}:", error) from None
@@ -147,8 +154,7 @@ def measure_footprint(config: PretrainedConfig, training: Training, *, trust_rem
     if not depth:
         raise UserInputError(f"The config ({config.model_type}) is not that of a text model with layers.")
     text = config.get_text_config()
-    alike = len(set(getattr(text, "layer_types", None) or [None])) == 1
-    fewer, more = _LAYERS if alike else (2 * layers for layers in _LAYERS)
+    fewer, more = (_period(text, depth) * layers for layers in _LAYERS)
     low, high = (_run(_shallow(config, layers), training, trust_remote_code) for layers in (fewer, more))
 
     def extend(name: str, layers: int = depth) -> int:
@@ -173,13 +179,28 @@ def measure_footprint(config: PretrainedConfig, training: Training, *, trust_rem
 def _shallow(config: PretrainedConfig, layers: int) -> PretrainedConfig:
     config = copy.deepcopy(config)
     text = config.get_text_config()
-    types = getattr(text, "layer_types", None)
-    if types is not None:
-        text.layer_types = (types * layers)[:layers]  # the model may have fewer layers than the copy
+    for name, values in _lists_by_layer(text, text.num_hidden_layers).items():
+        setattr(text, name, (values * layers)[:layers])  # the model may have fewer layers than the copy
     text.num_hidden_layers = layers
+    for part in (config, text):
+        if getattr(part, "quantization_config", None) is not None:
+            del part.quantization_config  # `training.bits` says what quantised weights take
     text.vocab_size = _VOCABULARY
     text.pad_token_id = None
     return config
+
+
+def _lists_by_layer(text: PretrainedConfig, depth: int) -> dict[str, list[Any]]:
+    """The entries of a config that hold one value for each layer."""
+    content = text.to_dict().items()
+    return {name: list(values) for name, values in content if isinstance(values, list) and len(values) == depth > 1}
+
+
+def _period(text: PretrainedConfig, depth: int) -> int:
+    """After how many layers the kinds of layers repeat."""
+    kinds = list(zip(*_lists_by_layer(text, depth).values(), strict=True)) or [()]
+    periods = range(1, min(len(kinds), _LONGEST_PERIOD + 1))
+    return next((p for p in periods if all(kind == kinds[i % p] for i, kind in enumerate(kinds))), min(len(kinds), 2))
 
 
 def _run(config: PretrainedConfig, training: Training, trust_remote_code: bool = False) -> dict[str, int]:
@@ -187,6 +208,7 @@ def _run(config: PretrainedConfig, training: Training, trust_remote_code: bool =
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
     from transformers import AutoModelForCausalLM
+    from transformers.pytorch_utils import Conv1D  # the linear layers of GPT-2, which bitsandbytes quantises, too
 
     from distjudge_trl.batching import read_head_in_float32
 
@@ -196,13 +218,12 @@ def _run(config: PretrainedConfig, training: Training, trust_remote_code: bool =
             model = AutoModelForCausalLM.from_config(
                 config,
                 dtype=getattr(torch, training.compute_dtype),
-                attn_implementation="sdpa",
                 trust_remote_code=trust_remote_code,
             )
         except ValueError as error:
             raise UserInputError(f"--model: no causal language model ({explain_loading(error)}).") from None
         head, table = model.get_output_embeddings(), model.get_input_embeddings()
-        linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
+        linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear | Conv1D) and m is not head]
         counts = {
             "linear": sum(module.weight.numel() for module in linear),
             "largest": max(module.weight.numel() for module in linear),

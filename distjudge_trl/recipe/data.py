@@ -11,23 +11,27 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from datasets import Dataset
 
-from distjudge_trl.batching import PromptFitter
+from distjudge_trl.batching import PromptFitter, describe_way, pin_date
 from distjudge_trl.data import Partition, SplitPlan, fingerprint, within_budget
 from distjudge_trl.data.splits import SWAPPED
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.files.atomic import read_json, write_json
 from distjudge_trl.modeling.bundled import resolve_model
-from distjudge_trl.modeling.loading import load_config, load_tokenizer, loading_error
+from distjudge_trl.modeling.kinds import Trains, check_quantization, find_kind
+from distjudge_trl.modeling.loading import load_tokenizer, loading_error
 from distjudge_trl.recipe.trial import PREPARED
 from distjudge_trl.tasks import Item, LoadReport
+from distjudge_trl.trainer.checkpoints import find_checkpoint, saved_date
 
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from distjudge_trl.recipe.arguments import ParsedRun, RecipeArguments
     from distjudge_trl.trainer import DistributionSFTConfig
 
@@ -165,19 +169,41 @@ def _load(
     return parts
 
 
-def find_model(run: ParsedRun) -> tuple[str, PromptFitter | None]:
-    """Path or hub id of the model, and the fitter that shortens prompts for it. A mistake in the model's name is found
-    here, before data is read.
+class FoundModel(NamedTuple):
+    """A run's model before it is loaded: its `path` or hub id, the `fitter` that shortens prompts for it (`None` if
+    nothing limits their length), its `tokenizer`, and the date that its chat template prints, if it prints one.
+    """
+
+    path: str
+    fitter: PromptFitter | None
+    tokenizer: PreTrainedTokenizerBase
+    template_date: str | None
+
+
+def find_model(run: ParsedRun) -> FoundModel:
+    """Find a run's model, before data is read.
+
+    A run that resumes prints the date of its checkpoint in prompts, any other today's.
+
+    Raises:
+        [`UserInputError`]: there is no such model, its kind cannot be trained so, or its chat template does not show
+            prompts.
     """
     _, recipe_args, _, training_args, model_args = run
-    name = model_args.model_name_or_path
-    path = resolve_model(name)
+    name = str(model_args.model_name_or_path)
     revision, trusted = model_args.model_revision, training_args.trust_remote_code
-    config = load_config(name, revision=revision, trust_remote_code=trusted)
+    kind = find_kind(name, revision=revision, trust_remote_code=trusted)
+    trains: Trains | None = None if recipe_args.method == "raw" else "adapter" if model_args.use_peft else "weights"
+    bits: Literal[4, 8] | None = 4 if model_args.load_in_4bit else 8 if model_args.load_in_8bit else None
+    check_quantization(f"The model {name!r}", kind.config, trains=trains, bits=bits)
     tokenizer = load_tokenizer(name, revision=revision, trust_remote_code=trusted)
-    context = getattr(config.get_text_config(), "max_position_embeddings", None)
+    resumed = find_checkpoint(training_args.resume_from_checkpoint, training_args.output_dir)
+    day = pin_date(tokenizer, saved_date(resumed.path) if resumed is not None else None)
+    describe_way(tokenizer)  # raises if the template does not show prompts
+    context = getattr(kind.config.get_text_config(), "max_position_embeddings", None)
     limits = [length for length in (training_args.max_length, context) if length]
-    return path, PromptFitter(tokenizer, min(limits), recipe_args.truncate) if limits else None
+    fitter = PromptFitter(tokenizer, min(limits), recipe_args.truncate) if limits else None
+    return FoundModel(resolve_model(name), fitter, tokenizer, day)
 
 
 def _holds_out(recipe_args: RecipeArguments, training_args: DistributionSFTConfig) -> bool:

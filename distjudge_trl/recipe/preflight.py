@@ -71,7 +71,7 @@ def run_preflight(recipe: CheckedRecipe, folder: str) -> None:
             recipe.parse([*words, *(word for name, value in point.items() for word in (f"--{name}", str(value)))])
         )
 
-    _, fitter = find_model(run)
+    fitter = find_model(run).fitter
     parts = load_parts(run, find_template(run), fitter)
     answer = {
         "task": run.task.name,

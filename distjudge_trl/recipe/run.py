@@ -9,7 +9,6 @@ import numpy as np
 from datasets import Dataset
 from trl import get_peft_config
 
-from distjudge_trl.batching import PromptFitter
 from distjudge_trl.data import choose_pseudo_count, fingerprint, num_votes
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import RunFailedError, UserInputError, writing
@@ -21,9 +20,10 @@ from distjudge_trl.judge_folder.judge_file import JudgeFile
 from distjudge_trl.judge_folder.training_items import SeenItems
 from distjudge_trl.recipe.arguments import ParsedRun
 from distjudge_trl.recipe.checks import check_options
-from distjudge_trl.recipe.data import find_model, find_template, load_parts, model_error
+from distjudge_trl.recipe.data import FoundModel, find_model, find_template, load_parts, model_error
 from distjudge_trl.recipe.model import loading_options, quantization_config
 from distjudge_trl.recipe.trial import make_progress_callback
+from distjudge_trl.report.findings import label_findings, split_findings, template_findings, vote_findings
 from distjudge_trl.report.tables import results_table
 from distjudge_trl.runtime.provenance import provenance
 from distjudge_trl.trainer import DistributionSFTTrainer
@@ -46,8 +46,8 @@ def run_recipe(run: ParsedRun) -> dict[str, Any]:
     check_folder(training_args.output_dir, "--output_dir")
     check_options(run)
     template = find_template(run)
-    model_path, fitter = find_model(run)
-    train, validation, scored, report = load_parts(run, template, fitter)
+    model = find_model(run)
+    train, validation, scored, report = load_parts(run, template, model.fitter)
     if recipe_args.method == "dirichlet" and not training_args.target_smoothing:
         assert validation is not None
         training_args.target_smoothing = _choose_target_smoothing(validation)
@@ -55,7 +55,7 @@ def run_recipe(run: ParsedRun) -> dict[str, Any]:
     ################
     # Training
     ################
-    trainer = _make_trainer(run, template, model_path, fitter, train, validation)
+    trainer = _make_trainer(run, template, model, train, validation)
     if (progress := make_progress_callback()) is not None:
         trainer.add_callback(progress)
     print_once = trainer.accelerator.print
@@ -64,6 +64,15 @@ def run_recipe(run: ParsedRun) -> dict[str, Any]:
         f"{task.name}: {len(train)} training items, {len(scored)} {recipe_args.score_on} items; method"
         f" {recipe_args.method}; model {model_args.model_name_or_path}"
     )
+    findings = [
+        *split_findings(train, {recipe_args.score_on: scored}, by_group=recipe_args.split == "group"),
+        *template_findings(model.tokenizer),
+        *label_findings(trainer.label_space, model.tokenizer),
+        *vote_findings(train, task.labels),
+    ]
+    for text, problem in findings:
+        if problem:
+            print_once(f"{task.name}: {text}")
     trained = recipe_args.method != "raw"
     if trained:
         if recipe_args.method == "dirichlet":
@@ -152,8 +161,7 @@ def _choose_target_smoothing(validation: Dataset) -> float:
 def _make_trainer(
     run: ParsedRun,
     template: PromptTemplate,
-    model_path: str,
-    fitter: PromptFitter | None,
+    found: FoundModel,
     train: Dataset,
     validation: Dataset | None,
 ) -> DistributionSFTTrainer:
@@ -162,7 +170,8 @@ def _make_trainer(
     name = model_args.model_name_or_path
     try:
         return DistributionSFTTrainer(
-            model=model_path,
+            model=found.path,
+            processing_class=found.tokenizer,
             args=training_args,
             train_dataset=train,
             eval_dataset=validation if training_args.eval_strategy != "no" else None,
@@ -185,8 +194,9 @@ def _make_trainer(
                 },
                 base_model=name,
                 base_revision=model_args.model_revision,
-                max_length=fitter.max_length if fitter is not None else None,
-                truncation=fitter.truncation if fitter is not None else None,
+                max_length=found.fitter.max_length if found.fitter is not None else None,
+                truncation=found.fitter.truncation if found.fitter is not None else None,
+                template_date=found.template_date,
                 trust_remote_code=training_args.trust_remote_code,
             ),
             seen_items=SeenItems.of(train, validation),

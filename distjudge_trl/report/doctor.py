@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,22 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from distjudge_trl.batching import encode_prompts, render_prompt
+from distjudge_trl.batching import PromptFitter, encode_prompts, render_prompt
+from distjudge_trl.batching.chat_templates import Messages
 from distjudge_trl.data import SplitPlan, fingerprint
-from distjudge_trl.data.splits import stable_key
+from distjudge_trl.data.splits import SWAPPED, stable_key
+from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.files.atomic import replacing
+from distjudge_trl.modeling.kinds import find_kind
 from distjudge_trl.modeling.loading import load_config, load_tokenizer
+from distjudge_trl.report.findings import (
+    Finding,
+    label_findings,
+    length_finding,
+    split_findings,
+    template_findings,
+)
 from distjudge_trl.report.item_statistics import ENTROPY_BINS, item_statistics
 from distjudge_trl.runtime.provenance import library_versions
 from distjudge_trl.tasks import Item, JudgmentTask, LoadReport
@@ -100,30 +109,15 @@ def print_splits(console: Console, records: Dataset, kind: Any, seed: int) -> No
     try:
         parts = SplitPlan(kind, seed).partition(records, hold_out=kind == "official")
     except UserInputError as error:
-        _finding(console, 1, f"\n{error}")
+        _print_findings(console, [Finding(f"\n{error}", True)])
         return
-    train, others = parts.train, {"test": parts.test}
-    assert train is not None
+    assert parts.train is not None
+    others = {"test": parts.test}
     if parts.validation is not None:
         others = {"validation": parts.validation, **others}
-    sides = {"train": train, **others}
-    prompts = {name: Counter(json.dumps(prompt) for prompt in side["prompt"]) for name, side in sides.items()}
-    repeated = {name: sum(count - 1 for count in counter.values()) for name, counter in prompts.items()}
-    named = f"{kind!r}" if kind == "official" else f"{kind!r} (seed {seed})"
-    console.print(f"\nSplit {named}: {', '.join(f'{len(side):,} {name}' for name, side in sides.items())}")
-    console.print(f"Repeated prompts: {', '.join(f'{count:,} within {name}' for name, count in repeated.items())}")
-    for name, side in others.items():
-        across = sum(prompt in prompts["train"] for prompt in prompts[name].elements())
-        groups = set(train["group"]) & set(side["group"])
-        leaking = sum(group in groups for group in side["group"])
-        where = "both sides" if len(others) == 1 else f"train and {name}"
-        _finding(console, across, f"{name.capitalize()} prompts that are in train, too: {across:,}")
-        _finding(
-            console,
-            len(groups),
-            f"Groups on {where}: {len(groups):,}, with {leaking:,} of the {name} records"
-            + (" (use --split group)" if groups and kind != "group" else ""),
-        )
+    sizes = ", ".join(f"{len(side):,} {name}" for name, side in {"train": parts.train, **others}.items())
+    console.print(f"\nSplit {kind!r}{'' if kind == 'official' else f' (seed {seed})'}: {sizes}")
+    _print_findings(console, split_findings(parts.train, others, by_group=kind == "group"))
 
 
 def print_model_view(
@@ -140,17 +134,17 @@ def print_model_view(
     prompts = records["prompt"][:]
     lengths = np.array([len(ids) for ids in encode_prompts(tokenizer, prompts)])
     limit = max_length if max_length is not None else context_of(model, trust_remote_code)
-    too_long = int((lengths > limit).sum())
     console.print(f"\nPrompts in tokens of {escape(model)}: ", end="")
     quantiles = np.quantile(lengths, [0, 0.5, 0.9, 0.99, 1]).round().astype(int)
     console.print(" / ".join(f"{value:,}" for value in quantiles) + " (min / median / 90 % / 99 % / max)")
-    _finding(
-        console,
-        too_long,
-        f"Longer than {limit:,} tokens, so they would be shortened: {too_long:,}"
-        f" ({100 * too_long / len(lengths):.1f} %)",
-    )
     space = task.label_space().bind(tokenizer, render_prompt(tokenizer, prompts[0]))
+    findings = [length_finding(lengths, limit), *template_findings(tokenizer), *label_findings(space, tokenizer)]
+    try:
+        find_kind(model, trust_remote_code=trust_remote_code)
+    except UserInputError as error:
+        if not isinstance(error.__cause__, OSError):  # not a folder with only a tokenizer
+            findings.append(Finding(str(error), True))
+    _print_findings(console, findings)
     table = _table(console, "label", "tokens that mean it")
     for label in task.labels:
         tokens = dict.fromkeys(
@@ -178,26 +172,54 @@ def print_examples(
     count: int,
     model: str | None,
     *,
+    fitted: Mapping[str, Messages] | None = None,
     trust_remote_code: bool = False,
 ) -> None:
-    """Print rendered prompts with the annotators' distribution as bars; the items are drawn by a hash of their ids."""
+    """Print rendered prompts with the annotators' distribution as bars; the items are drawn by a hash of their ids.
+    `fitted` holds the prompts that were shortened to a model's length, by id.
+    """
     tokenizer = load_tokenizer(model, trust_remote_code=trust_remote_code) if model is not None else None
-    ids = records["id"][:]
-    chosen = sorted(range(len(ids)), key=lambda i: stable_key(0, f"show {ids[i]}"))[:count]
-    for i in sorted(chosen):
+    for i in choose_examples(records, count):
         record = records[i]
+        prompt = (fitted or {}).get(record["id"], record["prompt"])
         line = "\u2500" if console.is_terminal else "-"
         console.rule(escape(f"{record['id']}  (group {_short(record['group'])})"), characters=line, style="dim")
         if tokenizer is not None:
-            console.print(escape(render_prompt(tokenizer, record["prompt"])), soft_wrap=True)
+            console.print(escape(render_prompt(tokenizer, prompt)), soft_wrap=True)
         else:
-            for message in record["prompt"]:
+            for message in prompt:
                 console.print(f"[bold]{escape(message['role'])}[/bold]: {escape(message['content'])}", soft_wrap=True)
         table = _table(console, "label", f"share of {record['num_annotators']}", "")
         for label, share in zip(task.labels, record["label_distribution"], strict=True):
             mark = " *" if label == record["completion"][0]["content"] else ""
             table.add_row(escape(label) + mark, f"{share:.3f}", _bar(console, share))
         console.print(table)
+
+
+def choose_examples(records: Dataset, count: int) -> list[int]:
+    """The rows that [`print_examples`] prints."""
+    ids = records["id"][:]
+    return sorted(sorted(range(len(ids)), key=lambda i: stable_key(0, f"show {ids[i]}"))[:count])
+
+
+def fitted_examples(
+    task: JudgmentTask,
+    items: Sequence[Item],
+    options: Any,
+    records: Dataset,
+    count: int,
+    *,
+    template: PromptTemplate | None,
+    model: str,
+    max_length: int | None,
+    trust_remote_code: bool = False,
+) -> dict[str, Messages]:
+    """The prompts of [`print_examples`] by id, shortened as in training."""
+    tokenizer = load_tokenizer(model, trust_remote_code=trust_remote_code)
+    limit = max_length if max_length is not None else context_of(model, trust_remote_code)
+    ids = {records[i]["id"] for i in choose_examples(records, count)}
+    own = [item for item in items if item.id in ids or f"{item.id}{SWAPPED}" in ids]
+    return dict(task.prompts(own, options, template=template, fitter=PromptFitter(tokenizer, limit)))
 
 
 def check_output(path: str | Path, inputs: Sequence[str]) -> None:
@@ -268,9 +290,10 @@ def _bar(console: Console, share: float) -> str:
     return ("\u2588" if console.is_terminal else "#") * round(_BAR_WIDTH * share)
 
 
-def _finding(console: Console, count: int, text: str) -> None:
-    """A line of text, highlighted if it is about a problem."""
-    console.print(f"[yellow]{escape(text)}[/yellow]" if count else escape(text))
+def _print_findings(console: Console, findings: Sequence[Finding]) -> None:
+    """Print findings a line each; problems are highlighted."""
+    for text, problem in findings:
+        console.print(f"[yellow]{escape(text)}[/yellow]" if problem else escape(text), soft_wrap=True)
 
 
 def _number(value: float | None) -> str:

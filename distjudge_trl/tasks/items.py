@@ -13,6 +13,7 @@ from distjudge_trl.data.columns import missing_column
 from distjudge_trl.data.rows import read_rows
 from distjudge_trl.data.source_files import DataFile
 from distjudge_trl.errors import JudgmentDataError, UserInputError
+from distjudge_trl.tasks.repeats import Repeats
 
 
 @dataclass
@@ -101,13 +102,14 @@ def text_of(row: Mapping[str, Any], field: str, source: str, number: int, *, bla
 
 @dataclass
 class LoadReport:
-    """Counts of a source's items: how many were read, left out (by reason) and changed."""
+    """Counts of a source's items: how many were read, left out (by reason) and changed; and which prompts repeat."""
 
     num_read: int = 0
     num_records: int = 0
     excluded: Counter[str] = field(default_factory=Counter)
     notes: Counter[str] = field(default_factory=Counter)
     files: list[str] = field(default_factory=list)
+    repeats: Repeats = field(default_factory=Repeats, repr=False, compare=False)
 
     def lines(self) -> list[str]:
         """The report as plain sentences."""

@@ -20,6 +20,7 @@ from distjudge_trl.data.votes import draw_votes, majority_label
 from distjudge_trl.errors import JudgmentDataError, NoRecordsError, UserInputError
 from distjudge_trl.labels import LabelSpace
 from distjudge_trl.tasks.items import Item, LoadReport, Source, TaskOptions
+from distjudge_trl.tasks.repeats import Repeats
 
 
 if TYPE_CHECKING:
@@ -146,20 +147,28 @@ class JudgmentTask:
         fitter: PromptFitter | None = None,
         report: LoadReport,
     ) -> Dataset:
-        """Validated records of drawn items, in all forms of each item."""
+        """Validated records of drawn items, in all forms of each item.
+
+        Raises:
+            [`UserInputError`]: a `fitter` is given and most prompts repeat others, or the template
+                tests a field that no item has.
+        """
         template = template or self.template
         already_shortened = fitter.num_shortened if fitter is not None else 0
         name = report.files[0] if len(report.files) == 1 else self.name
         seen: set[str] = set()
+        repeats = Repeats()
 
         def records() -> Iterator[dict[str, Any]]:
             for item in items:
                 seen.update(name for name in template.optional_fields if name in item.fields)
                 for form in self.expand(item, options) if self.expand is not None else (item,):
+                    prompt = self._prompt(form, template, fitter)
+                    repeats.add(form.fields, prompt)
                     yield make_record(
                         id=form.id,
                         group=form.group,
-                        prompt=self._prompt(form, template, fitter),
+                        prompt=prompt,
                         counts=form.counts,
                         label_space=space,
                         reference=form.reference,
@@ -182,11 +191,27 @@ class JudgmentTask:
                 f"{name}: the prompt template tests the field {min(unknown)!r}, which no item has. Correct the name,"
                 " or take it out."
             )
+        report.repeats = repeats
+        if fitter is not None:  # only a look at the data is no run
+            repeats.check(name, template)
         report.num_records = len(dataset)
         if fitter is not None and fitter.num_shortened > already_shortened:
             count = fitter.num_shortened - already_shortened
             report.notes[f"prompts shortened to {fitter.max_length:,} tokens ({fitter.truncation})"] += count
         return dataset
+
+    def prompts(
+        self,
+        items: Iterable[Item],
+        options: TaskOptions,
+        *,
+        template: PromptTemplate | None = None,
+        fitter: PromptFitter | None = None,
+    ) -> Iterator[tuple[str, list[dict[str, str]]]]:
+        """The prompts of drawn items, in all forms of each item, with the ids of their records."""
+        for item in items:
+            for form in self.expand(item, options) if self.expand is not None else (item,):
+                yield form.id, self._prompt(form, template or self.template, fitter)
 
     def _find(self, data_path: Path | None) -> list[DataFile]:
         if self.find is not None:

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 
 from distjudge_trl.errors import UserInputError, first_line
 from distjudge_trl.files.atomic import write_json
+from distjudge_trl.judge_folder.judge_file import JudgeFile
 
 
 # Written after every process has written its part, so a checkpoint with this file is complete.
@@ -171,6 +172,14 @@ def saved_sampling(folder: str | Path) -> dict[str, Any]:
     """How the run of a complete checkpoint draws its rows: `train_sampling_strategy` and `group_size`."""
     run = _read(Path(folder))["run"]
     return {name: run.get(name, _BEFORE.get(name)) for name in ("train_sampling_strategy", "group_size")}
+
+
+def saved_date(folder: str | Path) -> str | None:
+    """The date that a checkpoint's run printed in its prompts, if its chat template prints one."""
+    try:
+        return JudgeFile.read(folder).template_date
+    except UserInputError:
+        return None  # not a judge's checkpoint; comparing the runs says so
 
 
 def rows_fingerprint(rows: Dataset) -> str:

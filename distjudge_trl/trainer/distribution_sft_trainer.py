@@ -40,6 +40,7 @@ from distjudge_trl.trainer.refused_launches import (
     check_sharding,
     refusing_data_parallel,
 )
+from distjudge_trl.trainer.refused_models import check_model
 from distjudge_trl.trainer.resuming import ResumingMixin
 from distjudge_trl.trainer.run_description import describe_run
 
@@ -120,6 +121,7 @@ class DistributionSFTTrainer(JudgmentRowsMixin, ResumingMixin):
         set_timeout_on_cpu(args)
         check_devices(model, args)
         if isinstance(model, str):
+            processing_class = check_model(model, args, kwargs, processing_class)
             model = resolve_model(model)
         self.label_space = label_space.copy()
         self.judge_file = judge_file or JudgeFile(label_space={})

@@ -11,9 +11,10 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import PreTrainedTokenizerBase
 from trl import SFTTrainer
 
-from distjudge_trl.batching import PrefixSharing, encode_prompts, render_prompt
+from distjudge_trl.batching import PrefixSharing, encode_prompts, pin_date, render_prompt
 from distjudge_trl.data.records import validate_records
 from distjudge_trl.errors import UserInputError
+from distjudge_trl.judge_folder.judge_file import JudgeFile
 from distjudge_trl.labels import LabelSpace
 from distjudge_trl.trainer.checkpoints import rows_fingerprint
 from distjudge_trl.trainer.sampling import Sampling, choose_sampling, pass_epoch_to_sampler
@@ -29,6 +30,7 @@ class JudgmentRowsMixin(SFTTrainer):
     `reference` (index of the majority label) and `num_annotators`.
     """
 
+    judge_file: JudgeFile
     label_space: LabelSpace
     _sharing: PrefixSharing | None
     _tokenizer: PreTrainedTokenizerBase
@@ -44,6 +46,7 @@ class JudgmentRowsMixin(SFTTrainer):
         if not len(dataset):
             raise UserInputError(f"The {dataset_name} dataset holds no records.")
         validate_records(dataset, self.label_space, source=f"{dataset_name} dataset")
+        self.judge_file.template_date = pin_date(self._tokenizer, self.judge_file.template_date)
         if not self.label_space.bindings:
             self.label_space.bind(self._tokenizer, render_prompt(self._tokenizer, dataset[0]["prompt"]))
 

@@ -83,7 +83,7 @@ def test_runs_find_the_records_that_were_read(ask, tmp_path, monkeypatch):
 
     def parts(*options):
         run = RECIPE.parse([*ask.options, *options])
-        return load_parts(run, find_template(run), find_model(run)[1])
+        return load_parts(run, find_template(run), find_model(run).fitter)
 
     read = parts()
     monkeypatch.setenv(PREPARED, str(saved))

@@ -98,9 +98,9 @@ SUMMEVAL = [
 ]
 
 
-def _conversation(name):
+def _conversation(name, question):
     return [
-        {"role": "user", "content": "Name a river."},
+        {"role": "user", "content": "Name a river." if question in (81, 82) else f"Name river {question}."},
         {"role": "assistant", "content": f"{name} says the Elbe."},
         {"role": "user", "content": "And a longer one?"},
         {"role": "assistant", "content": f"{name} says the Nile." if name != "mute" else ""},
@@ -115,8 +115,8 @@ def vote(a, b, winner, judge, turn=1, question=81):
         "model_b": b,
         "winner": winner,
         "judge": judge,
-        "conversation_a": _conversation(a),
-        "conversation_b": _conversation(b),
+        "conversation_a": _conversation(a, question),
+        "conversation_b": _conversation(b, question),
         "turn": turn,
     }
 

@@ -1,0 +1,88 @@
+"""What a user should know about records and model before training: said by `distjudge-trl data` and by recipes."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from datasets import Dataset
+
+from distjudge_trl.batching import describe_way
+
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from distjudge_trl.labels import LabelSpace
+
+_MOST_NAMES = 8
+
+
+class Finding(NamedTuple):
+    """One line of text, and whether it is about a problem."""
+
+    text: str
+    problem: bool
+
+
+def split_findings(train: Dataset, others: Mapping[str, Dataset], *, by_group: bool) -> list[Finding]:
+    """Prompts that repeat within a part of a split, and prompts and groups of the `others` (validation, test) that are
+    in training, too. `by_group`: the split keeps groups together.
+    """
+    sides = {"train": train, **others}
+    counts = {name: Counter(json.dumps(prompt) for prompt in side["prompt"]) for name, side in sides.items()}
+    within = {name: sum(count - 1 for count in counter.values()) for name, counter in counts.items()}
+    repeated = ", ".join(f"{count:,} within {name}" for name, count in within.items())
+    findings = [Finding(f"Repeated prompts: {repeated}", any(within.values()))]
+    for name, side in others.items():
+        across = sum(prompt in counts["train"] for prompt in counts[name].elements())
+        groups = set(train["group"]) & set(side["group"])
+        leaking = sum(group in groups for group in side["group"])
+        where = "both sides" if len(others) == 1 else f"train and {name}"
+        hint = " (use --split group)" if groups and not by_group else ""
+        findings += [
+            Finding(f"{name.capitalize()} prompts that are in train, too: {across:,}", across > 0),
+            Finding(f"Groups on {where}: {len(groups):,}, with {leaking:,} of the {name} records{hint}", bool(groups)),
+        ]
+    return findings
+
+
+def length_finding(lengths: np.ndarray, limit: int) -> Finding:
+    """How many prompts, by their lengths in tokens, are longer than the model or the run allows."""
+    too_long = int((lengths > limit).sum())
+    share = 100 * too_long / len(lengths)
+    text = f"Longer than {limit:,} tokens, so they would be shortened: {too_long:,} ({share:.1f} %)"
+    return Finding(text, too_long > 0)
+
+
+def template_findings(tokenizer: PreTrainedTokenizerBase) -> list[Finding]:
+    """What is done to prompts because of the tokenizer's chat template."""
+    return [Finding(line, True) for line in describe_way(tokenizer)]
+
+
+def label_findings(space: LabelSpace, tokenizer: PreTrainedTokenizerBase) -> list[Finding]:
+    """Labels of which only a part is read, because the tokenizer splits them. `space` is bound to the tokenizer."""
+    parts = {}
+    for bound in space.bindings:
+        token = tokenizer.decode([bound.token_id]).strip()
+        if bound.spelling == bound.label and not bound.ambiguous and token != bound.label.strip():
+            parts[bound.label] = token
+    if not parts:
+        return []
+    names = _listed([f"{label} ({token!r})" for label, token in parts.items()])
+    return [Finding(f"Labels that are read off their first token alone: {names}", True)]
+
+
+def vote_findings(train: Dataset, labels: Sequence[str]) -> list[Finding]:
+    """Labels that no training item has a vote for."""
+    shares = np.asarray(train["label_distribution"][:]).sum(0)
+    unused = [label for label, share in zip(labels, shares, strict=True) if not share]
+    return [Finding(f"No training item has a vote for: {_listed(unused)}", True)] if unused else []
+
+
+def _listed(names: Sequence[str]) -> str:
+    rest = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f", ... and {rest} more" if rest > 0 else "")
