@@ -82,6 +82,14 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return next(iter(difflib.get_close_matches(word, list(known), n=1)), None)
 
 
+def listing(names: Iterable[object], most: int = 8) -> str:
+    """Names in one line: "a, b, c and 12 more"."""
+    shown = [str(name) for name in names]
+    if len(shown) <= most:
+        return ", ".join(shown)
+    return f"{', '.join(shown[:most])} and {len(shown) - most} more"
+
+
 def first_line(error: BaseException) -> str:
     """The first line of a library's exception, or its type if it has no message."""
     lines = str(error).strip().splitlines()

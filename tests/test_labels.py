@@ -52,17 +52,28 @@ def test_colliding_labels_are_refused_by_name_with_their_tokens_and_a_way_out(to
     with pytest.raises(LabelSpaceError) as error:
         LabelSpace(["1", "10"]).bind(tokenizer)
     message = str(error.value)
-    assert "'1', '10'" in message and "['1', '0']" in message and "letters (A, B, C) or digits" in message
+    assert "'1', '10'" in message and "['1', '0']" in message and "`answers: letters`" in message
 
 
-def test_a_synonym_may_not_collide_with_another_label(tokenizer):
-    with pytest.raises(LabelSpaceError, match="first token"):
-        LabelSpace(["1", "2"], {"2": ["12"]}).bind(tokenizer)
+def test_a_synonym_whose_first_token_is_not_its_own_is_no_answer(tokenizer):
+    """The data's numbers and names are synonyms of letters."""
+    space = LabelSpace(["A", "B", "C"], {"A": ["1", "model_a"], "B": ["1.5", "model_b"], "C": ["7", " 7"]})
+    assert space.index("1.50") == 1 and space.index("MODEL_A") == 0
+    space.bind(tokenizer)
+    digit = tokenizer.convert_tokens_to_ids
+    assert not any(digit("1") in ids for ids in space.token_ids) and digit("7") in space.token_ids[2]
+    assert set(space.uncounted) == {"1", "1.5", "model_a", "model_b", " 7"}
+    assert "as 'B' does" in space.uncounted["1"] and "blank token" in space.uncounted[" 7"]
+
+
+def test_a_synonym_takes_no_token_from_a_label(tokenizer):
+    space = LabelSpace(["1", "2"], {"2": ["12"]}).bind(tokenizer)
+    assert space.token_ids == tuple((tokenizer.convert_tokens_to_ids(d),) for d in "12") and "12" in space.uncounted
 
 
 def test_blank_first_token_is_refused(tokenizer):
-    with pytest.raises(LabelSpaceError, match="blank token"):
-        LabelSpace(["1", "2"], {"1": [" 7"]}).bind(tokenizer)
+    with pytest.raises(LabelSpaceError, match="blank token.*`answers: letters`"):
+        LabelSpace([" 7", "2"]).bind(tokenizer)
 
 
 def test_unknown_token_is_refused():
@@ -77,7 +88,7 @@ def test_unknown_token_is_refused():
 
 
 def test_a_prompt_end_that_merges_with_the_answer_is_refused(tokenizer):
-    with pytest.raises(LabelSpaceError, match="merges with the answer"):
+    with pytest.raises(LabelSpaceError, match="merges with the end of the prompt"):
         LabelSpace(["neutral", "entail"]).bind(tokenizer, "the judge rates the text neut")
 
 

@@ -55,7 +55,7 @@ def find_template(run: ParsedRun) -> PromptTemplate:
         [`UserInputError`]: there is no such file, or it is not a valid template.
     """
     if run.recipe.prompt_template is not None:
-        return PromptTemplate.from_file(run.recipe.prompt_template)
+        return run.task.read_template(run.recipe.prompt_template)
     return run.task.template
 
 
@@ -173,6 +173,7 @@ def find_model(run: ParsedRun) -> tuple[str, PromptFitter | None]:
     revision, trusted = model_args.model_revision, training_args.trust_remote_code
     config = load_config(name, revision=revision, trust_remote_code=trusted)
     tokenizer = load_tokenizer(name, revision=revision, trust_remote_code=trusted)
+    run.task.label_space().bind(tokenizer)  # labels that collide are found before anything is loaded
     context = getattr(config.get_text_config(), "max_position_embeddings", None)
     limits = [length for length in (training_args.max_length, context) if length]
     return path, PromptFitter(tokenizer, min(limits), recipe_args.truncate) if limits else None
