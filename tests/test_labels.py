@@ -76,6 +76,58 @@ def test_blank_first_token_is_refused(tokenizer):
         LabelSpace([" 7", "2"]).bind(tokenizer)
 
 
+def test_a_fragment_of_a_variant_is_no_answer(tokenizer):
+    """The "T" of "Toxic" is no answer for "toxic"; a label itself may be read off a fragment."""
+    space = LabelSpace(["toxic", "other"]).bind(tokenizer)
+    tokens = {binding.spelling: binding for binding in space.bindings}
+    assert tokens["Toxic"].token == "T" and tokens["Toxic"].ambiguous and not tokens["toxic"].ambiguous
+    assert tokens["toxic"].fragment and tokens["toxic"].token_id in space.token_ids[0]
+    assert tokenizer.convert_tokens_to_ids("T") not in space.token_ids[0]
+    # Unless it is spelled out.
+    spelled = LabelSpace(["toxic", "other"], {"toxic": ["Toxic"]}).bind(tokenizer)
+    assert tokenizer.convert_tokens_to_ids("T") in spelled.token_ids[0]
+
+
+def test_the_first_word_of_a_label_is_no_fragment(tokenizer):
+    space = LabelSpace(["a b", "c-d"]).bind(tokenizer)
+    assert all(binding.fragment is None for binding in space.bindings if binding.explicit)
+
+
+def test_half_a_letter_is_no_variant(tokenizer):
+    """Byte-level vocabularies split letters that they do not know into bytes."""
+    space = LabelSpace(["\u0646\u0639\u0645", "no"]).bind(tokenizer)
+    own, *others = (binding for binding in space.bindings if binding.label != "no")
+    assert own.explicit and own.fragment
+    assert all(binding.ambiguous or binding.token_id == own.token_id for binding in others)
+
+
+def test_answers_take_the_place_of_labels(tokenizer):
+    space = LabelSpace(["1", "1.5", "10"], answers={"1": "A", "1.5": "B", "10": "C"}, ordinal=True).bind(tokenizer)
+    assert space.token_ids[1] == LabelSpace(["A", "B", "C"]).bind(tokenizer).token_ids[1]
+    assert space.index("1,5") == 1 and space.index_of_answer("b") == 1 and space.answer(2) == "C"
+    with pytest.raises(KeyError, match="unknown answer '10'; the judge answers A, B, C"):
+        space.index_of_answer("10")
+    again = LabelSpace(**space.to_dict())
+    assert again.answers == space.answers and again.legend == "A: 1\nB: 1.5\nC: 10"
+    assert "answers" not in LabelSpace(["1", "2"]).to_dict()
+
+
+@pytest.mark.parametrize(
+    ("label", "same"),
+    [("2", [2, 2.0, "2.0", "2,0", " 02 ", "+2"]), ("-1", [-1, "-1.0", "-1,00"]), ("1.5", [1.5, "1,5", "1.50"])]
+    + [("0", ["-0", "0.0"]), ("tr\u00e8s", ["TRE\u0300S"]), ("ok", ["\u200bOK\u00a0", "ok\ufeff"])],
+)
+def test_numbers_by_value_and_texts_in_one_unicode_form(label, same):
+    space = LabelSpace([label, "other"])
+    assert [space.index(value) for value in same] == [0] * len(same)
+
+
+@pytest.mark.parametrize("other", ["20", "2.5", "1,234", "2,000", "two", True, "2_0", "2e0"])
+def test_what_is_another_number(other):
+    with pytest.raises(KeyError, match="unknown label"):
+        LabelSpace(["1", "2"]).index(other)
+
+
 def test_unknown_token_is_refused():
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast

@@ -25,10 +25,7 @@ def label_findings(space: LabelSpace) -> Iterator[str]:
     own = (next(bound for bound in space.bindings if bound.label == label) for label in space.labels)
     fragments = [f"{bound.spelling!r} is read off the fragment {_shown(bound)}" for bound in own if bound.fragment]
     if fragments:
-        yield (
-            f"{listing(fragments)}. Other words begin so, too, and the label mass counts them; `answers: letters` avoids"
-            " that."
-        )
+        yield (f"{listing(fragments)}. The label mass counts all words that begin so; `answers: letters` avoids that.")
     if space.uncounted:
         spelled = listing(f"{spelling!r} ({reason})" for spelling, reason in space.uncounted.items())
         yield f"Synonyms that are no answers: {spelled}. `spellings` is the key for what only the data says."

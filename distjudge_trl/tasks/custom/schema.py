@@ -55,6 +55,12 @@ def _as_columns(value: Any) -> Any:
 Columns = Annotated[tuple[Text, ...], BeforeValidator(_as_columns), Field(min_length=1)]
 
 
+def _number_or_column(value: Any) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool) and value < 1:
+        raise ValueError(f"must be at least 1, or the name of a column, got {value}")
+    return value if isinstance(value, int) and not isinstance(value, bool) else _name(value)
+
+
 class Votes(_Strict):
     """Where the votes are, in exactly one of six forms. Every column may be a path."""
 
@@ -82,7 +88,7 @@ class Votes(_Strict):
     annotator: Text | None = Field(
         None, description="with rows: column that names the annotator; voting twice is an error"
     )
-    num_annotators: Annotated[int, Field(ge=1)] | Text | None = Field(
+    num_annotators: Annotated[int | str | None, BeforeValidator(_number_or_column)] = Field(
         None, description="with shares: number of annotators, or the column that holds it"
     )
     separator: Annotated[str, Field(min_length=1)] = Field(
@@ -169,6 +175,12 @@ AnySource = Annotated[
 ]
 
 
+def _letters_or_mapping(value: Any) -> Any:
+    if value not in (None, "letters") and not isinstance(value, dict):
+        raise ValueError(f"must be `letters`, or a mapping of labels to words, got {value!r}")
+    return value
+
+
 class TaskFile(_Strict):
     """The content of a task file."""
 
@@ -179,7 +191,7 @@ class TaskFile(_Strict):
     spellings: dict[Text, tuple[Text, ...]] = Field(
         default_factory=dict, description="label to its spellings in the data, which are no answers of the judge"
     )
-    answers: Literal["letters"] | dict[Text, Text] | None = Field(
+    answers: Annotated[dict[Text, Text] | str | None, BeforeValidator(_letters_or_mapping)] = Field(
         None, description="what the judge answers instead of the labels: A, B, C, ..., or label to word"
     )
     ordinal: bool = False
@@ -200,7 +212,7 @@ class TaskFile(_Strict):
     @cached_property
     def answer_words(self) -> dict[str, str] | None:
         """What the judge answers for each label, if not the label."""
-        if self.answers == "letters":
+        if isinstance(self.answers, str):
             return dict(zip(self.labels, ascii_uppercase, strict=False))
         return self.answers
 
