@@ -52,17 +52,80 @@ def test_colliding_labels_are_refused_by_name_with_their_tokens_and_a_way_out(to
     with pytest.raises(LabelSpaceError) as error:
         LabelSpace(["1", "10"]).bind(tokenizer)
     message = str(error.value)
-    assert "'1', '10'" in message and "['1', '0']" in message and "letters (A, B, C) or digits" in message
+    assert "'1', '10'" in message and "['1', '0']" in message and "`answers: letters`" in message
 
 
-def test_a_synonym_may_not_collide_with_another_label(tokenizer):
-    with pytest.raises(LabelSpaceError, match="first token"):
-        LabelSpace(["1", "2"], {"2": ["12"]}).bind(tokenizer)
+def test_a_synonym_whose_first_token_is_not_its_own_is_no_answer(tokenizer):
+    """The data's numbers and names are synonyms of letters."""
+    space = LabelSpace(["A", "B", "C"], {"A": ["1", "model_a"], "B": ["1.5", "model_b"], "C": ["7", " 7"]})
+    assert space.index("1.50") == 1 and space.index("MODEL_A") == 0
+    space.bind(tokenizer)
+    digit = tokenizer.convert_tokens_to_ids
+    assert not any(digit("1") in ids for ids in space.token_ids) and digit("7") in space.token_ids[2]
+    assert set(space.uncounted) == {"1", "1.5", "model_a", "model_b", " 7"}
+    assert "as 'B' does" in space.uncounted["1"] and "blank token" in space.uncounted[" 7"]
+
+
+def test_a_synonym_takes_no_token_from_a_label(tokenizer):
+    space = LabelSpace(["1", "2"], {"2": ["12"]}).bind(tokenizer)
+    assert space.token_ids == tuple((tokenizer.convert_tokens_to_ids(d),) for d in "12") and "12" in space.uncounted
 
 
 def test_blank_first_token_is_refused(tokenizer):
-    with pytest.raises(LabelSpaceError, match="blank token"):
-        LabelSpace(["1", "2"], {"1": [" 7"]}).bind(tokenizer)
+    with pytest.raises(LabelSpaceError, match="blank token.*`answers: letters`"):
+        LabelSpace([" 7", "2"]).bind(tokenizer)
+
+
+def test_a_fragment_of_a_variant_is_no_answer(tokenizer):
+    """The "T" of "Toxic" is no answer for "toxic"; a label itself may be read off a fragment."""
+    space = LabelSpace(["toxic", "other"]).bind(tokenizer)
+    tokens = {binding.spelling: binding for binding in space.bindings}
+    assert tokens["Toxic"].token == "T" and tokens["Toxic"].ambiguous and not tokens["toxic"].ambiguous
+    assert tokens["toxic"].fragment and tokens["toxic"].token_id in space.token_ids[0]
+    assert tokenizer.convert_tokens_to_ids("T") not in space.token_ids[0]
+    # Unless it is spelled out.
+    spelled = LabelSpace(["toxic", "other"], {"toxic": ["Toxic"]}).bind(tokenizer)
+    assert tokenizer.convert_tokens_to_ids("T") in spelled.token_ids[0]
+
+
+def test_the_first_word_of_a_label_is_no_fragment(tokenizer):
+    space = LabelSpace(["a b", "c-d"]).bind(tokenizer)
+    assert all(binding.fragment is None for binding in space.bindings if binding.explicit)
+
+
+def test_half_a_letter_is_no_variant(tokenizer):
+    """Byte-level vocabularies split letters that they do not know into bytes."""
+    space = LabelSpace(["\u0646\u0639\u0645", "no"]).bind(tokenizer)
+    own, *others = (binding for binding in space.bindings if binding.label != "no")
+    assert own.explicit and own.fragment
+    assert all(binding.ambiguous or binding.token_id == own.token_id for binding in others)
+
+
+def test_answers_take_the_place_of_labels(tokenizer):
+    space = LabelSpace(["1", "1.5", "10"], answers={"1": "A", "1.5": "B", "10": "C"}, ordinal=True).bind(tokenizer)
+    assert space.token_ids[1] == LabelSpace(["A", "B", "C"]).bind(tokenizer).token_ids[1]
+    assert space.index("1,5") == 1 and space.index_of_answer("b") == 1 and space.answer(2) == "C"
+    with pytest.raises(KeyError, match="unknown answer '10'; the judge answers A, B, C"):
+        space.index_of_answer("10")
+    again = LabelSpace(**space.to_dict())
+    assert again.answers == space.answers and again.legend == "A: 1\nB: 1.5\nC: 10"
+    assert "answers" not in LabelSpace(["1", "2"]).to_dict()
+
+
+@pytest.mark.parametrize(
+    ("label", "same"),
+    [("2", [2, 2.0, "2.0", "2,0", " 02 ", "+2"]), ("-1", [-1, "-1.0", "-1,00"]), ("1.5", [1.5, "1,5", "1.50"])]
+    + [("0", ["-0", "0.0"]), ("tr\u00e8s", ["TRE\u0300S"]), ("ok", ["\u200bOK\u00a0", "ok\ufeff"])],
+)
+def test_numbers_by_value_and_texts_in_one_unicode_form(label, same):
+    space = LabelSpace([label, "other"])
+    assert [space.index(value) for value in same] == [0] * len(same)
+
+
+@pytest.mark.parametrize("other", ["20", "2.5", "1,234", "2,000", "two", True, "2_0", "2e0"])
+def test_what_is_another_number(other):
+    with pytest.raises(KeyError, match="unknown label"):
+        LabelSpace(["1", "2"]).index(other)
 
 
 def test_unknown_token_is_refused():
@@ -77,7 +140,7 @@ def test_unknown_token_is_refused():
 
 
 def test_a_prompt_end_that_merges_with_the_answer_is_refused(tokenizer):
-    with pytest.raises(LabelSpaceError, match="merges with the answer"):
+    with pytest.raises(LabelSpaceError, match="merges with the end of the prompt"):
         LabelSpace(["neutral", "entail"]).bind(tokenizer, "the judge rates the text neut")
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from distjudge_trl.batching.prompts import count_tokens, render_prompt
+from distjudge_trl.data.paths import Branch
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import JudgmentDataError
 
@@ -62,14 +63,14 @@ class PromptFitter:
         messages = template.render(fields, source=source, row=row)
         if self._length(messages) <= self.max_length:
             return messages
-        texts = {name: fields[name] for name in template.fields if isinstance(fields.get(name), str)}
+        texts = dict(_texts(template, fields))
         longest = max(map(len, texts.values()), default=0)
         if self.truncation == "error":
             raise JudgmentDataError(
                 f"the prompt has {self._length(messages):,} tokens, more than the {self.max_length:,} allowed",
                 source=source,
                 row=row,
-                field=max(texts, key=lambda name: len(texts[name]), default=None),
+                field=next((".".join(branch) for branch, text in texts.items() if len(text) == longest), None),
                 fix="Raise --max_length, shorten the item, or let --truncate middle do it.",
             )
         # Binary search for the largest length in characters that fits. A longer text has hardly ever fewer tokens.
@@ -77,7 +78,7 @@ class PromptFitter:
         while low <= high:
             limit = (low + high) // 2
             candidate = template.render(
-                {**fields, **{name: self._shorten(text, limit) for name, text in texts.items()}},
+                _with_texts(fields, {branch: self._shorten(text, limit) for branch, text in texts.items()}),
                 source=source,
                 row=row,
             )
@@ -111,3 +112,26 @@ class PromptFitter:
             return text[:keep].rstrip() + OMISSION.rstrip()
         head = (keep + 1) // 2
         return text[:head].rstrip() + OMISSION + text[len(text) - (keep - head) :].lstrip()
+
+
+def _texts(template: PromptTemplate, fields: Mapping[str, Any]) -> Iterator[tuple[Branch, str]]:
+    """The texts that a template shows, each with its place: fields, and parts of fields by name."""
+    for branch in template.branches:
+        part: Any = fields
+        depth = 0
+        while depth < len(branch) and isinstance(part, Mapping) and branch[depth] in part:
+            part, depth = part[branch[depth]], depth + 1
+        if isinstance(part, str):
+            yield branch[:depth], part
+
+
+def _with_texts(fields: Mapping[str, Any], texts: Mapping[Branch, str]) -> dict[str, Any]:
+    """A copy of the fields with other texts in some places."""
+    changed = dict(fields)
+    for branch, text in texts.items():
+        part = changed
+        for name in branch[:-1]:
+            part[name] = dict(part[name])
+            part = part[name]
+        part[branch[-1]] = text
+    return changed

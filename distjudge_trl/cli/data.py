@@ -80,13 +80,12 @@ def data(
         echo_task_options(task, ", which its recipe takes, too")
         return
     options = parse_task_options(task, ctx.args)
-    from distjudge_trl.data.template import PromptTemplate
     from distjudge_trl.report import doctor
 
     inputs = [name for name in (data_path, task_name) if name is not None]
     if out is not None:
         doctor.check_output(out, inputs)
-    template = PromptTemplate.from_file(prompt_template) if prompt_template is not None else None
+    template = task.read_template(prompt_template) if prompt_template is not None else None
     report = LoadReport()
     items = list(task.draw(task.items(data_path, options, report=report), options, report=report))
     records = task.records(items, options, template=template, report=report)

@@ -152,7 +152,7 @@ def _recipe_options(recipe: str, options: dict[str, Any], ctx: click.Context) ->
     if run.training.max_length is None:
         raise UserInputError("The recipe sets no max_length: give --max_length.")
     optimizer = getattr(run.training.optim, "value", run.training.optim)
-    if "adamw" not in optimizer:
+    if "adamw" not in str(optimizer):
         click.echo(f"note: AdamW is assumed, not {optimizer}.", err=True)
     # Types are those of the GPUs that are planned for, not of this machine, unless the recipe names them.
     fixed = definition.given(words)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from distjudge_trl.data.reading import FILE_COLUMN, KEY_COLUMN
 from distjudge_trl.errors import JudgmentDataError, listing
 
 
@@ -47,7 +48,8 @@ def missing_column(column: str, row: Mapping[str, Any]) -> str:
     numbered = [name for name in row if name.startswith(f"{column} (") and name[len(column) + 2 : -1].isdecimal()]
     if len(numbered) > 1:
         return f"{len(numbered)} columns of the file have this name: write {listing(numbered, 'or')}."
-    return f"The row has: {listing(map(str, row))}."
+    named = [str(name) for name in row if name not in (FILE_COLUMN, KEY_COLUMN)]
+    return f"The row has: {listing(named)}."
 
 
 def table_rows(

@@ -45,7 +45,7 @@ def make_record(
     id: str,
     group: str,
     prompt: Sequence[Mapping[str, str]],
-    counts: Sequence[int],
+    counts: Sequence[float],
     label_space: LabelSpace,
     reference: int | None = None,
     split: str = "",
@@ -56,7 +56,7 @@ def make_record(
         id (`str`): stable, unique within the task.
         group (`str`): records of one group must be on the same side of a split.
         prompt (`list` of messages): ends where the answer begins.
-        counts (`Sequence[int]` of length K): votes per label.
+        counts (`Sequence` of length K): votes per label; fractions if annotators divide their votes, with a whole sum.
         label_space ([`LabelSpace`]): K labels.
         reference (`int`, *optional*): index of the reference label; by default [`majority_label`], ties to the first.
         split (`str`): the part that the source puts it into (`"train"`, `"validation"` or `"test"`), if it names one.
@@ -64,7 +64,14 @@ def make_record(
     Raises:
         [`JudgmentDataError`]: counts of a wrong length, all zero, or negative.
     """
-    total = sum(counts)
+    total = round(math.fsum(counts)) if all(map(math.isfinite, counts)) else 0
+    if abs(math.fsum(counts) - total) > SUM_TOLERANCE:
+        raise JudgmentDataError(
+            f"{list(counts)} are {math.fsum(counts):g} votes, not a whole number",
+            row=id,
+            field="counts",
+            fix="Give each annotator one vote, or shares that sum to 1.",
+        )
     if len(counts) != len(label_space) or total < 1 or min(counts) < 0:
         raise JudgmentDataError(
             f"{list(counts)} are not votes for {len(label_space)} labels",
@@ -80,7 +87,7 @@ def make_record(
         "id": id,
         "group": group,
         "prompt": [dict(message) for message in prompt],
-        "completion": [{"role": "assistant", "content": label_space.labels[reference]}],
+        "completion": [{"role": "assistant", "content": label_space.answer(reference)}],
         "label_distribution": [count / total for count in counts],
         "num_annotators": total,
     }
@@ -215,7 +222,7 @@ def _check_completion(
     if len(completion) != 1 or completion[0]["role"] != "assistant":
         raise JudgmentDataError("must be exactly one assistant message", source=source, row=row, field="completion")
     try:
-        label_space.index(completion[0]["content"])
+        label_space.index_of_answer(completion[0]["content"])
     except KeyError as error:
         raise JudgmentDataError(str(error.args[0]), source=source, row=row, field="completion") from None
 
@@ -223,7 +230,7 @@ def _check_completion(
 def _check_majority(record: Mapping[str, Any], label_space: LabelSpace, source: str | None, row: str) -> None:
     label = record["completion"][0]["content"]
     distribution = record["label_distribution"]
-    if distribution[label_space.index(label)] < max(distribution) - SUM_TOLERANCE:
+    if distribution[label_space.index_of_answer(label)] < max(distribution) - SUM_TOLERANCE:
         raise JudgmentDataError(
             f"{label!r} is not a label that most annotators chose",
             source=source,

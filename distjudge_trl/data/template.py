@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import jinja2.meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from distjudge_trl.data.paths import Branch
+from distjudge_trl.data.template_fields import ROW, as_column, find_fields, shown_expressions, unwritable_name
 from distjudge_trl.data.values import holds_bytes
-from distjudge_trl.errors import JudgmentDataError, UserInputError, listing
+from distjudge_trl.errors import JudgmentDataError, UserInputError, listing, nearest
 from distjudge_trl.files.yaml import parse_yaml
+from distjudge_trl.labels.spelling import nfc
 
 
 @lru_cache(maxsize=1)
@@ -25,6 +29,9 @@ def _environment() -> ImmutableSandboxedEnvironment:
         undefined=jinja2.StrictUndefined, keep_trailing_newline=False, autoescape=False
     )
 
+
+# In a task's template: what the judge answers for each label, one label a line.
+LEGEND = "legend"
 
 # Longest message that a template may render, in characters: several fields of the largest size that is read.
 MAX_PROMPT_LENGTH = 5_000_000
@@ -45,7 +52,10 @@ class PromptTemplate:
     """Messages whose contents are Jinja templates.
 
     A field that a template tests with `{% if field %}`, or gives a `default`, may be empty or missing. All other
-    fields that it uses must have a value.
+    fields that it uses must have a value. `{{ row["any name"] }}` shows a field whose name Jinja cannot write.
+
+    `fields` are the names of the fields that it uses, `optional_fields` those of them that may be empty, and
+    `branches` the parts of fields that it names.
 
     Args:
         messages (`Sequence[Mapping[str, str]]`): `{"role", "content"}`; the last one ends where the judge's answer
@@ -60,8 +70,7 @@ class PromptTemplate:
             raise UserInputError("A prompt template needs at least one message.")
         self.messages: list[dict[str, str]] = []
         self._templates = []
-        self.fields: frozenset[str] = frozenset()
-        self.optional_fields: frozenset[str] = frozenset()
+        self._found = []
         for number, message in enumerate(messages, start=1):
             if not isinstance(message, Mapping) or not {"role", "content"} <= set(message):
                 raise UserInputError(f"Message {number} of the prompt template needs the keys `role` and `content`.")
@@ -69,14 +78,40 @@ class PromptTemplate:
                 template = _environment().from_string(message["content"])
                 tree = _environment().parse(message["content"])
             except jinja2.TemplateSyntaxError as error:
+                name = unwritable_name(message["content"], _environment())
+                fix = f" To show the column {name!r} write {as_column(name)}." if name is not None else ""
                 raise UserInputError(
                     f"Message {number} of the prompt template does not parse (line {error.lineno}): {error.message}."
+                    f"{fix}"
                 ) from None
-            names = jinja2.meta.find_undeclared_variables(tree)
-            self.fields |= names
-            self.optional_fields |= names & _tested_names(tree)
+            self._found.append(find_fields(tree, _environment()))
             self.messages.append({"role": message["role"], "content": message["content"]})
             self._templates.append(template)
+        self.fields: frozenset[str] = frozenset().union(*(found.names for found in self._found))
+        self.optional_fields: frozenset[str] = frozenset().union(*(found.optional for found in self._found))
+        self.branches: frozenset[Branch] = frozenset().union(*(found.branches for found in self._found))
+
+    def with_legend(self, legend: str) -> PromptTemplate:
+        """The template with the text that `{{ legend }}` stands for, so that it needs no field of that name."""
+        if LEGEND not in self.fields:
+            return self
+        text = f"{{% set {LEGEND} = {json.dumps(legend, ensure_ascii=False)} %}}"
+        return PromptTemplate(
+            [
+                {**message, "content": text + message["content"]} if LEGEND in found.names else message
+                for message, found in zip(self.messages, self._found, strict=True)
+            ]
+        )
+
+    def check_shows_something(self) -> None:
+        """Raise [`UserInputError`] if the template uses no field: all prompts would be the same."""
+        if self.fields - {LEGEND}:
+            return
+        quoted = min((name for found in self._found for name in found.quoted), default="column name")
+        raise UserInputError(
+            "the template shows nothing of the item: name a column in double braces, such as {{ text }}, or"
+            f" {as_column(quoted)}."
+        )
 
     @classmethod
     def from_file(cls, path: str | Path) -> PromptTemplate:
@@ -115,21 +150,41 @@ class PromptTemplate:
             [`JudgmentDataError`]: the template uses a field that the item lacks, or does something that is not
                 allowed.
         """
+        if not all(unicodedata.is_normalized("NFC", str(name)) for name in fields):
+            fields = {nfc(str(name)): value for name, value in fields.items()}
         for name in sorted(self.fields & set(fields)):
             _check_shown(name, fields[name], source, row)
         for name in sorted((self.fields - self.optional_fields) & set(fields)):
             if is_empty(fields[name]):
+                test = f"{{% if {name} %}}" if name.isidentifier() else f'{{% if row["{name}"] %}}'
                 raise JudgmentDataError(
                     f"is {fields[name]!r}, and the prompt needs it",
                     source=source,
                     row=row,
                     field=name,
-                    fix=f"Fill it in, or let the template test it: {{% if {name} %}}.",
+                    fix=f"Fill it in, or let the template test it: {test}.",
                 )
-        absent = {name: "" for name in self.optional_fields if is_empty(fields.get(name))}
+        for name in sorted({name for found in self._found for name in found.quoted} & set(fields)):
+            raise JudgmentDataError(
+                f"the prompt template shows the text {name!r} and not the column of that name",
+                source=source,
+                row=row,
+                fix=f"Write {as_column(name)}.",
+            )
+        context = {**fields, **{name: "" for name in self.optional_fields if is_empty(fields.get(name))}}
+        context |= {name: context[nfc(name)] for found in self._found for name in found.asked if nfc(name) in context}
+        if ROW not in fields and any(found.row for found in self._found):
+            if any(found.whole_row for found in self._found):
+                raise JudgmentDataError(
+                    "the prompt template uses `row` by itself, which would show every column",
+                    source=source,
+                    row=row,
+                    fix='Name the columns: row["name"].',
+                )
+            context[ROW] = dict(context)
         try:
             return [
-                {"role": message["role"], "content": _bounded(template, {**fields, **absent})}
+                {"role": message["role"], "content": _bounded(template, context)}
                 for message, template in zip(self.messages, self._templates, strict=True)
             ]
         except jinja2.UndefinedError as error:
@@ -137,7 +192,7 @@ class PromptTemplate:
                 f"the prompt template asks for a field the item lacks ({error.message})",
                 source=source,
                 row=row,
-                fix=f"The item has: {listing(sorted(map(str, fields))) or 'no fields'}.",
+                fix=self._meant(fields) or f"The item has: {listing(sorted(map(str, fields))) or 'no fields'}.",
             ) from None
         except jinja2.exceptions.SecurityError as error:
             raise JudgmentDataError(
@@ -145,8 +200,25 @@ class PromptTemplate:
             ) from None
         except _TEMPLATE_FAILURES as error:
             raise JudgmentDataError(
-                f"the prompt template fails on the item ({type(error).__name__}: {error})", source=source, row=row
+                f"the prompt template fails on the item ({type(error).__name__}: {error})",
+                source=source,
+                row=row,
+                fix=self._meant(fields),
             ) from None
+
+    def _meant(self, fields: Mapping[str, Any]) -> str | None:
+        """How to show what the template probably means: a column whose name Jinja reads as an expression
+        (`reply-text`), or one of a similar name.
+        """
+        for message in self.messages:
+            for expression in shown_expressions(message["content"]):
+                if expression in fields and not expression.isidentifier():
+                    return f"To show the column {expression!r} write {as_column(expression)}."
+        for name in sorted(self.fields - set(fields)):
+            if (close := nearest(name, map(str, fields))) is not None:
+                shown = f"{{{{ {close} }}}}" if close.isidentifier() else as_column(close)
+                return f"Did you mean {shown}? The item has: {listing(sorted(map(str, fields)))}."
+        return None
 
 
 def finished_prompt(item: Mapping[str, Any]) -> Any:
@@ -198,28 +270,3 @@ def is_empty(value: Any) -> bool:
     if isinstance(value, float):
         return math.isnan(value)
     return value is None or (isinstance(value, str) and not value.strip())
-
-
-def _tested_names(tree: jinja2.nodes.Template) -> set[str]:
-    """Names whose presence is the condition of an `if` (`x`, `not x`, `x and y`, `x is defined`) or that have a
-    default; a comparison of a field's value is no such test.
-    """
-
-    def names(node: jinja2.nodes.Node) -> set[str]:
-        if isinstance(node, jinja2.nodes.Name):
-            return {node.name}
-        if isinstance(node, (jinja2.nodes.Not, jinja2.nodes.Test)):
-            return names(node.node)
-        if isinstance(node, (jinja2.nodes.And, jinja2.nodes.Or)):
-            return names(node.left) | names(node.right)
-        return set()
-
-    found: set[str] = set()
-    for choice in tree.find_all(jinja2.nodes.If):
-        found |= names(choice.test)
-    for expression in tree.find_all(jinja2.nodes.CondExpr):
-        found |= names(expression.test)
-    for filtered in tree.find_all(jinja2.nodes.Filter):
-        if filtered.name in ("default", "d") and filtered.node is not None:
-            found |= names(filtered.node)
-    return found

@@ -12,7 +12,6 @@ import datetime
 import decimal
 import json
 import math
-import re
 import uuid
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -23,24 +22,8 @@ from distjudge_trl.errors import JudgmentDataError
 if TYPE_CHECKING:
     from datasets import Features
 
-# 3, 3.0, -1.00: whole numbers in the spellings of integers, floats and spreadsheets. A longer number is a broken cell,
-# and Python refuses to read thousands of digits.
-_WHOLE_NUMBER = re.compile(r"([+-]?[0-9]{1,400})(?:\.0*)?")
-
 # The number of a missing class in data sets of the hub.
 _NO_CLASS = -1
-
-
-def spelling(value: Any) -> str:
-    """The text by which values are compared as answers: `-1`, `-1.0`, `"-1"` and `" -1.0 "` all give `"-1"`.
-
-    A boolean gives its JSON word, because Python treats true as 1, which a label called 1 does not mean.
-    """
-    if isinstance(value, bool):
-        return str(value).lower()
-    text = str(value).strip()
-    number = _WHOLE_NUMBER.fullmatch(text)
-    return str(int(number[1])) if number is not None else text
 
 
 def parse_structure(value: Any) -> Any:

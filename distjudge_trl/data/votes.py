@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
 from typing import Any, Literal
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 
 from distjudge_trl.data.splits import stable_key
-from distjudge_trl.data.values import spelling
 from distjudge_trl.errors import JudgmentDataError
 from distjudge_trl.labels import LabelSpace
 
@@ -34,7 +34,7 @@ def votes_to_counts(
 
     Args:
         votes (`Sequence` or `Mapping`): one answer per annotator, or answer to count. Synonyms and any case are
-            understood, and whole numbers in any spelling (`1`, `1.0`, `"1.0"` are the label `"1"`).
+            understood, and numbers in any spelling (`1`, `1.0`, `"1.0"` are the label `"1"`).
         label_space ([`LabelSpace`]): K labels.
         source (`str`, *optional*): named in errors, as are `row` and `field`.
         row (`int` or `str`, *optional*): see `source`.
@@ -50,37 +50,61 @@ def votes_to_counts(
     items = votes.items() if isinstance(votes, Mapping) else ((vote, 1) for vote in votes)
     for answer, count in items:
         index = _index_of(answer, label_space, source, row, field)
-        counts[index] += _whole_count(count, answer, source, row, field)
+        counts[index] += whole_count(count, answer, source, row, field)
     return counts
 
 
 def _index_of(answer: Any, label_space: LabelSpace, source: str | None, row: int | str | None, field: str) -> int:
-    if isinstance(answer, bool):
-        answer = spelling(answer)
     try:
         return label_space.index(answer)
     except KeyError as error:
-        try:
-            return label_space.index(spelling(answer))
-        except KeyError:
-            pass
         raise JudgmentDataError(
             str(error.args[0]),
             source=source,
             row=row,
             field=field,
-            fix="Add it to the synonyms, or correct the row.",
+            fix="Correct the row.",
         ) from None
 
 
-def _whole_count(count: Any, answer: Any, source: str | None, row: int | str | None, field: str) -> int:
+def whole_count(
+    count: Any, answer: Any, source: str | None, row: int | str | None, field: str, fix: str = "Correct the row."
+) -> int:
+    """A count of votes for `answer` as an integer.
+
+    Raises:
+        [`JudgmentDataError`]: it is no whole number from 0 to `MAX_COUNT`; `fix` ends the message.
+    """
     whole = isinstance(count, numbers.Real) and not isinstance(count, bool) and count % 1 == 0
     if whole and 0 <= count <= MAX_COUNT:
         return int(count)
     problem = f"more than {MAX_COUNT:,}" if whole and count > 0 else f"{count!r}, not a whole number of at least 0"
-    raise JudgmentDataError(
-        f"the count of {answer!r} is {problem}", source=source, row=row, field=field, fix="Correct the row."
-    )
+    raise JudgmentDataError(f"the count of {answer!r} is {problem}", source=source, row=row, field=field, fix=fix)
+
+
+def share_counts(ballots: Iterable[Sequence[int]], num_labels: int) -> list[float]:
+    """Votes per label `(K,)` if an annotator who gave several labels gives each an equal share of one vote. The sum is
+    the number of annotators.
+
+    Args:
+        ballots (`Iterable[Sequence[int]]`): indices of the labels that each annotator gave, at least one.
+        num_labels (`int`): K.
+    """
+    # Exact sums: labels with equal votes are tied, whatever the order of the annotators.
+    sums = [Fraction(0)] * num_labels
+    for ballot in ballots:
+        for label in ballot:
+            sums[label] += Fraction(1, len(ballot))
+    return [float(total) for total in sums]
+
+
+def draw_ballots(
+    ballots: Sequence[tuple[int, ...]], max_annotators: int, *, item_id: str, seed: int
+) -> list[tuple[int, ...]]:
+    """At most `max_annotators` annotators' labels, drawn as [`draw_votes`] draws."""
+    ballots = sorted(ballots)
+    order = sorted(range(len(ballots)), key=lambda i: stable_key(seed, f"vote {i} of {item_id}"))
+    return [ballots[i] for i in order[:max_annotators]]
 
 
 def draw_votes(counts: Sequence[int], max_annotators: int, *, item_id: str, seed: int) -> list[int]:
@@ -96,12 +120,12 @@ def draw_votes(counts: Sequence[int], max_annotators: int, *, item_id: str, seed
 
 
 def majority_label(
-    counts: Sequence[int], rule: MajorityRule = "first", *, item_id: str = "", seed: int = 0
+    counts: Sequence[float], rule: MajorityRule = "first", *, item_id: str = "", seed: int = 0
 ) -> int | None:
     """Index of the label that most annotators chose (eq. 3; the paper is silent on ties).
 
     Args:
-        counts (`Sequence[int]` of length K): votes per label.
+        counts (`Sequence` of length K): votes per label.
         rule (`"first"`, `"random"` or `"exclude"`, defaults to `"first"`): for a tie, the first of the tied labels in
             the label space's order; one drawn by a hash of `item_id` and `seed`; or `None`, so that the caller leaves
             the item out.

@@ -226,7 +226,7 @@ def _plan(origin: _Origin, task: JudgmentTask, options: EvaluationOptions) -> Sp
 def _template(origin: _Origin, task: JudgmentTask, items: list[Item], options: EvaluationOptions) -> PromptTemplate:
     """The user's template; else the judge's own, if the items have its fields; else the task's."""
     if options.prompt_template is not None:
-        return PromptTemplate.from_file(options.prompt_template)
+        return task.read_template(options.prompt_template)
     if origin.judge.file is not None and origin.judge.file.template is not None and items:
         template = PromptTemplate(origin.judge.file.template)
         form = next(task.expand(items[0], task.options()), items[0]) if task.expand is not None else items[0]

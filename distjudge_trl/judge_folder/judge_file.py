@@ -14,10 +14,14 @@ from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import UserInputError, listing
 from distjudge_trl.files.atomic import write_json
 from distjudge_trl.labels import LabelSpace
+from distjudge_trl.labels.spelling import in_all_cases
 
 
 JUDGE_FILE_NAME = "judge.json"
 FORMAT_VERSION = 1
+# Tasks whose judges read capitals off the fragments with which they begin. Files that were written before fragments
+# had to be spelled out do not list them.
+_SPELLED_OUT = frozenset(("snli", "mnli", "chaosnli", "mtbench", "helpsteer2_pref"))
 
 
 @dataclass
@@ -121,7 +125,13 @@ class JudgeFile:
 
     def make_label_space(self) -> LabelSpace:
         """The label space, unbound."""
-        return LabelSpace(**self.label_space)
+        space = LabelSpace(**self.label_space)
+        if self.task not in _SPELLED_OUT or any(
+            word[:1] == " " for words in space.synonyms.values() for word in words
+        ):
+            return space
+        words = {label: in_all_cases((label, *space.synonyms.get(label, ()))) for label in space.labels}
+        return LabelSpace(space.labels, words, space.ordinal, space.answers)
 
 
 def _is_length(value: Any) -> bool:

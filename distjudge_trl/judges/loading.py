@@ -21,6 +21,7 @@ from distjudge_trl.judge_folder.judge_file import JUDGE_FILE_NAME, JudgeFile
 from distjudge_trl.judges.placement import (
     check_adaptable,
 )
+from distjudge_trl.labels import LabelSpace
 from distjudge_trl.modeling.bundled import resolve_model
 from distjudge_trl.modeling.kinds import check_quantization, find_kind
 from distjudge_trl.modeling.loading import LOADING_ERRORS, load_tokenizer, loading_error
@@ -55,9 +56,10 @@ def load_model(
     *,
     device_map: str | dict[str, Any] | None = None,
     attn_implementation: str | None = None,
+    label_space: LabelSpace | None = None,
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """Load the tokenizer and model of a folder or hub id. An adapter is loaded onto its base model, quantised as in
-    training.
+    training. With `label_space`, labels that collide under the tokenizer are an error before weights are loaded.
     """
     weights, is_adapter = _weights_of(source, judge_file)
     kwargs: dict[str, Any] = {
@@ -74,6 +76,8 @@ def load_model(
         kwargs["attn_implementation"] = attn_implementation
     check_kind(source, judge_file, trust_remote_code)
     tokenizer = load_tokenizer(source, trust_remote_code=trust_remote_code)
+    if label_space is not None:
+        label_space.copy().bind(tokenizer)
     try:
         model, info = AutoModelForCausalLM.from_pretrained(weights, output_loading_info=True, **kwargs)
     except (*LOADING_ERRORS, RuntimeError, SafetensorError) as error:

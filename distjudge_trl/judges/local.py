@@ -135,6 +135,7 @@ class LocalJudge(PromptJudge):
             dtype = types.dtype(self.judge_file.dtype)
         if device is not None and is_quantized:
             device_map = {"": wanted}  # bitsandbytes moves quantised weights to a device itself
+        self.label_space = label_space.copy() if label_space is not None else self.judge_file.make_label_space()
         self.tokenizer, self.model = load_model(
             source,
             replace(self.judge_file, quantization=types.quantization(self.judge_file.quantization)),
@@ -143,6 +144,7 @@ class LocalJudge(PromptJudge):
             device_map=device_map,
             attn_implementation=attn_implementation
             or usable_attention(self.judge_file.attn_implementation, trust_remote_code),
+            label_space=self.label_space,
         )
         self.template_date = self._pin_date(found)
         if is_quantized:
@@ -163,7 +165,6 @@ class LocalJudge(PromptJudge):
         if limits:
             cut = truncation or cast(Truncation, self.judge_file.truncation or "middle")
             self.fitter = PromptFitter(self.tokenizer, min(limits), cut)
-        self.label_space = label_space.copy() if label_space is not None else self.judge_file.make_label_space()
         self._bound = False
         pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id
         self._collate = JudgmentCollator(pad or 0, sharing=self._sharing)

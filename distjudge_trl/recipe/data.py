@@ -59,7 +59,7 @@ def find_template(run: ParsedRun) -> PromptTemplate:
         [`UserInputError`]: there is no such file, or it is not a valid template.
     """
     if run.recipe.prompt_template is not None:
-        return PromptTemplate.from_file(run.recipe.prompt_template)
+        return run.task.read_template(run.recipe.prompt_template)
     return run.task.template
 
 
@@ -200,6 +200,7 @@ def find_model(run: ParsedRun) -> FoundModel:
     resumed = find_checkpoint(training_args.resume_from_checkpoint, training_args.output_dir)
     day = pin_date(tokenizer, saved_date(resumed.path) if resumed is not None else None)
     describe_way(tokenizer)  # raises if the template does not show prompts
+    run.task.label_space().bind(tokenizer)  # labels that collide are found before anything is loaded
     context = getattr(kind.config.get_text_config(), "max_position_embeddings", None)
     limits = [length for length in (training_args.max_length, context) if length]
     fitter = PromptFitter(tokenizer, min(limits), recipe_args.truncate) if limits else None

@@ -67,7 +67,7 @@ def run_recipe(run: ParsedRun) -> dict[str, Any]:
     findings = [
         *split_findings(train, {recipe_args.score_on: scored}, by_group=recipe_args.split == "group"),
         *template_findings(model.tokenizer),
-        *label_findings(trainer.label_space, model.tokenizer),
+        *label_findings(trainer.label_space),
         *vote_findings(train, task.labels),
     ]
     for text, problem in findings:

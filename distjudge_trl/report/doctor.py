@@ -31,6 +31,7 @@ from distjudge_trl.report.findings import (
     template_findings,
 )
 from distjudge_trl.report.item_statistics import ENTROPY_BINS, item_statistics
+from distjudge_trl.report.label_tokens import label_rows
 from distjudge_trl.runtime.provenance import library_versions
 from distjudge_trl.tasks import Item, JudgmentTask, LoadReport
 
@@ -66,7 +67,13 @@ def print_statistics(console: Console, task: JudgmentTask, items: Sequence[Item]
     labels = _table(console, "label", "votes", "share of votes", "majority of", "")
     for label, votes, majority in zip(task.labels, stats.label_votes, stats.majority, strict=True):
         share = votes / stats.label_votes.sum()
-        labels.add_row(escape(label), f"{votes:,}", f"{100 * share:.1f} %", f"{majority:,}", _bar(console, share))
+        labels.add_row(
+            escape(label),
+            _votes(votes),
+            f"{100 * share:.1f} %",
+            f"{majority:,}",
+            _bar(console, share),
+        )
     console.print(labels)
     console.print(f"Tied majorities: {stats.num_ties:,} ({100 * stats.num_ties / stats.num_items:.1f} %)")
     entropy = _table(console, "entropy / log K", "items", "")
@@ -77,6 +84,12 @@ def print_statistics(console: Console, task: JudgmentTask, items: Sequence[Item]
             _bar(console, count / stats.entropy.max()),
         )
     console.print(entropy)
+    divided = sum(item.ballots is not None for item in items)
+    if divided:
+        console.print(
+            f"Items in which someone divides a vote: {divided:,}; agreement, alpha and noise floor are undefined for"
+            " them"
+        )
     kind = "ordinal" if task.ordinal else "nominal"
     console.print(f"Mean entropy / log K: {stats.mean_entropy:.3f}")
     console.print(f"Two annotators of an item agree: {_number(stats.agreement)}")
@@ -138,21 +151,17 @@ def print_model_view(
     quantiles = np.quantile(lengths, [0, 0.5, 0.9, 0.99, 1]).round().astype(int)
     console.print(" / ".join(f"{value:,}" for value in quantiles) + " (min / median / 90 % / 99 % / max)")
     space = task.label_space().bind(tokenizer, render_prompt(tokenizer, prompts[0]))
-    findings = [length_finding(lengths, limit), *template_findings(tokenizer), *label_findings(space, tokenizer)]
+    findings = [length_finding(lengths, limit), *template_findings(tokenizer), *label_findings(space)]
     try:
         find_kind(model, trust_remote_code=trust_remote_code)
     except UserInputError as error:
         if not isinstance(error.__cause__, OSError):  # not a folder with only a tokenizer
             findings.append(Finding(str(error), True))
     _print_findings(console, findings)
-    table = _table(console, "label", "tokens that mean it")
-    for label in task.labels:
-        tokens = dict.fromkeys(
-            f"{bound.token!r} ({bound.token_id})"
-            for bound in space.bindings
-            if bound.label == label and not bound.ambiguous
-        )
-        table.add_row(escape(label), escape(", ".join(tokens)))
+    answers = ("answer",) if space.answers is not None else ()
+    table = _table(console, "label", *answers, "tokens that mean it")
+    for row in label_rows(space):
+        table.add_row(*map(escape, row))
     console.print(table)
 
 
@@ -179,6 +188,9 @@ def print_examples(
     `fitted` holds the prompts that were shortened to a model's length, by id.
     """
     tokenizer = load_tokenizer(model, trust_remote_code=trust_remote_code) if model is not None else None
+    if tokenizer is not None:
+        # Labels that this model cannot tell apart are an error, whatever is to be printed.
+        task.label_space().bind(tokenizer, render_prompt(tokenizer, records[0]["prompt"]))
     for i in choose_examples(records, count):
         record = records[i]
         prompt = (fitted or {}).get(record["id"], record["prompt"])
@@ -190,8 +202,9 @@ def print_examples(
             for message in prompt:
                 console.print(f"[bold]{escape(message['role'])}[/bold]: {escape(message['content'])}", soft_wrap=True)
         table = _table(console, "label", f"share of {record['num_annotators']}", "")
-        for label, share in zip(task.labels, record["label_distribution"], strict=True):
-            mark = " *" if label == record["completion"][0]["content"] else ""
+        reference = task.label_space().index_of_answer(record["completion"][0]["content"])
+        for index, (label, share) in enumerate(zip(task.labels, record["label_distribution"], strict=True)):
+            mark = " *" if index == reference else ""
             table.add_row(escape(label) + mark, f"{share:.3f}", _bar(console, share))
         console.print(table)
 
@@ -294,6 +307,10 @@ def _print_findings(console: Console, findings: Sequence[Finding]) -> None:
     """Print findings a line each; problems are highlighted."""
     for text, problem in findings:
         console.print(f"[yellow]{escape(text)}[/yellow]" if problem else escape(text), soft_wrap=True)
+
+
+def _votes(value: float) -> str:
+    return f"{int(value):,}" if value == int(value) else f"{value:,.2f}"
 
 
 def _number(value: float | None) -> str:

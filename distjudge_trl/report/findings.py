@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from distjudge_trl.labels import LabelSpace
+from distjudge_trl.report.label_tokens import describe_doubts
+
 
 _MOST_NAMES = 8
 
@@ -63,17 +65,9 @@ def template_findings(tokenizer: PreTrainedTokenizerBase) -> list[Finding]:
     return [Finding(line, True) for line in describe_way(tokenizer)]
 
 
-def label_findings(space: LabelSpace, tokenizer: PreTrainedTokenizerBase) -> list[Finding]:
-    """Labels of which only a part is read, because the tokenizer splits them. `space` is bound to the tokenizer."""
-    parts = {}
-    for bound in space.bindings:
-        token = tokenizer.decode([bound.token_id]).strip()
-        if bound.spelling == bound.label and not bound.ambiguous and token != bound.label.strip():
-            parts[bound.label] = token
-    if not parts:
-        return []
-    names = _listed([f"{label} ({token!r})" for label, token in parts.items()])
-    return [Finding(f"Labels that are read off their first token alone: {names}", True)]
+def label_findings(space: LabelSpace) -> list[Finding]:
+    """Answers of which the judge reads only a part, and synonyms that are no answers. `space` is bound."""
+    return [Finding(line, True) for line in describe_doubts(space)]
 
 
 def vote_findings(train: Dataset, labels: Sequence[str]) -> list[Finding]:

@@ -41,9 +41,11 @@ class ItemStatistics:
 def item_statistics(items: Sequence[Item], *, ordinal: bool) -> ItemStatistics:
     """Statistics of drawn items (a few seconds for 10,000)."""
     counts = np.array([item.counts for item in items])
-    n = counts.sum(-1)
+    n = np.array([item.num_annotators for item in items])
     entropy = normalized_entropy(counts / n[:, None])
-    floor = noise_floor(counts)
+    # Annotators who divide their votes do not draw labels from a distribution as these statistics take it.
+    whole = all(item.ballots is None for item in items)
+    floor = noise_floor(counts) if whole else None
     references = Counter(item.reference for item in items)
     return ItemStatistics(
         num_items=len(items),
@@ -54,7 +56,7 @@ def item_statistics(items: Sequence[Item], *, ordinal: bool) -> ItemStatistics:
         num_ties=int(((counts == counts.max(-1, keepdims=True)).sum(-1) > 1).sum()),
         entropy=np.histogram(entropy, bins=ENTROPY_BINS, range=(0, 1))[0],
         mean_entropy=float(entropy.mean()),
-        agreement=pairwise_agreement(counts),
-        alpha=krippendorff_alpha(counts, ordinal=ordinal),
+        agreement=pairwise_agreement(counts) if whole else None,
+        alpha=krippendorff_alpha(counts, ordinal=ordinal) if whole else None,
         noise_floor=floor.value if floor is not None else None,
     )

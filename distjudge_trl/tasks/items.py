@@ -69,22 +69,30 @@ class Item(NamedTuple):
     Args:
         id, group (`str`): those of the record.
         fields (`Mapping[str, Any]`): fields for the prompt template.
-        counts (`list[int]` of length K): votes per label.
+        counts (`list` of length K): votes per label, whole numbers unless there are `ballots`.
         source (`str`), row (`int` or `str`): where it was read, for error messages.
         part (`str`): which of several questions about the same thing (SummEval's dimension); statistics are per part.
         split (`str`): the part that the source puts it into: `"train"`, `"validation"`, `"test"`, or none.
         reference (`int`, *optional*): index of the reference label, after it is chosen.
+        ballots (`tuple`, *optional*): the labels (indices) of each annotator, if some gave several, among which their
+            votes are divided.
     """
 
     id: str
     group: str
     fields: Mapping[str, Any]
-    counts: list[int]
+    counts: list[int] | list[float]
     source: str
     row: int | str
     part: str = ""
     split: str = ""
     reference: int | None = None
+    ballots: tuple[tuple[int, ...], ...] | None = None
+
+    @property
+    def num_annotators(self) -> int:
+        """How many votes there are."""
+        return len(self.ballots) if self.ballots is not None else int(sum(self.counts))
 
 
 def text_of(row: Mapping[str, Any], field: str, source: str, number: int, *, blank: bool = False) -> str:

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from distjudge_trl.data.download import RemoteFile
 from distjudge_trl.data.splits import SWAPPED, stable_key
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import JudgmentDataError
+from distjudge_trl.labels.spelling import in_all_cases
 from distjudge_trl.tasks.items import Item, Source, TaskOptions
 from distjudge_trl.tasks.task import JudgmentTask
 
 
 LABELS = ("A", "B", "tie")
-SYNONYMS = {"tie": ("draw", "equal")}
+# Capitals are spelled out, because some vocabularies begin them with a fragment, and fragments count only where they
+# are asked for.
+SYNONYMS = {"tie": in_all_cases(("tie", "draw", "equal"))}
 # Replaces an answer without text, of which the data has a few, so that the other answer can be compared with
 # something.
 EMPTY_ANSWER = "(no answer)"
@@ -119,7 +122,7 @@ def read_votes(source: Source) -> Iterator[Item]:
                 field="conversation_a",
                 fix="Votes are collected per question, pair of models and turn, so each has one answer.",
             )
-        items[item_id].counts[_winner(row["winner"], is_reversed, name, number)] += 1
+        cast(list[int], items[item_id].counts)[_winner(row["winner"], is_reversed, name, number)] += 1
         if row.get("judge") is not None:
             judge = str(row["judge"])
             if judge in judges.setdefault(item_id, set()):

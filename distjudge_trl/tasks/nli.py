@@ -16,14 +16,18 @@ from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.data.votes import votes_to_counts
 from distjudge_trl.errors import JudgmentDataError
 from distjudge_trl.labels import LabelSpace
+from distjudge_trl.labels.spelling import in_all_cases
 from distjudge_trl.tasks.items import Item, Source, TaskOptions, text_of
 from distjudge_trl.tasks.task import JudgmentTask
 
 
 LABELS = ("entailment", "neutral", "contradiction")
+# Capitals are spelled out, because many vocabularies begin them with a fragment ("Ent", "Ne", "Contr"), and fragments
+# count only where they are asked for.
 SYNONYMS = {
-    "entailment": ("entail", "entails", "entailed"),
-    "contradiction": ("contradict", "contradicts", "contra"),
+    "entailment": in_all_cases(("entailment", "entail", "entails", "entailed")),
+    "neutral": in_all_cases(("neutral",)),
+    "contradiction": in_all_cases(("contradiction", "contradict", "contradicts", "contra")),
 }
 # ChaosNLI's letters.
 _LETTERS = {"e": "entailment", "n": "neutral", "c": "contradiction"}

@@ -16,7 +16,7 @@ from distjudge_trl.data.records import build_dataset, make_record
 from distjudge_trl.data.source_files import DataFile, find_files
 from distjudge_trl.data.splits import stable_key
 from distjudge_trl.data.template import PromptTemplate
-from distjudge_trl.data.votes import draw_votes, majority_label
+from distjudge_trl.data.votes import draw_ballots, draw_votes, majority_label, share_counts
 from distjudge_trl.errors import JudgmentDataError, NoRecordsError, UserInputError
 from distjudge_trl.labels import LabelSpace
 from distjudge_trl.tasks.items import Item, LoadReport, Source, TaskOptions
@@ -50,6 +50,7 @@ class JudgmentTask:
             then use these parts unless `--split` says otherwise.
         options (`type[TaskOptions]`): the options of building records.
         optional_fields (`frozenset[str]`): fields that a template may test although no item of a source has them.
+        answers (`Mapping[str, str]`, *optional*): what the judge answers instead of each label.
     """
 
     name: str
@@ -67,10 +68,19 @@ class JudgmentTask:
     official_split: bool = False
     options: type[TaskOptions] = TaskOptions
     optional_fields: frozenset[str] = frozenset()
+    answers: Mapping[str, str] | None = None
 
     def label_space(self) -> LabelSpace:
         """A fresh, unbound label space of this task."""
-        return LabelSpace(self.labels, self.synonyms, self.ordinal)
+        return LabelSpace(self.labels, self.synonyms, self.ordinal, self.answers)
+
+    def read_template(self, path: str | Path) -> PromptTemplate:
+        """The template of a file, with this task's legend.
+
+        Raises:
+            [`UserInputError`]: as [`PromptTemplate.from_file`].
+        """
+        return PromptTemplate.from_file(path).with_legend(self.label_space().legend)
 
     def load(
         self,
@@ -129,8 +139,12 @@ class JudgmentTask:
         limit = options.max_annotators
         for item in items:
             counts = item.counts
-            if limit is not None and sum(counts) > limit:
-                counts = draw_votes(counts, limit, item_id=item.id, seed=options.draw_seed)
+            if limit is not None and item.num_annotators > limit:
+                if item.ballots is not None:
+                    ballots = draw_ballots(item.ballots, limit, item_id=item.id, seed=options.draw_seed)
+                    item, counts = item._replace(ballots=tuple(ballots)), share_counts(ballots, len(counts))
+                else:
+                    counts = draw_votes(list(map(int, counts)), limit, item_id=item.id, seed=options.draw_seed)
                 report.notes[f"items of which {limit} annotators were drawn"] += 1
             reference = majority_label(counts, options.majority_ties, item_id=item.id, seed=options.draw_seed)
             if reference is None:
@@ -154,6 +168,7 @@ class JudgmentTask:
                 tests a field that no item has.
         """
         template = template or self.template
+        template.check_shows_something()
         already_shortened = fitter.num_shortened if fitter is not None else 0
         name = report.files[0] if len(report.files) == 1 else self.name
         seen: set[str] = set()
@@ -225,7 +240,7 @@ class JudgmentTask:
         seen: set[str] = set()
         for item in self.read_items(source):
             report.num_read += 1
-            votes = sum(item.counts)
+            votes = item.num_annotators
             if votes < options.min_annotators:
                 report.excluded[f"fewer than {options.min_annotators} annotators"] += 1
                 continue

@@ -53,7 +53,7 @@ class JudgmentRowsMixin(SFTTrainer):
         tokenizer, label_space, max_length = self._tokenizer, self.label_space, args.max_length
 
         def encode(rows: dict[str, list]) -> dict[str, list]:
-            references = [label_space.index(completion[0]["content"]) for completion in rows["completion"]]
+            references = [label_space.index_of_answer(completion[0]["content"]) for completion in rows["completion"]]
             input_ids = encode_prompts(
                 tokenizer, rows["prompt"], max_length=max_length, ids=rows["id"], source=f"{dataset_name} dataset"
             )

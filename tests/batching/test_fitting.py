@@ -80,3 +80,15 @@ def test_without_a_chat_template(tokenizer, monkeypatch):
 def test_lengths_below_one_are_refused(tokenizer):
     with pytest.raises(ValueError, match="at least 1"):
         PromptFitter(tokenizer, 0)
+
+
+def test_parts_of_fields_are_cut_like_fields(tokenizer):
+    template = PromptTemplate(
+        [{"role": "user", "content": "{{ d.text.strip() }}\nBeside: {{ row['d']['note'] }} {{ kind }}\nAnswer."}]
+    )
+    fields = {"d": {"text": LONG, "note": "short", "more": [1]}, "kind": "k"}
+    (message,) = PromptFitter(tokenizer, 120).fit(template, fields)
+    assert length(tokenizer, [message]) <= 120 and message["content"].endswith("\nBeside: short k\nAnswer.")
+    assert fields["d"]["text"] == LONG
+    with pytest.raises(JudgmentDataError, match="field `d.text`"):
+        PromptFitter(tokenizer, 120, "error").fit(template, fields)

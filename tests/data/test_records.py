@@ -7,7 +7,7 @@ import pytest
 from conftest import make_records
 from datasets import Dataset
 
-from distjudge_trl.data import build_dataset, fingerprint, make_record, votes_to_counts
+from distjudge_trl.data import build_dataset, fingerprint, make_record, validate_records, votes_to_counts
 from distjudge_trl.errors import JudgmentDataError
 from distjudge_trl.labels import LabelSpace
 
@@ -124,3 +124,27 @@ def test_fingerprint_follows_content_not_order():
     assert fingerprint(Dataset.from_list(changed, features=dataset.features)) != fingerprint(dataset)
     # A value that must not move between machines and versions: results name it.
     assert fingerprint(build_dataset([record()], SPACE)) == "45841164c439c53c"
+
+
+def test_divided_votes_are_shares_of_the_annotators():
+    space = LabelSpace(["A", "B", "C"])
+    prompt = [{"role": "user", "content": "?"}]
+    record = make_record(id="1", group="1", prompt=prompt, counts=[1.5, 1 / 3 + 1, 1 / 6], label_space=space)
+    assert record["num_annotators"] == 3 and record["label_distribution"][0] == 0.5
+    validate_records([record], space)
+    for broken in ([0.5, 0.25, 0.0], [float("nan"), 1, 0], [float("inf"), 1, 0]):
+        with pytest.raises(JudgmentDataError, match="field `counts`"):
+            make_record(id="1", group="1", prompt=prompt, counts=broken, label_space=space)
+
+
+def test_the_completion_is_the_answer_and_not_the_label():
+    space = LabelSpace(["1", "10"], answers={"1": "B", "10": "A"})
+    record = make_record(
+        id="1", group="1", prompt=[{"role": "user", "content": "?"}], counts=[0, 3], label_space=space
+    )
+    assert record["completion"] == [{"role": "assistant", "content": "A"}]
+    validate_records([record], space)
+    with pytest.raises(JudgmentDataError, match="'B' is not a label that most annotators chose"):
+        validate_records([{**record, "completion": [{"role": "assistant", "content": "B"}]}], space)
+    with pytest.raises(JudgmentDataError, match="unknown answer '10'; the judge answers B, A"):
+        validate_records([{**record, "completion": [{"role": "assistant", "content": "10"}]}], space)

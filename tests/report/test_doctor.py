@@ -170,3 +170,10 @@ def test_the_command_on_the_real_snli(tmp_path):
     for text in ("10,000 items read, 9,990 records", "left out, fewer than 5 annotators: 10", "3,323 groups"):
         assert text in run.stdout
     assert "\x1b" not in run.stdout and (tmp_path / "snli.parquet").is_file()
+
+
+def test_divided_votes_have_no_agreement_and_say_so():
+    divided = Item("a", "a", {}, [1.5, 0.5, 0.0], "f", 1, reference=0, ballots=((0,), (0, 1)))
+    text = output(doctor.print_statistics, TASK, [divided, *ITEMS])
+    assert "Items in which someone divides a vote: 1" in text and "agree: undefined" in text
+    assert "annotators an item: 2 /" in text

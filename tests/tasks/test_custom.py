@@ -244,7 +244,7 @@ def test_the_examples_of_the_documentation_are_valid(tmp_path):
         ({"labels": ["one"]}, "`labels`: .*at least 2"),
         ({"labels": "bad, good"}, "`labels`: input should be a valid tuple, got 'bad, good'"),
         ({"labels": [True, False]}, '`labels.0`: YAML reads an unquoted yes.*write it in quotes, "Yes"'),
-        ({"labels": [1.5, 2.5]}, "`labels.0`: input should be a valid string, got 1.5"),
+        ({"labels": [1.5, "1,50"]}, "spelling '1,50' belongs to the label '1.5'"),
         ({"labels": ["good", "Good"]}, "spelling 'Good' belongs to the label 'good'"),
         ({"synonyms": {"fine": ["x"]}}, "Synonyms are given for 'fine', which is not a label"),
         ({"lables": ["a", "b"]}, "`lables`: is not a key of a task file; known here are name, description, labels"),
@@ -361,7 +361,7 @@ def test_a_mistake_in_the_data_names_file_row_and_column(tmp_path, changes, cont
     assert (caught.value.source, caught.value.row, caught.value.field) == (str(tmp_path / "ratings.csv"), row, field)
 
 
-@pytest.mark.parametrize("vote", ["true", "Infinity", '"1_0"', "1.5", "[1]"])
+@pytest.mark.parametrize("vote", ["true", "Infinity", '"1_0"', "1.5", "[2]"])
 def test_what_only_looks_like_a_label_is_no_vote(tmp_path, vote):
     source(tmp_path, "r.jsonl", f'{{"item": 1, "text": "t", "v": [1, {vote}]}}\n')
     with pytest.raises(JudgmentDataError, match="unknown label"):

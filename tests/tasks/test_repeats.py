@@ -6,6 +6,7 @@ from examples import CHAOSNLI, HELPSTEER2, MNLI, MTBENCH, SNLI, SUMMEVAL, write
 
 from distjudge_trl.batching import PromptFitter
 from distjudge_trl.cli import main
+from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.tasks import LoadReport, get_task
 
@@ -44,11 +45,12 @@ def test_most_prompts_that_repeat_are_an_error_that_names_the_fields(tmp_path, t
 
 
 def test_a_template_without_fields_and_few_items(tmp_path, tokenizer):
-    task = make(tmp_path, "Rate it. 1 or 2?", ["a"] * 4)
+    template = PromptTemplate([{"role": "user", "content": "Rate it. 1 or 2?"}])
+    task = make(tmp_path, "Rate {{ text }}. 1 or 2?", ["a"] * 4)
     with pytest.raises(UserInputError, match="3 of 4 prompts .* shows no field of the items"):
-        task.load(fitter=PromptFitter(tokenizer, 500))
-    task = make(tmp_path, "Rate it. 1 or 2?", ["a"] * 3)
-    assert len(task.load(fitter=PromptFitter(tokenizer, 500))) == 3
+        task.load(template=template, fitter=PromptFitter(tokenizer, 500))
+    task = make(tmp_path, "Rate {{ text }}. 1 or 2?", ["a"] * 3)
+    assert len(task.load(template=template, fitter=PromptFitter(tokenizer, 500))) == 3
 
 
 def test_prompts_that_are_the_same_only_when_they_are_shortened(tmp_path, tokenizer):

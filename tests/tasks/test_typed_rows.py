@@ -14,8 +14,9 @@ from datasets import ClassLabel, Dataset, Features, List, Value
 from test_custom import counts, load, write_task
 
 from distjudge_trl.cli import main
-from distjudge_trl.data.values import as_json, plain_value, spelling
+from distjudge_trl.data.values import as_json, plain_value
 from distjudge_trl.errors import JudgmentDataError, UserInputError
+from distjudge_trl.labels.spelling import spelling
 from distjudge_trl.recipe import Recipe
 
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from distjudge_trl.data.columns import missing_column
-from distjudge_trl.data.template import is_empty
-from distjudge_trl.data.values import has_classes, holds_bytes, name_classes, parse_structure, plain_value, spelling
-from distjudge_trl.data.votes import votes_to_counts
+from distjudge_trl.data.paths import ColumnPath, compile_expression, without
+from distjudge_trl.data.template import LEGEND, as_column, is_empty
+from distjudge_trl.data.values import has_classes, holds_bytes, name_classes, plain_value
 from distjudge_trl.errors import JudgmentDataError, UserInputError, first_line
-from distjudge_trl.labels import LabelSpace
+from distjudge_trl.labels.spelling import nfc, spelling
+from distjudge_trl.tasks.custom.cells import Place, in_yaml
 from distjudge_trl.tasks.custom.schema import FileSource, HubSource, TaskFile
+from distjudge_trl.tasks.custom.votes import Ballot, RowVotes, VoteReader
 from distjudge_trl.tasks.items import Item, Source
+
+
+# The key of an item in a .json file that is one object; its default id.
+_KEY = "_key"
 
 
 def _hub_rows(source: HubSource) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -34,6 +40,159 @@ def _hub_rows(source: HubSource) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, name_classes(plain, features, source=f"hub:{source.hub}", number=number) if features else plain
 
 
+def read_items(file: TaskFile, shown: frozenset[str], has_legend: bool, source: Source) -> Iterator[Item]:
+    """Items of the source. `shown` are the fields that the prompt uses, `has_legend` says whether it has a legend."""
+    reader = _Reader(file, shown, has_legend, source)
+    held: list[Item] = []
+    for item in reader.grouped() if file.votes.rows is not None else reader.single():
+        held.append(item)
+        # A path that finds nothing anywhere is the cause of what else is wrong with the items.
+        if reader.all_found:
+            yield from held
+            held.clear()
+    reader.check_found()
+    yield from held
+
+
+class _Reader:
+    def __init__(self, file: TaskFile, shown: frozenset[str], has_legend: bool, source: Source) -> None:
+        self.file, self.shown, self.has_legend, self.source = file, shown, has_legend, source
+        self.votes = VoteReader(file)
+        self.hidden = [ColumnPath(text) for text in file.votes.columns()]
+        self.id = [ColumnPath(text) for text in file.id or ()]
+        self.group = [ColumnPath(text) for text in file.group or ()]
+        self.skip = compile_expression(file.skip, "skip") if file.skip is not None else None
+        self.paths = [*self.votes.paths.values(), *self.id, *self.group]
+        self.first: tuple[str, dict[str, Any]] | None = None
+        self.num_rows = self.num_kept = 0
+        self._all_found = False
+
+    @property
+    def all_found(self) -> bool:
+        """Whether every path has found something in some row so far."""
+        self._all_found = self._all_found or (
+            all(path.found for path in self.paths) and (self.skip is None or self.skip.columns_found)
+        )
+        return self._all_found
+
+    def check_found(self) -> None:
+        """Raise [`UserInputError`] if a path finds nothing in any row, or `skip` leaves out all of them."""
+        if self.first is None:
+            return
+        name, row = self.first
+        if self.skip is not None:
+            if not self.skip.columns_found:
+                raise self.skip.nothing_found(row, name, self.num_rows)
+            if not self.num_kept:
+                raise UserInputError(f"{name}: `skip: {self.skip.text}` leaves out all {self.num_rows:,} rows.")
+        for path in self.paths:
+            if not path.found:
+                raise path.nothing_found(row, name, self.num_kept)
+
+    def rows(self) -> Iterator[tuple[str, int, dict[str, Any]]]:
+        """Rows that are not skipped, with their columns' names in Unicode NFC."""
+        for name, number, row in _rows(self.file, self.source):
+            if not all(unicodedata.is_normalized("NFC", str(column)) for column in row):
+                row = {nfc(str(column)): value for column, value in row.items()}
+            if self.first is None:
+                self.first = name, row
+                if self.has_legend and LEGEND in row:
+                    raise JudgmentDataError(
+                        "{{ legend }} in the template is the list of answers, and there is a column of that name",
+                        source=name,
+                        row=number,
+                        field=LEGEND,
+                        fix=f"Write {as_column(LEGEND)} for the column.",
+                    )
+            self.num_rows += 1
+            if self.skip is not None and _is_true(self.skip.find(row, name, number), Place(name, number, "skip")):
+                self.source.report.notes["rows left out by `skip`"] += 1
+                continue
+            self.num_kept += 1
+            yield name, number, row
+
+    def single(self) -> Iterator[Item]:
+        """Items of files with one row per item."""
+        files = self.source.files
+        prefix = os.path.commonprefix([data_file.name for data_file in files])
+        keyed = {data_file.name for data_file in files if data_file.format == "json"}
+        for name, number, row in self.rows():
+            own = row[_KEY] if name in keyed and _KEY in row else number
+            default_id = f"{name[len(prefix) :]}:{own}" if len(files) > 1 else str(own)
+            yield self._item(row, self.votes.read(row, name, number), name, number, default_id)
+
+    def grouped(self) -> Iterator[Item]:
+        """Items of files with one row per annotator. Rows with the same id are one item, wherever they are."""
+        column, annotator = self.file.votes.rows, self.file.votes.annotator
+        assert column is not None
+        items: dict[str, Item] = {}
+        ballots: dict[str, dict[Any, Ballot]] = {}
+        for name, number, row in self.rows():
+            item_id = _named(self.id, row, name, number)
+            if item_id not in items:
+                items[item_id] = self._item(row, RowVotes([0] * len(self.votes.space)), name, number)
+                ballots[item_id] = {}
+            self._check_same(items[item_id], row, name, number)
+            # Without a column for annotators, every row is one of its own.
+            voter: Any = (name, number)
+            if annotator is not None:
+                voter = _named([self.votes.paths[annotator]], row, name, number)
+            ballot = self.votes.ballot(row, column, name, number)
+            if voter in ballots[item_id]:
+                ballot = self._second(ballots[item_id][voter], ballot, item_id, voter, name, number)
+            elif not ballot:
+                self.source.report.notes["rows without a vote left out"] += 1
+            ballots[item_id][voter] = ballot
+        for item_id, item in items.items():
+            votes = self.votes.count(ballots[item_id].values())
+            yield item._replace(counts=votes.counts, ballots=votes.ballots)
+
+    def _second(self, first: Ballot, second: Ballot, item_id: str, voter: str, name: str, number: int) -> Ballot:
+        """The labels of an annotator from two rows of an item, if the task file allows several."""
+        column, annotator = self.file.votes.rows, self.file.votes.annotator
+        assert column is not None and annotator is not None
+        if self.file.votes.multiple == "error" or set(first) & set(second) or not second:
+            several = ", write `multiple: votes` (or `shares`) if annotators may give several labels"
+            raise JudgmentDataError(
+                f"{voter!r} votes on the item {item_id!r} a second time",
+                source=name,
+                row=number,
+                field=annotator,
+                fix=(
+                    f"Remove one of the rows{several if first != second else ''}, or drop `votes.annotator` to count"
+                    " both."
+                ),
+            )
+        return self.votes.several(first, second, Place(name, number, column))
+
+    def _item(self, row: Mapping[str, Any], votes: RowVotes, name: str, number: int, default_id: str = "") -> Item:
+        item_id = _named(self.id, row, name, number) if self.id else default_id
+        group = _named(self.group, row, name, number) if self.group else item_id
+        return Item(item_id, group, without(row, self.hidden), votes.counts, name, number, ballots=votes.ballots)
+
+    def _check_same(self, item: Item, row: Mapping[str, Any], name: str, number: int) -> None:
+        """Rows of one item must agree in the fields that the prompt shows and in the group. Columns of annotators may
+        differ.
+        """
+        fields = without(row, self.hidden)
+        differing = [
+            column
+            for column in sorted(self.shown)
+            if (here := fields.get(column)) != (there := item.fields.get(column))
+            and not (is_empty(here) and is_empty(there))
+        ]
+        if not differing and self.group and _named(self.group, row, name, number) != item.group:
+            differing = [", ".join(path.text for path in self.group)]
+        if differing:
+            raise JudgmentDataError(
+                f"differs from row {item.row} of the same item {item.id!r}",
+                source=name,
+                row=number,
+                field=differing[0],
+                fix="Rows of one item must show the same; correct one, or the id column.",
+            )
+
+
 def _rows(file: TaskFile, source: Source) -> Iterator[tuple[str, int, dict[str, Any]]]:
     if source.files[0].format == "hub":
         assert isinstance(file.source, HubSource)
@@ -43,164 +202,33 @@ def _rows(file: TaskFile, source: Source) -> Iterator[tuple[str, int, dict[str, 
         yield from source.rows(delimiter=file.source.delimiter if isinstance(file.source, FileSource) else None)
 
 
-def read_items(file: TaskFile, shown: frozenset[str], source: Source) -> Iterator[Item]:
-    """Items of the source. `shown` are the fields that the prompt uses."""
-    space = LabelSpace(file.labels, file.synonyms)
-    if file.votes.rows is not None:
-        yield from _grouped_rows(file, shown, source, space)
-        return
-    prefix = os.path.commonprefix([data_file.name for data_file in source.files])
-    for name, number, row in _rows(file, source):
-        default_id = f"{name[len(prefix) :]}:{number}" if len(source.files) > 1 else str(number)
-        yield _item(file, row, _counts_of_row(file, space, row, name, number), name, number, default_id)
-
-
-def _item(
-    file: TaskFile, row: Mapping[str, Any], counts: list[int], name: str, number: int, default_id: str = ""
-) -> Item:
-    item_id = _named(file.id, row, name, number) if file.id is not None else default_id
-    group = _named(file.group, row, name, number) if file.group is not None else item_id
-    hidden = file.votes.columns()
-    fields = {column: value for column, value in row.items() if column not in hidden}
-    return Item(item_id, group, fields, counts, name, number)
-
-
-def _named(columns: tuple[str, ...], row: Mapping[str, Any], name: str, number: int) -> str:
+def _named(paths: Iterable[ColumnPath], row: Mapping[str, Any], name: str, number: int) -> str:
     """Text of a column, or of several columns together, some of which may be empty."""
-    cells = [_cell(column, row, name, number) for column in columns]
-    for column, cell in zip(columns, cells, strict=True):
+    cells = {path.text: path.find(row, name, number) for path in paths}
+    for column, cell in cells.items():
+        place = Place(name, number, column)
         if holds_bytes(cell):
-            raise JudgmentDataError(
-                "holds bytes, not text", source=name, row=number, field=column, fix="Write the column as text (UTF-8)."
+            raise place.error("holds bytes, not text", "Write the column as text (UTF-8).")
+        if isinstance(cell, (list, Mapping)):
+            raise place.error(
+                f"must name one thing, got {str(cell)[:60]!r}", f"Name a part of it by a path, such as `{column}.id`."
             )
-    texts = ["" if is_empty(cell) else str(cell) for cell in cells]
+    texts = ["" if is_empty(cell) else str(cell) for cell in cells.values()]
     if not any(texts):
-        raise JudgmentDataError(
-            f"is {cells[0]!r}", source=name, row=number, field=", ".join(columns), fix="Fill it in."
-        )
+        place = Place(name, number, ", ".join(cells))
+        raise place.error(f"is {next(iter(cells.values()))!r}", "Fill it in.")
     # Empty parts are kept, so that (x, nothing) and (nothing, x) are different names.
     return " / ".join(texts)
 
 
-def _cell(column: str, row: Mapping[str, Any], name: str, number: int) -> Any:
-    if column not in row:
-        raise JudgmentDataError("is missing", source=name, row=number, field=column, fix=missing_column(column, row))
-    return row[column]
-
-
-def _is_missing(file: TaskFile, value: Any) -> bool:
-    """Whether a vote is an empty cell, or any spelling of a value that the task file lists under `missing`."""
-    return is_empty(value) or (bool(file.codes) and spelling(value) in file.codes)
-
-
-def _is_count_code(file: TaskFile, value: Any) -> bool:
-    """Whether a count is a code for a missing vote."""
-    return bool(file.count_codes) and spelling(value) in file.count_codes
-
-
-def _counts_of_row(file: TaskFile, space: LabelSpace, row: Mapping[str, Any], name: str, number: int) -> list[int]:
-    """Votes per label of a row that holds all of its item's votes. Missing votes are not counted."""
-    votes = file.votes
-
-    def count(answers: list[Any] | dict[Any, Any], column: str) -> list[int]:
-        return votes_to_counts(answers, space, source=name, row=number, field=column)
-
-    if votes.annotator_columns is not None:
-        parts = [
-            count([cell], column)
-            for column in votes.annotator_columns
-            if not _is_missing(file, cell := _cell(column, row, name, number))
-        ]
-    elif votes.label_columns is not None:
-        parts = [
-            count({label: _number(cell, column, name, number)}, column)
-            for label, column in votes.label_columns.items()
-            if not is_empty(cell := _cell(column, row, name, number)) and not _is_count_code(file, cell)
-        ]
-    elif votes.counts is not None:
-        parts = [
-            count(_mapping(file, _cell(votes.counts, row, name, number), votes.counts, name, number), votes.counts)
-        ]
-    else:
-        assert votes.list_column is not None
-        value = parse_structure(_cell(votes.list_column, row, name, number))
-        if isinstance(value, str):
-            value = [part.strip() for part in value.split(votes.separator)]
-        answers = value if isinstance(value, list) else [value]
-        parts = [count([answer for answer in answers if not _is_missing(file, answer)], votes.list_column)]
-    return [sum(column) for column in zip([0] * len(space), *parts, strict=True)]
-
-
-def _mapping(file: TaskFile, cell: Any, column: str, name: str, number: int) -> dict[Any, Any]:
-    value = parse_structure(cell)
-    if isinstance(value, Mapping):
-        # Parquet and the hub have null for labels that nobody chose. A code among the labels counts the missing votes.
-        return {
-            label: count
-            for label, count in value.items()
-            if count is not None and not _is_missing(file, label) and not _is_count_code(file, count)
-        }
-    if _is_missing(file, value):
-        return {}
-    raise JudgmentDataError(
-        f"must be a mapping of labels to counts, got {value!r}", source=name, row=number, field=column
+def _is_true(value: Any, place: Place) -> bool:
+    """Whether `skip` leaves a row out: its value is true, in any spelling of a cell."""
+    word = spelling(value).casefold()
+    if is_empty(value) or word in ("false", "0"):
+        return False
+    if word in ("true", "1"):
+        return True
+    raise place.error(
+        f"`skip` must be true or false, got {str(value)[:60]!r}",
+        f"Compare: `skip: {in_yaml(f'COLUMN == {value!r}')}`.",
     )
-
-
-def _number(cell: Any, column: str, name: str, number: int) -> Any:
-    if isinstance(cell, str):
-        try:
-            return float(cell)
-        except ValueError:
-            raise JudgmentDataError(
-                f"{cell!r} is not a count", source=name, row=number, field=column, fix="Correct the cell."
-            ) from None
-    return cell
-
-
-def _grouped_rows(file: TaskFile, shown: frozenset[str], source: Source, space: LabelSpace) -> Iterator[Item]:
-    """Items of files with one row per annotator. Rows with the same id are one item, wherever they are."""
-    assert file.votes.rows is not None and file.id is not None
-    items: dict[str, Item] = {}
-    voted: set[tuple[str, str]] = set()
-    for name, number, row in _rows(file, source):
-        item_id = _named(file.id, row, name, number)
-        vote = _cell(file.votes.rows, row, name, number)
-        if item_id not in items:
-            items[item_id] = _item(file, row, [0] * len(space), name, number)
-        _check_same(items[item_id], row, (*shown, *(file.group or ())), name, number)
-        if file.votes.annotator is not None:
-            annotator = _named((file.votes.annotator,), row, name, number)
-            if (item_id, annotator) in voted:
-                raise JudgmentDataError(
-                    f"{annotator!r} votes on the item {item_id!r} a second time",
-                    source=name,
-                    row=number,
-                    field=file.votes.annotator,
-                    fix="Remove one of the rows, or drop `votes.annotator` to count both.",
-                )
-            voted.add((item_id, annotator))
-        if _is_missing(file, vote):
-            source.report.notes["rows without a vote left out"] += 1
-            continue
-        counts = votes_to_counts([vote], space, source=name, row=number, field=file.votes.rows)
-        items[item_id] = items[item_id]._replace(
-            counts=[a + b for a, b in zip(items[item_id].counts, counts, strict=True)]
-        )
-    yield from items.values()
-
-
-def _check_same(item: Item, row: Mapping[str, Any], columns: Iterable[str], name: str, number: int) -> None:
-    """Rows of one item must agree in the fields that the prompt shows and in the group. Columns of annotators may
-    differ.
-    """
-    for column in columns:
-        here, there = row.get(column), item.fields.get(column)
-        if here != there and not (is_empty(here) and is_empty(there)):
-            raise JudgmentDataError(
-                f"differs from row {item.row} of the same item {item.id!r}",
-                source=name,
-                row=number,
-                field=column,
-                fix="Rows of one item must show the same; correct one, or the id column.",
-            )

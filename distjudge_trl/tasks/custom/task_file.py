@@ -14,12 +14,12 @@ from pydantic import (
     ValidationError,
 )
 
+from distjudge_trl.data.paths import ColumnPath, compile_expression, overlaps
 from distjudge_trl.data.source_files import DataFile, find_files
-from distjudge_trl.data.template import PromptTemplate
-from distjudge_trl.data.values import spelling
-from distjudge_trl.errors import UserInputError, listing
+from distjudge_trl.data.template import LEGEND, PromptTemplate
+from distjudge_trl.errors import UserInputError, listing, nearest
 from distjudge_trl.files.yaml import read_yaml
-from distjudge_trl.labels import LabelSpace
+from distjudge_trl.labels.spelling import spelling
 from distjudge_trl.tasks.custom.rows import read_items
 from distjudge_trl.tasks.custom.schema import FileSource, HubSource, Message, TaskFile, Votes
 from distjudge_trl.tasks.items import TaskOptions
@@ -39,20 +39,19 @@ def load_task(path: Path) -> JudgmentTask:
     except ValidationError as error:
         raise UserInputError(f"{path}: {_explain(error)}") from None
     try:
-        template = _template(file, path.parent)
-        space = LabelSpace(file.labels, file.synonyms)
+        template, space = _template(file, path.parent), file.label_space()
+        reading = file.reading_space()
         _refuse_codes_of_labels(file)
+        template.check_shows_something()
+        if file.skip is not None:
+            compile_expression(file.skip, "skip")
     except UserInputError as error:
         raise UserInputError(f"{path}: {error}") from None
-    shown = template.fields & file.votes.columns()
-    if shown:
-        raise UserInputError(
-            f"{path}: the prompt shows {min(shown)!r}, a column of votes: the judge must not see them."
-        )
+    _refuse_shown_votes(file, template, path)
     if file.votes.label_columns is not None:
         for label in file.votes.label_columns:
             try:
-                space.index(label)
+                reading.index(label)
             except KeyError as error:
                 raise UserInputError(f"{path}: `votes.label_columns`: {error.args[0]}.") from None
     return JudgmentTask(
@@ -61,18 +60,31 @@ def load_task(path: Path) -> JudgmentTask:
         labels=file.labels,
         synonyms=dict(file.synonyms),
         ordinal=file.ordinal,
-        template=template,
-        read_items=partial(read_items, file, template.fields),
+        template=template.with_legend(space.legend),
+        read_items=partial(read_items, file, template.fields - {LEGEND}, LEGEND in template.fields),
         find=partial(_find, file, path.parent),
         options=TaskOptions,
         size="yours",
+        answers=file.answer_words,
     )
+
+
+def _refuse_shown_votes(file: TaskFile, template: PromptTemplate, path: Path) -> None:
+    """Refuse a template that shows a part of the rows in which the votes are, or something that holds them."""
+    paths = [ColumnPath(text) for text in file.votes.columns()]
+    for branch in sorted(template.branches):
+        if overlaps(branch, paths):
+            is_column = any(branch == (path.text,) for path in paths)
+            what = "a column of votes" if is_column else "which is or holds a column of votes"
+            raise UserInputError(
+                f"{path}: the prompt shows {'.'.join(branch)!r}, {what}: the judge must not see them."
+            )
 
 
 def _refuse_codes_of_labels(file: TaskFile) -> None:
     """Refuse a code that is also a label, under any spelling of either: votes for that label would not count."""
     for label in file.labels:
-        for known in (label, *file.synonyms.get(label, ())):
+        for known in (label, *file.synonyms.get(label, ()), *file.spellings.get(label, ())):
             for code in file.missing:
                 # Votes are compared with codes in one spelling, and looked up among the labels in another.
                 if spelling(known) == spelling(code) or known.strip().casefold() in (
@@ -95,7 +107,10 @@ def _explain(error: ValidationError) -> str:
     place = f"`{keys}`: " if keys else ""
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        message = f"is not a key of a task file; known here are {listing(_known_keys(first['loc'][:-1]), most=20)}"
+        known = _known_keys(first["loc"][:-1])
+        close = nearest(str(first["loc"][-1]), known)
+        meant = f"; did you mean `{close}`?" if close else ""
+        message = f"is not a key of a task file; known here are {listing(known, most=25)}{meant}"
     elif first["type"] == "missing":
         message = "is missing"
     elif first["type"].endswith("_type"):

@@ -1,18 +1,17 @@
 """Label spaces: the answers a judge may give, the tokens that mean them, and their log-probabilities (eq. 2).
 
 A label is read off the next-token logits at the end of the prompt. Several tokens mean the same label ("neutral",
-"Neutral", " neutral", a stem): their probabilities are summed into the one label.
-
-The module is longer than most, because it is one class about one idea: binding, reading and storing belong together.
+" neutral", a stem): their probabilities are summed into the one label.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from distjudge_trl.errors import LabelSpaceError, nearest
+from distjudge_trl.errors import LabelSpaceError, listing, nearest
+from distjudge_trl.labels.binding import BoundSpelling, bind_spellings
+from distjudge_trl.labels.spelling import comparison_key
 
 
 if TYPE_CHECKING:
@@ -28,37 +27,23 @@ TOP_K_FLOOR = 1e-6
 _MIN_LOGIT = -1e9
 
 
-@dataclass(frozen=True)
-class BoundSpelling:
-    """One spelling of a label under one tokenizer.
-
-    `token_id` is the first token that the spelling adds to the prompt, `token` its text in the vocabulary. `explicit`
-    spellings are the label and its given synonyms; the others are their case and leading-space variants. An
-    `ambiguous` variant shares its first token with another label (or starts with a blank token) and is not counted for
-    any.
-    """
-
-    label: str
-    spelling: str
-    token_id: int
-    token: str
-    explicit: bool
-    ambiguous: bool
-
-
 class LabelSpace:
     """The K labels of a task, in their fixed order, and the way to read them off a language model.
 
     Args:
-        labels (`Sequence[str]`): K >= 2 distinct labels, as the judge should answer them. The order is the order of
-            every distribution.
-        synonyms (`Mapping[str, Sequence[str]]`, *optional*): further spellings of a label: inflections, stems, other
-            words. Case and leading-space variants of labels and synonyms are added by themselves.
+        labels (`Sequence[str]`): K >= 2 distinct labels, as the data name them and, unless `answers` says otherwise,
+            as the judge answers. The order is the order of every distribution.
+        synonyms (`Mapping[str, Sequence[str]]`, *optional*): further spellings of a label, in the data and as answers:
+            inflections, stems, other words. Case and leading-space variants of answers and synonyms are added by
+            themselves where their first token is a complete word. A synonym whose first token another label has is no
+            answer.
         ordinal (`bool`, defaults to `False`): whether the order means something (ratings).
+        answers (`Mapping[str, str]`, *optional*): per label, the word with which the judge answers instead of it, such
+            as a letter.
 
     Raises:
-        [`LabelSpaceError`]: fewer than two labels, an empty, blank or repeated label or synonym, synonyms for an
-            unknown label.
+        [`LabelSpaceError`]: fewer than two labels; an empty, blank or repeated label, synonym or answer; synonyms for
+            an unknown label; answers for some labels only.
 
     Example:
         >>> space = LabelSpace(["entailment", "neutral", "contradiction"], {"contradiction": ["contradict", "contra"]})
@@ -70,6 +55,7 @@ class LabelSpace:
         labels: Sequence[str],
         synonyms: Mapping[str, Sequence[str]] | None = None,
         ordinal: bool = False,
+        answers: Mapping[str, str] | None = None,
     ) -> None:
         if isinstance(labels, str) or not isinstance(labels, Sequence):
             raise LabelSpaceError(f"`labels` must be a list of strings, got {labels!r}.")
@@ -79,33 +65,52 @@ class LabelSpace:
             raise LabelSpaceError(f"A label space needs at least two labels, got {list(self.labels)}.")
         self.synonyms: dict[str, tuple[str, ...]] = {}
         for label, spellings in (synonyms or {}).items():
-            if label not in self.labels:
-                raise LabelSpaceError(
-                    f"Synonyms are given for {label!r}, which is not a label{_nearest(label, self.labels)}. "
-                    f"Labels: {list(self.labels)}."
-                )
+            self._check_known(label, "Synonyms")
             if isinstance(spellings, str):
                 raise LabelSpaceError(
                     f"The synonyms of {label!r} must be a list of strings, got the string {spellings!r}."
                 )
             self.synonyms[label] = tuple(spellings)
-        self._index_of: dict[str, int] = {}
-        for index, label in enumerate(self.labels):
-            for spelling in (label, *self.synonyms.get(label, ())):
+        self._index_of = self._indices((label, *self.synonyms.get(label, ())) for label in self.labels)
+        self.answers: dict[str, str] | None = None
+        self._index_of_answer = self._index_of
+        if answers is not None:
+            for label in answers:
+                self._check_known(label, "Answers")
+            if missing := [label for label in self.labels if label not in answers]:
+                raise LabelSpaceError(
+                    f"`answers` lacks the labels {listing(map(repr, missing))}: every label has one."
+                )
+            self.answers = {label: answers[label] for label in self.labels}
+            self._index_of_answer = self._indices((answer,) for answer in self.answers.values())
+        self.bindings: tuple[BoundSpelling, ...] = ()
+        self.uncounted: dict[str, str] = {}
+        self._token_ids: tuple[tuple[int, ...], ...] = ()
+
+    def _check_known(self, label: str, what: str) -> None:
+        if label not in self.labels:
+            raise LabelSpaceError(
+                f"{what} are given for {label!r}, which is not a label{_nearest(label, self.labels)}. Labels:"
+                f" {listing(map(repr, self.labels))}."
+            )
+
+    def _indices(self, spellings: Iterable[Sequence[str]]) -> dict[str, int]:
+        """The label of every spelling, in the form by which spellings are compared."""
+        indices: dict[str, int] = {}
+        for index, given in enumerate(spellings):
+            for number, spelling in enumerate(given):
                 if not isinstance(spelling, str) or not spelling.strip():
                     raise LabelSpaceError(
-                        f"Label {label!r} has the empty or non-text spelling {spelling!r}; every label and synonym"
-                        " must be a non-empty string (quote numbers in YAML)."
+                        f"Label {self.labels[index]!r} has the empty or non-text spelling {spelling!r}; every label,"
+                        " synonym and answer must be a non-empty string (quote numbers in YAML)."
                     )
-                key = spelling.strip().casefold()
-                other = self._index_of.setdefault(key, index)
-                if other != index or (spelling == label and self.labels.count(label) > 1):
+                other = indices.setdefault(comparison_key(spelling), index)
+                if other != index or (number == 0 and self.labels.count(self.labels[index]) > 1):
                     raise LabelSpaceError(
-                        f"The spelling {spelling!r} belongs to the label {self.labels[other]!r} and to {label!r}; each"
-                        " may have it once."
+                        f"The spelling {spelling!r} belongs to the label {self.labels[other]!r} and to"
+                        f" {self.labels[index]!r}; each may have it once."
                     )
-        self.bindings: tuple[BoundSpelling, ...] = ()
-        self._token_ids: tuple[tuple[int, ...], ...] = ()
+        return indices
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -115,17 +120,43 @@ class LabelSpace:
         return f"LabelSpace({list(self.labels)}, ordinal={self.ordinal}, {state})"
 
     def index(self, answer: str) -> int:
-        """Position of the label that `answer` (a label or synonym, any case, blanks around it ignored) means.
+        """Position of the label that `answer` (a label or synonym) means. Case, Unicode form and blanks around it do
+        not matter, and numbers are compared by value.
 
         Raises:
-            `KeyError`: no such label; the message lists the labels and the nearest one.
+            `KeyError`: no such label; the message lists labels and the nearest one.
         """
-        key = str(answer).strip().casefold()
+        key = comparison_key(answer)
         if key not in self._index_of:
             raise KeyError(
-                f"unknown label {answer!r}{_nearest(str(answer), self.labels)}; labels: {', '.join(self.labels)}"
+                f"unknown label {answer!r}{_nearest(str(answer), self.labels)}; labels: {listing(self.labels)}"
             )
         return self._index_of[key]
+
+    def answer(self, index: int) -> str:
+        """What the judge answers for the label at a position."""
+        label = self.labels[index]
+        return self.answers[label] if self.answers is not None else label
+
+    @property
+    def legend(self) -> str:
+        """What the judge answers for each label, one a line: "A: 1.5", or the labels if it answers with them."""
+        if self.answers is None:
+            return "\n".join(self.labels)
+        return "\n".join(f"{answer}: {label}" for label, answer in self.answers.items())
+
+    def index_of_answer(self, text: str) -> int:
+        """Position of the label for which the judge answers `text`, compared as in [`index`].
+
+        Raises:
+            `KeyError`: no such answer.
+        """
+        if self.answers is None:
+            return self.index(text)
+        key = comparison_key(text)
+        if key not in self._index_of_answer:
+            raise KeyError(f"unknown answer {text!r}; the judge answers {listing(self.answers.values())}")
+        return self._index_of_answer[key]
 
     def copy(self) -> LabelSpace:
         """The same labels, not bound: trainers and judges bind copies, so that two tokenizers never share a
@@ -134,18 +165,21 @@ class LabelSpace:
         return LabelSpace(**self.to_dict())
 
     def to_dict(self) -> dict[str, Any]:
-        """The arguments of the constructor as JSON-ready values (for `judge.json`)."""
+        """The arguments of the constructor as JSON-ready values (for `judge.json`); `answers` only if there are
+        any.
+        """
         return {
             "labels": list(self.labels),
             "synonyms": {label: list(spellings) for label, spellings in self.synonyms.items()},
             "ordinal": self.ordinal,
+            **({"answers": dict(self.answers)} if self.answers is not None else {}),
         }
 
     # Binding
 
     def bind(self, tokenizer: PreTrainedTokenizerBase, prompt: str | None = None) -> LabelSpace:
         """Find the first token of every spelling as it follows the rendered prompt, and keep them for `log_probs` and
-        `mass`.
+        `mass`. `bindings` then has all spellings, and `uncounted` the synonyms that are no answers, with the reason.
 
         The prompt is tokenized alone and with each spelling behind it; the first id that the spelling adds is its
         token. So a token is only bound if the model can really produce it there.
@@ -159,40 +193,17 @@ class LabelSpace:
             `LabelSpace`: itself, bound (a later `bind` replaces the binding).
 
         Raises:
-            [`LabelSpaceError`]: two labels share a first token, a spelling has none or an unknown one, or the prompt's
+            [`LabelSpaceError`]: two labels share a first token, an answer has none or an unknown one, or the prompt's
                 end merges with the answer; the message prints the tokens and a way out.
         """
         if prompt is None:
             from distjudge_trl.batching.prompts import render_prompt
 
             prompt = render_prompt(tokenizer, [{"role": "user", "content": "?"}])
-        prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-        found = [
-            (label, spelling, explicit, self._first_token(tokenizer, prompt, prompt_ids, label, spelling, explicit))
-            for label in self.labels
-            for spelling, explicit in self._spellings(label)
-        ]
-        labels_of: dict[int, set[str]] = {}
-        explicit_labels_of: dict[int, set[str]] = {}
-        for label, _, explicit, token_id in found:
-            if token_id is not None:
-                labels_of.setdefault(token_id, set()).add(label)
-                if explicit:
-                    explicit_labels_of.setdefault(token_id, set()).add(label)
-        self._refuse_collisions(tokenizer, found, explicit_labels_of)
-
-        bindings = []
-        for label, spelling, explicit, token_id in found:
-            if token_id is None:
-                continue
-            # A variant that only we derived never takes a token away from a label that was spelled out.
-            owners = explicit_labels_of.get(token_id) or labels_of[token_id]
-            ambiguous = owners != {label}
-            token = str(tokenizer.convert_ids_to_tokens(token_id))
-            bindings.append(BoundSpelling(label, spelling, token_id, token, explicit, ambiguous))
-        self.bindings = tuple(bindings)
+        answers = {label: self.answer(index) for index, label in enumerate(self.labels)}
+        self.bindings, self.uncounted = bind_spellings(tokenizer, prompt, answers, self.synonyms)
         self._token_ids = tuple(
-            tuple(sorted({b.token_id for b in bindings if b.label == label and not b.ambiguous}))
+            tuple(sorted({b.token_id for b in self.bindings if b.label == label and not b.ambiguous}))
             for label in self.labels
         )
         return self
@@ -205,80 +216,6 @@ class LabelSpace:
                 "The label space is not bound to a tokenizer yet: call `label_space.bind(tokenizer)` first."
             )
         return self._token_ids
-
-    def _spellings(self, label: str) -> Iterable[tuple[str, bool]]:
-        """All spellings of a label, the given ones first; `True` marks a given one."""
-        given = (label, *self.synonyms.get(label, ()))
-        yield from ((spelling, True) for spelling in given)
-        seen = set(given)
-        for spelling in given:
-            word = spelling.strip()
-            for variant in (word, word.lower(), word.capitalize(), word.upper()):
-                for text in (variant, " " + variant):
-                    if text not in seen:
-                        seen.add(text)
-                        yield text, False
-
-    def _first_token(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        prompt: str,
-        prompt_ids: list[int],
-        label: str,
-        spelling: str,
-        explicit: bool,
-    ) -> int | None:
-        """Id of the first token that `spelling` adds to the prompt; `None` for a derived variant that has no usable
-        one.
-        """
-        ids = tokenizer(prompt + spelling, add_special_tokens=False)["input_ids"]
-        if ids[: len(prompt_ids)] != prompt_ids:
-            if not explicit:
-                return None
-            raise LabelSpaceError(
-                f"The end of the prompt ({prompt[-20:]!r}) merges with the answer {spelling!r} into other tokens"
-                f" ({tokenizer.convert_ids_to_tokens(ids)[-4:]}), so the prompt never ends where the answer begins."
-                " End the prompt template with a line break or a colon, without a trailing space."
-            )
-        added = ids[len(prompt_ids) :]
-        problem = None
-        if not added:
-            problem = "adds no token to the prompt"
-        elif added[0] == tokenizer.unk_token_id:
-            problem = f"is unknown to the tokenizer (its first token is {tokenizer.unk_token!r})"
-        elif not tokenizer.decode([added[0]]).strip():
-            problem = (
-                f"starts with the blank token {tokenizer.convert_ids_to_tokens(added[0])!r}, which says nothing about"
-                " the label"
-            )
-        if problem is None:
-            return int(added[0])
-        if explicit:
-            raise LabelSpaceError(
-                f"The spelling {spelling!r} of label {label!r} {problem}. Use another word for it, or answer with"
-                " letters (A, B, C) or digits (1-9), and say so in the prompt."
-            )
-        return None
-
-    def _refuse_collisions(self, tokenizer, found, explicit_labels_of: dict[int, set[str]]) -> None:
-        collisions = {token_id: labels for token_id, labels in explicit_labels_of.items() if len(labels) > 1}
-        if not collisions:
-            return
-        lines = []
-        for token_id, labels in collisions.items():
-            spelled = ", ".join(
-                f"{spelling!r} ="
-                f" {tokenizer.convert_ids_to_tokens(tokenizer(spelling, add_special_tokens=False)['input_ids'])}"
-                for _, spelling, explicit, tid in found
-                if explicit and tid == token_id
-            )
-            token = tokenizer.convert_ids_to_tokens(token_id)
-            lines.append(f"{sorted(labels)} all begin with the token {token!r} ({spelled})")
-        raise LabelSpaceError(
-            "Labels cannot be told apart by their first token: "
-            + "; ".join(lines)
-            + ". Let the judge answer with distinct single tokens instead: letters (A, B, C) or digits (1-9)."
-        )
 
     # Reading logits
 
