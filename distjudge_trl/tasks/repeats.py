@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distjudge_trl.data.template import PromptTemplate
-from distjudge_trl.errors import UserInputError
+from distjudge_trl.errors import UserInputError, listing
 
 
 # Fewer items may repeat by chance, as in a test of a task's first rows.
 _FEWEST = 4
-_MOST_NAMES = 8
 
 
 class Repeats:
@@ -50,22 +49,17 @@ class Repeats:
         shown = [field for field in self._values if field in template.fields]
         left_out = [field for field, values in self._values.items() if field not in shown and len(values) > 1]
         if shown:
-            counts = ", ".join(f"{{{{ {field} }}}} ({len(self._values[field]):,} different)" for field in _few(shown))
+            counts = listing(f"{{{{ {field} }}}} ({len(self._values[field]):,} different)" for field in shown)
             shows = f"the prompt template shows {counts}"
         else:
-            shows = "the prompt template shows no field of the items"
+            shows = "the prompt template shows the same of most items"
         fix = "Let it show what tells the items apart"
         if left_out:
-            fix += f" (they also have {', '.join(_few(left_out))})"
+            fix += f" (they also have {listing(left_out)})"
         raise UserInputError(
             f"{name}: {self.repeated:,} of {self.total:,} prompts repeat another one: {shows}. {fix}; if the rows are"
             " ratings of the same items, give the column that names the item as `id`."
         )
-
-
-def _few(names: Sequence[str]) -> list[str]:
-    rest = len(names) - _MOST_NAMES
-    return [*names[:_MOST_NAMES], f"... and {rest} more"] if rest > 0 else list(names)
 
 
 def _digest(value: Any) -> bytes:

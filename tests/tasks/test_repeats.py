@@ -44,13 +44,12 @@ def test_most_prompts_that_repeat_are_an_error_that_names_the_fields(tmp_path, t
     assert f"{{{{ text }}}} ({different} different)" in text and "they also have" in text and "reply" in text
 
 
-def test_a_template_without_fields_and_few_items(tmp_path, tokenizer):
+def test_a_template_without_fields_is_refused_and_few_items_are_not(tmp_path, tokenizer):
     template = PromptTemplate([{"role": "user", "content": "Rate it. 1 or 2?"}])
-    task = make(tmp_path, "Rate {{ text }}. 1 or 2?", ["a"] * 4)
-    with pytest.raises(UserInputError, match="3 of 4 prompts .* shows no field of the items"):
-        task.load(template=template, fitter=PromptFitter(tokenizer, 500))
     task = make(tmp_path, "Rate {{ text }}. 1 or 2?", ["a"] * 3)
-    assert len(task.load(template=template, fitter=PromptFitter(tokenizer, 500))) == 3
+    assert len(task.load(fitter=PromptFitter(tokenizer, 500))) == 3
+    with pytest.raises(UserInputError, match="the template shows nothing of the item"):
+        task.load(template=template, fitter=PromptFitter(tokenizer, 500))
 
 
 def test_prompts_that_are_the_same_only_when_they_are_shortened(tmp_path, tokenizer):
