@@ -82,6 +82,30 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return next(iter(difflib.get_close_matches(word, list(known), n=1)), None)
 
 
+def listing(names: Iterable[object], joint: str | None = None, *, most: int = 8) -> str:
+    """Names of columns, files or labels for a message: at most eight, and how many there are besides.
+
+    Args:
+        names (iterable): what to list.
+        joint (`str`, *optional*): the word before the last name, `"or"` for example; by default a comma.
+        most (`int`): how many names to show.
+
+    Example:
+        >>> listing("abc")
+        'a, b, c'
+        >>> listing("abc", "or")
+        'a, b or c'
+        >>> listing(range(20))
+        '0, 1, 2, 3, 4, 5, 6, 7, ... and 12 more'
+    """
+    texts = [text if len(text) <= 80 else f"{text[:77]}..." for text in map(str, names)]
+    if len(texts) > most:
+        return f"{', '.join(texts[:most])}, ... and {len(texts) - most:,} more"
+    if joint is None or len(texts) < 2:
+        return ", ".join(texts)
+    return f"{', '.join(texts[:-1])} {joint} {texts[-1]}"
+
+
 def first_line(error: BaseException) -> str:
     """The first line of a library's exception, or its type if it has no message."""
     lines = str(error).strip().splitlines()

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import click
 
 from distjudge_trl.cli.options import BATCH_SIZE, MAX_LENGTH, TRUNCATE, TRUST_REMOTE_CODE, reading_options
+from distjudge_trl.errors import UserInputError
 
 
 @click.command(short_help="Judge the items of a file.")
@@ -15,8 +16,8 @@ from distjudge_trl.cli.options import BATCH_SIZE, MAX_LENGTH, TRUNCATE, TRUST_RE
     "--input",
     "input_path",
     required=True,
-    help="Items to judge (JSONL, CSV or Parquet). Every row has a `prompt` (a list of messages) or the template's"
-    " fields.",
+    help="Items to judge (JSONL, JSON, CSV, Excel, Parquet). Every row has a `prompt` (a list of messages) or the"
+    " template's fields.",
 )
 @click.option(
     "--out", "output_path", required=True, help="JSONL file to write: the input rows plus `label_distribution`."
@@ -24,6 +25,16 @@ from distjudge_trl.cli.options import BATCH_SIZE, MAX_LENGTH, TRUNCATE, TRUST_RE
 @BATCH_SIZE
 @MAX_LENGTH
 @TRUNCATE
+@click.option("--delimiter", help="What separates the cells of a text table. Default: seen from its first rows.")
+@click.option("--encoding", help="Encoding of a text file, such as cp1252. Default: UTF-8, or UTF-16 if it says so.")
+@click.option(
+    "--quoting",
+    type=click.Choice(["auto", "none", "standard"]),
+    default="auto",
+    show_default=True,
+    help="Whether quote marks enclose the cells of a text table (standard) or belong to the texts (none).",
+)
+@click.option("--sheet", help="Sheet of an Excel workbook. Default: its only sheet.")
 @reading_options
 def judge(
     model: str,
@@ -32,9 +43,17 @@ def judge(
     batch_size: int,
     max_length: int | None,
     truncate: Literal["middle", "end", "error"] | None,
+    delimiter: str | None,
+    encoding: str | None,
+    quoting: Literal["auto", "none", "standard"],
+    sheet: str | None,
     **reading: Any,
 ) -> None:
-    """Judge new items: a distribution over the labels for every line of a JSONL file."""
+    """Judge new items: a distribution over the labels for every row of a file."""
+    from collections import Counter
+
+    from distjudge_trl.data.encodings import check_encoding
+    from distjudge_trl.data.reading import Reading
     from distjudge_trl.judges import Judge
     from distjudge_trl.judges.files import judge_jsonl
     from distjudge_trl.runtime.logs import quieten
@@ -44,7 +63,18 @@ def judge(
     def load() -> Judge:
         return Judge.from_pretrained(model, max_length=max_length, truncation=truncate, **reading)
 
-    count = judge_jsonl(load, input_path, output_path, batch_size=batch_size)
+    if delimiter is not None and len(delimiter) != 1:
+        raise UserInputError(f"--delimiter must be one character, got {delimiter!r}.")
+    if encoding is not None:
+        try:
+            encoding = check_encoding(encoding)
+        except ValueError as error:
+            raise UserInputError(f"--encoding: {error}.") from None
+    form = Reading(delimiter, encoding, quoting, sheet, by_options=True)
+    notes: Counter[str] = Counter()
+    count = judge_jsonl(load, input_path, output_path, batch_size=batch_size, reading=form, notes=notes)
+    for note, number in notes.items():
+        click.echo(f"{note}: {number:,}")
     click.echo(f"{count} items judged: {output_path}")
 
 

@@ -9,14 +9,36 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from distjudge_trl.errors import UserInputError
+from distjudge_trl.data.reading import Reading
+from distjudge_trl.data.saved_datasets import saved_dataset
+from distjudge_trl.errors import UserInputError, listing
 
 
-FORMATS = ("jsonl", "json", "csv", "tsv", "parquet")
+# Endings of files of rows and their formats. A .txt file is one only where it is named: a README is none.
+_FORMATS = {
+    "jsonl": "jsonl",
+    "ndjson": "jsonl",
+    "json": "json",
+    "csv": "csv",
+    "tsv": "tsv",
+    "txt": "txt",
+    "xlsx": "xlsx",
+    "xlsm": "xlsx",
+    "parquet": "parquet",
+    "arrow": "arrow",
+    "feather": "arrow",
+}
+# Files that people have and that must be saved in another form first.
+_OTHER_PROGRAMS = {
+    **dict.fromkeys(("xls", "xlsb"), "an old Excel workbook"),
+    "ods": "a LibreOffice workbook",
+    "numbers": "a Numbers workbook",
+}
+_PICKLES = ("pkl", "pickle", "npy", "pt")
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 
 
@@ -25,7 +47,7 @@ class DataFile:
     """One file of rows, on disk or inside an archive.
 
     `name` is its name in errors (`archive!member` inside an archive), `base_name` its name without folders. `open`
-    opens its decompressed bytes. `role` says what a task uses it for.
+    opens its decompressed bytes. `role` says what a task uses it for, and `reading` how its rows are read.
     """
 
     name: str
@@ -33,6 +55,12 @@ class DataFile:
     format: str
     open: Callable[[], Any]
     role: str = ""
+    reading: Reading = field(default_factory=Reading)
+
+    @property
+    def stem(self) -> str:
+        """Its name without folders and endings."""
+        return _plain_name(self.base_name).rpartition(".")[0] or self.base_name
 
 
 def is_archive(path: Path) -> bool:
@@ -60,11 +88,13 @@ def find_files(path: str | Path, patterns: Sequence[str], *, none_is_fine: bool 
     path = Path(path)
     try:
         if path.is_dir():
+            if (saved := saved_dataset(path)) is not None:
+                return [_on_disk(file) for file in saved]
             inside = [file for file in sorted(path.rglob("*")) if not _is_hidden(file.relative_to(path).parts)]
             files = [
                 _on_disk(file)
                 for file in inside
-                if _matches(file.name, patterns) and _format_of(file.name) and file.is_file()
+                if _matches(file.name, patterns) and _format_of(file.name, patterns) and file.is_file()
             ]
             if not files:
                 archives = [file for file in inside if is_archive(file) and file.is_file()]
@@ -83,13 +113,13 @@ def find_files(path: str | Path, patterns: Sequence[str], *, none_is_fine: bool 
     if not files and not none_is_fine:
         raise UserInputError(
             f"{path}: holds no file of rows named like {' or '.join(patterns)}; it holds"
-            f" {', '.join(names[:8]) or 'nothing'}."
+            f" {listing(names) or 'nothing'}."
         )
     return files
 
 
 def _is_hidden(parts: Sequence[str]) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in parts)
+    return any(part.startswith((".", "~$")) or part == "__MACOSX" for part in parts)
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
@@ -101,9 +131,15 @@ def _plain_name(name: str) -> str:
     return name[: -len(".gz")] if name.lower().endswith(".gz") else name
 
 
-def _format_of(name: str) -> str | None:
-    extension = _plain_name(name).lower().rpartition(".")[2]
-    return extension if extension in FORMATS else None
+def _format_of(name: str, patterns: Sequence[str] = ("*.txt",)) -> str | None:
+    format = _FORMATS.get(_ending(name))
+    if format == "txt" and not any(_ending(pattern) == "txt" for pattern in patterns):
+        return None
+    return format
+
+
+def _ending(name: str) -> str:
+    return _plain_name(name).lower().rpartition(".")[2]
 
 
 def _refuse_copies(files: Sequence[DataFile]) -> None:
@@ -118,9 +154,14 @@ def _refuse_copies(files: Sequence[DataFile]) -> None:
 def _on_disk(path: Path) -> DataFile:
     format = _format_of(path.name)
     if format is None:
+        ending = _ending(path.name)
+        if ending in _OTHER_PROGRAMS:
+            raise UserInputError(f"{path}: is {_OTHER_PROGRAMS[ending]}. Save it as .xlsx or as CSV.")
+        if ending in _PICKLES:
+            raise UserInputError(f"{path}: may run code when it is read. Save its rows as JSON lines or Parquet.")
         raise UserInputError(
-            f"{path}: has none of the known formats {', '.join('.' + f for f in FORMATS)} (each also with .gz), .zip,"
-            " .tar, .tar.gz. Rename it if only the ending is missing."
+            f"{path}: has none of the known formats .jsonl, .json, .csv, .tsv, .txt, .xlsx, .parquet, .arrow (each"
+            " also with .gz), .zip, .tar, .tar.gz. Rename it if only the ending is missing."
         )
 
     @contextmanager
@@ -167,7 +208,7 @@ def _members(path: Path, patterns: Sequence[str]) -> list[DataFile]:
     files = []
     for name, info in sorted(found.items(), key=lambda entry: entry[0]):
         parts = PurePosixPath(name)
-        format = _format_of(parts.name)
+        format = _format_of(parts.name, patterns)
         if format is not None and not _is_hidden(parts.parts) and _matches(parts.name, patterns):
             files.append(DataFile(f"{path}!{name}", parts.name, format, _member_opener(path, info)))
     return files

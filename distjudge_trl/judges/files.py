@@ -8,12 +8,16 @@ import json
 import math
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from distjudge_trl.data.rows import read_rows
+from distjudge_trl.data.reading import Reading
+from distjudge_trl.data.rows import own_fields, read_rows
+from distjudge_trl.data.saved_datasets import saved_dataset
 from distjudge_trl.data.source_files import find_files
 from distjudge_trl.data.values import as_json
 from distjudge_trl.errors import JudgmentDataError, UserInputError, writing
@@ -32,24 +36,34 @@ class InputRow(NamedTuple):
     content: dict[str, Any]
 
 
-def read_items(path: str | Path) -> list[InputRow]:
+def read_items(path: str | Path, reading: Reading | None = None, notes: Counter[str] | None = None) -> list[InputRow]:
     """Rows of a file: JSON lines, or any other format of [`~distjudge_trl.data.source_files.find_files`].
 
     Raises:
         [`UserInputError`]: the file cannot be read or is empty.
         [`JudgmentDataError`]: a broken row; the message names file, row and field.
     """
-    if Path(path).is_dir():
+    if Path(path).is_dir() and saved_dataset(Path(path)) is None:
         raise UserInputError(f"{path}: is a folder; name the file to judge.")
-    items = [InputRow(file.name, number, row) for file in find_files(path, ("*",)) for number, row in read_rows(file)]
+    files = [replace(file, reading=reading or file.reading) for file in find_files(path, ("*",))]
+    items = [InputRow(file.name, number, row) for file in files for number, row in read_rows(file, notes=notes)]
     if not items:
         raise UserInputError(f"{path}: holds no items.")
     return items
 
 
-def judge_jsonl(make_judge: Callable[[], Judge], input_path: str, output_path: str, *, batch_size: int = 32) -> int:
+def judge_jsonl(
+    make_judge: Callable[[], Judge],
+    input_path: str,
+    output_path: str,
+    *,
+    batch_size: int = 32,
+    reading: Reading | None = None,
+    notes: Counter[str] | None = None,
+) -> int:
     """Judge every item of a file and write the items as JSON lines with the field `label_distribution` (label to
-    probability). NaN, which stands for an empty cell, is written as null.
+    probability). NaN, which stands for an empty cell, is written as null. The pseudo-columns of
+    [`~distjudge_trl.data.rows.read_rows`] can be in the prompt; they are not written.
 
     Args:
         make_judge (`Callable`): loads the judge. It is called after the input has been read, every row is known to be
@@ -58,6 +72,9 @@ def judge_jsonl(make_judge: Callable[[], Judge], input_path: str, output_path: s
         input_path (`str`): JSON lines, or any other format of [`read_items`].
         output_path (`str`): JSONL file.
         batch_size (`int`, defaults to 32): prompts in one forward pass.
+        reading ([`Reading`], *optional*): delimiter, encoding, quoting and sheet of the input, where they cannot be
+            seen from it.
+        notes (`Counter[str]`, *optional*): counts of what a reader should know of the input.
 
     Returns:
         `int`: how many items were judged.
@@ -68,7 +85,7 @@ def judge_jsonl(make_judge: Callable[[], Judge], input_path: str, output_path: s
         [`JudgmentDataError`]: a row that cannot be written as JSON, or that cannot be rendered as a prompt.
         [`RunFailedError`]: the disk has too little space for the output.
     """
-    items = read_items(input_path)
+    items = read_items(input_path, reading, notes)
     lines = []
     for source, number, item in items:
         if OUTPUT_FIELD in item:
@@ -79,7 +96,7 @@ def judge_jsonl(make_judge: Callable[[], Judge], input_path: str, output_path: s
                 field=OUTPUT_FIELD,
                 fix="Rename it.",
             )
-        lines.append(as_json(item, source=source, number=number))
+        lines.append(as_json(own_fields(item), source=source, number=number))
     target = Path(output_path)
     if target.exists() and target.samefile(input_path):
         raise UserInputError(f"{output_path}: is the input; name another file to write.")

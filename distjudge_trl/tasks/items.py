@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from distjudge_trl.data.columns import missing_column
 from distjudge_trl.data.rows import read_rows
 from distjudge_trl.data.source_files import DataFile
 from distjudge_trl.errors import JudgmentDataError, UserInputError
@@ -145,13 +146,14 @@ class Source(NamedTuple):
     def rows(
         self, required: Iterable[str] = (), *, delimiter: str | None = None
     ) -> Iterator[tuple[str, int, dict[str, Any]]]:
-        """Yield file name, row number and content of every row, with a progress bar over the files' bytes.
+        """Yield file name, row number and content of every row, with a progress bar. What a reader should
+        know of the files is counted in the report.
 
         Raises:
             [`JudgmentDataError`]: as [`read_rows`], or a row lacks one of the `required` fields.
         """
         for file in self.files:
-            for number, row in _with_progress(file, delimiter):
+            for number, row in _with_progress(file, delimiter, self.report.notes):
                 for name in required:
                     if row.get(name) is None:
                         raise JudgmentDataError(
@@ -159,17 +161,17 @@ class Source(NamedTuple):
                             source=file.name,
                             row=number,
                             field=name,
-                            fix=f"The row has: {', '.join(row)}.",
+                            fix=missing_column(name, row),
                         )
                 yield file.name, number, row
 
 
-def _with_progress(file: DataFile, delimiter: str | None) -> Iterator[tuple[int, dict[str, Any]]]:
+def _with_progress(file: DataFile, delimiter: str | None, notes: Counter[str]) -> Iterator[tuple[int, dict[str, Any]]]:
     from tqdm.auto import tqdm
 
     # `None` shows no bar if the output is not a terminal. Of all processes of a launch only one shows it.
     disable = True if os.environ.get("LOCAL_RANK", "0") != "0" else None
     with tqdm(desc=f"Reading {Path(file.name).name}", unit=" rows", disable=disable, delay=1) as bar:
-        for entry in read_rows(file, delimiter=delimiter):
+        for entry in read_rows(file, delimiter=delimiter, notes=notes):
             yield entry
             bar.update()

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Annotated, Any
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -15,6 +16,8 @@ from pydantic import (
     model_validator,
 )
 
+from distjudge_trl.data.encodings import check_encoding
+from distjudge_trl.data.reading import Quoting, Reading
 from distjudge_trl.data.values import spelling
 
 
@@ -100,8 +103,20 @@ class FileSource(_Strict):
     path: Text
     files: tuple[Text, ...] = Field(("*",), description="glob patterns of file names, for a folder or an archive")
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = Field(
-        None, description="of CSV; guessed from the header by default"
+        None, description="of CSV; guessed from the first rows by default"
     )
+    encoding: Annotated[Text, AfterValidator(check_encoding)] | None = Field(
+        None, description="of text files, such as cp1252; by default UTF-8, and UTF-16 where the file says so"
+    )
+    quoting: Quoting = Field(
+        "auto",
+        description="of CSV: 'standard' (quote marks enclose cells), 'none' (they belong to the texts) or 'auto'",
+    )
+    sheet: Text | None = Field(None, description="of an Excel workbook; by default its only sheet")
+
+    def reading(self) -> Reading:
+        """How its files are read."""
+        return Reading(self.delimiter, self.encoding, self.quoting, self.sheet, self.path)
 
 
 class Message(_Strict):

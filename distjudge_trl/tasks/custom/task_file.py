@@ -5,6 +5,7 @@ The file is checked against the pydantic models of `schema.py`; docs/data.md has
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from pydantic import (
 from distjudge_trl.data.source_files import DataFile, find_files
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.data.values import spelling
-from distjudge_trl.errors import UserInputError
+from distjudge_trl.errors import UserInputError, listing
 from distjudge_trl.files.yaml import read_yaml
 from distjudge_trl.labels import LabelSpace
 from distjudge_trl.tasks.custom.rows import read_items
@@ -94,7 +95,7 @@ def _explain(error: ValidationError) -> str:
     place = f"`{keys}`: " if keys else ""
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        message = f"is not a key of a task file; known here are {', '.join(_known_keys(first['loc'][:-1]))}"
+        message = f"is not a key of a task file; known here are {listing(_known_keys(first['loc'][:-1]), most=20)}"
     elif first["type"] == "missing":
         message = "is missing"
     elif first["type"].endswith("_type"):
@@ -120,10 +121,11 @@ def _template(file: TaskFile, folder: Path) -> PromptTemplate:
 def _find(file: TaskFile, folder: Path, data_path: Path | None) -> list[DataFile]:
     """Files of the source, or of `data_path` if it is given."""
     source = file.source
-    patterns = source.files if isinstance(source, FileSource) else ("*",)
-    if data_path is not None:
-        return find_files(data_path, patterns)
     if isinstance(source, HubSource):
+        if data_path is not None:
+            return find_files(data_path, ("*",))
         # The `datasets` library reads the rows; the "file" only has the name.
         return [DataFile(f"hub:{source.hub}", source.hub, "hub", lambda: None)]
-    return find_files(folder / source.path, patterns)
+    files = find_files(data_path or folder / source.path, source.files)
+    reading = source.reading()
+    return [replace(file, reading=reading) for file in files]

@@ -1,0 +1,62 @@
+"""How a file of rows is read: what a task file may say under `source`, and the names of a row's pseudo-columns."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import Literal
+
+
+Quoting = Literal["auto", "none", "standard"]
+
+# Columns that every row has besides those of its file, unless the file has a column of that name.
+FILE_COLUMN = "_file"
+KEY_COLUMN = "_key"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a file is read.
+
+    Args:
+        delimiter (`str`, *optional*): what separates the cells of delimited text; guessed by default.
+        encoding (`str`, *optional*): the encoding of a text file; by default UTF-8, or UTF-16 if the file says so.
+        quoting (`str`): of delimited text. `"standard"`: quote marks enclose cells. `"none"`: they belong to the
+            texts. `"auto"`: decided from the file.
+        sheet (`str`, *optional*): of a workbook; by default its only sheet.
+        written (`str`, *optional*): the path as the task file has it, for advice.
+        by_options (`bool`): whether the values are options of a command, for advice.
+    """
+
+    delimiter: str | None = None
+    encoding: str | None = None
+    quoting: Quoting = "auto"
+    sheet: str | None = None
+    written: str | None = None
+    by_options: bool = False
+
+    def advice(self, path: str, key: str, value: str) -> str:
+        """What to do to read the source with `key: value`, as a clause.
+
+        Args:
+            path (`str`): name of the file, for a source that no task file has named.
+            key (`str`), value (`str`): what to write.
+        """
+        if self.by_options:
+            return f"pass --{key} {shlex.quote(value)}"
+        known = {"delimiter": self.delimiter, "encoding": self.encoding, "sheet": self.sheet}
+        given = {name: text for name, text in known.items() if text is not None}
+        if self.quoting != "auto":
+            given["quoting"] = self.quoting
+        keys = {"path": self.written or path, **given, key: value}
+        text = ", ".join(f"{name}: {_yaml(text)}" for name, text in keys.items())
+        return f"write `source: {{{text}}}` in the task file"
+
+
+def _yaml(text: str) -> str:
+    if text == "\t":
+        return r'"\t"'
+    plain = text.strip() == text and text.isprintable() and not set(text) & set(":#{}[],&*!|>'\"%@`;")
+    return (
+        text if plain and text and text[0] not in "-?" else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    )
