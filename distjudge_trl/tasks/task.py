@@ -162,7 +162,7 @@ class JudgmentTask:
                     yield make_record(
                         id=form.id,
                         group=form.group,
-                        prompt=self._prompt(form, template, fitter),
+                        prompt=self.prompt_of(form, template, fitter),
                         counts=form.counts,
                         label_space=space,
                         reference=form.reference,
@@ -234,7 +234,8 @@ class JudgmentTask:
             yield item
 
     @staticmethod
-    def _prompt(item: Item, template: PromptTemplate, fitter: PromptFitter | None) -> list[dict[str, str]]:
+    def prompt_of(item: Item, template: PromptTemplate, fitter: PromptFitter | None) -> list[dict[str, str]]:
+        """The prompt of an item, shortened by the fitter if there is one."""
         if fitter is not None:
             return fitter.fit(template, item.fields, source=item.source, row=item.row)
         return template.render(item.fields, source=item.source, row=item.row)
