@@ -68,7 +68,7 @@ def table_rows(
     header: list[str] | None = None
     width = named = empty = 0
     for number, cells in records:
-        if not any(cells) and all(_is_blank(cell) for cell in cells):
+        if not cells or (_is_blank(cells[0]) and all(map(_is_blank, cells))):
             empty += bool(cells) and header is not None  # a blank line has no cells
             continue
         if header is None:

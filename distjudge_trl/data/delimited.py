@@ -140,7 +140,7 @@ def _guess_delimiter(text: str, universal: bool, format: str) -> str:
         width = len(rows[0]) if rows else 0
         if width < 2:
             continue
-        fitting = sum(len(row) == width or not any(row[width:]) for row in rows[1:])
+        fitting = sum(len(row) >= width and not any(row[width:]) for row in rows[1:])
         score = (round(fitting / max(len(rows) - 1, 1), 1), width)
         if score > best_score:
             best, best_score = delimiter, score

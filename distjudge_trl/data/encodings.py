@@ -46,9 +46,10 @@ def check_encoding(name: str) -> str:
     """
     try:
         codec = codecs.lookup(name)
-        codec.incrementaldecoder().decode(b"", final=True)
-        b"".decode(name)  # refuses codecs that are none of texts
+        is_text = isinstance(codec.incrementaldecoder().decode(b"", final=True), str)
     except (LookupError, TypeError, UnicodeError):
+        is_text = False
+    if not is_text:
         raise ValueError(f"{name!r} is no known text encoding; spreadsheets write cp1252, utf-16 or utf-8") from None
     # Latin-1 has control characters where Windows has quote marks, which is what files called Latin-1 mean.
     return "cp1252" if codec.name in ("iso8859-1", "ascii") else codec.name
@@ -69,15 +70,26 @@ def text_encoding(file: DataFile, head: bytes) -> str:
             raise UserInputError(f"{file.name}: {problem}. {fix}")
     if re.match(rb"\s*<(!doctype|html|table|head|meta|\?xml)", head, re.IGNORECASE):
         raise UserInputError(f"{file.name}: is a page of HTML or XML. Download or export the data itself, as CSV.")
-    if file.reading.encoding is not None:
-        named = check_encoding(file.reading.encoding)
+    named = check_encoding(file.reading.encoding or "utf-8")
+    if named != "utf-8":
         return {"utf-16": "utf-16-le", "utf-32": "utf-32-le"}.get(named, named)
     if b"\0" in head:
-        even, odd = head[::2].count(0), head[1::2].count(0)
-        if max(even, odd) < 10 * min(even, odd) or max(even, odd) * 20 < len(head):
+        encoding = "utf-16-le" if head[1::2].count(0) > head[::2].count(0) else "utf-16-be"
+        if not _may_be(head, encoding):
             raise UserInputError(f"{file.name}: holds bytes of value 0, so it is no text. Export the data as CSV.")
-        return "utf-16-le" if odd > even else "utf-16-be"
+        return encoding
     return "utf-8"
+
+
+def _may_be(head: bytes, encoding: str) -> bool:
+    """Whether the beginning of a file with bytes of value 0 is UTF-16 without a byte order mark: delimiters and line
+    ends have such a byte, and no character has one in its other half.
+    """
+    high = 1 if encoding == "utf-16-le" else 0
+    if head[1 - high :: 2].count(0) or head[high::2].count(0) * 20 < len(head):
+        return False
+    text = head.decode(encoding, errors="replace")
+    return ("\n" in text or "\r" in text) and "\ufffd" not in text[:-1]
 
 
 def read_head(file: DataFile, size: int = 1 << 16) -> bytes:

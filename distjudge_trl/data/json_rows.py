@@ -13,7 +13,7 @@ from typing import IO, Any
 from distjudge_trl.data.encodings import read_head, text_chunks, text_encoding, text_lines
 from distjudge_trl.data.reading import KEY_COLUMN
 from distjudge_trl.data.source_files import DataFile
-from distjudge_trl.errors import JudgmentDataError
+from distjudge_trl.errors import JudgmentDataError, listing
 
 
 Row = dict[str, Any]
@@ -81,6 +81,12 @@ def _rows_of_object(values: _Values, file: DataFile) -> Iterator[tuple[str | Non
             return
         if len(seen) > _MOST_COLUMNS:
             break
+    if seen and (columns := seen[0][1]) and list(columns) == [str(i) for i in range(len(columns))]:
+        raise JudgmentDataError(
+            f"is a table by columns ({listing(key for key, _ in seen)}), as pandas writes by default",
+            source=file.name,
+            fix='Write it with `to_json(..., orient="records")`.',
+        )
     keys = set(_unique(seen, file))
     yield from seen
     del seen
@@ -172,6 +178,7 @@ class _Values:
         for self.number in count(1):
             yield self.next()
             if self._separator("]"):
+                self.number = None
                 return
 
     def pairs(self) -> Iterator[tuple[str, Any]]:
@@ -198,7 +205,7 @@ class _Values:
             raise self.broken("Expecting ',' delimiter", self.at)
         self.at += 1
         if found == "," and self.peek() == end:
-            raise self.broken("Illegal trailing comma", self.at - 1)
+            raise self.broken("Illegal trailing comma", self.at)
         return found == end
 
     def broken(self, problem: str, at: int) -> JudgmentDataError:
@@ -206,14 +213,16 @@ class _Values:
         line = self.line + self.text.count("\n", 0, at)
         column = at - self.text.rfind("\n", 0, at)
         place = f"line {line}, " if line > 1 else ""
-        cut = (
-            " The file seems cut off." if self.ended and at >= len(self.text.rstrip()) - 1 or _is_open(problem) else ""
-        )
+        fix = "The file must hold one list of objects."
+        if self.text[:at].rstrip().endswith(",") and self.text[at : at + 1] in ("]", "}"):
+            fix = "Take out the comma before the closing bracket."
+        elif (self.ended and at >= len(self.text.rstrip()) - 1) or _is_open(problem):
+            fix += " The file seems cut off."
         return JudgmentDataError(
             f"is not valid JSON ({problem} at {place}character {column})",
             source=self.file.name,
             row=self.number,
-            fix=f"The file must hold one list of objects.{cut}",
+            fix=fix,
         )
 
 

@@ -29,8 +29,8 @@ class _Evidence:
     first_open: int | None = None
     # The first record that could also be several rows, and its last line.
     ambiguous: tuple[int, int] | None = None
-    # The first line that breaks the rules of standard CSV.
-    broken: int | None = None
+    # How many cells the header has.
+    width: int = 0
 
 
 def is_quoted(file: DataFile, lines: Iterable[str], delimiter: str, before: int) -> tuple[bool, int]:
@@ -50,7 +50,8 @@ def is_quoted(file: DataFile, lines: Iterable[str], delimiter: str, before: int)
     if tabs and seen.lines_fit and seen.first_open is not None:
         if seen.is_quoted:
             raise _unclear(file, seen.first_open, "begins a cell with a quote mark that the line does not close")
-        return False, seen.open_lines
+        if seen.ambiguous is None or seen.width > 1:
+            return False, seen.open_lines
     if seen.ambiguous is not None and (tabs or not seen.is_quoted):
         first, last = seen.ambiguous
         raise _unclear(
@@ -93,8 +94,6 @@ def _examine(lines: Iterable[str], delimiter: str, before: int) -> _Evidence:
             cells = next(reader, None)
         except csv.Error:
             # The rest is looked through line by line. A file may break the rules because they are not its own.
-            seen.broken = seen.broken or first
-            cells = []
             for line in (*physical, *source):
                 seen.lines_fit &= not line.strip() or line.count(delimiter) + 1 == width
                 number += 1
@@ -104,16 +103,17 @@ def _examine(lines: Iterable[str], delimiter: str, before: int) -> _Evidence:
             return seen
         number += len(physical)
         if not width:
-            width = len(cells)
+            width = seen.width = len(cells)
             seen.is_quoted = any(map(_encloses, physical[0].rstrip("\r\n").split(delimiter))) or len(physical) > 1
             seen.lines_fit = not seen.is_quoted or physical[0].count(delimiter) + 1 == width
         elif len(physical) > 1:
             fitting = sum(line.count(delimiter) + 1 == width for line in physical)
             seen.lines_fit &= fitting == len(physical)
             inside = sum(line.count(delimiter) for line in physical) - (len(cells) - 1)
-            if width > 1 and (fitting > 1 or (delimiter == "\t" and inside > 0)):
+            tabs = delimiter == "\t"
+            if (width > 1 and fitting > 1) or (tabs and (width == 1 or inside > 0)):
                 seen.ambiguous = seen.ambiguous or (first, number)
-            elif delimiter != "\t":
+            elif not tabs:
                 seen.is_quoted = True
             for at, line in enumerate(physical, start=first):
                 _look_at_cells(seen, line, at, delimiter)

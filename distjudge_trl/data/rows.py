@@ -80,7 +80,11 @@ def read_rows(
             f"the compressed data ends early or is damaged here ({error})",
             source=file.name,
             row=number + 1,
-            fix="The file is incomplete: fetch or copy it again.",
+            fix=(
+                "It is not compressed: take .gz off its name."
+                if isinstance(error, gzip.BadGzipFile) and number == 0 and "Not a gzipped" in str(error)
+                else "The file is incomplete: fetch or copy it again."
+            ),
         ) from None
     except (RuntimeError, NotImplementedError) as error:
         # zipfile raises these for members that are encrypted or use an unknown compression.

@@ -13,7 +13,7 @@ import jinja2.meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from distjudge_trl.data.values import holds_bytes
-from distjudge_trl.errors import JudgmentDataError, UserInputError
+from distjudge_trl.errors import JudgmentDataError, UserInputError, listing
 from distjudge_trl.files.yaml import parse_yaml
 
 
@@ -137,7 +137,7 @@ class PromptTemplate:
                 f"the prompt template asks for a field the item lacks ({error.message})",
                 source=source,
                 row=row,
-                fix=f"The item has: {', '.join(sorted(map(str, fields))) or 'no fields'}.",
+                fix=f"The item has: {listing(sorted(map(str, fields))) or 'no fields'}.",
             ) from None
         except jinja2.exceptions.SecurityError as error:
             raise JudgmentDataError(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import io
+import re
+import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from typing import IO, Any
@@ -11,10 +13,17 @@ from typing import IO, Any
 from distjudge_trl.data.columns import table_rows
 from distjudge_trl.data.source_files import DataFile
 from distjudge_trl.errors import JudgmentDataError, UserInputError, listing
+from distjudge_trl.runtime.extras import install_hint
 
 
 # Excel shows and stores fifteen digits of a number.
 _DIGITS = 15
+# Larger numbers have an exponent.
+_LARGEST = 10**21
+# A cell with an error, such as #N/A or #DIV/0!, in a sheet's XML.
+_ERROR_CELL = re.compile(
+    rb'<c (?=[^>]*\bt="e")[^>]*\br="([A-Z]+)([0-9]+)"[^>]*>(?:(?!</c>).)*?<v>([^<]*)</v>', re.DOTALL
+)
 
 
 def read_workbook(stream: IO[bytes], file: DataFile, notes: Counter[str]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -29,14 +38,16 @@ def read_workbook(stream: IO[bytes], file: DataFile, notes: Counter[str]) -> Ite
         from python_calamine import CalamineError, CalamineWorkbook
     except ImportError:
         raise UserInputError(
-            f"{file.name}: is an Excel workbook, which python-calamine reads: pip install 'distjudge-trl[excel]', or"
-            " save the sheet as CSV."
+            f"{file.name}: is an Excel workbook; to read it {install_hint('python_calamine')}, or save the sheet as"
+            " CSV."
         ) from None
     try:
-        workbook = CalamineWorkbook.from_filelike(io.BytesIO(stream.read()))
-        sheet = workbook.get_sheet_by_name(_choose_sheet(workbook, file))
+        content = stream.read()
+        workbook = CalamineWorkbook.from_filelike(io.BytesIO(content))
+        name = _choose_sheet(workbook, file)
+        sheet = workbook.get_sheet_by_name(name)
+        errors = _error_cells(content, workbook.sheet_names.index(name))
         merged = sheet.merged_cell_ranges or []
-        records = ((number, list(map(_shown, cells))) for number, cells in _records(sheet))
     except CalamineError as error:
         protected = "assword" in str(error)
         raise UserInputError(
@@ -44,13 +55,14 @@ def read_workbook(stream: IO[bytes], file: DataFile, notes: Counter[str]) -> Ite
             + (" Save it without a password." if protected else " Save it as .xlsx again, or as CSV.")
         ) from None
     if merged:
-        (top, left), (bottom, right) = min(merged)
+        first, last = min(merged)
         raise JudgmentDataError(
-            f"has merged cells ({_cell(top, left)}:{_cell(bottom, right)}), of which only the first holds the value",
+            f"has merged cells ({_cell(*first)}:{_cell(*last)}), of which only the first holds the value",
             source=file.name,
-            row=top + 1,
+            row=first[0] + 1,
             fix="Unmerge them in Excel, and fill in each cell; the header is one row.",
         )
+    records = enumerate(_cells_of_rows(sheet, errors), start=1)
     yield from table_rows(records, file.name, notes, fix="Give each column a name in the header.")
 
 
@@ -61,7 +73,9 @@ def _choose_sheet(workbook: Any, file: DataFile) -> str:
         if wanted not in names:
             raise UserInputError(f"{file.name}: has no sheet {wanted!r}; it has {listing(names)}.")
         return wanted
-    hidden = {sheet.name for sheet in workbook.sheets_metadata if not sheet.visible.name.startswith("Visible")}
+    from python_calamine import SheetVisibleEnum
+
+    hidden = {sheet.name for sheet in workbook.sheets_metadata if sheet.visible != SheetVisibleEnum.Visible}
     filled = [
         name for name in names if name not in hidden and workbook.get_sheet_by_name(name).end is not None
     ] or names[:1]
@@ -73,17 +87,49 @@ def _choose_sheet(workbook: Any, file: DataFile) -> str:
     return filled[0]
 
 
-def _records(sheet: Any) -> Iterator[tuple[int, list[Any]]]:
-    # The rows of the library begin with the first one that holds something.
-    first = sheet.start[0] if sheet.start is not None else 0
-    yield from enumerate(sheet.to_python(skip_empty_area=True), start=first + 1)
+def _cells_of_rows(sheet: Any, errors: dict[tuple[int, int], str]) -> Iterator[list[Any]]:
+    if sheet.end is None:  # nothing is in it
+        return
+    rows_with_errors = {row for row, _ in errors}
+    for number, row in enumerate(sheet.iter_rows(), start=1):
+        cells = list(map(_shown, row))
+        if number in rows_with_errors:
+            cells = [errors.get((number, i), cell) for i, cell in enumerate(cells, start=sheet.start[1])]
+        yield cells
+
+
+def _error_cells(content: bytes, index: int) -> dict[tuple[int, int], str]:
+    """Errors in the cells of a sheet, by row (from 1) and column (from 0). The library reads them as empty, and an
+    empty cell is a missing vote.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            sheets = re.findall(rb'<(?:\w+:)?sheet [^>]*\bid="([^"]*)"', archive.read("xl/workbook.xml"))
+            targets = {}
+            for entry in re.findall(rb"<Relationship [^>]*>", archive.read("xl/_rels/workbook.xml.rels")):
+                attributes = dict(re.findall(rb'(\w+)="([^"]*)"', entry))
+                targets[attributes.get(b"Id")] = attributes.get(b"Target", b"").decode()
+            target = targets[sheets[index]]
+            xml = archive.read(target.removeprefix("/") if target.startswith("/") else f"xl/{target}")
+    except (zipfile.BadZipFile, KeyError, IndexError):
+        return {}  # no workbook of the usual form
+    if b't="e"' not in xml:
+        return {}
+    return {(int(row), _column(name)): text.decode() for name, row, text in _ERROR_CELL.findall(xml)}
+
+
+def _column(name: bytes) -> int:
+    number = 0
+    for letter in name:
+        number = number * 26 + letter - ord("A") + 1
+    return number - 1
 
 
 def _shown(value: Any) -> Any:
     """A cell's value as Excel shows it."""
     if isinstance(value, float):
         rounded = float(f"{value:.{_DIGITS}g}")
-        return int(rounded) if rounded.is_integer() and abs(rounded) < 10**_DIGITS else rounded
+        return int(rounded) if rounded.is_integer() and abs(rounded) < _LARGEST else rounded
     if isinstance(value, datetime.datetime):
         midnight = value.time() == datetime.time()
         return value.date().isoformat() if midnight else value.isoformat()

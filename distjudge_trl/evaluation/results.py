@@ -18,7 +18,7 @@ from datasets import Dataset
 from pydantic import ValidationError
 
 from distjudge_trl.data import fingerprint
-from distjudge_trl.errors import UserInputError, first_line
+from distjudge_trl.errors import UserInputError, first_line, listing
 from distjudge_trl.evaluation.schema import Results
 from distjudge_trl.evaluation.scoring import TestItems, human_side
 from distjudge_trl.files.atomic import check_folder, replacing, write_json
@@ -243,7 +243,7 @@ def read_predictions(path: str | Path) -> Dataset:
         raise UserInputError(f"{path}: is damaged ({first_line(error)}). Run the evaluation again.") from None
     missing = [name for name in _COLUMNS if name not in dataset.column_names]
     if missing:
-        raise UserInputError(f"{path}: lacks the columns {', '.join(missing)}. Run the evaluation again.")
+        raise UserInputError(f"{path}: lacks the columns {listing(missing)}. Run the evaluation again.")
     if read_results(results_path)["predictions_sha256"] != _digest(path):
         raise UserInputError(
             f"{path}: is not the one that {results_file(results_path).name} was computed from. Run the evaluation"

@@ -13,7 +13,7 @@ from datasets import Dataset
 from distjudge_trl.batching import SharePrefixes, Truncation
 from distjudge_trl.data import Partition, SplitPlan
 from distjudge_trl.data.template import PromptTemplate
-from distjudge_trl.errors import JudgmentDataError, UserInputError
+from distjudge_trl.errors import JudgmentDataError, UserInputError, listing
 from distjudge_trl.evaluation.results import JudgeInfo, Predictions, make_results, read_results
 from distjudge_trl.evaluation.scoring import MIN_CALIBRATION_ITEMS, calibration_records
 from distjudge_trl.judge_folder.training_items import SeenItems
@@ -192,7 +192,7 @@ def find_origin(judge: FoundJudge, task: JudgmentTask) -> Origin:
     labels = tuple(file.make_label_space().labels)
     if labels != task.labels:
         raise UserInputError(
-            f"{judge.name}: answers with {', '.join(labels)}, the task {task.name!r} with {', '.join(task.labels)}."
+            f"{judge.name}: answers with {listing(labels)}, the task {task.name!r} with {listing(task.labels)}."
         )
     return Origin(judge, SeenItems.read(judge.folder), file.task == task.name, file.data)
 

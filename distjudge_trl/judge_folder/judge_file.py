@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from distjudge_trl.data.template import PromptTemplate
-from distjudge_trl.errors import UserInputError
+from distjudge_trl.errors import UserInputError, listing
 from distjudge_trl.files.atomic import write_json
 from distjudge_trl.labels import LabelSpace
 
@@ -96,7 +96,7 @@ class JudgeFile:
             )
         unknown = set(content) - set(cls.__dataclass_fields__)
         if unknown:
-            raise UserInputError(f"{path}: has unknown keys: {', '.join(sorted(unknown))}.")
+            raise UserInputError(f"{path}: has unknown keys: {listing(sorted(unknown))}.")
         try:
             file = cls(**content)
             file.make_label_space()

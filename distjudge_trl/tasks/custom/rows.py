@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from distjudge_trl.data.columns import missing_column
 from distjudge_trl.data.template import is_empty
 from distjudge_trl.data.values import has_classes, holds_bytes, name_classes, plain_value, spelling
 from distjudge_trl.data.votes import votes_to_counts
@@ -85,9 +86,7 @@ def _named(columns: tuple[str, ...], row: Mapping[str, Any], name: str, number: 
 
 def _cell(column: str, row: Mapping[str, Any], name: str, number: int) -> Any:
     if column not in row:
-        raise JudgmentDataError(
-            "is missing", source=name, row=number, field=column, fix=f"The row has: {', '.join(map(str, row))}."
-        )
+        raise JudgmentDataError("is missing", source=name, row=number, field=column, fix=missing_column(column, row))
     return row[column]
 
 
