@@ -97,7 +97,7 @@ class Entry(NamedTuple):
         """The item of this entry or, with `part`, one of several. Keys begin anew in each file, so that the part of
         the data belongs to the id.
         """
-        reference = self._hard_label(len(counts))
+        reference = self._hard_label() if len(counts) == 2 and not part else None
         name = "/".join(filter(None, (self.part, self.key, part)))
         return Item(
             id=name,
@@ -111,12 +111,12 @@ class Entry(NamedTuple):
             reference=reference,
         )
 
-    def _hard_label(self, num_labels: int) -> int | None:
+    def _hard_label(self) -> int | None:
         """The organisers' own majority label, which they drew where votes are tied."""
         label = self.row.get("hard_label")
         if label is None or not str(label).strip():
             return None
-        if str(label).strip() not in ("0", "1") or num_labels != 2:
+        if str(label).strip() not in ("0", "1"):
             raise self.error(f"must be 0 or 1, got {label!r}", "hard_label")
         return int(label)
 

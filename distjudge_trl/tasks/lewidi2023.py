@@ -1,7 +1,7 @@
 """The four data sets of LeWiDi 2023 (SemEval-2023 task 11): is a text offensive, abusive, hateful, misogynistic?
 
-The labels are yes and no, and the instructions are in English, also where the text is Arabic (ArMIS). So each answer is
-one token, and a judge of one task can be evaluated on the others. The Arabic words are several tokens in many
+The labels are yes and no, and the instructions are in English, also where the text is Arabic (ArMIS). So each answer
+is one token, and a judge of one task can be evaluated on the others. The Arabic words are several tokens in many
 tokenizers, and the first one, a letter, says little about the answer.
 """
 
