@@ -8,7 +8,7 @@ tokenizers, and the first one, a letter, says little about the answer.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from distjudge_trl.data.template import PromptTemplate
@@ -48,14 +48,20 @@ def _check(entry: Entry, source: Source, counts: list[int]) -> None:
     check_shares(entry, source, shares, entry.row.get("soft_label"))
 
 
-def read_texts(source: Source) -> Iterator[Item]:
-    """One item per text, which is its own group."""
-    for entry in entries(source):
-        text = entry.row["text"]
-        if not isinstance(text, str):
-            raise entry.error(f"must be a text, got {str(text)[:60]!r}", "text")
-        text = text.strip() or NO_TEXT
-        yield entry.item(text, {"text": text}, binary_counts(entry, source))
+def _texts_as(field: str) -> Callable[[Source], Iterator[Item]]:
+    """A reader of texts, each of which is its own group. The field's name differs between tasks: a judge uses its own
+    prompt on another task that has the prompt's fields, and these prompts ask different questions.
+    """
+
+    def read_texts(source: Source) -> Iterator[Item]:
+        for entry in entries(source):
+            text = entry.row["text"]
+            if not isinstance(text, str):
+                raise entry.error(f"must be a text, got {str(text)[:60]!r}", "text")
+            text = text.strip() or NO_TEXT
+            yield entry.item(text, {field: text}, binary_counts(entry, source))
+
+    return read_texts
 
 
 def read_dialogues(source: Source) -> Iterator[Item]:
@@ -95,9 +101,9 @@ MD_AGREEMENT = JudgmentTask(
         "You judge tweets the way the people who read them do.",
         "Would a reader call the tweet below offensive? It is about Black Lives Matter, Covid-19 or the US elections"
         " of 2020.",
-        "Tweet: {{ text }}",
+        "Tweet: {{ tweet }}",
     ),
-    read_items=read_texts,
+    read_items=_texts_as("tweet"),
     find=find_parts("md_agreement"),
     size="6,592 + 1,104 + 3,057 tweets",
     official_split=True,
@@ -126,9 +132,9 @@ HS_BREXIT = JudgmentTask(
     template=_template(
         "You judge tweets the way the people who read them do.",
         "Would a reader call the tweet below, about Brexit, hate speech against immigrants or Muslims?",
-        "Tweet: {{ text }}",
+        "Tweet: {{ brexit_tweet }}",
     ),
-    read_items=read_texts,
+    read_items=_texts_as("brexit_tweet"),
     find=find_parts("hs_brexit"),
     size="784 + 168 + 168 tweets",
     official_split=True,
@@ -141,9 +147,9 @@ ARMIS = JudgmentTask(
     template=_template(
         "You read Arabic, and judge tweets the way the people who read them do.",
         "Would a reader call the Arabic tweet below misogynistic or sexist?",
-        "Tweet: {{ text }}",
+        "Tweet: {{ arabic_tweet }}",
     ),
-    read_items=read_texts,
+    read_items=_texts_as("arabic_tweet"),
     find=find_parts("armis"),
     size="657 + 141 + 145 tweets",
     official_split=True,

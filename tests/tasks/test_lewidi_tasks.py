@@ -187,6 +187,19 @@ def test_bad_files_are_named(tmp_path):
         load("md_agreement", odd)
 
 
+def test_no_task_s_prompt_can_be_used_on_another_one(tmp_path):
+    """A judge keeps its own prompt where an item has the fields: each would ask another task's question."""
+    fields = {}
+    for name in FILES:
+        path = write_items(tmp_path / f"{FILES[name]}_train.json", ITEMS[name])
+        task = get_task(name)
+        fields[name] = set(next(task.inputs(path, task.options(), report=LoadReport())).fields)
+    for name in FILES:
+        template = get_task(name).template
+        needed = template.fields - template.optional_fields
+        assert [other for other in FILES if needed <= fields[other]] == [name]
+
+
 # Sizes, votes and leaks of the official files.
 REAL = {
     "md_agreement": (2023, 6592, 1104, [25589, 12891]),

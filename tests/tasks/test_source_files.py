@@ -107,7 +107,10 @@ def test_an_object_of_items_with_their_keys(tmp_path):
         ),
         ({"encoding": "hex"}, "is no known text encoding"),
         ({"quoting": "maybe"}, "`source.*quoting`: .*'auto', 'none' or 'standard'"),
-        ({"sheets": "a"}, "is not a key of a task file; known here are path, files, delimiter, encoding, quoting, sheet"),
+        (
+            {"sheets": "a"},
+            "is not a key of a task file; known here are path, files, delimiter, encoding, quoting, sheet",
+        ),
     ],
 )
 def test_keys_that_are_wrong(tmp_path, keys, message):
