@@ -92,7 +92,7 @@ def test_scripts_are_there_and_options_are_known(line, recipe_flags):
         assert not [flag for flag in own if flag not in recipe_flags]
 
 
-TASKS = [get_task(name) for name in ("snli", "summeval", "mtbench", "helpsteer2")]
+TASKS = [get_task(name) for name in ("snli", "summeval", "mtbench", "helpsteer2", "par")]
 TASK_FLAGS = {flag for task in TASKS for flag in flags_of(make_option_parser(task))}
 
 

@@ -12,6 +12,7 @@ from distjudge_trl.cli.judge import judge, merge
 from distjudge_trl.cli.lists import env, recipes, tasks
 from distjudge_trl.cli.plan import plan
 from distjudge_trl.cli.report import report
+from distjudge_trl.cli.submit import submit
 from distjudge_trl.cli.sweep import sweep
 from distjudge_trl.cli.train import train
 from distjudge_trl.errors import RunFailedError, UserInputError, exit_code, full_disk, memory_exhausted
@@ -54,5 +55,5 @@ def main() -> None:
     """
 
 
-for _command in (tasks, data, recipes, train, judge, merge, evaluate, report, plan, sweep, env):
+for _command in (tasks, data, recipes, train, judge, merge, evaluate, submit, report, plan, sweep, env):
     main.add_command(_command)

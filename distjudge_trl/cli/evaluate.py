@@ -13,6 +13,7 @@ from distjudge_trl.cli.options import (
     PROMPT_TEMPLATE,
     TASK_HELP,
     TRUNCATE,
+    check_shared_task,
     echo_task_options,
     reading_options,
 )
@@ -61,6 +62,11 @@ from distjudge_trl.errors import UserInputError, writing
 @click.option(
     "--robustness", is_flag=True, help="Also print the KL against randomly perturbed targets (the paper's Table 3)."
 )
+@click.option(
+    "--metrics",
+    type=click.Choice(["lewidi"]),
+    help="Also print and store the official figures of a shared task: `lewidi`, of the tasks of docs/lewidi.md.",
+)
 @PROMPT_TEMPLATE
 @MAX_LENGTH
 @TRUNCATE
@@ -87,6 +93,7 @@ def evaluate(
     out: str | None,
     truncate: Literal["middle", "end", "error"] | None,
     robustness: bool,
+    metrics: Literal["lewidi"] | None,
     help_: bool,
     **options: Any,
 ) -> None:
@@ -109,11 +116,13 @@ def evaluate(
     if model is None or task_name is None:
         raise UserInputError("Which judge and which items? Give --model and --task; see --help.")
     task = get_task(task_name)
+    if metrics is not None:
+        check_shared_task(task_name)
     from distjudge_trl.evaluation.results import check_results_path, results_file, write_results
     from distjudge_trl.evaluation.run import EvaluationOptions, evaluate_judge
     from distjudge_trl.judges.loading import find_judge
     from distjudge_trl.recipe.parsing import parse_task_options
-    from distjudge_trl.report.tables import results_table, robustness_table
+    from distjudge_trl.report.tables import results_table, robustness_table, shared_task_table
     from distjudge_trl.runtime.logs import quieten
 
     quieten()
@@ -128,11 +137,20 @@ def evaluate(
     results, records, log_q, report = evaluate_judge(
         found, task, task_options, EvaluationOptions(truncation=truncate, **options), progress=True
     )
+    if metrics is not None:
+        from distjudge_trl.evaluation.lewidi import official_results
+
+        results["lewidi"] = official_results(task.name, results, records, log_q)
     if out is not None:
         with writing(results_file(out)):
             write_results(out, results, records, log_q)
     click.echo(f"{task.name}: {'; '.join(report.lines())}\n")
     click.echo(results_table([results], variants=True))
+    if metrics is not None:
+        figures = results["lewidi"]
+        floor = f"; the targets' own entropy is {figures['floor']:.3f}" if figures["floor"] else ""
+        click.echo(f"\n{figures['dataset']}, official figures of {figures['edition']}{floor}:\n")
+        click.echo(shared_task_table(figures))
     if robustness:
         click.echo("\nKL against targets moved at random by delta (mean over draws):\n")
         click.echo(robustness_table([results], variants=True))

@@ -75,6 +75,15 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def check_shared_task(name: str) -> None:
+    """Raise unless it is a task of LeWiDi."""
+    from distjudge_trl.errors import UserInputError
+    from distjudge_trl.tasks.lewidi import SHARED_TASKS
+
+    if name not in SHARED_TASKS:
+        raise UserInputError(f"{name!r} is not a task of LeWiDi, whose tasks are {', '.join(SHARED_TASKS)}.")
+
+
 def echo_task_options(task: JudgmentTask, note: str = "") -> None:
     """Print a task's options for building records."""
     from distjudge_trl.recipe.parsing import make_option_parser

@@ -136,7 +136,7 @@ class SplitPlan:
             sizes = ", ".join(f"{len(records):,} {part}" for part, records in parts.items())
             raise UserInputError(
                 f"--split official: needs a training part, and one to test on; there are {sizes} records. Give the"
-                " files of the other parts, or use --split group."
+                " files of the other parts, or use --split group (to evaluate on one part alone: --split all)."
             )
         if len(validation) and len(test):
             return Partition(train, validation if hold_out else None, test)

@@ -89,7 +89,7 @@ class Evaluation(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Origin:
+class Origin:
     """The origin of a judge: what its folder says about its training."""
 
     judge: FoundJudge
@@ -122,28 +122,15 @@ def evaluate_judge(
         [`UserInputError`]: data, model and options do not go together, or there are no items to test on.
     """
     options = options if options is not None else EvaluationOptions()
-    origin, judge_file = _origin(found, task), found.file
+    origin, judge_file = find_origin(found, task), found.file
     report = LoadReport()
     known = {path: _read_seen_items(path) for path in options.leave_out}
     if judge_file is None or options.trust_remote_code or not judge_file.trust_remote_code:
         check_kind(found.folder, judge_file or JudgeFile(label_space={}), options.trust_remote_code)
     # Read the data first, so that mistakes in it are found before a model is loaded.
     items = list(task.draw(task.items(options.data_path, task_options, report=report), task_options, report=report))
-    template = _template(origin, task, items, options)
-    judge = LocalJudge(
-        found.name,
-        label_space=task.label_space() if judge_file is None else None,
-        template=template,
-        device=options.device,
-        device_map=options.device_map,
-        dtype=options.dtype,
-        autocast=options.autocast,
-        top_k=TOP_K if options.extraction == "top5" else None,
-        max_length=options.max_length,
-        truncation=options.truncation,
-        share_prefixes=options.share_prefixes,
-        trust_remote_code=options.trust_remote_code,
-    )
+    template = choose_template(origin, task, items, options)
+    judge = load_judge(found, task, template, options)
     records = task.records(items, task_options, template=template, fitter=judge.fitter, report=report)
     plan = _plan(origin, task, options)
     train, validation, test = _parts(records, origin, plan, options, report)
@@ -176,19 +163,44 @@ def evaluate_judge(
     return Evaluation(results, test, judgments.log_probs, report)
 
 
-def _origin(judge: FoundJudge, task: JudgmentTask) -> _Origin:
+def load_judge(
+    found: FoundJudge, task: JudgmentTask, template: PromptTemplate, options: EvaluationOptions
+) -> LocalJudge:
+    """The judge, or the untrained model with the task's labels, as the options say."""
+    return LocalJudge(
+        found.name,
+        label_space=task.label_space() if found.file is None else None,
+        template=template,
+        device=options.device,
+        device_map=options.device_map,
+        dtype=options.dtype,
+        autocast=options.autocast,
+        top_k=TOP_K if options.extraction == "top5" else None,
+        max_length=options.max_length,
+        truncation=options.truncation,
+        share_prefixes=options.share_prefixes,
+        trust_remote_code=options.trust_remote_code,
+    )
+
+
+def find_origin(judge: FoundJudge, task: JudgmentTask) -> Origin:
+    """Where a judge comes from.
+
+    Raises:
+        [`UserInputError`]: its labels are not those of the task.
+    """
     file = judge.file
     if file is None:
-        return _Origin(judge, None, False, {})
+        return Origin(judge, None, False, {})
     labels = tuple(file.make_label_space().labels)
     if labels != task.labels:
         raise UserInputError(
             f"{judge.name}: answers with {listing(labels)}, the task {task.name!r} with {listing(task.labels)}."
         )
-    return _Origin(judge, SeenItems.read(judge.folder), file.task == task.name, file.data)
+    return Origin(judge, SeenItems.read(judge.folder), file.task == task.name, file.data)
 
 
-def _judge_info(origin: _Origin, plan: SplitPlan, options: EvaluationOptions) -> JudgeInfo:
+def _judge_info(origin: Origin, plan: SplitPlan, options: EvaluationOptions) -> JudgeInfo:
     name, file = origin.judge.name, origin.judge.file
     training = file.training if file is not None else {}
     return JudgeInfo(
@@ -206,7 +218,7 @@ def _judge_info(origin: _Origin, plan: SplitPlan, options: EvaluationOptions) ->
     )
 
 
-def _plan(origin: _Origin, task: JudgmentTask, options: EvaluationOptions) -> SplitPlan:
+def _plan(origin: Origin, task: JudgmentTask, options: EvaluationOptions) -> SplitPlan:
     """The options' split. By default that of the judge's own run if it was trained on this task; else the official
     one, if there is one.
     """
@@ -223,7 +235,9 @@ def _plan(origin: _Origin, task: JudgmentTask, options: EvaluationOptions) -> Sp
     )
 
 
-def _template(origin: _Origin, task: JudgmentTask, items: list[Item], options: EvaluationOptions) -> PromptTemplate:
+def choose_template(
+    origin: Origin, task: JudgmentTask, items: list[Item], options: EvaluationOptions
+) -> PromptTemplate:
     """The user's template; else the judge's own, if the items have its fields; else the task's."""
     if options.prompt_template is not None:
         return task.read_template(options.prompt_template)
@@ -241,7 +255,7 @@ def _template(origin: _Origin, task: JudgmentTask, items: list[Item], options: E
 
 
 def _parts(
-    records: Dataset, origin: _Origin, plan: SplitPlan, options: EvaluationOptions, report: LoadReport
+    records: Dataset, origin: Origin, plan: SplitPlan, options: EvaluationOptions, report: LoadReport
 ) -> Partition:
     """The three parts of the split, without test and validation items that the judge was trained on."""
     train, validation, test = plan.partition(records)

@@ -125,6 +125,27 @@ class Extraction(_Strict):
     floor: _Number | None
 
 
+class SharedTaskRow(_Strict):
+    """See `lewidi.official_figures`. `num_incomplete` is VEN's."""
+
+    method: _Text
+    cross_entropy: _Number | None = None
+    micro_f1: _Number | None = None
+    manhattan: _Number | None = None
+    wasserstein: _Number | None = None
+    num_items: Annotated[int, Field(ge=1)]
+    num_incomplete: int | None = None
+
+
+class SharedTaskFigures(_Strict):
+    """See `lewidi.official_results`."""
+
+    dataset: _Text
+    edition: int
+    floor: _Number
+    rows: Annotated[list[SharedTaskRow], Field(min_length=1)]
+
+
 class Results(_Strict):
     """A result file. `scored_on` says whether its items are test items, or validation items by which settings are
     chosen. `trained_on` is a task's name (`None` for an untrained model). `settings` are those of the training and its
@@ -145,6 +166,7 @@ class Results(_Strict):
     robustness: list[Point]
     variants: list[Variant]
     scored_on: Literal["test", "validation"] = "test"
+    lewidi: SharedTaskFigures | None = None
     test_fingerprint: _Text
     provenance: dict[str, Any]
     predictions_sha256: _Text

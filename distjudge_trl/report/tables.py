@@ -71,3 +71,21 @@ def _interval(estimate: dict[str, float | None], spec: str, factor: float = 1.0)
     if low is None or high is None:
         return "[one group: no interval]"
     return f"[{format(factor * low, spec)}, {format(factor * high, spec)}]"
+
+
+def shared_task_table(figures: dict[str, Any]) -> str:
+    """The key `lewidi` of a result file: the official figures of a judge and the rows beside it."""
+    names = {
+        "cross_entropy": "cross-entropy",
+        "micro_f1": "micro-F1",
+        "manhattan": "Manhattan",
+        "wasserstein": "Wasserstein",
+        "num_items": "items",
+        "num_incomplete": "incomplete",
+    }
+    keys = [key for key in names if key in figures["rows"][0]]
+    rows = [
+        [row["method"], *(f"{row[key]:.3f}" if isinstance(row[key], float) else f"{row[key]:,}" for key in keys)]
+        for row in figures["rows"]
+    ]
+    return markdown_table(["method", *(names[key] for key in keys)], rows)

@@ -20,6 +20,14 @@ _TASKS = {
     "helpsteer2": ("helpsteer2", "RATINGS_TASK"),
     "helpsteer2_pref": ("helpsteer2", "PREFERENCE_TASK"),
     "vader": ("vader", "TASK"),
+    "md_agreement": ("lewidi2023", "MD_AGREEMENT"),
+    "convabuse": ("lewidi2023", "CONVABUSE"),
+    "hs_brexit": ("lewidi2023", "HS_BREXIT"),
+    "armis": ("lewidi2023", "ARMIS"),
+    "csc": ("lewidi2025", "CSC"),
+    "mp": ("lewidi2025", "MP"),
+    "par": ("lewidi2025", "PAR"),
+    "ven": ("lewidi2025", "VEN"),
 }
 
 

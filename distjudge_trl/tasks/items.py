@@ -73,7 +73,8 @@ class Item(NamedTuple):
         source (`str`), row (`int` or `str`): where it was read, for error messages.
         part (`str`): which of several questions about the same thing (SummEval's dimension); statistics are per part.
         split (`str`): the part that the source puts it into: `"train"`, `"validation"`, `"test"`, or none.
-        reference (`int`, *optional*): index of the reference label, after it is chosen.
+        reference (`int`, *optional*): index of the reference label, after it is chosen. Before that, the one of the
+            source, which decides a tie.
         ballots (`tuple`, *optional*): the labels (indices) of each annotator, if some gave several, among which their
             votes are divided.
     """

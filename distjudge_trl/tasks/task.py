@@ -116,11 +116,7 @@ class JudgmentTask:
         """Items with all their votes. Items with too few annotators are left out, and at most `max_items` are
         returned.
         """
-        options.check()
-        path = Path(data_path) if data_path is not None else None
-        files = self._find(path)
-        report.files = [file.name for file in files]
-        kept = self._checked(Source(files, options, report, path))
+        kept = self._checked(self._source(data_path, options, report))
         limit = options.max_items
         if limit is None:
             yield from kept
@@ -131,6 +127,10 @@ class JudgmentTask:
             report.excluded[f"not among the {limit:,} drawn"] += len(items) - limit
         for i in sorted(order[:limit]):
             yield items[i]
+
+    def inputs(self, data_path: str | Path | None, options: TaskOptions, *, report: LoadReport) -> Iterator[Item]:
+        """All items in the order of their files, with votes or without: what a judge is to answer."""
+        yield from self._checked(self._source(data_path, options, report), need_votes=False)
 
     def draw(self, items: Iterable[Item], options: TaskOptions, *, report: LoadReport) -> Iterator[Item]:
         """Items with at most `max_annotators` of their votes and a reference label (eq. 3). The report counts items
@@ -147,6 +147,9 @@ class JudgmentTask:
                     counts = draw_votes(list(map(int, counts)), limit, item_id=item.id, seed=options.draw_seed)
                 report.notes[f"items of which {limit} annotators were drawn"] += 1
             reference = majority_label(counts, options.majority_ties, item_id=item.id, seed=options.draw_seed)
+            if options.majority_ties == "first" and item.reference is not None:
+                # The source's own label decides a tie.
+                reference = item.reference if counts[item.reference] == max(counts) else reference
             if reference is None:
                 report.excluded["tied majority"] += 1
             else:
@@ -178,7 +181,7 @@ class JudgmentTask:
             for item in items:
                 seen.update(name for name in template.optional_fields if name in item.fields)
                 for form in self.expand(item, options) if self.expand is not None else (item,):
-                    prompt = self._prompt(form, template, fitter)
+                    prompt = self.prompt_of(form, template, fitter)
                     repeats.add(form.fields, prompt)
                     yield make_record(
                         id=form.id,
@@ -226,7 +229,7 @@ class JudgmentTask:
         """The prompts of drawn items, in all forms of each item, with the ids of their records."""
         for item in items:
             for form in self.expand(item, options) if self.expand is not None else (item,):
-                yield form.id, self._prompt(form, template or self.template, fitter)
+                yield form.id, self.prompt_of(form, template or self.template, fitter)
 
     def _find(self, data_path: Path | None) -> list[DataFile]:
         if self.find is not None:
@@ -235,16 +238,23 @@ class JudgmentTask:
             return find_files(data_path, self.file_patterns)
         return [file for remote in self.remote_files for file in find_files(download(remote), self.file_patterns)]
 
-    def _checked(self, source: Source) -> Iterator[Item]:
+    def _source(self, data_path: str | Path | None, options: TaskOptions, report: LoadReport) -> Source:
+        options.check()
+        path = Path(data_path) if data_path is not None else None
+        files = self._find(path)
+        report.files = [file.name for file in files]
+        return Source(files, options, report, path)
+
+    def _checked(self, source: Source, *, need_votes: bool = True) -> Iterator[Item]:
         options, report = source.options, source.report
         seen: set[str] = set()
         for item in self.read_items(source):
             report.num_read += 1
             votes = item.num_annotators
-            if votes < options.min_annotators:
+            if need_votes and votes < options.min_annotators:
                 report.excluded[f"fewer than {options.min_annotators} annotators"] += 1
                 continue
-            if not votes:
+            if need_votes and not votes:
                 raise JudgmentDataError(
                     "no votes",
                     source=item.source,
@@ -264,7 +274,8 @@ class JudgmentTask:
             yield item
 
     @staticmethod
-    def _prompt(item: Item, template: PromptTemplate, fitter: PromptFitter | None) -> list[dict[str, str]]:
+    def prompt_of(item: Item, template: PromptTemplate, fitter: PromptFitter | None) -> list[dict[str, str]]:
+        """The prompt of an item, shortened by the fitter if there is one."""
         if fitter is not None:
             return fitter.fit(template, item.fields, source=item.source, row=item.row)
         return template.render(item.fields, source=item.source, row=item.row)

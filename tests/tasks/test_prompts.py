@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from examples import CHAOSNLI, HELPSTEER2, HELPSTEER2_PREFERENCE, MNLI, MTBENCH, SNLI, SUMMEVAL, write
+from lewidi_examples import FILES, ITEMS, write_items
 
 from distjudge_trl.batching import render_prompt
 from distjudge_trl.tasks import get_task, list_tasks
@@ -24,6 +25,7 @@ SOURCES = {
     "helpsteer2": ("disagreements.jsonl", HELPSTEER2[1:]),
     "helpsteer2_pref": ("preference.jsonl", HELPSTEER2_PREFERENCE[:1]),
     "vader": ("vader_lexicon.txt", None),
+    **{name: (f"{FILES[name]}_train.json", items) for name, items in ITEMS.items()},
 }
 
 # A model that would think before it answers, unless it is told not to: the way Qwen 3's template says it.
@@ -39,6 +41,8 @@ def records_of(name, folder):
     path = folder / file
     if rows is None:
         path.write_text("meh\t-0.3\t0.8\t[0, 0, -1, -1, 0, 1, 0, -2, 0, 0]\n", encoding="utf-8")
+    elif isinstance(rows, dict):
+        write_items(path, rows)
     else:
         write(path, rows)
     return get_task(name).load(path)
