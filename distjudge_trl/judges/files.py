@@ -102,8 +102,6 @@ def judge_jsonl(
                 fix="Rename it.",
             )
         lines.append(as_json(own_fields(item), source=source, number=number))
-    if find_template is not None:
-        _check_prompts(items, find_template())
     target = Path(output_path)
     if target.exists() and target.samefile(input_path):
         raise UserInputError(f"{output_path}: is the input; name another file to write.")
@@ -112,6 +110,8 @@ def judge_jsonl(
     if target.exists() and not target.is_file():
         raise UserInputError(f"{output_path}: is not a regular file.")
     with _room_beside(target) as room:
+        if find_template is not None:
+            _check_prompts(items, find_template())
         judge = make_judge()
         labels = judge.label_space.labels
         with writing(output_path):

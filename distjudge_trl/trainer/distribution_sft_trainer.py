@@ -239,6 +239,16 @@ class DistributionSFTTrainer(JudgmentRowsMixin, ResumingMixin):
             return loss, None, None
         return loss, outputs["label_log_probs"], inputs["label_distribution"]
 
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
+        """Warn if the learning rate is 0 in every step: that of the first one is, where there is a warm-up."""
+        scheduler = super().create_scheduler(num_training_steps, optimizer)
+        if num_training_steps == 1 and self.args.learning_rate > 0 and not any(scheduler.get_last_lr()):
+            self.accelerator.print(
+                "warning: the only step of this run is a warm-up step with learning rate 0, so nothing is learned."
+                " Give more steps, or --warmup_steps 0."
+            )
+        return scheduler
+
     # Metrics
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
