@@ -106,6 +106,11 @@ def listing(names: Iterable[object], joint: str | None = None, *, most: int = 8)
     return f"{', '.join(texts[:-1])} {joint} {texts[-1]}"
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, such as `1 seed` and `5 seeds`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def first_line(error: BaseException) -> str:
     """The first line of a library's exception, or its type if it has no message."""
     lines = str(error).strip().splitlines()

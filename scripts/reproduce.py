@@ -29,7 +29,7 @@ from distjudge_trl.recipe import PAPER_GRID
 
 
 PARTS = ("methods", "budget", "transfer", "grid")
-# The methods of the paper's Table 1; of the others one seed says enough.
+# The methods of the paper's Table 1. Without --methods the others are trained with the first seed alone.
 MAIN_METHODS = ("single-point", "no-adversary", "distribution")
 BUDGET_ANNOTATORS = (1, 3, 5)
 
@@ -45,8 +45,16 @@ def main() -> None:
     )
     parser.add_argument("tasks", nargs="+", metavar="TASK", help="tasks with a recipe")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=["methods"], help="default: methods")
-    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS), help="default: all")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="of the methods in Table 1; default: 0")
+    parser.add_argument(
+        "--methods", nargs="+", choices=list(METHODS), help="trained with every seed; raw needs one. Default: all"
+    )
+    parser.add_argument(
+        "--seeds",
+        nargs="+",
+        type=int,
+        default=[0],
+        help="of the named methods; without --methods of those in Table 1. Default: 0",
+    )
     parser.add_argument("--budget", type=int, default=8000, help="annotations in Table 4; default: 8000, the paper's")
     parser.add_argument(
         "--grid-alpha", nargs="+", type=float, default=PAPER_GRID["alpha"], help="default: the paper's"
@@ -60,6 +68,8 @@ def main() -> None:
     parser.add_argument("--launcher", default=sys.executable, help="what starts a recipe; default: this Python")
     parser.add_argument("--out", type=Path, default=Path("runs/paper"), help="default: runs/paper")
     args = parser.parse_args(own)
+    args.repeated = MAIN_METHODS if args.methods is None else [name for name in args.methods if name != "raw"]
+    args.methods = args.methods or list(METHODS)
     for path in args.data_path:
         if "=" not in path:
             parser.error(f"--data-path takes TASK=PATH, got {path!r}")
@@ -97,7 +107,7 @@ def runs_of(args: argparse.Namespace, task: str) -> Iterator[Run]:
         ordered = sorted(args.methods, key=lambda method: method not in ("raw", *MAIN_METHODS))
         for seed in args.seeds:
             for method in ordered:
-                if seed != args.seeds[0] and method not in MAIN_METHODS:
+                if seed != args.seeds[0] and method not in args.repeated:
                     continue
                 yield f"{method}-seed{seed}", ["--method", method, "--seed", str(seed), "--calibrate", "True"]
     if "budget" in args.parts:
@@ -156,4 +166,8 @@ def run(command: list[str], folder: Path) -> list[Path]:
 
 
 if __name__ == "__main__":
-    run_script(main)
+    try:
+        run_script(main)
+    except KeyboardInterrupt:
+        print("Stopped. The same command goes on where it was.", file=sys.stderr)
+        raise SystemExit(130) from None

@@ -103,3 +103,11 @@ def test_snippets_compile_and_import_what_exists(code):
             module = importlib.import_module(node.module)
             for alias in node.names:
                 assert hasattr(module, alias.name), f"{node.module} has no {alias.name}"
+
+
+def test_the_tutorial_shows_the_files_of_its_example():
+    shown = {match[1]: match[2] for match in FENCE.finditer((ROOT / "docs/own-ratings.md").read_text("utf-8"))}
+    csv, yaml = ((ROOT / f"docs/examples/replies.{ending}").read_text("utf-8") for ending in ("csv", "yaml"))
+    first, last = shown["csv"].split("...\n")
+    assert csv.startswith(first) and csv.endswith(last)
+    assert yaml.endswith(shown["yaml"]) and yaml.removesuffix(shown["yaml"]).splitlines()[-1].startswith("# Look:")

@@ -134,7 +134,7 @@ def evaluate(
     found = find_judge(model)
     defaults = found.file.data.get("options") if found.file is not None and found.file.task == task.name else None
     task_options = parse_task_options(task, ctx.args, defaults)
-    results, records, log_q, report = evaluate_judge(
+    results, records, log_q, report, warnings = evaluate_judge(
         found, task, task_options, EvaluationOptions(truncation=truncate, **options), progress=True
     )
     if metrics is not None:
@@ -144,6 +144,8 @@ def evaluate(
     if out is not None:
         with writing(results_file(out)):
             write_results(out, results, records, log_q)
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
     click.echo(f"{task.name}: {'; '.join(report.lines())}\n")
     click.echo(results_table([results], variants=True))
     if metrics is not None:

@@ -54,14 +54,22 @@ def judge(
 
     from distjudge_trl.data.encodings import check_encoding
     from distjudge_trl.data.reading import Reading
+    from distjudge_trl.data.template import PromptTemplate
+    from distjudge_trl.judge_folder.judge_file import JudgeFile
     from distjudge_trl.judges import Judge
     from distjudge_trl.judges.files import judge_jsonl
+    from distjudge_trl.judges.loading import find_judge
     from distjudge_trl.runtime.logs import quieten
 
     quieten()
 
     def load() -> Judge:
         return Judge.from_pretrained(model, max_length=max_length, truncation=truncate, **reading)
+
+    def find_template() -> PromptTemplate | None:
+        found = find_judge(model)
+        file = found.file or JudgeFile.read(found.folder)  # raises an error that says what is missing
+        return PromptTemplate(file.template) if file.template is not None else None
 
     if delimiter is not None and len(delimiter) != 1:
         raise UserInputError(f"--delimiter must be one character, got {delimiter!r}.")
@@ -72,7 +80,15 @@ def judge(
             raise UserInputError(f"--encoding: {error}.") from None
     form = Reading(delimiter, encoding, quoting, sheet, by_options=True)
     notes: Counter[str] = Counter()
-    count = judge_jsonl(load, input_path, output_path, batch_size=batch_size, reading=form, notes=notes)
+    count = judge_jsonl(
+        load,
+        input_path,
+        output_path,
+        batch_size=batch_size,
+        reading=form,
+        notes=notes,
+        find_template=find_template,
+    )
     for note, number in notes.items():
         click.echo(f"{note}: {number:,}")
     click.echo(f"{count} items judged: {output_path}")

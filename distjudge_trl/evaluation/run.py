@@ -80,12 +80,15 @@ class EvaluationOptions:
 
 
 class Evaluation(NamedTuple):
-    """The arguments of [`write_results`], and the report on items that were read and left out."""
+    """The arguments of [`write_results`], the report on items that were read and left out, and what a user should be
+    warned of.
+    """
 
     results: dict[str, Any]
     records: Dataset
     log_q: np.ndarray
     report: LoadReport
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,14 @@ def evaluate_judge(
     plan = _plan(origin, task, options)
     train, validation, test = _parts(records, origin, plan, options, report)
     test = plan.sample(_drop_known(test, known, plan.match_by, report), options.max_eval_samples)
+    warnings: tuple[str, ...] = ()
+    if judge_file is not None and origin.seen is None:
+        warning = (
+            f"this judge has no list of its training items: all {len(test)} items are scored, and some may have been"
+            " trained on."
+        )
+        warnings = (warning,)
+        report.notes["scored, though the judge may have been trained on them"] += len(test)
     judgments = judge.read(test, options.batch_size, progress=progress)
     held_out, scalings = None, []
     to_fit_on = calibration_records(validation, requested=options.calibrated, trained=judge_file is not None)
@@ -160,7 +171,7 @@ def evaluate_judge(
             judge_versions=judge_file.versions if judge_file is not None else None,
         ),
     )
-    return Evaluation(results, test, judgments.log_probs, report)
+    return Evaluation(results, test, judgments.log_probs, report, warnings)
 
 
 def load_judge(
@@ -262,7 +273,6 @@ def _parts(
     if origin.judge.file is None:
         return Partition(train, validation, test)
     if origin.seen is None:
-        report.notes["the judge keeps no list of its training items: that the test items are new is not checked"] += 1
         return Partition(train, None, test)
     by = plan.match_by
     new = origin.seen.unseen(test, by)
@@ -280,6 +290,9 @@ def _parts(
                 f"{origin.judge.name}: was trained on all items but the test items; none are left to calibrate on."
                 " Train it with --calibrate True, which holds some out."
             )
+    if train is not None and origin.same_task and len(own := origin.seen.trained_on(records)):
+        # As in the judge's own run, which may have taken a part of the training side, or held none of it out.
+        train = own
     return Partition(train, validation, new)
 
 

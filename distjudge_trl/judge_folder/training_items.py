@@ -35,10 +35,13 @@ class SeenItems:
     held_out_groups: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, train: Dataset, held_out: Dataset | None = None) -> SeenItems:
+    def of(cls, train: Dataset, *held_out: Dataset | None) -> SeenItems:
         """Make it from judgment records."""
-        sets = [_hashes(part[name]) for part in (train, held_out) if part is not None for name in ("id", "group")]
-        return cls(*sets)
+        ids, groups = (
+            frozenset[str]().union(*(_hashes(part[name]) for part in held_out if part is not None))
+            for name in ("id", "group")
+        )
+        return cls(_hashes(train["id"]), _hashes(train["group"]), ids, groups)
 
     def unseen(self, records: Dataset, by: Literal["group", "id"] = "group", *, held_out_too: bool = True) -> Dataset:
         """The records that are new to the judge: neither their id nor (by `"group"`) any id of their group was trained
@@ -48,6 +51,11 @@ class SeenItems:
         if held_out_too:
             seen |= self.held_out_groups if by == "group" else self.held_out_ids
         keep = [i for i, name in enumerate(records[by]) if _hash(name) not in seen]
+        return records if len(keep) == len(records) else records.select(keep)
+
+    def trained_on(self, records: Dataset) -> Dataset:
+        """The records that the judge was trained on."""
+        keep = [i for i, name in enumerate(records["id"]) if _hash(name) in self.ids]
         return records if len(keep) == len(records) else records.select(keep)
 
     def write(self, folder: str | Path) -> None:

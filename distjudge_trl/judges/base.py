@@ -31,6 +31,33 @@ class Judgments:
         return np.exp(self.log_probs)
 
 
+def checked_prompt(
+    record: Mapping[str, Any], template: PromptTemplate | None, *, row: int, source: str | None = None
+) -> list[dict[str, str]] | None:
+    """The finished prompt of a record, or `None` if the template has to render it from the record's fields.
+
+    Raises:
+        [`JudgmentDataError`]: the prompt is malformed, or there is neither a prompt nor a template.
+    """
+    if not isinstance(record, Mapping):
+        raise JudgmentDataError(f"is a {type(record).__name__}, not a mapping of fields", source=source, row=row)
+    if template is not None and finished_prompt(record) is None:
+        # With a `prompt` that is not finished the record has to have the template's fields; else the prompt is
+        # malformed.
+        needed = template.fields - template.optional_fields
+        if "prompt" not in record or "prompt" in template.fields or needed <= set(record):
+            return None
+    if "prompt" not in record:
+        raise JudgmentDataError(
+            "is missing, and this judge has no prompt template to build it from",
+            source=source,
+            row=row,
+            field="prompt",
+        )
+    check_messages(record["prompt"], "prompt", source, row)
+    return list(record["prompt"])
+
+
 class PromptJudge(ABC):
     """A judge that turns prompts into label distributions.
 
@@ -70,25 +97,8 @@ class PromptJudge(ABC):
         return self._read_prompts(prompts, batch_size, progress)
 
     def _prompt(self, record: Mapping[str, Any], row: int) -> list[dict[str, str]]:
-        if not isinstance(record, Mapping):
-            raise JudgmentDataError(f"is a {type(record).__name__}, not a mapping of fields", row=row)
-        if finished_prompt(record) is None and self._takes_fields_of(record):
-            return self._render(record, row)
-        if "prompt" not in record:
-            raise JudgmentDataError(
-                "is missing, and this judge has no prompt template to build it from", row=row, field="prompt"
-            )
-        check_messages(record["prompt"], "prompt", None, row)
-        return list(record["prompt"])
-
-    def _takes_fields_of(self, record: Mapping[str, Any]) -> bool:
-        """Whether a record without a finished prompt has the template's fields; otherwise its `prompt` is
-        malformed.
-        """
-        if self.template is None:
-            return False
-        used, needed = self.template.fields, self.template.fields - self.template.optional_fields
-        return "prompt" not in record or "prompt" in used or needed <= set(record)
+        finished = checked_prompt(record, self.template, row=row)
+        return self._render(record, row) if finished is None else finished
 
     def _render(self, item: Mapping[str, Any], row: int) -> list[dict[str, str]]:
         """The prompt of a bare item."""

@@ -19,9 +19,11 @@ from distjudge_trl.data.reading import Reading
 from distjudge_trl.data.rows import own_fields, read_rows
 from distjudge_trl.data.saved_datasets import saved_dataset
 from distjudge_trl.data.source_files import find_files
+from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.data.values import as_json
 from distjudge_trl.errors import JudgmentDataError, UserInputError, writing
 from distjudge_trl.files.atomic import replacing
+from distjudge_trl.judges.base import checked_prompt
 from distjudge_trl.judges.judge import Judge
 
 
@@ -60,6 +62,7 @@ def judge_jsonl(
     batch_size: int = 32,
     reading: Reading | None = None,
     notes: Counter[str] | None = None,
+    find_template: Callable[[], PromptTemplate | None] | None = None,
 ) -> int:
     """Judge every item of a file and write the items as JSON lines with the field `label_distribution` (label to
     probability). NaN, which stands for an empty cell, is written as null. The pseudo-columns of
@@ -75,6 +78,8 @@ def judge_jsonl(
         reading ([`Reading`], *optional*): delimiter, encoding, quoting and sheet of the input, where they cannot be
             seen from it.
         notes (`Counter[str]`, *optional*): counts of what a reader should know of the input.
+        find_template (`Callable`, *optional*): finds the judge's template. With it every row's prompt is made before
+            the judge is loaded, so that a row without a prompt costs no time.
 
     Returns:
         `int`: how many items were judged.
@@ -105,6 +110,8 @@ def judge_jsonl(
     if target.exists() and not target.is_file():
         raise UserInputError(f"{output_path}: is not a regular file.")
     with _room_beside(target) as room:
+        if find_template is not None:
+            _check_prompts(items, find_template())
         judge = make_judge()
         labels = judge.label_space.labels
         with writing(output_path):
@@ -125,6 +132,13 @@ def judge_jsonl(
     with writing(output_path), replacing(target) as temporary, temporary.open("w", encoding="utf-8") as file:
         _write_lines(file, lines, labels, probabilities)
     return len(items)
+
+
+def _check_prompts(items: Sequence[InputRow], template: PromptTemplate | None) -> None:
+    for source, number, item in items:
+        if checked_prompt(item, template, source=source, row=number) is None:
+            assert template is not None
+            template.render(item, source=source, row=number)
 
 
 @contextmanager

@@ -163,6 +163,7 @@ class Recipe:
         process.
         """
         from distjudge_trl.tasks import get_task
+        from distjudge_trl.trainer.refused_options import ONLY
 
         path, words = split_config(sys.argv[1:] if argv is None else argv)
         config = read_config(path)
@@ -179,7 +180,7 @@ class Recipe:
         parser.set_defaults_with_config(**derived_defaults(given, self.training, folder))
         parser.set_defaults_with_config(**config)
         if given.get("help"):
-            print_grouped_help(parser, self._groups(task))
+            print_grouped_help(parser, self._groups(task), ONLY)
             raise SystemExit(0)
         try:
             parsed = parser.parse_args_into_dataclasses(words, look_for_args_file=False)

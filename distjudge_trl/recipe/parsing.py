@@ -124,8 +124,14 @@ def read_given(parser: TrlParser, words: Sequence[str], config: Mapping[str, Any
             action.default, action.required = default, required
 
 
-def print_grouped_help(parser: TrlParser, groups: Mapping[str, Iterable[str]]) -> None:
-    """Print a parser's help in groups, which map titles to names of options. Options in none of them come last."""
+def print_grouped_help(parser: TrlParser, groups: Mapping[str, Iterable[str]], refused: Iterable[str]) -> None:
+    """Print a parser's help in groups, which map titles to names of options. Options in none of them come last. What
+    TRL says of options that are refused is replaced by where to read why.
+    """
+    refused = set(refused)
+    for action in parser._actions:
+        if action.dest in refused:
+            action.help = "refused, see docs/training.md"
     placed = {name for names in groups.values() for name in names}
     rest = dict.fromkeys(action.dest for action in parser._actions if action.dest not in placed)
     parser._action_groups = []

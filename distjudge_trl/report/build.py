@@ -8,13 +8,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from distjudge_trl.errors import writing
+from distjudge_trl.errors import counted, writing
 from distjudge_trl.files.atomic import check_folder, replacing
 from distjudge_trl.report.cells import Table
 from distjudge_trl.report.comparisons import Comparison, compare
 from distjudge_trl.report.judge_tables import comparisons_table, halves_table, metrics_table
 from distjudge_trl.report.page import write_page
 from distjudge_trl.report.paper_tables import (
+    MAIN_TASKS,
+    MORE_TASKS,
     ablation_table,
     budget_table,
     main_table,
@@ -50,7 +52,8 @@ def build_report(
     test_sets = load_test_sets(paths)
     check_folder(folder, "--out")
     num_runs = len({run.path for test_set in test_sets for run in test_set.runs})
-    summary = f"{num_runs} runs on {len(test_sets)} test sets: {', '.join(test_set.name for test_set in test_sets)}."
+    names = ", ".join(test_set.name for test_set in test_sets)
+    summary = f"{counted(num_runs, 'run')} on {counted(len(test_sets), 'test set')}: {names}."
     yield summary
     sweeps = load_sweeps(paths)
     # Results on items by which settings were chosen are too good for the chosen setting. They are shown only in the
@@ -85,18 +88,26 @@ def build_report(
 
 
 def all_tables(test_sets: Sequence[TestSet], comparisons: Sequence[Comparison]) -> list[Table]:
-    """All tables of these test sets, in the order of a report."""
-    tables = [
+    """All tables of these test sets, in the order of a report: tasks that the paper does not have come first. The
+    paper's tables without runs of ours come last, and only if one of the tasks is the paper's.
+    """
+    of_the_paper = [
         main_table(test_sets, comparisons),
-        other_table(test_sets, comparisons),
         ablation_table(test_sets),
         robustness_by_task(test_sets),
         budget_table(test_sets),
         more_data_table(test_sets, comparisons),
         transfer_table(test_sets, comparisons),
+    ]
+    has_runs = [len(table.rows) > len(table.paper_rows) for table in of_the_paper]
+    is_of_paper = any(test_set.task in (*MAIN_TASKS, *MORE_TASKS) for test_set in test_sets)
+    tables = [
+        other_table(test_sets, comparisons),
+        *(table for table, ours in zip(of_the_paper, has_runs, strict=True) if ours),
         comparisons_table(comparisons),
         halves_table(test_sets),
         *(metrics_table(test_set) for test_set in test_sets),
+        *(table for table, ours in zip(of_the_paper, has_runs, strict=True) if not ours and is_of_paper),
     ]
     return [table for table in tables if table is not None]
 

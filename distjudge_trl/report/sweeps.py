@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from distjudge_trl.errors import UserInputError
+from distjudge_trl.errors import UserInputError, counted
 from distjudge_trl.report.cells import Table
 from distjudge_trl.report.plots import Line, Panel, Plot
 
@@ -88,7 +88,7 @@ def sweep_tables(sweeps: Sequence[Sweep]) -> list[Table]:
         ]
         states = [trial["state"] for trial in sweep.trials]
         counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-        notes = [f"{len(states)} configurations ({counts}), {sweep.num_seeds} seed(s) each."]
+        notes = [f"{len(states)} configurations ({counts}), {counted(sweep.num_seeds, 'seed')} each."]
         notes.append("On validation items, by which the best is chosen: they flatter it, its test score does not.")
         if len(sweep.done) > _SHOWN:
             notes.append(f"The best {_SHOWN}; `distjudge-trl sweep export` has all.")

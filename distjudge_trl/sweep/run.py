@@ -15,7 +15,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from distjudge_trl.errors import RunFailedError, UserInputError, first_line
+from distjudge_trl.errors import RunFailedError, UserInputError, counted, first_line
 from distjudge_trl.files.atomic import check_folder
 from distjudge_trl.files.shipped_files import find_shipped
 from distjudge_trl.sweep.best import score_best
@@ -88,7 +88,8 @@ def run_sweep(settings: SweepSettings, console: Console) -> int:
         store = Store(settings.storage, out, study, retries=settings.retries, heartbeat=settings.heartbeat)
         planned = store.make(definition, points)
         console.print(
-            f"Study {study!r} in {store.shown}: {planned} configurations, {len(definition.seeds)} seed(s) each;"
+            f"Study {study!r} in {store.shown}: {planned} configurations,"
+            f" {counted(len(definition.seeds), 'seed')} each;"
             f" {checked.num_train} training items, chosen by {metric} on {checked.num_scored} validation items.",
             highlight=False,
             markup=False,

@@ -43,6 +43,7 @@ from distjudge_trl.trainer.refused_launches import (
 from distjudge_trl.trainer.refused_models import check_model
 from distjudge_trl.trainer.resuming import ResumingMixin
 from distjudge_trl.trainer.run_description import describe_run
+from distjudge_trl.trainer.saving import find_seen_items
 
 
 class DistributionSFTTrainer(JudgmentRowsMixin, ResumingMixin):
@@ -64,7 +65,7 @@ class DistributionSFTTrainer(JudgmentRowsMixin, ResumingMixin):
         judge_file ([`JudgeFile`], *optional*): task name and prompt template to be saved with the model; the trainer
             fills in the rest.
         seen_items ([`SeenItems`], *optional*): the items that this judge is trained and chosen on. They are saved with
-            it, and evaluations leave them out.
+            it, and evaluations leave them out. By default those of `train_dataset` and `eval_dataset`.
         compute_metrics (`Callable[[EvalPrediction], dict]`, *optional*): receives `predictions`, label
             log-probabilities `(N, K)`, and `label_ids`, the human distributions `(N, K)`, gathered from all processes,
             every row once. Defaults to [`label_metrics`].
@@ -146,6 +147,9 @@ class DistributionSFTTrainer(JudgmentRowsMixin, ResumingMixin):
                 compute_metrics=compute_metrics or label_metrics,
                 **kwargs,
             )
+        if seen_items is None:
+            # After `__init__`, which has checked the records.
+            self.seen_items = find_seen_items(train_dataset, eval_dataset)
         if self._tokenizer.pad_token is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
         collator.pad_token_id = self._tokenizer.pad_token_id or 0
@@ -236,6 +240,16 @@ class DistributionSFTTrainer(JudgmentRowsMixin, ResumingMixin):
         if prediction_loss_only:
             return loss, None, None
         return loss, outputs["label_log_probs"], inputs["label_distribution"]
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
+        """Warn if the learning rate is 0 in every step: that of the first one is, where there is a warm-up."""
+        scheduler = super().create_scheduler(num_training_steps, optimizer)
+        if num_training_steps == 1 and self.args.learning_rate > 0 and not any(scheduler.get_last_lr()):
+            self.accelerator.print(
+                "warning: the only step of this run is a warm-up step with learning rate 0, so nothing is learned."
+                " Give more steps, or --warmup_steps 0."
+            )
+        return scheduler
 
     # Metrics
 

@@ -31,7 +31,7 @@ _CONTENT = """\
 # {{ model_name }}
 
 An LLM judge whose distribution over the answers is fine-tuned to match how annotators disagree, trained with
-[distjudge-trl](https://pypi.org/project/distjudge-trl/){% if base_model %} from `{{ base_model }}`{% endif %}{% if task %} on the task `{{ task }}`{% endif %}.
+distjudge-trl{% if base_model %} from `{{ base_model }}`{% endif %}{% if task %} on the task `{{ task }}`{% endif %}.
 
 Labels: {{ labels | join(", ") }}.
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from datasets import Dataset
 from safetensors import SafetensorError
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 from trl import SFTTrainer
@@ -21,6 +22,18 @@ from distjudge_trl.modeling.workarounds import gather_trained_weights
 from distjudge_trl.trainer.checkpoints import CHECKPOINT_FILE, unmark_checkpoint, write_checkpoint_file
 from distjudge_trl.trainer.model_card import write_model_card
 from distjudge_trl.trainer.run_description import complete_judge_file
+
+
+def find_seen_items(train: Dataset | None, evaluated: Dataset | dict[str, Dataset] | None) -> SeenItems | None:
+    """The items of a trainer's datasets; `None` if they do not name them, as rows that were tokenized before."""
+    if train is None or not _names_items(train):
+        return None
+    parts = evaluated.values() if isinstance(evaluated, dict) else [evaluated]
+    return SeenItems.of(train, *(part for part in parts if part is not None and _names_items(part)))
+
+
+def _names_items(dataset: Dataset) -> bool:
+    return all(name in dataset.features and dataset.features[name].dtype == "string" for name in ("id", "group"))
 
 
 class SavingMixin(SFTTrainer):

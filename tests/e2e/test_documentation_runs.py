@@ -146,6 +146,8 @@ def clone(warm_python, recipe_model, tmp_path_factory):
     (folder / "new.jsonl").write_text('{"reply": "Certainly, with pleasure!"}\n')
     pair = '{{"id": "{0}", "question": "{0}", "text": "Which answer is better?", "votes": ["A", "equal", "A"]}}\n'
     (folder / "pairs.jsonl").write_text("".join(pair.format(i) for i in range(20)))
+    preferred = '{{"prompt": "What is {0}?", "chosen": "A number.", "rejected": "No."}}\n'
+    (folder / "preferences.jsonl").write_text("".join(preferred.format(i) for i in range(20)))
     rows = (ROOT / "docs/examples/replies.csv").read_text("utf-8").splitlines(True)
     (folder / "replies.csv").write_text("".join(rows[:-1]))  # without the one that nobody has rated
     (folder / "task.yaml").write_bytes((ROOT / "docs/examples/replies.yaml").read_bytes())

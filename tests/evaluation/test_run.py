@@ -68,6 +68,17 @@ def test_a_judge_is_tested_on_the_items_of_its_own_run(world):
     assert [row["method"] for row in done.results["variants"]] == ["uniform", "training-prior", "training-majority"]
 
 
+@pytest.mark.parametrize("judge", ["judge", "calibrated"])
+def test_the_constants_come_from_the_items_of_its_own_run(world, judge):
+    """Whether or not a part of the training side was held out."""
+    runs = [evaluate(world, judge).results, read_results(world / judge)]
+    again, trained = (
+        {row["method"]: row["metrics"]["kl"] for row in run["variants"] if row["method"].startswith("training-")}
+        for run in runs
+    )
+    assert again == trained and len(trained) == 2
+
+
 @pytest.mark.parametrize("options", [("--split_seed", "3"), ("--split_seed", "3", "--split", "paper"), ()])
 def test_a_sample_of_its_test_items_is_the_one_of_its_own_run(world, tmp_path, options):
     """Whatever the seed: the split's seed draws the sample, too."""
@@ -182,7 +193,12 @@ def test_a_judge_without_its_list_of_items_says_so(world, tmp_path):
     shutil.copytree(world / "judge", tmp_path / "judge")
     (tmp_path / "judge" / "training_items.json").unlink()
     done = evaluate(tmp_path, "judge", world / "ratings.yaml")
-    assert any("keeps no list of its training items" in note for note in done.report.notes)
+    (warning,) = done.warnings
+    assert warning.startswith("this judge has no list of its training items: all 24 items are scored")
+    assert done.report.notes["scored, though the judge may have been trained on them"] == 24
+    assert not evaluate(world, "judge").warnings and not evaluate(world, "model").warnings
+    told = invoke("--model", tmp_path / "judge", "--task", world / "ratings.yaml")
+    assert f"warning: {warning}" in told.output.splitlines()
     (tmp_path / "judge" / "training_items.json").write_text("{}")
     with pytest.raises(UserInputError, match=r"training_items.json: is damaged"):
         evaluate(tmp_path, "judge", world / "ratings.yaml")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from conftest import small_files
 
-from distjudge_trl.errors import RunFailedError, UserInputError
+from distjudge_trl.data.template import PromptTemplate
+from distjudge_trl.errors import JudgmentDataError, RunFailedError, UserInputError
 from distjudge_trl.judges.files import judge_jsonl
 from distjudge_trl.labels import LabelSpace
 
@@ -69,6 +70,22 @@ def test_runs_with_one_output_share_no_temporary_file(paths, tmp_path):
     judge_jsonl(lambda: StandIn(lambda: seen.extend(names(tmp_path))), *paths)
     assert seen == ["in.jsonl", "out.jsonl"]
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 20
+
+
+def test_a_row_without_a_prompt_is_found_before_the_judge_is_loaded(paths):
+    def never():
+        raise AssertionError("the judge was loaded")
+
+    with open(paths[0], "a") as file:
+        file.write('\n{"text": " "}\n')
+    template = PromptTemplate([{"role": "user", "content": "Rate {{ text }}"}])
+    with pytest.raises(JudgmentDataError, match=r"in.jsonl, row 22, field `text`: is ' '"):
+        judge_jsonl(never, *paths, find_template=lambda: template)
+    with pytest.raises(JudgmentDataError, match=r"in.jsonl, row 1, field `prompt`: is missing"):
+        judge_jsonl(never, *paths, find_template=lambda: None)
+    other = PromptTemplate([{"role": "user", "content": "Rate {{ reply }}"}])
+    with pytest.raises(JudgmentDataError, match=r"in.jsonl, row 1: .*reply"):
+        judge_jsonl(never, *paths, find_template=lambda: other)
 
 
 def test_an_error_of_the_model_s_is_none_of_the_output_s(paths):

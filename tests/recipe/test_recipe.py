@@ -2,6 +2,7 @@
 loaded.
 """
 
+import re
 import runpy
 
 import pytest
@@ -234,3 +235,7 @@ def test_help_begins_with_what_is_ours_and_leaves_nothing_out(capsys):
     parser = recipe._parser(get_task("vader"))
     assert sorted(shown) == sorted(action.option_strings[0] for action in parser._actions)
     assert shown.index("--alpha") < 30
+    said = " ".join(" ".join(lines).split())
+    assert "--packing [PACKING] refused, see docs/training.md" in said
+    assert re.search(r"--truncation-mode \S+ refused, see docs/training.md", said)
+    assert "refused" not in said.split("--learning_rate ")[1].split(" --")[0]

@@ -300,6 +300,21 @@ def test_a_report_is_markdown_csv_png_and_a_page(runs, tmp_path):
         assert (tmp_path / "out" / "tables" / f"{table.name}.md").read_text().startswith(f"## {table.title}")
 
 
+def test_an_own_task_comes_first_and_empty_tables_of_the_paper_last_or_not_at_all(runs, tmp_path):
+    def names(*folders):
+        test_sets = load_test_sets(list(folders))
+        return [table.name for table in all_tables(test_sets, compare(test_sets))]
+
+    log_q = make_judge(RECORDS, 1.0)
+    make_run(tmp_path / "mine", RECORDS, log_q, task="replies")
+    assert names(tmp_path) == ["other_tasks", "table3", "halves", "metrics_replies"]
+    make_run(tmp_path / "theirs", RECORDS, log_q, task="mtbench")
+    both = names(tmp_path)
+    assert both[:3] == ["other_tasks", "table1", "table3"]
+    assert both[-4:] == ["table2", "table4", "table5", "table6"]
+    assert next(build_report([tmp_path / "mine"], tmp_path / "out")) == "1 run on 1 test set: replies."
+
+
 def test_plots_without_a_grid_leave_figure_3_out(tmp_path):
     make_run(tmp_path / "a", RECORDS, make_judge(RECORDS, 1.0))
     assert [plot.name for plot in all_plots(load_test_sets([tmp_path]))] == ["kl", "reliability", "entropy"]

@@ -28,7 +28,7 @@ def test_a_sweep_s_report_has_figure_3_importances_and_its_own_table(swept, tmp_
     table = (tmp_path / "tables" / "sweep_snli.md").read_text()
     rows = [line for line in table.splitlines() if line.startswith(("| 1 ", "| 6 "))]
     assert "0.8" in rows[0] and rows[1].split("|")[2].strip() == "0.0"
-    assert "6 configurations (6 done), 1 seed(s) each." in table and "its test score does not" in table
+    assert "6 configurations (6 done), 1 seed each." in table and "its test score does not" in table
     page = (tmp_path / "index.html").read_text()
     assert "Which parameters mattered" in page and "Sweep snli" in page
 

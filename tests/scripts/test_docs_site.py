@@ -23,6 +23,8 @@ def test_the_site_is_built_with_every_link_checked(scripts, tmp_path):
     assert "griffe:" not in said, "a docstring that the API's pages cannot read"
     api = (ROOT / "site/api/training/index.html").read_text(encoding="utf-8")
     assert "perturbation_radius" in api and "DistributionSFTTrainer" in api
+    drawn = [page for page in (ROOT / "site").rglob("*.html") if 'class="mermaid"' in page.read_text(encoding="utf-8")]
+    assert not drawn, "the theme would fetch the library that draws these from the network"
     nav = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     pages = {str(path.relative_to(build_docs.OUT)) for path in build_docs.OUT.rglob("*.md")}
     assert pages == set(re.findall(r": ([\w/-]+\.md)$", nav, re.MULTILINE))

@@ -114,6 +114,26 @@ def test_the_items_that_a_judge_has_seen_stay_with_it(tokenizer, tmp_path):
     assert SeenItems.read(tmp_path) is None, "of another judge"
 
 
+def test_a_script_s_datasets_are_the_items_that_its_judge_has_seen(tokenizer, tmp_path):
+    train, one, two = make_records(4), make_records(6, seed=1), make_records(3, seed=2)
+    rename = {"test": one, "other": two}
+    for name, part in rename.items():
+        rename[name] = part.map(lambda row, name=name: {"id": f"{name}-{row['id']}", "group": f"{name}-{row['id']}"})
+    arguments = {"processing_class": tokenizer, "label_space": LabelSpace(LABELS)}
+    args = DistributionSFTConfig(str(tmp_path), bf16=False, report_to="none")
+    trainer = DistributionSFTTrainer(
+        make_tiny_model(len(tokenizer)), args, train_dataset=train, eval_dataset=rename, **arguments
+    )
+    trainer.save_model()
+    seen = SeenItems.read(tmp_path)
+    assert seen == SeenItems.of(train, *rename.values()) and len(seen.ids) == 4 and len(seen.held_out_ids) == 9
+    # Rows that were tokenized before do not name their items.
+    rows = trainer.train_dataset
+    trainer = DistributionSFTTrainer(trainer.model, args, train_dataset=rows, **arguments)
+    trainer.save_model()
+    assert SeenItems.read(tmp_path) is None
+
+
 OWN = (
     "notes.txt",
     "model-notes.bin",

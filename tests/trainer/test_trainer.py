@@ -280,6 +280,23 @@ def test_evaluation_is_exact_over_partial_batches(tokenizer, tmp_path):
     assert metrics["eval_loss"] == pytest.approx(losses.mean().item(), abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("settings", "warns"),
+    [
+        ({"warmup_steps": 0.05, "lr_scheduler_type": "cosine"}, True),
+        ({"warmup_steps": 0, "lr_scheduler_type": "cosine"}, False),
+        ({"warmup_steps": 1, "lr_scheduler_type": "constant"}, False),
+    ],
+)
+def test_a_single_step_of_warm_up_learns_nothing_and_says_so(tokenizer, tmp_path, capsys, settings, warns):
+    trainer = make_trainer(tokenizer, tmp_path, max_steps=1, **settings)
+    before = [weight.detach().clone() for weight in trainer.model.parameters()]
+    trainer.train()
+    learned = any(not torch.equal(a, b) for a, b in zip(before, trainer.model.parameters(), strict=True))
+    warned = "warning: the only step of this run is a warm-up step" in capsys.readouterr().out
+    assert warned is warns and learned is not warns
+
+
 def test_best_checkpoint_is_the_one_with_the_lowest_eval_kl(tokenizer, tmp_path):
     trainer = make_trainer(
         tokenizer,

@@ -1,0 +1,47 @@
+"""scripts/reproduce.py: which runs it makes, and how it stops. tests/e2e/test_reproduce.py trains with it."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+
+def runs(reproduce, monkeypatch, capfd, tmp_path, *options):
+    """Names of the runs that the script starts; `true` stands for training."""
+    monkeypatch.setattr(sys, "argv", ["reproduce.py", "vader", "--launcher", "true", "--out", str(tmp_path), *options])
+    reproduce.main()
+    return re.findall(r"/vader/([\w-]+)$", capfd.readouterr().out, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--methods", "no-kl", "raw"), ["raw-seed0", "no-kl-seed0", "no-kl-seed1"]),
+        (("--methods", "distribution"), ["distribution-seed0", "distribution-seed1"]),
+    ],
+)
+def test_seeds_hold_for_all_methods_that_are_named(scripts, monkeypatch, capfd, tmp_path, options, expected):
+    assert runs(scripts("reproduce"), monkeypatch, capfd, tmp_path, *options, "--seeds", "0", "1") == expected
+
+
+def test_without_names_the_methods_of_table_1_have_all_seeds(scripts, monkeypatch, capfd, tmp_path):
+    reproduce = scripts("reproduce")
+    found = runs(reproduce, monkeypatch, capfd, tmp_path, "--seeds", "3", "4")
+    assert len(found) == len(set(found)) == len(reproduce.METHODS) + len(reproduce.MAIN_METHODS)
+    assert "no-kl-seed3" in found and "no-kl-seed4" not in found and "distribution-seed4" in found
+
+
+def test_ctrl_c_is_one_line(warm_python, tmp_path):
+    stops_it = "sh -c 'kill -INT $PPID; sleep 5'"
+    done = subprocess.run(
+        [warm_python, "scripts/reproduce.py", "vader", "--launcher", stops_it, "--out", tmp_path],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=120,
+    )
+    assert done.returncode == 130
+    assert done.stderr.splitlines() == ["Stopped. The same command goes on where it was."]
