@@ -34,7 +34,7 @@ class QuestionTemplate(PromptTemplate):
     def _together(self, number: int) -> str:
         """One message of all templates. An unknown question is an error, as an unknown field is."""
         known = ", ".join(f"{json.dumps(name)}: ''" for name in self.templates)
-        text = f"{{% set asked_question = {QUESTION} | default({ASKED}) %}}{{{{ {{{known}}}[asked_question] }}}}"
+        text = f"{{% set asked_question = {QUESTION} | default({ASKED}, true) %}}{{{{ {{{known}}}[asked_question] }}}}"
         for i, (name, template) in enumerate(self.templates.items()):
             # Jinja drops the last line break of a text, and would keep it here.
             content = template.messages[number]["content"].removesuffix("\n")

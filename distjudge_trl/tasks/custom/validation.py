@@ -46,6 +46,8 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
     """The first error of pydantic: the key, what is wrong, what was expected."""
     details = error.errors(include_url=False)
     first = details[0]
+    if first["type"] == "missing":  # because it is misspelled, perhaps
+        first = next((detail for detail in details if detail["type"] == "extra_forbidden"), first)
     # A union's tag directly follows its key.
     location = [part for i, part in enumerate(first["loc"]) if first["loc"][max(i - 1, 0)] != "source" or i == 0]
     keys = ".".join(str(part) for part in location if part != "[key]")
