@@ -14,9 +14,12 @@ from distjudge_trl.data import SplitPlan
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import JudgmentDataError, UserInputError
 from distjudge_trl.evaluation import read_predictions, read_results
+from distjudge_trl.files.shipped_files import shipped_folder
 from distjudge_trl.judge_folder.judge_file import JudgeFile
 from distjudge_trl.judge_folder.training_items import SeenItems
 from distjudge_trl.recipe import PAPER_TRAINING, Recipe
+from distjudge_trl.sweep.request import default_study
+from distjudge_trl.sweep.settings import SweepSettings
 from distjudge_trl.tasks import LoadReport, get_task
 
 
@@ -94,7 +97,7 @@ def test_questions_of_an_item_stay_on_one_side(tmp_path):
 
 
 def test_what_a_question_does_not_say_is_taken_from_the_top(tmp_path):
-    write_rows(tmp_path, 1, help=["one", 2, "k.A.", ""], safe=["SAFE", "n/a", "bad", "k.A."])
+    write_rows(tmp_path, 1, help=["one", 2, "k.A.", ""], tone=["3", "3", "-"], safe=["SAFE", "n/a", "bad", "k.A."])
     path = write_task(
         tmp_path,
         spellings={"1": ["one"]},
@@ -103,7 +106,7 @@ def test_what_a_question_does_not_say_is_taken_from_the_top(tmp_path):
         answers="letters",
         questions={
             "help": {"votes": {"list": "help"}},
-            "tone": {"votes": {"list": "tone"}, "missing": [2]},
+            "tone": {"votes": {"list": "tone"}, "missing": ["-"]},
             "safe": {**SAFE, "ordinal": False, "spellings": {"unsafe": ["bad"]}, "missing": ["n/a", "k.A."]},
         },
     )
@@ -358,9 +361,20 @@ def test_the_doctor_shows_each_question(tmp_path):
     write_rows(tmp_path, 20)
     done = CliRunner().invoke(main, ["data", write_task(tmp_path), "--stats"])
     assert done.exit_code == 0, done.output
-    assert (
-        "part" in done.output and "help" in done.output and "Split 'group' (seed 0): 32 train, 8 test" in done.output
-    )
+    assert "Split 'group' (seed 0): 32 train, 8 test" in done.output
+    (row,) = [line.split() for line in done.output.splitlines() if line.startswith("tone ")]
+    assert row[1:3] == ["20", "0.333"]  # of the three pairs of annotators one agrees
+    done = CliRunner().invoke(main, ["data", str(tmp_path / "task.yaml"), "--question", "tone"])
+    assert "20 items read, 20 records" in done.output
+
+
+def test_a_sweep_of_one_question_has_its_name(tmp_path):
+    path = write_task(tmp_path, questions={"help": HELP, "safe": SAFE})
+    script = shipped_folder("recipes") / "custom.py"
+    settings = SweepSettings("custom", recipe_arguments=["--task", path], options={"question": "safe"})
+    assert default_study(settings, script) == "replies-safe"
+    with pytest.raises(UserInputError, match="Choose one with --question: help or safe"):
+        default_study(SweepSettings("custom", recipe_arguments=["--task", path]), script)
 
 
 def test_a_judge_of_one_question_with_labels_of_its_own(tmp_path, recipe_model, warm_python):
