@@ -56,7 +56,7 @@ class JudgmentTask:
             scored for each question alone.
         asked_by (`tuple[str, ...]`): the fields that name an item's question: a template that shows none of them would
             ask all questions in the same words.
-        questions (`Mapping[str, JudgmentTask]`): for each question a task with this question alone, see [`choose`].
+        questions (`Mapping[str, JudgmentTask]`): for each question a task with this question alone, see `choose`.
         undecided (`str`): why one judge cannot answer all of the questions, as a clause; such a task has no labels,
             and a question has to be chosen.
     """
@@ -305,7 +305,7 @@ class JudgmentTask:
                 continue
             if not votes:
                 raise JudgmentDataError(
-                    "no votes",
+                    f"no votes on {item.part}" if item.part else "no votes",
                     source=item.source,
                     row=item.row,
                     field="votes",

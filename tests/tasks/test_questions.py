@@ -283,6 +283,15 @@ def test_a_mistake_is_named_in_one_line(tmp_path, changes, match):
     assert "\n" not in str(caught.value)
 
 
+def test_an_item_without_votes_on_one_question(tmp_path):
+    write_rows(tmp_path, 2, tone=([1], []))
+    with pytest.raises(JudgmentDataError, match="row 2, field `votes`: no votes on tone"):
+        load(write_task(tmp_path))
+    records, report = load(str(tmp_path / "task.yaml"), min_annotators=1)
+    assert records["id"][:] == ["i0/help", "i0/tone", "i1/help"]
+    assert report.excluded == {"fewer than 1 annotators": 1}
+
+
 def test_a_question_that_there_is_not(tmp_path):
     write_rows(tmp_path)
     with pytest.raises(

@@ -148,14 +148,15 @@ class PartReader:
         return part
 
     def check_parts(self, name: str) -> None:
-        """Raise [`UserInputError`] if a part is empty: the file `name` has been read to its end."""
+        """Raise [`UserInputError`] if a part is empty, when everything has been read. `name` is for the message."""
         for part in sorted(self.expected - self.seen):
             if self.split is None:
                 raise UserInputError(f"`source`: what it names for the part `{part}` holds no rows.")
             values = listing(map(repr, self.split.named[part]), "or")
+            others = listing(sorted(self.seen - {IGNORED}), "and") or "to be left out"
             raise UserInputError(
-                f"{name}: `split`: no row has {values} in the column `{self.split.column}`, and the part `{part}` is"
-                " empty. Correct the value, or drop the part."
+                f"{name}: `split`: no row has {values} in the column `{self.split.column}`, so that the part `{part}`"
+                f" is empty; all rows are {others}. Correct the value, or drop the part."
             )
 
     def _in_column(self, row: Mapping[str, Any], name: str, number: int) -> str:

@@ -110,7 +110,8 @@ class _Reader:
         for path in self.paths:
             if not path.found:
                 raise path.nothing_found(row, name, self.num_kept)
-        self.parts.check_parts(name)
+        others = len(self.source.files) - 1
+        self.parts.check_parts(f"{self.source.files[0].name}{f' and {others} more' if others else ''}")
 
     def rows(self) -> Iterator[tuple[DataFile, int, dict[str, Any], str]]:
         """Rows that are not left out, with their columns' names in Unicode NFC, and the part that each belongs to."""
