@@ -80,6 +80,7 @@ def data(
         echo_task_options(task, ", which its recipe takes, too")
         return
     options = parse_task_options(task, ctx.args)
+    task = task.choose(getattr(options, "question", None))
     from distjudge_trl.report import doctor
 
     inputs = [name for name in (data_path, task_name) if name is not None]

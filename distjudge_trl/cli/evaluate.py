@@ -122,7 +122,7 @@ def evaluate(
     from distjudge_trl.evaluation.run import EvaluationOptions, evaluate_judge
     from distjudge_trl.judges.loading import find_judge
     from distjudge_trl.recipe.parsing import parse_task_options
-    from distjudge_trl.report.tables import results_table, robustness_table, shared_task_table
+    from distjudge_trl.report.tables import parts_table, results_table, robustness_table, shared_task_table
     from distjudge_trl.runtime.logs import quieten
 
     quieten()
@@ -132,8 +132,9 @@ def evaluate(
     if options["share_prefixes"] is None:
         options["share_prefixes"] = "auto"
     found = find_judge(model)
-    defaults = found.file.data.get("options") if found.file is not None and found.file.task == task.name else None
+    defaults = found.file.data.get("options") if found.file is not None and task.is_called(found.file.task) else None
     task_options = parse_task_options(task, ctx.args, defaults)
+    task = task.choose(getattr(task_options, "question", None))
     results, records, log_q, report, warnings = evaluate_judge(
         found, task, task_options, EvaluationOptions(truncation=truncate, **options), progress=True
     )
@@ -153,6 +154,8 @@ def evaluate(
         floor = f"; the targets' own entropy is {figures['floor']:.3f}" if figures["floor"] else ""
         click.echo(f"\n{figures['dataset']}, official figures of {figures['edition']}{floor}:\n")
         click.echo(shared_task_table(figures))
+    if "parts" in results:
+        click.echo(f"\n{parts_table(results)}")
     if robustness:
         click.echo("\nKL against targets moved at random by delta (mean over draws):\n")
         click.echo(robustness_table([results], variants=True))

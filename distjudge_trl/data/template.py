@@ -103,6 +103,10 @@ class PromptTemplate:
             ]
         )
 
+    def of(self, fields: Mapping[str, Any]) -> PromptTemplate:
+        """The template by which an item with these fields is rendered: this one, unless it is made of several."""
+        return self
+
     def check_shows_something(self) -> None:
         """Raise [`UserInputError`] if the template uses no field: all prompts would be the same."""
         if self.fields - {LEGEND}:

@@ -118,11 +118,28 @@ def make_results(
         "settings": judge.settings,
         "extraction": {"kind": "full" if judge.top_k_floor is None else "top5", "floor": judge.top_k_floor},
         **scores,
+        **_parts(task, predictions, seed),
         "variants": variants,
         "scored_on": scored_on,
         "test_fingerprint": fingerprint(predictions.records),
         "provenance": provenance,
     }
+
+
+def _parts(task: JudgmentTask, predictions: Predictions, seed: int) -> dict[str, Any]:
+    """The key `parts`: the metrics of each of a task's questions, if the records have several."""
+    rows: dict[str, list[int]] = {}
+    for i, name in enumerate(predictions.records["id"][:]):
+        rows.setdefault(task.part_of(name), []).append(i)
+    if len(rows) < 2:
+        return {}
+    metrics = {}
+    for part in sorted(rows, key=lambda part: task.parts.index(part) if part else -1):
+        chosen = rows[part]
+        items = TestItems.of(predictions.records.select(chosen), ordinal=task.ordinal, seed=seed)
+        floored = predictions.floored[chosen] if predictions.floored is not None else None
+        metrics[part] = items.measure(predictions.log_q[chosen], floored=floored)
+    return {"parts": metrics}
 
 
 def results_file(path: str | Path) -> Path:

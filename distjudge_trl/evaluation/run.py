@@ -253,6 +253,8 @@ def choose_template(
     if options.prompt_template is not None:
         return task.read_template(options.prompt_template)
     if origin.judge.file is not None and origin.judge.file.template is not None and items:
+        if origin.judge.file.template == task.template.messages:
+            return task.template  # which knows the template of each question, too
         template = PromptTemplate(origin.judge.file.template)
         form = next(task.expand(items[0], task.options()), items[0]) if task.expand is not None else items[0]
         try:

@@ -149,7 +149,8 @@ class SharedTaskFigures(_Strict):
 class Results(_Strict):
     """A result file. `scored_on` says whether its items are test items, or validation items by which settings are
     chosen. `trained_on` is a task's name (`None` for an untrained model). `settings` are those of the training and its
-    data, which distinguish runs.
+    data, which distinguish runs. `parts` are the judge's metrics on each of several questions about the same items
+    (SummEval's dimensions); files of tasks with a single question do not have the key.
     """
 
     schema_version: int
@@ -164,6 +165,7 @@ class Results(_Strict):
     extraction: Extraction
     metrics: Metrics
     robustness: list[Point]
+    parts: dict[_Text, Metrics] | None = None
     variants: list[Variant]
     scored_on: Literal["test", "validation"] = "test"
     lewidi: SharedTaskFigures | None = None

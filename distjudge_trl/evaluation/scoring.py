@@ -59,10 +59,17 @@ class TestItems:
         """`metrics` (see [`evaluate_judgments`]) and `robustness` (a list, see [`RobustnessPoint`]) of the label
         log-probabilities `(N, K)`, ready for JSON.
         """
-        log_q = as_array(log_q)
-        metrics = evaluate_judgments(
+        points = robustness(self.p, as_array(log_q), seed=self.seed)
+        return {
+            "metrics": self.measure(log_q, mass=mass, floored=floored),
+            "robustness": [asdict(point) for point in points],
+        }
+
+    def measure(self, log_q: Any, *, mass: float | None = None, floored: Any = None) -> dict[str, Any]:
+        """The `metrics` alone."""
+        return evaluate_judgments(
             self.p,
-            log_q,
+            as_array(log_q),
             self.num_annotators,
             self.groups,
             ids=self.ids,
@@ -72,8 +79,6 @@ class TestItems:
             floor=self.floor,
             seed=self.seed,
         )
-        points = robustness(self.p, log_q, seed=self.seed)
-        return {"metrics": metrics, "robustness": [asdict(point) for point in points]}
 
     def score_constants(self, train_p: Any = None) -> list[dict[str, Any]]:
         """Score the constant judges (see baselines.py), which are computed from the training items' distributions `(M,

@@ -172,6 +172,8 @@ class Recipe:
         parser = self._parser(task)
         config = check_config(parser, config, path)
         given = read_given(parser, words, config)
+        if task is not None and not given.get("help"):
+            task = task.choose(given.get("question"))
         if unknown := parser.set_defaults_with_config(**self._defaults()):
             raise UserInputError(
                 f"The recipe {self.name} has a default for {unknown[0]}, which is not one of its options."

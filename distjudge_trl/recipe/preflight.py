@@ -22,7 +22,17 @@ ANSWER_NAME = "answer.json"
 # Configurations with other values would be ranked on other items.
 _DECIDE_ITEMS = (
     *("data_path", "task", "split", "split_seed", "validation_fraction", "max_eval_samples", "score_on", "max_items"),
-    *("min_annotators", "annotators", "majority_ties", "preferences", "swap", "labels", "draw_seed", "dimension"),
+    *(
+        "min_annotators",
+        "annotators",
+        "majority_ties",
+        "preferences",
+        "swap",
+        "labels",
+        "draw_seed",
+        "dimension",
+        "question",
+    ),
 )
 # Options that the sweep sets.
 _OF_THE_SWEEP = ("output_dir", "resume_from_checkpoint", "push_to_hub", "hub_model_id", "calibrate", "config")

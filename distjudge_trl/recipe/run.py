@@ -24,7 +24,7 @@ from distjudge_trl.recipe.data import FoundModel, find_model, find_template, loa
 from distjudge_trl.recipe.model import loading_options, quantization_config
 from distjudge_trl.recipe.trial import make_progress_callback
 from distjudge_trl.report.findings import label_findings, split_findings, template_findings, vote_findings
-from distjudge_trl.report.tables import results_table
+from distjudge_trl.report.tables import parts_table, results_table
 from distjudge_trl.runtime.provenance import provenance
 from distjudge_trl.trainer import DistributionSFTTrainer
 from distjudge_trl.trainer.checkpoints import find_checkpoint
@@ -134,6 +134,8 @@ def run_recipe(run: ParsedRun) -> dict[str, Any]:
         with writing(training_args.output_dir, saved if trained else "Make room and try again."):
             write_results(training_args.output_dir, results, scored, log_q)
         print_once(results_table([results], variants=True))
+        if "parts" in results:
+            print_once(parts_table(results))
         print_once(f"Results and judge: {training_args.output_dir}")
     if trained and training_args.push_to_hub:
         trainer.push_to_hub()

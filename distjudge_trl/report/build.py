@@ -12,7 +12,7 @@ from distjudge_trl.errors import counted, writing
 from distjudge_trl.files.atomic import check_folder, replacing
 from distjudge_trl.report.cells import Table
 from distjudge_trl.report.comparisons import Comparison, compare
-from distjudge_trl.report.judge_tables import comparisons_table, halves_table, metrics_table
+from distjudge_trl.report.judge_tables import comparisons_table, halves_table, metrics_table, questions_table
 from distjudge_trl.report.page import write_page
 from distjudge_trl.report.paper_tables import (
     MAIN_TASKS,
@@ -108,6 +108,7 @@ def all_tables(test_sets: Sequence[TestSet], comparisons: Sequence[Comparison]) 
         halves_table(test_sets),
         *(metrics_table(test_set) for test_set in test_sets),
         *(table for table, ours in zip(of_the_paper, has_runs, strict=True) if not ours and is_of_paper),
+        *(questions_table(test_set) for test_set in test_sets),
     ]
     return [table for table in tables if table is not None]
 
@@ -175,7 +176,20 @@ def _flat(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _runs_table(test_sets: Sequence[TestSet]) -> Table:
-    header = ["test set", "model", "method", "seed", "trained on", "items", "α", "ε", "adversary", "git", "file"]
+    header = [
+        "test set",
+        "model",
+        "method",
+        "seed",
+        "trained on",
+        "split",
+        "items",
+        "α",
+        "ε",
+        "adversary",
+        "git",
+        "file",
+    ]
     rows = {}
     for test_set in test_sets:
         for run in test_set.runs:
@@ -189,6 +203,7 @@ def _runs_table(test_sets: Sequence[TestSet]) -> Table:
                     for value in (
                         content["seed"],
                         content["trained_on"],
+                        own.get("split"),
                         own.get("num_train_items"),
                         own.get("alpha"),
                         own.get("perturbation_radius") if own.get("adversary") != "none" else None,

@@ -15,6 +15,10 @@ from distjudge_trl.report.comparisons import Comparison
 from distjudge_trl.report.test_sets import TestSet, value_of
 
 
+# The metrics of each question of a task that has several.
+_OF_QUESTIONS = ("kl", "excess_kl", "total_variation", "wasserstein", "accuracy", "kappa", "ece")
+
+
 def metrics_table(test_set: TestSet) -> Table:
     """Every metric of every judge of a test set."""
     cells = test_set.main_cells
@@ -46,6 +50,33 @@ def metrics_table(test_set: TestSet) -> Table:
         )
     header = ["model", "method", "seeds", *(metric.title for metric in shown.values())]
     return Table(f"metrics_{_file_name(test_set.name)}", f"All metrics: {test_set.name}", header, rows, notes)
+
+
+def questions_table(test_set: TestSet) -> Table | None:
+    """Every judge on each question of a task that has several, such as the dimensions of SummEval."""
+    cells = [cell for cell in test_set.main_cells if all("parts" in row.content for row in cell.rows)]
+    names = list(dict.fromkeys(name for cell in cells for row in cell.rows for name in row.content["parts"]))
+    if not names:
+        return None
+    shown = {name: METRICS[name] for name in _OF_QUESTIONS if test_set.ordinal or not METRICS[name].ordinal}
+    rows = []
+    for name in names:
+        for cell in cells:
+            metrics = [row.content["parts"][name] for row in cell.rows if name in row.content["parts"]]
+            figures = [
+                number([value_of(own, key) for own in metrics], metric.spec, metric.factor)
+                for key, metric in shown.items()
+            ]
+            items, floor = f"{metrics[0]['num_items']:,}", value_of(metrics[0], "noise_floor")
+            rows.append([name, items, cell.model, cell.method, str(len(metrics)), number([floor], ".3f"), *figures])
+    header = ["question", "items", "model", "method", "seeds", "noise floor"]
+    return Table(
+        f"questions_{_file_name(test_set.name)}",
+        f"Each question alone: {test_set.name}",
+        [*header, *(metric.title for metric in shown.values())],
+        rows,
+        ["The judges answered all questions; their figures over all of them are in the table of all metrics."],
+    )
 
 
 def comparisons_table(comparisons: Sequence[Comparison]) -> Table | None:

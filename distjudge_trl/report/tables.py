@@ -57,6 +57,17 @@ def results_table(runs: Sequence[dict[str, Any]], *, variants: bool = False) -> 
     return markdown_table(_HEADER, rows)
 
 
+def parts_table(results: dict[str, Any]) -> str:
+    """A Markdown table of the judge on each question of a task that has several."""
+    header = ("question", "items", "KL (95 %)", "noise floor", "excess KL", "accuracy (95 %)")
+    rows = []
+    for name, metrics in results["parts"].items():
+        _, kl, excess, accuracy, _ = result_row({"method": name, "metrics": metrics})
+        floor = f"{metrics['noise_floor']:.3f}" if metrics["noise_floor"] is not None else "-"
+        rows.append((name, f"{metrics['num_items']:,}", kl, floor, excess, accuracy))
+    return markdown_table(header, rows)
+
+
 def robustness_table(runs: Sequence[dict[str, Any]], *, variants: bool = False) -> str:
     """A Markdown table of the KL at every length of the perturbation (the paper's Table 3)."""
     rows = [row for run in runs for row in rows_of(run, variants=variants)]

@@ -50,6 +50,10 @@ class TestSet:
         return [str(label) for label in self.runs[0].results["labels"]]
 
     @property
+    def ordinal(self) -> bool:
+        return bool(self.runs[0].results["ordinal"])
+
+    @property
     def is_validation(self) -> bool:
         return _is_validation(self.runs[0])
 

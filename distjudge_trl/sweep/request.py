@@ -54,7 +54,10 @@ class Checked(NamedTuple):
 def default_study(settings: SweepSettings, script: Path) -> str:
     """The name of a study that is given none: the recipe's; of a recipe for any task the task's."""
     name = find_option("task", settings.recipe_arguments, settings.options)
-    return get_task(str(name)).name if load_recipe(script).task is None and name is not None else script.stem
+    if load_recipe(script).task is not None or name is None:
+        return script.stem
+    question = find_option("question", settings.recipe_arguments, settings.options)
+    return get_task(str(name)).choose(question).name
 
 
 def make_points(settings: SweepSettings, parameters: Sequence[Parameter]) -> Sequence[dict[str, Scalar]]:

@@ -204,6 +204,7 @@ RATINGS_TASK = JudgmentTask(
     ),
     ordinal=True,
     size="about 23,600 responses x 5 attributes",
+    parts=ATTRIBUTES,
     options=TaskOptions,
 )
 

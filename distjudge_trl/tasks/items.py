@@ -63,6 +63,18 @@ class TaskOptions:
                 raise UserInputError(f"--{name} must be at least {least}, got {value}.")
 
 
+@dataclass
+class QuestionOptions(TaskOptions):
+    """A task file with several questions: which of them."""
+
+    question: str | None = field(
+        default=None,
+        metadata={
+            "help": "The question of the task file to train or test on. Default: all, if one judge can answer them."
+        },
+    )
+
+
 class Item(NamedTuple):
     """One thing that annotators judged.
 

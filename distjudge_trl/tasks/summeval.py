@@ -197,4 +197,5 @@ TASK = JudgmentTask(
     ordinal=True,
     size="100 articles x 16 systems x 4 dimensions",
     options=SummEvalOptions,
+    parts=DIMENSIONS,
 )

@@ -5,7 +5,7 @@ records.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +14,10 @@ from datasets import Dataset
 from distjudge_trl.data.download import RemoteFile, download
 from distjudge_trl.data.records import build_dataset, make_record
 from distjudge_trl.data.source_files import DataFile, find_files
-from distjudge_trl.data.splits import stable_key
+from distjudge_trl.data.splits import SWAPPED, stable_key
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.data.votes import draw_ballots, draw_votes, majority_label, share_counts
-from distjudge_trl.errors import JudgmentDataError, NoRecordsError, UserInputError
+from distjudge_trl.errors import JudgmentDataError, NoRecordsError, UserInputError, listing, nearest
 from distjudge_trl.labels import LabelSpace
 from distjudge_trl.tasks.items import Item, LoadReport, Source, TaskOptions
 from distjudge_trl.tasks.repeats import Repeats
@@ -51,6 +51,14 @@ class JudgmentTask:
         options (`type[TaskOptions]`): the options of building records.
         optional_fields (`frozenset[str]`): fields that a template may test although no item of a source has them.
         answers (`Mapping[str, str]`, *optional*): what the judge answers instead of each label.
+        parts (`tuple[str, ...]`): names of several questions about the same things (SummEval's dimensions), if there
+            are some. The id of a record then ends with a slash and the name of its question, and judges are also
+            scored for each question alone.
+        asked_by (`tuple[str, ...]`): the fields that name an item's question: a template that shows none of them would
+            ask all questions in the same words.
+        questions (`Mapping[str, JudgmentTask]`): for each question a task with this question alone, see `choose`.
+        undecided (`str`): why one judge cannot answer all of the questions, as a clause; such a task has no labels,
+            and a question has to be chosen.
     """
 
     name: str
@@ -69,6 +77,44 @@ class JudgmentTask:
     options: type[TaskOptions] = TaskOptions
     optional_fields: frozenset[str] = frozenset()
     answers: Mapping[str, str] | None = None
+    parts: tuple[str, ...] = ()
+    asked_by: tuple[str, ...] = ()
+    questions: Mapping[str, JudgmentTask] = field(default_factory=dict)
+    undecided: str = ""
+
+    def choose(self, question: str | None) -> JudgmentTask:
+        """The task of one question of several (`--question`); without a question all of them together.
+
+        Raises:
+            [`UserInputError`]: there is no such question, or one judge cannot answer all of them.
+        """
+        if question is None:
+            if self.undecided:
+                raise UserInputError(
+                    f"{self.name}: {self.undecided}, so one judge cannot answer both. Choose one with --question:"
+                    f" {listing(self.questions, 'or')}."
+                )
+            return self
+        if question in self.questions:
+            return self.questions[question]
+        if self.parts == (question,):  # it has been chosen
+            return self
+        if not self.questions:
+            raise UserInputError(f"--question {question}: the task {self.name!r} has no questions to choose from.")
+        close = nearest(question, self.questions)
+        raise UserInputError(
+            f"--question {question}: the task {self.name!r} has no such question."
+            f"{f' Did you mean {close}?' if close else ''} Questions: {listing(self.questions)}."
+        )
+
+    def is_called(self, name: str | None) -> bool:
+        """Whether this is the name of the task or of one of its questions."""
+        return name == self.name or any(name == task.name for task in self.questions.values())
+
+    def part_of(self, record_id: str) -> str:
+        """The question that a record asks, by its id; "" if the task has a single one."""
+        name = record_id.removesuffix(SWAPPED).rpartition("/")[2]
+        return name if name in self.parts else ""
 
     def label_space(self) -> LabelSpace:
         """A fresh, unbound label space of this task."""
@@ -116,6 +162,9 @@ class JudgmentTask:
         """Items with all their votes. Items with too few annotators are left out, and at most `max_items` are
         returned.
         """
+        if (chosen := self.choose(getattr(options, "question", None))) is not self:
+            yield from chosen.items(data_path, options, report=report)
+            return
         kept = self._checked(self._source(data_path, options, report))
         limit = options.max_items
         if limit is None:
@@ -170,8 +219,15 @@ class JudgmentTask:
             [`UserInputError`]: a `fitter` is given and most prompts repeat others, or the template
                 tests a field that no item has.
         """
+        if (chosen := self.choose(getattr(options, "question", None))) is not self:
+            return chosen.records(items, options, template=template, fitter=fitter, report=report)
         template = template or self.template
         template.check_shows_something()
+        if len(self.parts) > 1 and self.asked_by and not template.fields & set(self.asked_by):
+            raise UserInputError(
+                f"the prompt template asks the questions {listing(self.parts, 'and')} in the same words: let it show"
+                f" {{{{ {self.asked_by[0]} }}}}, the name of the question."
+            )
         already_shortened = fitter.num_shortened if fitter is not None else 0
         name = report.files[0] if len(report.files) == 1 else self.name
         seen: set[str] = set()
@@ -227,6 +283,9 @@ class JudgmentTask:
         fitter: PromptFitter | None = None,
     ) -> Iterator[tuple[str, list[dict[str, str]]]]:
         """The prompts of drawn items, in all forms of each item, with the ids of their records."""
+        if (chosen := self.choose(getattr(options, "question", None))) is not self:
+            yield from chosen.prompts(items, options, template=template, fitter=fitter)
+            return
         for item in items:
             for form in self.expand(item, options) if self.expand is not None else (item,):
                 yield form.id, self.prompt_of(form, template or self.template, fitter)
@@ -256,7 +315,7 @@ class JudgmentTask:
                 continue
             if need_votes and not votes:
                 raise JudgmentDataError(
-                    "no votes",
+                    f"no votes on {item.part}" if item.part else "no votes",
                     source=item.source,
                     row=item.row,
                     field="votes",
@@ -276,6 +335,7 @@ class JudgmentTask:
     @staticmethod
     def prompt_of(item: Item, template: PromptTemplate, fitter: PromptFitter | None) -> list[dict[str, str]]:
         """The prompt of an item, shortened by the fitter if there is one."""
+        template = template.of(item.fields)
         if fitter is not None:
             return fitter.fit(template, item.fields, source=item.source, row=item.row)
         return template.render(item.fields, source=item.source, row=item.row)

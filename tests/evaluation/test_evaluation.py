@@ -21,6 +21,8 @@ from distjudge_trl.evaluation import (
     read_results,
     write_results,
 )
+from distjudge_trl.evaluation.results import JudgeInfo, Predictions, make_results
+from distjudge_trl.tasks import get_task
 
 
 def test_item_metrics_on_literal_rows():
@@ -195,6 +197,32 @@ def test_result_files_round_trip(tmp_path):
     assert table["id"][:] == records["id"][:]
     np.testing.assert_allclose(table["judge_distribution"][:], np.exp(log_q))
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["predictions.parquet", "results.json"]
+
+
+def test_results_have_the_metrics_of_each_question(tmp_path):
+    """SummEval's dimensions, in the task's order. Where all records ask the same there is no such key."""
+    dimensions = ("relevance", "coherence")
+    records = make_records(12).map(lambda row, i: {"id": f"a/{i // 2}/{dimensions[i % 2]}"}, with_indices=True)
+    log_q = np.log(np.random.default_rng(0).dirichlet(np.ones(5), 12))
+    judge = JudgeInfo("m", "x", None, 0, {})
+    floored = np.zeros((12, 5), dtype=bool)
+    floored[0] = True
+    own = make_results(
+        judge, get_task("summeval"), Predictions(records, log_q, 0.5, floored), train=None, provenance={}
+    )
+    assert list(own["parts"]) == ["coherence", "relevance"]
+    for name, first in (("relevance", 0), ("coherence", 1)):
+        half = records.select(range(first, 12, 2))
+        expected = TestItems.of(half, ordinal=True).score(log_q[first::2], floored=floored[first::2])["metrics"]
+        assert own["parts"][name] == expected
+    write_results(tmp_path, own, records, log_q)
+    assert read_results(tmp_path)["parts"] == own["parts"]
+    own["parts"]["relevance"]["kl"] = None
+    write_results(tmp_path, own, records, log_q)
+    with pytest.raises(UserInputError, match=r"`parts\.relevance\.kl`"):
+        read_results(tmp_path)
+    single = make_results(judge, get_task("summeval"), Predictions(half, log_q[1::2]), train=None, provenance={})
+    assert "parts" not in single
 
 
 def test_a_result_file_may_have_a_name_of_its_own(tmp_path):

@@ -21,7 +21,7 @@ READ_METRIC = """
 import sys
 sys.path.append("tests/report")
 from made_runs import make_items, make_judge, make_run
-from distjudge_trl.report.paper_tables import metrics_table
+from distjudge_trl.report.judge_tables import metrics_table
 from distjudge_trl.report.test_sets import load_test_sets
 from distjudge_trl.sweep.definition import METRICS, find_metric
 items = make_items()

@@ -256,7 +256,7 @@ def test_the_examples_of_the_documentation_are_valid(tmp_path):
         ({"votes": {"list": "v", "annotator": "a"}}, "`annotator` goes with `rows`"),
         ({"votes": {"label_columns": {"gold": "n"}}}, "`votes.label_columns`: unknown label 'gold'"),
         ({"source": {"path": "a.csv", "delimiter": ";;"}}, "`source.delimiter`: .*at most 1 character"),
-        ({"source": {"hub": "a/b", "splits": "train"}}, "`source.splits`: is not a key.*known here are hub, config"),
+        ({"source": {"hub": "a/b", "splitt": "train"}}, "`source.splitt`: is not a key.*known here are hub, config"),
         ({"source": 7}, "`source`: input should be a valid dictionary"),
         ({"ordinal": "maybe"}, "`ordinal`: .*boolean"),
         ({"name": "my task"}, "`name`: .*pattern"),

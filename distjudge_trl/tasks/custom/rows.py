@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from distjudge_trl.data.paths import ColumnPath, compile_expression, without
+from distjudge_trl.data.question_template import ASKED, QUESTION
+from distjudge_trl.data.source_files import DataFile
 from distjudge_trl.data.template import LEGEND, as_column, is_empty
-from distjudge_trl.data.values import has_classes, holds_bytes, name_classes, plain_value
-from distjudge_trl.errors import JudgmentDataError, UserInputError, first_line
+from distjudge_trl.data.values import holds_bytes
+from distjudge_trl.errors import JudgmentDataError, UserInputError
 from distjudge_trl.labels.spelling import nfc, spelling
 from distjudge_trl.tasks.custom.cells import Place, in_yaml
-from distjudge_trl.tasks.custom.schema import FileSource, HubSource, TaskFile
+from distjudge_trl.tasks.custom.finding import IGNORED, PartReader, read_rows
+from distjudge_trl.tasks.custom.schema import TaskFile
 from distjudge_trl.tasks.custom.votes import Ballot, RowVotes, VoteReader
 from distjudge_trl.tasks.items import Item, Source
 
@@ -22,49 +25,68 @@ from distjudge_trl.tasks.items import Item, Source
 _KEY = "_key"
 
 
-def _hub_rows(source: HubSource) -> Iterator[tuple[int, dict[str, Any]]]:
-    from datasets import load_dataset
-    from datasets.exceptions import DatasetsError
-    from huggingface_hub.errors import HfHubHTTPError
+class Shown(NamedTuple):
+    """What the prompts show: `fields`, whether there is a `legend` among them, and whether several questions have the
+    same template (`shared`), which has to show the question's name.
+    """
 
-    try:
-        dataset = load_dataset(source.hub, source.config, split=source.split, revision=source.revision)
-    except (OSError, ValueError, DatasetsError, HfHubHTTPError) as error:
-        raise UserInputError(
-            f"The data set {source.hub!r} cannot be loaded: {first_line(error)} Check name, config and split; without"
-            " network pass --data_path with a copy of its files."
-        ) from None
-    features = dataset.features if has_classes(dataset.features) else None
-    for number, row in enumerate(dataset, start=1):
-        plain = plain_value(row)
-        yield number, name_classes(plain, features, source=f"hub:{source.hub}", number=number) if features else plain
+    fields: frozenset[str]
+    legend: bool = False
+    shared: bool = False
 
 
-def read_items(file: TaskFile, shown: frozenset[str], has_legend: bool, source: Source) -> Iterator[Item]:
-    """Items of the source. `shown` are the fields that the prompt uses, `has_legend` says whether it has a legend."""
-    reader = _Reader(file, shown, has_legend, source)
+def read_items(files: Mapping[str, TaskFile], shown: Shown, source: Source) -> Iterator[Item]:
+    """Items of the source.
+
+    Args:
+        files (`Mapping[str, TaskFile]`): the task file, under the name ""; of several questions one each, by their
+            names, which differ in what a question may say.
+        shown ([`Shown`]): what the prompts show.
+        source (`Source`): the files that were found.
+    """
+    reader = _Reader(files, shown, source)
     held: list[Item] = []
-    for item in reader.grouped() if file.votes.rows is not None else reader.single():
+    for item in reader.grouped() if reader.file.votes.rows is not None else reader.single():
         held.append(item)
-        # A path that finds nothing anywhere is the cause of what else is wrong with the items.
-        if reader.all_found:
+        # A path that finds nothing anywhere is the cause of what else is wrong with the items. The ids of several
+        # parts are compared when all of them are known.
+        if reader.all_found and not reader.has_part_files:
             yield from held
             held.clear()
     reader.check_found()
-    yield from held
+    yield from _unique_over_parts(held, reader) if reader.has_part_files else held
+
+
+def _unique_over_parts(items: list[Item], reader: _Reader) -> Iterator[Item]:
+    """Items in which an id that several parts of a split have is prefixed with the part."""
+    parts: dict[str, set[str]] = {}
+    for item in items:
+        parts.setdefault(item.id, set()).add(item.split)
+    for item in items:
+        if len(parts[item.id]) > 1:
+            note = f"ids that are in several parts of the split, prefixed with the part ({item.split}:ID)"
+            reader.source.report.notes[note] += 1
+            group = item.group if reader.group else f"{item.split}:{item.group}"
+            item = item._replace(id=f"{item.split}:{item.id}", group=group)
+        yield item
 
 
 class _Reader:
-    def __init__(self, file: TaskFile, shown: frozenset[str], has_legend: bool, source: Source) -> None:
-        self.file, self.shown, self.has_legend, self.source = file, shown, has_legend, source
-        self.votes = VoteReader(file)
-        self.hidden = [ColumnPath(text) for text in file.votes.columns()]
+    def __init__(self, files: Mapping[str, TaskFile], shown: Shown, source: Source) -> None:
+        self.shown, self.source = shown, source
+        self.file = file = next(iter(files.values()))  # in all but the votes they agree
+        self.votes = {question: VoteReader(own) for question, own in files.items()}
+        self.hidden = [ColumnPath(text) for own in files.values() for text in own.votes.columns()]
         self.id = [ColumnPath(text) for text in file.id or ()]
         self.group = [ColumnPath(text) for text in file.group or ()]
         self.skip = compile_expression(file.skip, "skip") if file.skip is not None else None
-        self.paths = [*self.votes.paths.values(), *self.id, *self.group]
+        self.parts = PartReader(file, source)
+        self.has_part_files = any(data_file.role for data_file in source.files)
+        votes = [path for reader in self.votes.values() for path in reader.paths.values()]
+        self.paths = [*votes, *self.id, *self.group, *self.parts.paths]
         self.first: tuple[str, dict[str, Any]] | None = None
         self.num_rows = self.num_kept = 0
+        self.has_column_asked = False
         self._all_found = False
 
     @property
@@ -88,101 +110,147 @@ class _Reader:
         for path in self.paths:
             if not path.found:
                 raise path.nothing_found(row, name, self.num_kept)
+        others = len(self.source.files) - 1
+        self.parts.check_parts(f"{self.source.files[0].name}{f' and {others} more' if others else ''}")
 
-    def rows(self) -> Iterator[tuple[str, int, dict[str, Any]]]:
-        """Rows that are not skipped, with their columns' names in Unicode NFC."""
-        for name, number, row in _rows(self.file, self.source):
+    def rows(self) -> Iterator[tuple[DataFile, int, dict[str, Any], str]]:
+        """Rows that are not left out, with their columns' names in Unicode NFC, and the part that each belongs to."""
+        for data_file, number, row in read_rows(self.file, self.source):
+            name = data_file.name
             if not all(unicodedata.is_normalized("NFC", str(column)) for column in row):
                 row = {nfc(str(column)): value for column, value in row.items()}
             if self.first is None:
-                self.first = name, row
-                if self.has_legend and LEGEND in row:
-                    raise JudgmentDataError(
-                        "{{ legend }} in the template is the list of answers, and there is a column of that name",
-                        source=name,
-                        row=number,
-                        field=LEGEND,
-                        fix=f"Write {as_column(LEGEND)} for the column.",
-                    )
+                self.first, self.has_column_asked = (name, row), ASKED in row
+                self._check_names(row, name, number)
             self.num_rows += 1
             if self.skip is not None and _is_true(self.skip.find(row, name, number), Place(name, number, "skip")):
                 self.source.report.notes["rows left out by `skip`"] += 1
                 continue
+            part = self.parts.part(row, data_file, number)
+            if part == IGNORED:
+                self.source.report.notes["rows left out by `split: ignore`"] += 1
+                continue
             self.num_kept += 1
-            yield name, number, row
+            yield data_file, number, row, part
+
+    def _check_names(self, row: Mapping[str, Any], name: str, number: int) -> None:
+        """Refuse columns with the names of what a template may show besides columns."""
+        if self.shown.legend and LEGEND in row:
+            raise JudgmentDataError(
+                "{{ legend }} in the template is the list of answers, and there is a column of that name",
+                source=name,
+                row=number,
+                field=LEGEND,
+                fix=f"Write {as_column(LEGEND)} for the column.",
+            )
+        if "" not in self.votes and QUESTION in row:
+            raise JudgmentDataError(
+                "is the name of the question in a template, and there is a column of that name",
+                source=name,
+                row=number,
+                field=QUESTION,
+                fix="Rename the column.",
+            )
+        if self.shown.shared and ASKED in row and QUESTION not in self.shown.fields:
+            raise JudgmentDataError(
+                "{{ question }} in the template is this column, and so all questions have the same prompts",
+                source=name,
+                row=number,
+                field=ASKED,
+                fix=f"Write {{{{ {QUESTION} }}}} for the name of the question, or give each question a `template`.",
+            )
 
     def single(self) -> Iterator[Item]:
         """Items of files with one row per item."""
-        files = self.source.files
-        prefix = os.path.commonprefix([data_file.name for data_file in files])
-        keyed = {data_file.name for data_file in files if data_file.format == "json"}
-        for name, number, row in self.rows():
-            own = row[_KEY] if name in keyed and _KEY in row else number
-            default_id = f"{name[len(prefix) :]}:{own}" if len(files) > 1 else str(own)
-            yield self._item(row, self.votes.read(row, name, number), name, number, default_id)
+        names: dict[str, list[str]] = {}
+        for data_file in self.source.files:
+            names.setdefault(data_file.role, []).append(data_file.name)
+        prefixes = {role: len(os.path.commonprefix(own)) for role, own in names.items()}
+        for data_file, number, row, part in self.rows():
+            name, role = data_file.name, data_file.role
+            own = row[_KEY] if data_file.format == "json" and _KEY in row else number
+            default_id = f"{name[prefixes[role] :]}:{own}" if len(names[role]) > 1 else str(own)
+            base = self._item(row, name, number, part, f"{role}:{default_id}" if role else default_id)
+            for question, reader in self.votes.items():
+                yield self._asking(base, question, reader.read(row, name, number))
 
     def grouped(self) -> Iterator[Item]:
-        """Items of files with one row per annotator. Rows with the same id are one item, wherever they are."""
-        column, annotator = self.file.votes.rows, self.file.votes.annotator
+        """Items of files with one row per annotator. Rows with the same id are one item, wherever they are in a part
+        of the split.
+        """
+        items: dict[tuple[str, str], Item] = {}
+        ballots: dict[tuple[str, str], dict[str, dict[Any, Ballot]]] = {}
+        for data_file, number, row, part in self.rows():
+            name = data_file.name
+            key = data_file.role, _named(self.id, row, name, number)
+            if key not in items:
+                items[key] = self._item(row, name, number, part)
+                ballots[key] = {question: {} for question in self.votes}
+            self._check_same(items[key], row, name, number, part)
+            for question in self.votes:
+                self._add_ballot(ballots[key][question], question, row, key[1], name, number)
+        for key, item in items.items():
+            for question, reader in self.votes.items():
+                yield self._asking(item, question, reader.count(ballots[key][question].values()))
+
+    def _add_ballot(
+        self, ballots: dict[Any, Ballot], question: str, row: Mapping[str, Any], item_id: str, name: str, number: int
+    ) -> None:
+        """Add the labels of a row's annotator to those of the others."""
+        reader = self.votes[question]
+        column, annotator = reader.votes.rows, reader.votes.annotator
         assert column is not None
-        items: dict[str, Item] = {}
-        ballots: dict[str, dict[Any, Ballot]] = {}
-        for name, number, row in self.rows():
-            item_id = _named(self.id, row, name, number)
-            if item_id not in items:
-                items[item_id] = self._item(row, RowVotes([0] * len(self.votes.space)), name, number)
-                ballots[item_id] = {}
-            self._check_same(items[item_id], row, name, number)
-            # Without a column for annotators, every row is one of its own.
-            voter: Any = (name, number)
-            if annotator is not None:
-                voter = _named([self.votes.paths[annotator]], row, name, number)
-            ballot = self.votes.ballot(row, column, name, number)
-            if voter in ballots[item_id]:
-                ballot = self._second(ballots[item_id][voter], ballot, item_id, voter, name, number)
-            elif not ballot:
-                self.source.report.notes["rows without a vote left out"] += 1
-            ballots[item_id][voter] = ballot
-        for item_id, item in items.items():
-            votes = self.votes.count(ballots[item_id].values())
-            yield item._replace(counts=votes.counts, ballots=votes.ballots)
+        # Without a column for annotators, every row is one of its own.
+        voter: Any = (name, number)
+        if annotator is not None:
+            voter = _named([reader.paths[annotator]], row, name, number)
+        ballot = reader.ballot(row, column, name, number)
+        if voter in ballots:
+            ballot = _second(reader, ballots[voter], ballot, item_id, voter, name, number)
+        elif not ballot:
+            about = f" on {question}" if question else ""
+            self.source.report.notes[f"rows without a vote{about} left out"] += 1
+        ballots[voter] = ballot
 
-    def _second(self, first: Ballot, second: Ballot, item_id: str, voter: str, name: str, number: int) -> Ballot:
-        """The labels of an annotator from two rows of an item, if the task file allows several."""
-        column, annotator = self.file.votes.rows, self.file.votes.annotator
-        assert column is not None and annotator is not None
-        if self.file.votes.multiple == "error" or set(first) & set(second) or not second:
-            several = ", write `multiple: votes` (or `shares`) if annotators may give several labels"
-            raise JudgmentDataError(
-                f"{voter!r} votes on the item {item_id!r} a second time",
-                source=name,
-                row=number,
-                field=annotator,
-                fix=(
-                    f"Remove one of the rows{several if first != second else ''}, or drop `votes.annotator` to count"
-                    " both."
-                ),
-            )
-        return self.votes.several(first, second, Place(name, number, column))
-
-    def _item(self, row: Mapping[str, Any], votes: RowVotes, name: str, number: int, default_id: str = "") -> Item:
+    def _item(self, row: Mapping[str, Any], name: str, number: int, part: str, default_id: str = "") -> Item:
+        """The item of a row, without votes."""
         item_id = _named(self.id, row, name, number) if self.id else default_id
         group = _named(self.group, row, name, number) if self.group else item_id
-        return Item(item_id, group, without(row, self.hidden), votes.counts, name, number, ballots=votes.ballots)
+        return Item(item_id, group, without(row, self.hidden), [], name, number, split=part)
 
-    def _check_same(self, item: Item, row: Mapping[str, Any], name: str, number: int) -> None:
-        """Rows of one item must agree in the fields that the prompt shows and in the group. Columns of annotators may
-        differ.
+    def _asking(self, item: Item, question: str, votes: RowVotes) -> Item:
+        """The item that asks a question about a row."""
+        item = item._replace(counts=votes.counts, ballots=votes.ballots)
+        if not question:
+            return item
+        if ASKED in item.fields and not self.has_column_asked and ASKED in self.shown.fields:
+            raise JudgmentDataError(
+                "{{ question }} in the template is the name of the question, and this row has a column of that name,"
+                " unlike the first row",
+                source=item.source,
+                row=item.row,
+                field=ASKED,
+                fix="Rename the column.",
+            )
+        own = {} if self.has_column_asked else {ASKED: question}
+        fields = {**own, **item.fields, QUESTION: question}
+        return item._replace(id=f"{item.id}/{question}", fields=fields, part=question)
+
+    def _check_same(self, item: Item, row: Mapping[str, Any], name: str, number: int, part: str) -> None:
+        """Rows of one item must agree in the fields that the prompt shows, in the group and in the part of the split.
+        Columns of annotators may differ.
         """
         fields = without(row, self.hidden)
         differing = [
             column
-            for column in sorted(self.shown)
+            for column in sorted(self.shown.fields)
             if (here := fields.get(column)) != (there := item.fields.get(column))
             and not (is_empty(here) and is_empty(there))
         ]
         if not differing and self.group and _named(self.group, row, name, number) != item.group:
             differing = [", ".join(path.text for path in self.group)]
+        if not differing and part != item.split:
+            differing = [path.text for path in self.parts.paths]
         if differing:
             raise JudgmentDataError(
                 f"differs from row {item.row} of the same item {item.id!r}",
@@ -193,13 +261,24 @@ class _Reader:
             )
 
 
-def _rows(file: TaskFile, source: Source) -> Iterator[tuple[str, int, dict[str, Any]]]:
-    if source.files[0].format == "hub":
-        assert isinstance(file.source, HubSource)
-        for number, row in _hub_rows(file.source):
-            yield source.files[0].name, number, row
-    else:
-        yield from source.rows(delimiter=file.source.delimiter if isinstance(file.source, FileSource) else None)
+def _second(
+    reader: VoteReader, first: Ballot, second: Ballot, item_id: str, voter: str, name: str, number: int
+) -> Ballot:
+    """The labels of an annotator from two rows of an item, if the task file allows several."""
+    column, annotator = reader.votes.rows, reader.votes.annotator
+    assert column is not None and annotator is not None
+    if reader.votes.multiple == "error" or set(first) & set(second) or not second:
+        several = ", write `multiple: votes` (or `shares`) if annotators may give several labels"
+        raise JudgmentDataError(
+            f"{voter!r} votes on the item {item_id!r} a second time",
+            source=name,
+            row=number,
+            field=annotator,
+            fix=(
+                f"Remove one of the rows{several if first != second else ''}, or drop `votes.annotator` to count both."
+            ),
+        )
+    return reader.several(first, second, Place(name, number, column))
 
 
 def _named(paths: Iterable[ColumnPath], row: Mapping[str, Any], name: str, number: int) -> str:

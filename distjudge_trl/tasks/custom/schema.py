@@ -6,65 +6,23 @@ from functools import cached_property
 from string import ascii_uppercase
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, model_validator
 
-from distjudge_trl.data.encodings import check_encoding
 from distjudge_trl.data.paths import ColumnPath
-from distjudge_trl.data.reading import Quoting, Reading
 from distjudge_trl.errors import UserInputError, listing
 from distjudge_trl.labels import LabelSpace
-from distjudge_trl.labels.spelling import nfc, spelling
-
-
-def _text(value: Any) -> Any:
-    """Labels may be written as numbers; YAML's booleans are most often unquoted words."""
-    if isinstance(value, bool):
-        raise ValueError(  # noqa: TRY004 (what pydantic turns into an error of its own)
-            f"YAML reads an unquoted yes, no, on, off, true or false as the boolean {str(value).lower()}: write it in"
-            f' quotes, "Yes" or "{str(value).lower()}"'
-        )
-    if isinstance(value, (int, float)):
-        return spelling(value)
-    return value
-
-
-def _name(value: Any) -> Any:
-    """Texts that name something in the data are kept in Unicode NFC."""
-    value = _text(value)
-    return nfc(value) if isinstance(value, str) else value
-
-
-RawText = Annotated[str, BeforeValidator(_text), Field(min_length=1)]
-Text = Annotated[str, BeforeValidator(_name), Field(min_length=1)]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def _as_columns(value: Any) -> Any:
-    return value if isinstance(value, list) else (value,)
-
-
-Columns = Annotated[tuple[Text, ...], BeforeValidator(_as_columns), Field(min_length=1)]
+from distjudge_trl.labels.spelling import spelling
+from distjudge_trl.tasks.custom.base import Columns, RawText, Strict, Text, as_name
+from distjudge_trl.tasks.custom.sources import AnySource, HubSource, OptionalSplit, PartSources
 
 
 def _number_or_column(value: Any) -> Any:
     if isinstance(value, int) and not isinstance(value, bool) and value < 1:
         raise ValueError(f"must be at least 1, or the name of a column, got {value}")
-    return value if isinstance(value, int) and not isinstance(value, bool) else _name(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else as_name(value)
 
 
-class Votes(_Strict):
+class Votes(Strict):
     """Where the votes are, in exactly one of six forms. Every column may be a path."""
 
     list_column: Text | None = Field(
@@ -137,57 +95,15 @@ class Votes(_Strict):
         return [name for name in (*named, *(name for part in several for name in part)) if name]
 
 
-class HubSource(_Strict):
-    """A data set on the hub (or a local folder in its layout)."""
-
-    hub: Text
-    config: Text | None = None
-    split: Text = "train"
-    revision: Text | None = None
-
-
-class FileSource(_Strict):
-    """A file, folder or archive. A relative path is relative to the YAML file's folder."""
-
-    path: RawText
-    files: tuple[RawText, ...] = Field(("*",), description="glob patterns of file names, for a folder or an archive")
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = Field(
-        None, description="of CSV; guessed from the first rows by default"
-    )
-    encoding: Annotated[Text, AfterValidator(check_encoding)] | None = Field(
-        None, description="of text files, such as cp1252; by default UTF-8, and UTF-16 where the file says so"
-    )
-    quoting: Quoting = Field(
-        "auto",
-        description="of CSV: 'standard' (quote marks enclose cells), 'none' (they belong to the texts) or 'auto'",
-    )
-    sheet: Text | None = Field(None, description="of an Excel workbook; by default its only sheet")
-
-    def reading(self) -> Reading:
-        """How its files are read."""
-        return Reading(self.delimiter, self.encoding, self.quoting, self.sheet, self.path)
-
-
-class Message(_Strict):
+class Message(Strict):
     """One message of the prompt."""
 
     role: RawText
     content: RawText
 
 
-def _as_mapping(value: Any) -> Any:
-    return {"path": value} if isinstance(value, str) else value
-
-
 def _as_messages(value: Any) -> Any:
     return [{"role": "user", "content": value.strip()}] if isinstance(value, str) else value
-
-
-AnySource = Annotated[
-    Annotated[FileSource, Tag("file")] | Annotated[HubSource, Tag("hub")],
-    Discriminator(lambda value: "hub" if isinstance(value, dict) and "hub" in value else "file"),
-    BeforeValidator(_as_mapping),
-]
 
 
 def _letters_or_mapping(value: Any) -> Any:
@@ -196,33 +112,60 @@ def _letters_or_mapping(value: Any) -> Any:
     return value
 
 
-class TaskFile(_Strict):
+Name = Annotated[Text, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+_Labels = Annotated[tuple[Text, ...], Field(min_length=2)]
+_Synonyms = dict[Text, tuple[Text, ...]]
+_Spellings = Annotated[
+    dict[Text, tuple[Text, ...]],
+    Field(description="label to its spellings in the data, which are no answers of the judge"),
+]
+_Answers = Annotated[
+    dict[Text, Text] | str | None,
+    BeforeValidator(_letters_or_mapping),
+    Field(description="what the judge answers instead of the labels: A, B, C, ..., or label to word"),
+]
+_Template = Annotated[tuple[Message, ...] | None, BeforeValidator(_as_messages)]
+_Missing = Annotated[
+    tuple[Text, ...],
+    Field(description="texts or numbers that mean a missing vote, besides an empty cell, null and NaN"),
+]
+_Id = Annotated[Columns | None, Field(description="column, or several together; by default the row's number")]
+_Group = Annotated[
+    Columns | None,
+    Field(description="column, or several together, of what must not straddle a split; by default the id"),
+]
+_Skip = Annotated[Text | None, Field(description="JMESPath expression: rows for which it is true are left out")]
+
+
+class TaskFile(Strict):
     """The content of a task file."""
 
-    name: Annotated[Text, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
+    name: Name
     description: Text = "A task of your own"
-    labels: tuple[Text, ...] = Field(min_length=2)
-    synonyms: dict[Text, tuple[Text, ...]] = Field(default_factory=dict)
-    spellings: dict[Text, tuple[Text, ...]] = Field(
-        default_factory=dict, description="label to its spellings in the data, which are no answers of the judge"
-    )
-    answers: Annotated[dict[Text, Text] | str | None, BeforeValidator(_letters_or_mapping)] = Field(
-        None, description="what the judge answers instead of the labels: A, B, C, ..., or label to word"
-    )
+    labels: _Labels
+    synonyms: _Synonyms = Field(default_factory=dict)
+    spellings: _Spellings = Field(default_factory=dict)
+    answers: _Answers = None
     ordinal: bool = False
-    template: Annotated[tuple[Message, ...] | None, BeforeValidator(_as_messages)] = None
+    template: _Template = None
     template_file: RawText | None = None
     source: AnySource
     votes: Votes
-    id: Columns | None = Field(None, description="column, or several together; by default the row's number")
-    group: Columns | None = Field(
-        None, description="column, or several together, of what must not straddle a split; by default the id"
-    )
-    missing: tuple[Text, ...] = Field(
-        (), description="texts or numbers that mean a missing vote, besides an empty cell, null and NaN"
-    )
+    id: _Id = None
+    group: _Group = None
+    missing: _Missing = ()
+    skip: _Skip = None
+    split: OptionalSplit = None
 
-    skip: Text | None = Field(None, description="JMESPath expression: rows for which it is true are left out")
+    @property
+    def official_split(self) -> bool:
+        """Whether the file says which part of a split each row belongs to."""
+        return self.split is not None or self._source_names_parts
+
+    @property
+    def _source_names_parts(self) -> bool:
+        source = self.source
+        return isinstance(source, PartSources) or (isinstance(source, HubSource) and source.splits is not None)
 
     @cached_property
     def answer_words(self) -> dict[str, str] | None:
@@ -260,6 +203,8 @@ class TaskFile(_Strict):
             raise ValueError("`votes: rows` needs `id`: the column that says which rows belong together")
         if self.answers == "letters" and len(self.labels) > len(ascii_uppercase):
             raise ValueError(f"`answers: letters` has 26 letters, and there are {len(self.labels)} labels")
+        if self.split is not None and self._source_names_parts:
+            raise ValueError("`source` and `split` both say which part a row belongs to: drop one of them")
         counts = sorted(self.codes - self.count_codes)
         if counts and self.votes.label_columns is not None:
             raise ValueError(
@@ -267,6 +212,33 @@ class TaskFile(_Strict):
                 " it out, or empty the cells in which it means a missing vote"
             )
         return self
+
+
+class Question(Strict):
+    """One of several questions about the same items. What it does not say is taken from the file's top level."""
+
+    labels: _Labels | None = None
+    synonyms: _Synonyms | None = None
+    spellings: _Spellings | None = None
+    answers: _Answers = None
+    ordinal: bool | None = None
+    template: _Template = None
+    template_file: RawText | None = None
+    votes: Votes | None = None
+    missing: _Missing | None = None
+
+
+class QuestionsFile(Question):
+    """The content of a task file with several questions."""
+
+    name: Name
+    description: Text = "A task of your own"
+    source: AnySource
+    id: _Id = None
+    group: _Group = None
+    skip: _Skip = None
+    split: OptionalSplit = None
+    questions: dict[Name, Question] = Field(min_length=1)
 
 
 def _may_be_count(code: str) -> bool:

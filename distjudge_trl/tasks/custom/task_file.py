@@ -5,25 +5,32 @@ The file is checked against the pydantic models of `schema.py`; docs/data.md has
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-
-from pydantic import (
-    BaseModel,
-    ValidationError,
-)
+from typing import Any, NamedTuple
 
 from distjudge_trl.data.paths import ColumnPath, compile_expression, overlaps
-from distjudge_trl.data.source_files import DataFile, find_files
+from distjudge_trl.data.question_template import ASKED, QUESTION, QuestionTemplate
 from distjudge_trl.data.template import LEGEND, PromptTemplate
-from distjudge_trl.errors import UserInputError, listing, nearest
+from distjudge_trl.errors import UserInputError
 from distjudge_trl.files.yaml import read_yaml
 from distjudge_trl.labels.spelling import spelling
-from distjudge_trl.tasks.custom.rows import read_items
-from distjudge_trl.tasks.custom.schema import FileSource, HubSource, Message, TaskFile, Votes
-from distjudge_trl.tasks.items import TaskOptions
+from distjudge_trl.tasks.custom.finding import find
+from distjudge_trl.tasks.custom.questions import check_apart, read_questions, why_apart
+from distjudge_trl.tasks.custom.rows import Shown, read_items
+from distjudge_trl.tasks.custom.schema import TaskFile
+from distjudge_trl.tasks.custom.validation import validated
+from distjudge_trl.tasks.items import QuestionOptions, TaskOptions
 from distjudge_trl.tasks.task import JudgmentTask
+
+
+class _Prompt(NamedTuple):
+    """A template with the text of its legend, and what it shows of the rows."""
+
+    template: PromptTemplate
+    shown: Shown
 
 
 def load_task(path: Path) -> JudgmentTask:
@@ -34,10 +41,68 @@ def load_task(path: Path) -> JudgmentTask:
             message names it and what was expected); labels contradict each other; or a template does not parse.
     """
     content = read_yaml(path)
-    try:
-        file = TaskFile.model_validate(content)
-    except ValidationError as error:
-        raise UserInputError(f"{path}: {_explain(error)}") from None
+    if isinstance(content, dict) and "questions" in content:
+        return _questions_task(content, path)
+    file = validated(TaskFile, content, str(path))
+    hidden = [ColumnPath(text) for text in file.votes.columns()]
+    return _task(file, path, _prompt(file, path, hidden, str(path)))
+
+
+def _questions_task(content: dict[str, Any], path: Path) -> JudgmentTask:
+    """The task of a file with several questions, which has a task of each."""
+    files = read_questions(content, path)
+    # No prompt may show the votes on any question: a judge does not have them either.
+    hidden = [ColumnPath(text) for file in files.values() for text in file.votes.columns()]
+    prompts = {name: _prompt(file, path, hidden, f"{path}: `questions.{name}`") for name, file in files.items()}
+    tasks = {name: _task(file, path, prompts[name], name) for name, file in files.items()}
+    first = next(iter(tasks.values()))
+    together = replace(
+        first,
+        name=str(content["name"]),
+        description=str(content.get("description", TaskFile.model_fields["description"].default)),
+        parts=tuple(files),
+        asked_by=(ASKED, QUESTION),
+        questions=tasks,
+    )
+    templates = {name: prompt.template for name, prompt in prompts.items()}
+    reason = why_apart(files, templates)
+    if reason:
+        return replace(together, undecided=reason, labels=(), synonyms=None, answers=None)
+    check_apart(templates, path)
+    different = len({repr(template.messages) for template in templates.values()})
+    shown = Shown(
+        frozenset().union(*(prompt.shown.fields for prompt in prompts.values())),
+        any(prompt.shown.legend for prompt in prompts.values()),
+        shared=different < len(templates),
+    )
+    template = QuestionTemplate(templates) if different > 1 else first.template
+    return replace(together, template=template, read_items=partial(read_items, files, shown))
+
+
+def _task(file: TaskFile, path: Path, prompt: _Prompt, question: str = "") -> JudgmentTask:
+    return JudgmentTask(
+        name=file.name,
+        description=file.description,
+        labels=file.labels,
+        synonyms=dict(file.synonyms),
+        ordinal=file.ordinal,
+        template=prompt.template,
+        read_items=partial(read_items, {question: file}, prompt.shown),
+        find=partial(find, file, path.parent),
+        official_split=file.official_split,
+        options=QuestionOptions if question else TaskOptions,
+        size="yours",
+        answers=file.answer_words,
+        parts=(question,) if question else (),
+    )
+
+
+def _prompt(file: TaskFile, path: Path, hidden: Sequence[ColumnPath], place: str) -> _Prompt:
+    """The template of a file, after checks of all that it and the labels say.
+
+    Raises:
+        [`UserInputError`]: begins with `place`.
+    """
     try:
         template, space = _template(file, path.parent), file.label_space()
         reading = file.reading_space()
@@ -46,38 +111,25 @@ def load_task(path: Path) -> JudgmentTask:
         if file.skip is not None:
             compile_expression(file.skip, "skip")
     except UserInputError as error:
-        raise UserInputError(f"{path}: {error}") from None
-    _refuse_shown_votes(file, template, path)
-    if file.votes.label_columns is not None:
-        for label in file.votes.label_columns:
-            try:
-                reading.index(label)
-            except KeyError as error:
-                raise UserInputError(f"{path}: `votes.label_columns`: {error.args[0]}.") from None
-    return JudgmentTask(
-        name=file.name,
-        description=file.description,
-        labels=file.labels,
-        synonyms=dict(file.synonyms),
-        ordinal=file.ordinal,
-        template=template.with_legend(space.legend),
-        read_items=partial(read_items, file, template.fields - {LEGEND}, LEGEND in template.fields),
-        find=partial(_find, file, path.parent),
-        options=TaskOptions,
-        size="yours",
-        answers=file.answer_words,
-    )
+        raise UserInputError(f"{place}: {error}") from None
+    _refuse_shown_votes(hidden, template, place)
+    for label in file.votes.label_columns or ():
+        try:
+            reading.index(label)
+        except KeyError as error:
+            raise UserInputError(f"{place}: `votes.label_columns`: {error.args[0]}.") from None
+    shown = Shown(template.fields - {LEGEND}, LEGEND in template.fields)
+    return _Prompt(template.with_legend(space.legend), shown)
 
 
-def _refuse_shown_votes(file: TaskFile, template: PromptTemplate, path: Path) -> None:
+def _refuse_shown_votes(paths: Sequence[ColumnPath], template: PromptTemplate, place: str) -> None:
     """Refuse a template that shows a part of the rows in which the votes are, or something that holds them."""
-    paths = [ColumnPath(text) for text in file.votes.columns()]
     for branch in sorted(template.branches):
         if overlaps(branch, paths):
             is_column = any(branch == (path.text,) for path in paths)
             what = "a column of votes" if is_column else "which is or holds a column of votes"
             raise UserInputError(
-                f"{path}: the prompt shows {'.'.join(branch)!r}, {what}: the judge must not see them."
+                f"{place}: the prompt shows {'.'.join(branch)!r}, {what}: the judge must not see them."
             )
 
 
@@ -97,50 +149,8 @@ def _refuse_codes_of_labels(file: TaskFile) -> None:
                     )
 
 
-def _explain(error: ValidationError) -> str:
-    """The first error of pydantic: the key, what is wrong, what was expected."""
-    details = error.errors(include_url=False)
-    first = details[0]
-    # A union's tag directly follows its key.
-    location = [part for i, part in enumerate(first["loc"]) if first["loc"][max(i - 1, 0)] != "source" or i == 0]
-    keys = ".".join(map(str, location))
-    place = f"`{keys}`: " if keys else ""
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        known = _known_keys(first["loc"][:-1])
-        close = nearest(str(first["loc"][-1]), known)
-        meant = f"; did you mean `{close}`?" if close else ""
-        message = f"is not a key of a task file; known here are {listing(known, most=25)}{meant}"
-    elif first["type"] == "missing":
-        message = "is missing"
-    elif first["type"].endswith("_type"):
-        message = f"{message[0].lower()}{message[1:]}, got {first['input']!r}"
-    return f"{place}{message}."
-
-
-def _known_keys(place: tuple[int | str, ...]) -> list[str]:
-    models: dict[str, type[BaseModel]] = {"votes": Votes, "file": FileSource, "hub": HubSource, "template": Message}
-    model: type[BaseModel] = TaskFile
-    for part in place:
-        model = models.get(str(part), model)
-    return [info.alias or name for name, info in model.model_fields.items()]
-
-
 def _template(file: TaskFile, folder: Path) -> PromptTemplate:
     if file.template_file is not None:
         return PromptTemplate.from_file(folder / file.template_file)
     assert file.template is not None
     return PromptTemplate([message.model_dump() for message in file.template])
-
-
-def _find(file: TaskFile, folder: Path, data_path: Path | None) -> list[DataFile]:
-    """Files of the source, or of `data_path` if it is given."""
-    source = file.source
-    if isinstance(source, HubSource):
-        if data_path is not None:
-            return find_files(data_path, ("*",))
-        # The `datasets` library reads the rows; the "file" only has the name.
-        return [DataFile(f"hub:{source.hub}", source.hub, "hub", lambda: None)]
-    files = find_files(data_path or folder / source.path, source.files)
-    reading = source.reading()
-    return [replace(file, reading=reading) for file in files]

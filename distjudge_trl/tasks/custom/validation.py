@@ -1,0 +1,76 @@
+"""The content of a YAML file as one of the models of a task file, and what is wrong with it in one line."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from distjudge_trl.errors import UserInputError, listing, nearest
+from distjudge_trl.tasks.custom.schema import Message, Question, TaskFile, Votes
+from distjudge_trl.tasks.custom.sources import FileSource, HubSource, HubSplits, PartSources, SplitColumn
+
+
+Model = TypeVar("Model", bound=BaseModel)
+# The model under a key, wherever it stands; below `questions` names follow that are the user's.
+_MODELS: dict[str, type[BaseModel]] = {
+    "votes": Votes,
+    "template": Message,
+    "split": SplitColumn,
+    "splits": HubSplits,
+    "file": FileSource,
+    "hub": HubSource,
+    "parts": PartSources,
+    **dict.fromkeys(("train", "validation", "test"), FileSource),
+}
+
+
+def validated(model: type[Model], content: Any, place: str) -> Model:
+    """The content as a model.
+
+    Args:
+        model (`type[BaseModel]`): of the complete file, or of one question of several.
+        content (`Any`): what the YAML file holds.
+        place (`str`): the beginning of the message: the file, and the key of the question.
+
+    Raises:
+        [`UserInputError`]: names the first key that is wrong, and what was expected.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        raise UserInputError(f"{place}: {_explain(error, model)}") from None
+
+
+def _explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first error of pydantic: the key, what is wrong, what was expected."""
+    details = error.errors(include_url=False)
+    first = details[0]
+    if first["type"] == "missing":  # because it is misspelled, perhaps
+        first = next((detail for detail in details if detail["type"] == "extra_forbidden"), first)
+    # A union's tag directly follows its key.
+    location = [part for i, part in enumerate(first["loc"]) if first["loc"][max(i - 1, 0)] != "source" or i == 0]
+    keys = ".".join(str(part) for part in location if part != "[key]")
+    place = f"`{keys}`: " if keys else ""
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        known = _known_keys(first["loc"][:-1], model)
+        close = nearest(str(first["loc"][-1]), known)
+        meant = f"; did you mean `{close}`?" if close else ""
+        message = f"is not a key of a task file; known here are {listing(known, most=25)}{meant}"
+    elif first["type"] == "missing":
+        message = "is missing"
+    elif first["type"].endswith("_type"):
+        message = f"{message[0].lower()}{message[1:]}".partition(" or instance of ")[0]
+        message += f", got {first['input']!r}"
+    return f"{place}{message}."
+
+
+def _known_keys(place: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:
+    names = list(place)
+    extra = ["questions"] if model is TaskFile and not names else []
+    if names[:1] == ["questions"] and len(names) > 1:
+        model, names = Question, names[2:]
+    for part in names:
+        model = _MODELS.get(str(part), model)
+    return [info.alias or name for name, info in model.model_fields.items()] + extra
