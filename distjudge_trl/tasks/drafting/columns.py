@@ -19,6 +19,8 @@ from distjudge_trl.tasks.custom.cells import no_answer_fix, structure
 MOST_LABELS = 26
 _LONGEST_LABEL = 48
 _MOST_PARTS = 40
+# Ratings are whole, half or quarter points; a mean of three ratings is none.
+_MOST_DIGITS = 2
 _DEPTH = 3
 # Parts of names.
 ANNOTATOR = re.compile(
@@ -44,6 +46,8 @@ ABOUT = re.compile(
 # Free text in which annotators say why: a judge that reads it sees the answer.
 REASON = re.compile(r"(?i)explanation|rationale|reason|comment|justif|note|feedback|remark|highlight")
 TECHNICAL = re.compile(r"(?i)parse|tokens?$|tree|url|html|hash|path|file|embedding")
+# "1 - poor", "3 (good)".
+LEADING_NUMBER = re.compile(r"(-?\d+)\s*(?:[-–:.=)(]|\s)\s*\S.*")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d|\d{1,2}[/.]\d{1,2}[/.]\d{2,4}|https?:")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # Names that Jinja reads as something else, or that every mapping has.
@@ -56,10 +60,13 @@ _TAKEN = {
 
 @dataclass(frozen=True)
 class Column:
-    """A column, or a part of one: the steps to it, and its value in each row (`None` where there is none)."""
+    """A column, or a part of one: the steps to it, and its value in each row (`None` where there is none). `raw` has
+    the texts, if the values are lists or mappings that the file writes as texts.
+    """
 
     steps: tuple[str, ...]
     values: Sequence[Any]
+    raw: Sequence[Any] | None = None
 
     @property
     def name(self) -> str:
@@ -94,8 +101,14 @@ class Column:
 
     @cached_property
     def keys(self) -> set[str]:
-        """Different values of a column of texts, numbers or booleans, without codes for missing ones."""
-        return {comparison_key(value) for value in self.filled if not is_missing_code(value)}
+        """Different values of a column of texts, numbers or booleans, without codes for missing ones. Of texts such
+        as "1 - poor" it is the number.
+        """
+        keys = {comparison_key(value) for value in self.filled if not is_missing_code(value)}
+        numbered = [LEADING_NUMBER.fullmatch(key) for key in keys if not is_number(key)]
+        if numbered and all(numbered):
+            keys = {match[1] for match in numbered if match} | {key for key in keys if is_number(key)}
+        return keys
 
     @cached_property
     def is_label_like(self) -> bool:
@@ -114,12 +127,16 @@ class Column:
 
 def find_columns(rows: Sequence[dict[str, Any]]) -> list[Column]:
     """The columns of the rows in their order, each before the parts inside it. Texts of lists and mappings count as
-    these.
+    these, but no path reads their parts.
     """
     names = dict.fromkeys(name for row in rows for name in row if name not in (FILE_COLUMN, KEY_COLUMN))
     found: list[Column] = []
     for name in names:
-        values = [structure(row.get(name)) for row in rows]
+        values = [row.get(name) for row in rows]
+        texts = [value for value in values if isinstance(value, str) and value.strip()]
+        if texts and not any(isinstance(structure(text), str) for text in texts):
+            found.append(Column((str(name),), [structure(value) for value in values], values))
+            continue
         found += _with_parts((str(name),), values)
     return found
 
@@ -147,7 +164,7 @@ def are_label_like(values: Iterable[Any]) -> bool:
             return False
         if isinstance(value, str) and (len(value) > _LONGEST_LABEL or "\n" in value or _DATE.match(value)):
             return False
-        if isinstance(value, float) and len(spelling(value)) > 6:
+        if isinstance(value, float) and len(spelling(value).partition(".")[2]) > _MOST_DIGITS:
             return False
     return True
 

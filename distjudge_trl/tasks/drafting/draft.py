@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from distjudge_trl.data.reading import KEY_COLUMN
 from distjudge_trl.errors import UserInputError, listing
 from distjudge_trl.files.atomic import replacing
 from distjudge_trl.tasks.drafting.candidate import Candidate
@@ -86,7 +87,11 @@ def make_draft(data: Path, path: Path) -> Draft:
     texts, reasons = find_texts(items, hidden)
     if not texts:
         raise UserInputError(f"{data}: {votes.seen}, but no texts for the prompt. {_what_there_is(columns)}")
-    own_id = votes.keys.get("id") or find_id(items, hidden, texts)
+    own_id = votes.keys.get("id")
+    if own_id is None and KEY_COLUMN not in sample.rows[0]:
+        own_id = find_id(items, hidden, texts)
+    if votes.per_item <= 1 and (sliders := _sliders(columns)):
+        votes.checks.append(f"`{sliders[0]}` holds numbers with many different values: to use it, bin them first")
     group = find_group(items, hidden, texts, own_id or [])
     return Draft(
         name=_name(data),
@@ -165,12 +170,11 @@ def _name(data: Path) -> str:
 
 def _relative(data: Path, path: Path) -> str:
     """The data's path as seen from the task file."""
-    if data.is_absolute() and path.is_absolute() is False:
-        return str(data)
     try:
-        return Path(os.path.relpath(data, path.parent)).as_posix()
+        found = Path(os.path.relpath(data, path.parent)).as_posix()
     except ValueError:  # another drive
         return str(data.absolute())
+    return str(data) if data.is_absolute() and found.startswith("../..") else found
 
 
 def _what_there_is(columns: list[Column]) -> str:
@@ -180,7 +184,7 @@ def _what_there_is(columns: list[Column]) -> str:
         for column in columns
         if len(column.steps) == 1 and any(isinstance(v, list) and v and isinstance(v[0], dict) for v in column.filled)
     ]
-    many = [column.path for column in columns if _is_slider(column)]
+    many = _sliders(columns)
     text = f"The rows have: {listing(column.path for column in columns if len(column.steps) == 1)}."
     if nested:
         text += f" If `{nested[0]}` holds several items, write one row for each first."
@@ -191,6 +195,11 @@ def _what_there_is(columns: list[Column]) -> str:
     return f"{text} docs/data.md lists the forms that a task file can name."
 
 
-def _is_slider(column: Column) -> bool:
-    flat = [part for value in column.filled for part in (value if isinstance(value, list) else [value])]
-    return len(flat) > 100 and all(isinstance(part, float) for part in flat) and len(set(flat)) > 50
+def _sliders(columns: list[Column]) -> list[str]:
+    """Columns with numbers of too many values for labels."""
+    found = []
+    for column in columns:
+        flat = [part for value in column.filled for part in (value if isinstance(value, list) else [value])]
+        if len(flat) > 100 and all(isinstance(part, float) for part in flat) and len(set(flat)) > 50:
+            found.append(column.path)
+    return found

@@ -10,7 +10,7 @@ from typing import Any
 
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.labels.spelling import comparison_key, spelling, trimmed
-from distjudge_trl.tasks.drafting.columns import MOST_LABELS, is_missing_code, is_number
+from distjudge_trl.tasks.drafting.columns import LEADING_NUMBER, MOST_LABELS, is_missing_code, is_number
 from distjudge_trl.tasks.drafting.single_cells import labels_in
 
 
@@ -32,7 +32,6 @@ _SCALES = (
     ("entailment", "neutral", "contradiction"),
 )
 _LONGEST_GAP = 20
-_LEADING_NUMBER = re.compile(r"(-?\d+)\s*(?:[-–:.=)(]|\s)\s*\S.*")
 
 
 @dataclass
@@ -78,6 +77,8 @@ def find_labels(values: Iterable[Any], named: list[Any] | None, several: bool) -
         if is_code or (numeric and key in _CODES and _is_outside(key, words)):
             found.missing.append(written.pop(key))
             counts.pop(key, None)
+    if numeric and "-1" in written and "-2" not in written and len(written) > 3:
+        found.checks.append("-1 is read as a label: if it means a missing vote, write `missing: [-1]`")
     for key in [key for key in written if labels_in(key, set(written))]:
         parts = labels_in(key, set(written))
         for part in parts:
@@ -102,13 +103,13 @@ def _is_outside(key: str, words: list[str]) -> bool:
         return False
     number = float(key)
     if number < 0:
-        return min(others) >= 0
+        return min(others) >= 0 and min(others) - number > 1
     return number > max(others) + 10
 
 
 def _numbers_in_front(written: dict[str, str], found: DraftLabels, counts: Counter[str]) -> None:
     """Make "1 - poor" a spelling of 1 where every label begins with a number."""
-    matches = {key: _LEADING_NUMBER.fullmatch(text) for key, text in written.items() if not is_number(key)}
+    matches = {key: LEADING_NUMBER.fullmatch(text) for key, text in written.items() if not is_number(key)}
     if not matches or not all(matches.values()):
         return
     if len({match[1] for match in matches.values() if match}) < 2:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -29,13 +30,14 @@ from distjudge_trl.tasks.drafting.texts import find_texts
 # Rows an item, on average: fewer are a few texts that occur twice by chance.
 _FEWEST_ROWS = 1.2
 _MOST_ID_PARTS = 4
+_VOTE = re.compile(r"(?i)label|vote|rating|score|verdict|answer|choice|grade|winner")
 
 
 def find_in_rows(columns: list[Column], sample: Sample) -> Iterator[Candidate]:
     """Candidates with a row an annotator, of all columns that may hold the label."""
     files = Column((FILE_COLUMN,), [str(row[FILE_COLUMN]) for row in sample.rows])
     people = [column for column in columns if column.is_scalar and ANNOTATOR.search(column.name)]
-    people = [column for column in people if len(set(map(str, column.filled))) > 1 and not column.differs()]
+    people = [column for column in people if len(set(map(str, column.filled))) > 1]
     people.sort(key=lambda column: (len(column.filled) < len(column.values), bool(LABEL.search(column.name))))
     if sample.has_several_files and not people:
         people = [files]
@@ -45,8 +47,10 @@ def find_in_rows(columns: list[Column], sample: Sample) -> Iterator[Candidate]:
         found = _find_id(columns, labels, texts, annotator)
         if found is None:
             continue
-        yield from _candidates(labels, found, annotator, sample.rows)
-        return
+        candidates = list(_candidates(labels, found, annotator, sample.rows))
+        yield from candidates
+        if candidates:
+            return
 
 
 def _may_hold_labels(column: Column) -> bool:
@@ -54,7 +58,9 @@ def _may_hold_labels(column: Column) -> bool:
     flat = [part for value in values for part in (value if isinstance(value, list) else [value])]
     if not flat or len(column.steps) > 2 or not are_label_like(flat):
         return False
-    if ABOUT.search(column.name) or REASON.search(column.name) or SYSTEM.search(column.name):
+    if any(pattern.search(column.name) for pattern in (ABOUT, REASON, SYSTEM)):
+        return False
+    if ANNOTATOR.search(column.name) and not _VOTE.search(column.name):
         return False
     return 2 <= len({comparison_key(part) for part in flat if not is_missing_code(part)}) <= MOST_LABELS
 
@@ -99,7 +105,7 @@ def _find_id(
             chosen.append(min(rest, key=lambda column: _conflicts(texts, [*chosen, column])))
         if _agree(texts, chosen) and _rows_each(chosen) >= _FEWEST_ROWS:
             return chosen
-    if texts and _rows_each(texts) >= _FEWEST_ROWS:
+    if texts and all(text.is_scalar for text in texts) and _rows_each(texts) >= _FEWEST_ROWS:
         return list(texts)
     return None
 
@@ -149,9 +155,8 @@ def _candidates(
             per_name.setdefault(name, set()).add(key)
             per_person.setdefault(person, set()).add(key)
         varies = any(len(keys) > 1 for keys in per_name.values())
-        is_about_person = (
-            annotator is not None and len(per_person) > 1 and all(len(k) == 1 for k in per_person.values())
-        )
+        several = annotator is not None and 1 < len(per_person) <= 0.7 * len(rows)
+        is_about_person = several and all(len(keys) == 1 for keys in per_person.values())
         if is_about_person or (not varies and not LABEL.search(column.name)):
             continue
         if annotator is None and not LABEL.search(column.name):

@@ -18,7 +18,7 @@ from distjudge_trl.errors import UserInputError
 
 
 # So many rows are looked at for the form. The labels are taken from all rows.
-MOST_ROWS = 5_000
+MOST_ROWS = 20_000
 # The line that an error of a reader says to write.
 _ADVICE = re.compile(r"`source: (\{.*?\})`")
 # A file may need an encoding, a way of quoting and a sheet.

@@ -12,9 +12,11 @@ from distjudge_trl.tasks.drafting.candidate import Candidate, Reader, follow, pe
 from distjudge_trl.tasks.drafting.columns import (
     ABOUT,
     ANNOTATOR,
+    ID,
     LABEL,
     MOST_LABELS,
     REASON,
+    SYSTEM,
     Column,
     are_label_like,
     is_missing_code,
@@ -22,6 +24,7 @@ from distjudge_trl.tasks.drafting.columns import (
     step,
 )
 from distjudge_trl.tasks.drafting.shares import find_annotators, number_in, share_candidate, sum_to_one
+from distjudge_trl.tasks.drafting.texts import message_keys
 
 
 _SEPARATORS = (";", ",", "|", "#", "/", "\t", "\n")
@@ -29,6 +32,7 @@ _SEPARATORS = (";", ",", "|", "#", "/", "\t", "\n")
 _PERSON = re.compile(r"(?i)(a|ann|annot|annotator|rater|worker|user|judge|coder|person|w|u|r|p)[\s_.-]?\d+|.+@.+")
 _LIKELY_PEOPLE = re.compile(r"(?i)annotat|rater|worker|judge|people|person|by_")
 _MOST_ANNOTATORS = 200
+_SHORT_LABEL = 15
 
 
 def find_in_cells(columns: list[Column], rows: list[dict[str, Any]]) -> Iterator[Candidate]:
@@ -52,7 +56,9 @@ def find_single(columns: list[Column], rows: list[dict[str, Any]]) -> Iterator[C
     for place, column in enumerate(columns):
         if not column.is_label_like or len(column.keys) < 2 or len(column.filled) < 2 * len(column.keys):
             continue
-        if ANNOTATOR.search(column.name) or REASON.search(column.name):
+        if any(pattern.search(column.name) for pattern in (ANNOTATOR, REASON, ID, SYSTEM)):
+            continue
+        if column.mean_length > _SHORT_LABEL and not LABEL.search(column.name):
             continue
         rank = place + 1_000 * len(column.steps) - (500 if LABEL.search(column.name) else 0)
         yield Candidate(
@@ -99,7 +105,7 @@ def _mapping(column: Column, rows: list[dict[str, Any]], rank: int) -> Iterator[
             f"`{column.path}` maps labels to counts",
             [column],
             labels,
-            [f'if the names are annotators, write `list: "values({column.path})"`'],
+            [f'if the names are annotators, write `list: "values({column.path})"`; if questions, name one of them'],
         )
         return
     keys = {comparison_key(part) for part in parts if not is_missing_code(part)}
@@ -111,6 +117,7 @@ def _mapping(column: Column, rows: list[dict[str, Any]], rank: int) -> Iterator[
         and len(parts) >= 2 * len(single)
         and len(names) > 1
         and (len(names) > _MOST_ANNOTATORS or overlapping(sets))
+        and not _are_lists(parts)
     ):
 
         def read_people(row: dict[str, Any], steps: tuple[str, ...] = column.steps) -> Iterator[Any]:
@@ -126,13 +133,24 @@ def _mapping(column: Column, rows: list[dict[str, Any]], rank: int) -> Iterator[
         )
 
 
+def _are_lists(parts: list[Any]) -> bool:
+    """Whether values are texts of several annotators' labels, as for several questions."""
+    texts = [part for part in parts if isinstance(part, str)]
+    for separator in (",", ";"):
+        several = [split(text, separator) for text in texts if separator in text]
+        if 2 * len(several) > len(parts) or any(len(set(votes)) < len(votes) for votes in several):
+            return True
+    return False
+
+
 def _list(column: Column, rows: list[dict[str, Any]], rank: int) -> Iterator[Candidate]:
     """A list of labels, of annotations with a label in each, or of shares in the labels' order."""
     entries = [entry for value in column.filled for entry in value]
     if not entries:
         return
     if all(isinstance(entry, dict) for entry in entries):
-        yield from _list_of_mappings(column, entries, rows, rank)
+        if message_keys(column) is None and column.raw is None:
+            yield from _list_of_mappings(column, entries, rows, rank)
         return
     flat = [part for entry in entries for part in (entry if isinstance(entry, list) else [entry])]
     if not flat or any(isinstance(part, (list, dict)) for part in flat) or not are_label_like(flat):
@@ -176,10 +194,13 @@ def _list_of_mappings(
     kept = "[?status=='submitted']" if "submitted" in states and len(states) > 1 else "[]"
     for place, name in enumerate(names):
         values = [entry.get(name) for entry in entries if entry.get(name) not in (None, "")]
-        if not values or not are_label_like(values) or ANNOTATOR.search(name) or REASON.search(name):
+        if not values or not are_label_like(values) or any(p.search(name) for p in (ANNOTATOR, ID, SYSTEM, REASON)):
+            continue
+        given = [[str(entry.get(name)) for entry in value] for value in column.filled]
+        if not any(len(set(votes)) < len(votes) for votes in given):
             continue
         keys = {comparison_key(value) for value in values if not is_missing_code(value)}
-        if not 2 <= len(keys) <= MOST_LABELS or len(values) < 2 * len(keys) or name in ("status", "id", "role"):
+        if not 2 <= len(keys) <= MOST_LABELS or len(values) < 2 * len(keys) or name in ("status", "role"):
             continue
 
         def read(

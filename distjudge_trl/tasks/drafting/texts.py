@@ -33,6 +33,8 @@ def find_texts(columns: Sequence[Column], hidden: Sequence[Column]) -> tuple[lis
     for column in columns:
         if _within(column, hidden) or not column.filled or ID.search(column.name):
             continue
+        if column.raw is not None:
+            column = Column(column.steps, column.raw)
         if message_keys(column) is None and not _is_text(column):
             continue
         if any(REASON.search(name) for name in column.steps):
@@ -57,14 +59,15 @@ def message_keys(column: Column) -> tuple[str, str] | None:
 
 
 def _is_text(column: Column) -> bool:
-    if not column.is_scalar or not all(isinstance(value, str) for value in column.filled):
+    texts = [value for value in column.filled if isinstance(value, str)]
+    if not column.is_scalar or 10 * len(texts) < 9 * len(column.filled):
         return False
-    several_words = sum(len(value.split()) > 1 or not value.isascii() for value in column.filled)
+    several_words = sum(len(value.split()) > 1 or not value.isascii() for value in texts)
     return (
         column.mean_length >= _SHORT_TEXT
         and 2 * several_words >= len(column.filled)
-        and len(set(column.filled)) > 1
-        and not re.match(r"\d{4}-\d\d-\d\d|https?:", column.filled[0])
+        and len(set(texts)) > 1
+        and not re.match(r"\d{4}-\d\d-\d\d|https?:", texts[0])
     )
 
 
@@ -98,7 +101,7 @@ def find_id(columns: Sequence[Column], hidden: Sequence[Column], texts: Sequence
         if column.differs():
             return [column.path]
     parts = [*named, *(column for column in scalars if SYSTEM.search(column.name) and len(column.steps) == 1)]
-    for size in (2, 3):
+    for size in (2, 3, 4):
         for group in combinations(parts[:6], size):
             if are_unique(group):
                 return [column.path for column in group]
@@ -129,16 +132,18 @@ def find_group(
             continue
         if any(pattern.search(column.name) for pattern in (ANNOTATOR, ABOUT, REASON, TECHNICAL)):
             continue
-        if (GROUP.search(column.name) or ID.search(column.name)) and _is_shared(column, fewest=3):
+        if GROUP.search(column.name) and _is_shared(column, fewest=0.005):
+            return column
+        if ID.search(column.name) and _is_shared(column, fewest=0.05):
             return column
     for column in texts:
-        if column.is_scalar and _is_shared(column, fewest=3):
+        if column.is_scalar and _is_shared(column, fewest=0.005):
             return column
     return None
 
 
-def _is_shared(column: Column, fewest: int) -> bool:
+def _is_shared(column: Column, fewest: float) -> bool:
     """Whether items share values of the column, and there are enough of these to split by."""
     values: list[Any] = [str(value) for value in column.filled]
     different = len(set(values))
-    return len(values) == len(column.values) and max(fewest, 0.01 * len(values)) <= different <= 0.95 * len(values)
+    return len(values) == len(column.values) and max(3, fewest * len(values)) <= different <= 0.95 * len(values)
