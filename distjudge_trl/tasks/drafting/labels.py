@@ -71,10 +71,12 @@ def find_labels(values: Iterable[Any], named: list[Any] | None, several: bool) -
     for label in named or []:
         written.setdefault(comparison_key(label), trimmed(str(label)))
     words = [key for key in written if not is_missing_code(key)]
+    odd = _words_among_numbers(words, counts)
+    words = [word for word in words if word not in odd]
     numeric = bool(words) and all(map(is_number, words))
     for key in list(written):
         is_code = is_missing_code(key) and (numeric or key not in _MAY_BE_LABELS)
-        if is_code or (numeric and key in _CODES and _is_outside(key, words)):
+        if is_code or key in odd or (numeric and key in _CODES and _is_outside(key, words)):
             found.missing.append(written.pop(key))
             counts.pop(key, None)
     if numeric and "-1" in written and "-2" not in written and len(written) > 3:
@@ -105,6 +107,14 @@ def _is_outside(key: str, words: list[str]) -> bool:
     if number < 0:
         return min(others) >= 0 and min(others) - number > 1
     return number > max(others) + 10
+
+
+def _words_among_numbers(words: list[str], counts: Counter[str]) -> set[str]:
+    """A word or two, in a few cells, where all other labels are numbers: codes for a missing vote."""
+    odd = {word for word in words if not is_number(word) and LEADING_NUMBER.fullmatch(word) is None}
+    if len(odd) > 2 or len(words) - len(odd) < 3 or 5 * sum(counts[word] for word in odd) > sum(counts.values()):
+        return set()
+    return odd
 
 
 def _numbers_in_front(written: dict[str, str], found: DraftLabels, counts: Counter[str]) -> None:

@@ -22,6 +22,7 @@ from distjudge_trl.tasks.drafting.columns import (
 
 _MOST_TEXTS = 5
 _SHORT_TEXT = 15
+_LONGEST_NAME = 32
 # Keys of a message in a conversation.
 _MESSAGE = ({"role", "content"}, {"from", "value"}, {"speaker", "text"}, {"role", "text"})
 
@@ -138,6 +139,11 @@ def find_group(
             return column
     for column in texts:
         if column.is_scalar and _is_shared(column, fewest=0.005):
+            return column
+    for column in scalars:
+        names = all(isinstance(value, str) and len(value) <= _LONGEST_NAME for value in column.filled)
+        known = (ANNOTATOR, ABOUT, REASON, TECHNICAL, SYSTEM, LABEL)
+        if names and not any(pattern.search(column.name) for pattern in known) and _is_shared(column, fewest=0.2):
             return column
     return None
 
