@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from distjudge_trl.errors import UserInputError, listing
 from distjudge_trl.files.atomic import replacing
 from distjudge_trl.tasks.drafting.candidate import Candidate
 from distjudge_trl.tasks.drafting.columns import Column, find_columns
+from distjudge_trl.tasks.drafting.drafted import Draft
 from distjudge_trl.tasks.drafting.exports import find_export
 from distjudge_trl.tasks.drafting.labels import DraftLabels, find_labels
 from distjudge_trl.tasks.drafting.row_votes import find_in_rows
@@ -21,28 +21,6 @@ from distjudge_trl.tasks.drafting.single_cells import find_in_cells, find_single
 from distjudge_trl.tasks.drafting.tables import find_in_columns
 from distjudge_trl.tasks.drafting.texts import find_group, find_id, find_texts
 from distjudge_trl.tasks.drafting.yaml_text import as_yaml
-
-
-@dataclass
-class Draft:
-    """What a task file will say, and why."""
-
-    name: str
-    source: dict[str, Any]
-    sample: Sample
-    votes: Candidate
-    labels: DraftLabels
-    texts: list[Column]
-    reasons: list[Column]
-    id: list[str] | None
-    group: str | None
-    others: list[Candidate] = field(default_factory=list)
-    unvoted: bool = False
-
-    @property
-    def num_items(self) -> str:
-        rows = len(self.sample.rows)
-        return f"{rows:,} rows" if self.sample.complete else f"the first {rows:,} rows"
 
 
 def write_draft(data: str | Path, path: str | Path) -> Draft:

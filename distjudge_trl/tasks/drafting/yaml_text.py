@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from distjudge_trl.data.reading import KEY_COLUMN
 from distjudge_trl.labels.spelling import comparison_key
 from distjudge_trl.tasks.drafting.columns import Column
+from distjudge_trl.tasks.drafting.drafted import Draft
 from distjudge_trl.tasks.drafting.texts import message_keys
-
-
-if TYPE_CHECKING:
-    from distjudge_trl.tasks.drafting.draft import Draft
 
 _PLAIN = re.compile(r"[^\W\d]\w*(?:[ ./-]\w+)*")
 _PLAIN_PATH = re.compile(r"[A-Za-z_./][\w./-]*[A-Za-z_][\w./-]*", re.ASCII)
