@@ -115,9 +115,8 @@ FILES = {
     "pandalm/testset-v1.json.gz": (
         {
             "labels": [1, 2, 0],
-            "template": "{{ instruction }} {% if input %}{{ input }}{% endif %} {{ idx }}",
+            "template": "{% if instruction %}{{ instruction }}{% endif %} {% if input %}{{ input }}{% endif %} {{ idx }}",
             "id": "idx",
-            "group": "instruction",
             "votes": {"annotator_columns": ["annotator1", "annotator2", "annotator3"]},
         },
         999,

@@ -12,6 +12,7 @@ from distjudge_trl.tasks.drafting.columns import Column
 from distjudge_trl.tasks.drafting.drafted import Draft
 from distjudge_trl.tasks.drafting.texts import message_keys
 
+
 _PLAIN = re.compile(r"[^\W\d]\w*(?:[ ./-]\w+)*")
 _PLAIN_PATH = re.compile(r"[A-Za-z_./][\w./-]*[A-Za-z_][\w./-]*", re.ASCII)
 _NOT_TEXTS = {"yes", "no", "on", "off", "true", "false", "null", "y", "n", "none", "nan", "inf"}
