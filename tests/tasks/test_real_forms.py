@@ -115,7 +115,7 @@ FILES = {
     "pandalm/testset-v1.json.gz": (
         {
             "labels": [1, 2, 0],
-            "template": "{% if instruction %}{{ instruction }}{% endif %} {% if input %}{{ input }}{% endif %} {{ idx }}",
+            "template": "{% if instruction %}{{ instruction }}{% endif %} {% if input %}{{ input }}{% endif %}",
             "id": "idx",
             "votes": {"annotator_columns": ["annotator1", "annotator2", "annotator3"]},
         },

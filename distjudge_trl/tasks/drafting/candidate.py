@@ -63,6 +63,16 @@ def per_item(read: Reader, rows: list[dict[str, Any]]) -> float:
     return sum(filled) / len(filled) if filled else 0.0
 
 
+def entries_of(value: Any) -> list[dict[str, Any]]:
+    """The mappings in a list."""
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+
+
+def mapping_of(value: Any) -> dict[Any, Any]:
+    """The mapping, or an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
 def follow(row: Any, steps: tuple[str, ...]) -> Any:
     """The part of a row, in which texts of lists and mappings count as these."""
     for name in steps:

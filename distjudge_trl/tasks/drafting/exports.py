@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from distjudge_trl.data.reading import FILE_COLUMN
-from distjudge_trl.tasks.drafting.candidate import Candidate, follow, per_item
+from distjudge_trl.tasks.drafting.candidate import Candidate, entries_of, follow, mapping_of, per_item
 from distjudge_trl.tasks.drafting.columns import Column, step
 from distjudge_trl.tasks.drafting.sample import Sample
 
@@ -28,25 +28,25 @@ def find_export(columns: list[Column], sample: Sample) -> list[Candidate]:
 
 
 def _entries(column: Column) -> list[dict[str, Any]]:
-    return [entry for value in column.filled if isinstance(value, list) for entry in value if isinstance(entry, dict)]
+    return [entry for value in column.filled for entry in entries_of(value)]
 
 
 def _label_studio(column: Column, rows: list[dict[str, Any]]) -> Iterator[Candidate]:
     """A question is a `from_name`; its labels are in `value.choices`, or its number in `value.rating`."""
     questions: dict[tuple[str, str], None] = {}
-    results = [result for entry in _entries(column) for result in entry.get("result") or []]
+    results = [result for entry in _entries(column) for result in entries_of(entry.get("result"))]
     names = list(dict.fromkeys(str(result.get("from_name")) for result in results))
     for result in results:
         kind = str(result.get("type"))
-        if kind in (result.get("value") or {}) and kind in ("choices", "rating", "number"):
+        if kind in mapping_of(result.get("value")) and kind in ("choices", "rating", "number"):
             questions[(str(result.get("from_name")), kind)] = None
     for place, (name, kind) in enumerate(questions):
 
         def read(row: dict[str, Any], name: str = name, kind: str = kind) -> Iterator[Any]:
-            for entry in row.get("annotations") or []:
+            for entry in entries_of(row.get("annotations")):
                 if not entry.get("was_cancelled"):
-                    for result in entry.get("result") or []:
-                        if result.get("from_name") == name and kind in result.get("value", {}):
+                    for result in entries_of(entry.get("result")):
+                        if result.get("from_name") == name and kind in mapping_of(result.get("value")):
                             yield result["value"][kind]
 
         path = f"annotations[?!was_cancelled].result[].value.{kind}"
@@ -67,14 +67,14 @@ def _argilla(column: Column, rows: list[dict[str, Any]]) -> Iterator[Candidate]:
     names = list(dict.fromkeys(str(name) for value in column.filled for name in value))
     for place, name in enumerate(names):
         steps = ("responses", name)
-        entries = [entry for row in rows for entry in follow(row, steps) or [] if isinstance(entry, dict)]
+        entries = [entry for row in rows for entry in entries_of(follow(row, steps))]
         if any(isinstance(entry.get("value"), dict) for entry in entries):
             continue
         states = {entry.get("status") for entry in entries if entry.get("status") is not None}
         kept = "[?status=='submitted']" if states - {"submitted"} else "[]"
 
         def read(row: dict[str, Any], steps: tuple[str, str] = steps, kept: str = kept) -> Iterator[Any]:
-            for entry in follow(row, steps) or []:
+            for entry in entries_of(follow(row, steps)):
                 if kept == "[]" or entry.get("status") == "submitted":
                     yield entry.get("value")
 
@@ -96,7 +96,7 @@ def _prodigy(names: dict[str, Column], rows: list[dict[str, Any]]) -> Candidate:
     votes: dict[str, Any] = {"rows": field}
     checks = []
     if annotator is not None:
-        pairs = [(row.get("_input_hash"), row.get(annotator)) for row in rows]
+        pairs = [(str(row.get("_input_hash")), str(row.get(annotator))) for row in rows]
         if len(set(pairs)) == len(pairs):
             votes["annotator"] = annotator
         else:
@@ -105,7 +105,7 @@ def _prodigy(names: dict[str, Column], rows: list[dict[str, Any]]) -> Candidate:
     labels: list[Any] | None = ["accept", "reject"]
     if choices:
         keys["skip"] = "answer != 'accept'"
-        options = [option for row in rows for option in row.get("options") or []]
+        options = [option for row in rows for option in entries_of(row.get("options"))]
         labels = list(dict.fromkeys(str(option["id"]) for option in options if "id" in option)) or None
     else:
         keys["missing"] = ["ignore"]
@@ -120,7 +120,7 @@ def _prodigy(names: dict[str, Column], rows: list[dict[str, Any]]) -> Candidate:
     return Candidate(
         votes,
         read,
-        len(rows) / max(len({row.get("_input_hash") for row in rows}), 1),
+        len(rows) / max(len({str(row.get("_input_hash")) for row in rows}), 1),
         0,
         f"Prodigy's db-out; the votes are in `{field}`",
         hidden,
@@ -137,7 +137,7 @@ def _doccano(column: Column, rows: list[dict[str, Any]]) -> Candidate:
     return Candidate(
         {"rows": "label", "annotator": FILE_COLUMN},
         lambda row: [row.get("label")],
-        len(rows) / max(len({row.get("id") for row in rows}), 1),
+        len(rows) / max(len({str(row.get("id")) for row in rows}), 1),
         0,
         "doccano's export, a file for each member of the project",
         hidden,

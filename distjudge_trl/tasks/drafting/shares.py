@@ -78,7 +78,7 @@ def share_candidate(
         labels = [f"label {number}" for number in range(1, length + 1)]
         checks.append("a list of shares does not name its labels: write them in its order")
     elif all(is_number(comparison_key(label)) for label in labels):
-        labels = sorted(labels, key=float)
+        labels = sorted(labels, key=lambda label: float(comparison_key(label)))
     return Candidate(
         {"shares": column.path, "num_annotators": annotators},
         read,

@@ -8,7 +8,7 @@ from typing import Any
 
 from distjudge_trl.labels.spelling import comparison_key
 from distjudge_trl.tasks.custom.cells import split
-from distjudge_trl.tasks.drafting.candidate import Candidate, Reader, follow, per_item
+from distjudge_trl.tasks.drafting.candidate import Candidate, Reader, entries_of, follow, mapping_of, per_item
 from distjudge_trl.tasks.drafting.columns import (
     ABOUT,
     ANNOTATOR,
@@ -94,7 +94,7 @@ def _mapping(column: Column, rows: list[dict[str, Any]], rank: int) -> Iterator[
         labels = list(names)
 
         def read_counts(row: dict[str, Any], steps: tuple[str, ...] = column.steps) -> Iterator[Any]:
-            for label, count in (follow(row, steps) or {}).items():
+            for label, count in mapping_of(follow(row, steps)).items():
                 yield from [label] * int(number_in(count) or 0)
 
         yield Candidate(
@@ -121,7 +121,7 @@ def _mapping(column: Column, rows: list[dict[str, Any]], rank: int) -> Iterator[
     ):
 
         def read_people(row: dict[str, Any], steps: tuple[str, ...] = column.steps) -> Iterator[Any]:
-            yield from (follow(row, steps) or {}).values()
+            yield from mapping_of(follow(row, steps)).values()
 
         yield Candidate(
             {"list": column.path},
@@ -167,7 +167,8 @@ def _list(column: Column, rows: list[dict[str, Any]], rank: int) -> Iterator[Can
         return
 
     def read(row: dict[str, Any], steps: tuple[str, ...] = column.steps) -> Any:
-        return follow(row, steps) or []
+        value = follow(row, steps)
+        return value if isinstance(value, list) else []
 
     candidate = Candidate(
         {"list": column.path},
@@ -206,7 +207,7 @@ def _list_of_mappings(
         def read(
             row: dict[str, Any], steps: tuple[str, ...] = column.steps, name: str = name, kept: str = kept
         ) -> Iterator[Any]:
-            for entry in follow(row, steps) or []:
+            for entry in entries_of(follow(row, steps)):
                 if kept == "[]" or entry.get("status") == "submitted":
                     yield entry.get(name)
 
@@ -247,7 +248,7 @@ def _separated(column: Column, rows: list[dict[str, Any]], rank: int) -> Iterato
 
     def read(row: dict[str, Any], steps: tuple[str, ...] = column.steps) -> list[str]:
         value = follow(row, steps)
-        return [part for part in split(str(value), separator) if part] if value else []
+        return [part for part in split(value, separator) if part] if isinstance(value, str) else []
 
     yield Candidate(
         {"list": column.path, **({"separator": separator} if separator != ";" else {})},

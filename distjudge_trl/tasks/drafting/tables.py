@@ -238,7 +238,7 @@ def _label_columns(
 
     labels = list(named)
     if all(is_number(comparison_key(label)) for label in labels):
-        labels.sort(key=float)
+        labels.sort(key=lambda label: float(comparison_key(label)))
     paths = {label: [column.path for column in named[label]] for label in labels}
     people = max(map(len, named.values()))
     blocks = f", of {people} annotators" if people > 1 else ""
