@@ -8,12 +8,39 @@ from distjudge_trl.cli.options import DATA_PATH, PROMPT_TEMPLATE, TASK_HELP, TRU
 from distjudge_trl.errors import UserInputError
 
 
+def _draft(data: str, path: str, arguments: list[str]) -> list[str]:
+    """Write a task file for the ratings at `data`. Returns the task's options for its check: items without a vote are
+    left out.
+    """
+    from distjudge_trl.tasks import list_tasks
+    from distjudge_trl.tasks.drafting import write_draft
+
+    if data in list_tasks() or data.endswith((".yaml", ".yml")):
+        raise UserInputError(
+            f"{data}: is a task already. --init needs a file of ratings: data ratings.csv --init {path}"
+        )
+    draft = write_draft(data, path)
+    click.echo(f"{path}: written. It is a draft: correct the lines with CHECK.")
+    click.echo(f"  votes: {draft.votes.seen}")
+    click.echo(f"  prompt: {', '.join(column.path for column in draft.texts)}")
+    if draft.unvoted and not any(word.startswith(("--min_annotators", "--min-annotators")) for word in arguments):
+        click.echo("  some items have no vote: --min_annotators 1 leaves them out, here and in training")
+        return [*arguments, "--min_annotators", "1"]
+    return arguments
+
+
 @click.command(
     short_help="Check a task's data and show its prompts.",
     context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
 )
 @click.argument("task_name", metavar="TASK", required=False)
 @DATA_PATH
+@click.option(
+    "--init",
+    metavar="FILE",
+    help="Write a first task file (.yaml) for the ratings at TASK, a file of rows or a folder of such files, and check"
+    " it.",
+)
 @click.option(
     "--stats",
     is_flag=True,
@@ -44,6 +71,7 @@ def data(
     ctx: click.Context,
     task_name: str | None,
     data_path: str | None,
+    init: str | None,
     stats: bool,
     show: int | None,
     out: str | None,
@@ -58,7 +86,8 @@ def data(
     """Build, check and show a task's records.
 
     \b
-    TASK is a name of `distjudge-trl tasks` or a .yaml file that defines your own:
+    TASK is a name of `distjudge-trl tasks` or a .yaml file that defines your own. --init writes such a file:
+        distjudge-trl data ratings.csv --init task.yaml
         distjudge-trl data snli --stats --model smollm2-135m
         distjudge-trl data task.yaml --data_path ratings.csv --show 3
         distjudge-trl data summeval --annotators expert --out records.parquet
@@ -74,12 +103,18 @@ def data(
         raise UserInputError(f"The task comes first: distjudge-trl data TASK {task_name} ...")
     from distjudge_trl.tasks import LoadReport, get_task
 
+    arguments = list(ctx.args)
+    if init is not None and not help_:
+        if data_path is not None:
+            raise UserInputError(f"--init goes with the data alone: distjudge-trl data {data_path} --init {init}")
+        arguments = _draft(task_name, init, arguments)
+        data_path, task_name = None, init
     task = get_task(task_name)
     if help_:
         click.echo(ctx.get_help())
         echo_task_options(task, ", which its recipe takes, too")
         return
-    options = parse_task_options(task, ctx.args)
+    options = parse_task_options(task, arguments)
     task = task.choose(getattr(options, "question", None))
     from distjudge_trl.report import doctor
 
@@ -88,8 +123,13 @@ def data(
         doctor.check_output(out, inputs)
     template = task.read_template(prompt_template) if prompt_template is not None else None
     report = LoadReport()
-    items = list(task.draw(task.items(data_path, options, report=report), options, report=report))
-    records = task.records(items, options, template=template, report=report)
+    try:
+        items = list(task.draw(task.items(data_path, options, report=report), options, report=report))
+        records = task.records(items, options, template=template, report=report)
+    except UserInputError as error:
+        if init is None:
+            raise
+        raise UserInputError(f"{init} is written, but does not fit yet: {error}") from None
     console = doctor.make_console()
     doctor.print_summary(console, task, records, report)
     problem = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from importlib import import_module
 from pathlib import Path
 
@@ -51,6 +52,11 @@ def get_task(name: str) -> JudgmentTask:
 
         return load_task(Path(name))
     if name not in _TASKS:
+        if Path(name).exists():
+            raise UserInputError(
+                f"{name}: is no task but may be its data: write a task file first: distjudge-trl data"
+                f" {shlex.quote(name)} --init task.yaml"
+            )
         close = nearest(name, _TASKS)
         hint = f" Did you mean {close!r}?" if close else ""
         raise UserInputError(

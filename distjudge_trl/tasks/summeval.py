@@ -81,7 +81,9 @@ class SummEvalOptions(TaskOptions):
 
     annotators: Literal["expert", "crowd", "all"] = field(
         default="all",
-        metadata={"help": "Whose ratings: 3 'expert's, 5 'crowd' workers, or 'all' 8. They differ: see docs/data.md."},
+        metadata={
+            "help": "Whose ratings: 3 'expert's, 5 'crowd' workers, or 'all' 8. They differ: see docs/datasets.md."
+        },
     )
 
 

@@ -1,5 +1,5 @@
 """Reading 500,000 SNLI rows: peak memory, and time against the bare `json.loads` of the same lines. Into records from
-JSON lines, and row by row from each other format.
+JSON lines, by the task that ships with the package and by a task file, and row by row from each other format.
 
     python scripts/benchmarks/reading.py [--rows 500000]
 
@@ -87,6 +87,19 @@ def write_workbook(path: Path, count: int) -> None:
     workbook.save(path)
 
 
+TASK = """
+name: own
+labels: [entailment, neutral, contradiction]
+template: |
+  {{ sentence1 }}
+  {{ sentence2 }}
+  entailment, neutral or contradiction?
+source: snli_1.0_train.jsonl.gz
+id: pairID
+group: captionID
+votes: {list: annotator_labels}
+"""
+
 # What is read row by row.
 FORMATS = {
     "list.json": write_list,
@@ -110,7 +123,8 @@ def measure(mode: str, path: str) -> None:
     else:
         from distjudge_trl.tasks import get_task
 
-        count = len(get_task("snli").load(path))
+        task = Path(path).with_name("task.yaml") if mode == "task file" else "snli"
+        count = len(get_task(str(task)).load(path))
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(json.dumps({"mode": mode, "rows": count, "seconds": seconds, "peak_gib": peak}))
@@ -127,8 +141,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         lines = Path(folder) / "snli_1.0_train.jsonl.gz"
         write_json_lines(lines, args.rows)
+        lines.with_name("task.yaml").write_text(TASK)
         results = {}
-        for mode in ("json", "records", *FORMATS):
+        for mode in ("json", "records", "task file", *FORMATS):
             path = Path(folder) / mode if mode in FORMATS else lines
             if mode in FORMATS:
                 FORMATS[mode](path, args.rows)

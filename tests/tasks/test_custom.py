@@ -11,6 +11,7 @@ from conftest import ROOT, SHARED
 from distjudge_trl.errors import JudgmentDataError, UserInputError
 from distjudge_trl.files.yaml import parse_yaml
 from distjudge_trl.tasks import LoadReport, get_task
+from distjudge_trl.tasks.custom.schema import TaskFile
 
 
 BASE = {
@@ -220,7 +221,11 @@ def test_the_examples_of_the_documentation_are_valid(tmp_path):
     import re
 
     blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "data.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 2
+    parts = [yaml.safe_load(block) for block in blocks if not block.startswith("name:")]
+    blocks = [block for block in blocks if block.startswith("name:")]
+    assert len(blocks) == 2 and len(parts) > 8
+    for keys in parts:  # of a task file
+        TaskFile.model_validate({**BASE, **keys, "labels": ["Yes", "No"]})
     shutil.copy(ROOT / "docs" / "examples" / "replies.csv", tmp_path)
     assert len(load(write_task(tmp_path, blocks[0]), min_annotators=1)[0]) == 27
     assert (

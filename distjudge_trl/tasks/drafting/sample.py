@@ -1,0 +1,133 @@
+"""The rows that a draft is made from, and how their files have to be read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from distjudge_trl.data.reading import Reading
+from distjudge_trl.data.rows import read_rows
+from distjudge_trl.data.source_files import DataFile, find_files
+from distjudge_trl.errors import UserInputError
+
+
+# So many rows are looked at for the form. The labels are taken from all rows.
+MOST_ROWS = 20_000
+# The line that an error of a reader says to write.
+_ADVICE = re.compile(r"`source: (\{.*?\})`")
+# A file may need an encoding, a way of quoting and a sheet.
+_ATTEMPTS = 4
+
+
+@dataclass
+class Sample:
+    """The first rows of the files at a path.
+
+    `source` are the keys of a task file's `source` besides the path, `remarks` why they are needed, `complete` says
+    whether `rows` are all rows.
+    """
+
+    path: Path
+    files: list[DataFile]
+    rows: list[dict[str, Any]]
+    complete: bool
+    source: dict[str, Any] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def has_several_files(self) -> bool:
+        return len(self.files) > 1
+
+    def all_rows(self) -> Iterator[dict[str, Any]]:
+        """The rows of all files, read again unless all are held."""
+        if self.complete:
+            yield from self.rows
+            return
+        for file in self.files:
+            for _, row in read_rows(file):
+                yield row
+
+
+def take_sample(path: Path) -> Sample:
+    """Read the first rows of a file, folder or archive; what a reader says about encoding, quote marks and sheets is
+    followed.
+
+    Raises:
+        [`UserInputError`]: it cannot be read, or holds no rows.
+    """
+    files = find_files(path, ("*",))
+    source: dict[str, Any] = {}
+    remarks: list[str] = []
+    if path.is_dir():
+        files, pattern = _of_one_kind(files)
+        source["files"] = [pattern]
+    for attempt in range(_ATTEMPTS):
+        reading = Reading(**{key: value for key, value in source.items() if key != "files"})
+        read = [replace(file, reading=reading) for file in files]
+        try:
+            rows, complete = _read(read)
+        except UserInputError as error:
+            advice = _advice(error)
+            if not advice.items() - source.items() or attempt == _ATTEMPTS - 1:
+                raise
+            if advice.get("quoting") == "none" and files[0].format == "csv" and _can_read(files, source, "standard"):
+                advice["quoting"] = "standard"
+            new = {key: value for key, value in advice.items() if source.get(key) != value}
+            remarks += [_remark(key, value) for key, value in new.items()]
+            source.update(new)
+        else:
+            if not rows:
+                raise UserInputError(f"{path}: holds no rows.")
+            return Sample(path, read, rows, complete, source, remarks)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _read(files: list[DataFile]) -> tuple[list[dict[str, Any]], bool]:
+    """The first rows of the files, and whether they are all rows. Every file has its part in them."""
+    rows: list[dict[str, Any]] = []
+    complete = True
+    share = max(MOST_ROWS // len(files), 100)
+    for file in files:
+        found = [row for _, row in islice(read_rows(file), share + 1)]
+        complete = complete and len(found) <= share
+        rows += found[:share]
+    return rows, complete
+
+
+def _of_one_kind(files: list[DataFile]) -> tuple[list[DataFile], str]:
+    """The files of a folder that have its most frequent ending, and the pattern of their names."""
+    endings = [re.sub(r"(?i)\.gz$", "", file.base_name).rpartition(".")[2] for file in files]
+    most = max(dict.fromkeys(endings), key=endings.count)
+    return [file for file, ending in zip(files, endings, strict=True) if ending == most], f"*.{most}"
+
+
+def _advice(error: UserInputError) -> dict[str, Any]:
+    found = _ADVICE.search(str(error))
+    keys = yaml.safe_load(found[1]) if found is not None else {}
+    return {key: value for key, value in keys.items() if key not in ("path", "files")}
+
+
+def _can_read(files: list[DataFile], source: dict[str, Any], quoting: Any) -> bool:
+    reading = Reading(**{key: value for key, value in source.items() if key != "files"} | {"quoting": quoting})
+    try:
+        for file in files:
+            for _ in read_rows(replace(file, reading=reading)):
+                pass
+    except UserInputError:
+        return False
+    return True
+
+
+def _remark(key: str, value: Any) -> str:
+    if key == "quoting":
+        kinds = {"none": "are part of the texts", "standard": "enclose cells"}
+        return f"CHECK: quote marks can be read in two ways; here they {kinds[value]}"
+    if key == "sheet":
+        return "CHECK: the workbook has several sheets; this is the first"
+    return f"the {key} that the file seems to have"
