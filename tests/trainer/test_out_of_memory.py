@@ -159,13 +159,14 @@ def test_a_judge_that_runs_out_of_memory_says_what_to_change(tokenizer, tmp_path
 
 
 @pytest.mark.parametrize("stage", ["loading", "reading"])
-def test_the_command_line_ends_with_one_line_and_exit_code_1(tmp_path, monkeypatch, stage):
+def test_the_command_line_ends_with_one_line_and_exit_code_1(tokenizer, tmp_path, monkeypatch, stage):
+    make_trainer(tokenizer, tmp_path).save_model()
     (tmp_path / "items.jsonl").write_text('{"prompt": [{"role": "user", "content": "x"}]}\n')
     monkeypatch.setattr(BaseJudge, "from_pretrained", exhaust if stage == "loading" else lambda *a, **k: _Reader())
     arguments = [
         "judge",
         "--model",
-        "m",
+        str(tmp_path / "run"),
         "--input",
         str(tmp_path / "items.jsonl"),
         "--out",
