@@ -117,10 +117,11 @@ def data(
     options = parse_task_options(task, arguments)
     task = task.choose(getattr(options, "question", None))
     from distjudge_trl.report import doctor
+    from distjudge_trl.report.record_files import check_output, write_records
 
     inputs = [name for name in (data_path, task_name) if name is not None]
     if out is not None:
-        doctor.check_output(out, inputs)
+        check_output(out, inputs)
     template = task.read_template(prompt_template) if prompt_template is not None else None
     report = LoadReport()
     try:
@@ -139,8 +140,8 @@ def data(
         except UserInputError as error:
             problem = error  # raised below, when what there is to see has been printed
     if out is not None and problem is None:
-        doctor.check_output(out, report.files)
-        doctor.write_records(out, records, task, report)
+        check_output(out, report.files)
+        write_records(out, records, task, report)
         console.print(f"  written to {out}", markup=False, soft_wrap=True)
     if stats:
         doctor.print_statistics(console, task, items)

@@ -10,10 +10,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from datasets import Dataset
 
-from distjudge_trl.batching import SharePrefixes, Truncation
 from distjudge_trl.data import Partition, SplitPlan
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import JudgmentDataError, UserInputError, listing
+from distjudge_trl.evaluation.options import EvaluationOptions
 from distjudge_trl.evaluation.results import JudgeInfo, Predictions, make_results, read_results
 from distjudge_trl.evaluation.scoring import MIN_CALIBRATION_ITEMS, calibration_records
 from distjudge_trl.judge_folder.judge_file import JudgeFile
@@ -27,56 +27,6 @@ from distjudge_trl.tasks import Item, JudgmentTask, LoadReport, TaskOptions
 
 # The paper reads five tokens, because closed APIs return no more.
 TOP_K = 5
-
-
-@dataclass(frozen=True)
-class EvaluationOptions:
-    """Options of an evaluation.
-
-    Args:
-        data_path (`str`, *optional*): the task's official file, archive or folder.
-        split (`"official"`, `"group"`, `"paper"` or `"all"`, *optional*): test on the test side of this split, or on
-            all items. By default it is the judge's own split on the task that it was trained on; of any other task
-            the official test part, else all items; `"group"` for an untrained model.
-        split_seed (`int`, *optional*): by default the judge's own, else 0.
-        leave_out (`tuple[str, ...]`): folders of further judges. Their training and held-out items are left out, too,
-            so that several judges can be tested on the same items.
-        max_eval_samples (`int`, *optional*): test on at most this many records. A pair that is judged in both orders
-            is two records.
-        prompt_template (`str`, *optional*): file of a prompt template. By default the judge's own is used, if it can
-            render the task's items.
-        max_length (`int`, *optional*), truncation (*optional*): length of prompts and how they are shortened; by
-            default as in training.
-        extraction (`"full"` or `"top5"`): read all label tokens, or those among the five likeliest tokens.
-        calibrated (`bool`): also score temperature and vector scaling of a trained judge. For an untrained model they
-            are always scored, if the split leaves items to fit them on.
-        device, device_map, dtype (*optional*): on which devices and in which type the weights are loaded; see
-            [`LocalJudge`].
-        autocast (`"none"`, `"bfloat16"` or `"float16"`, *optional*): by default as in training.
-        share_prefixes (`bool` or `"auto"`, defaults to `"auto"`): compute common prefixes of a batch once.
-        batch_size (`int`): prompts in one forward pass.
-        seed (`int`): of bootstrap, floor, ceiling and perturbations.
-        trust_remote_code (`bool`): allow the code of the model's repository.
-    """
-
-    data_path: str | None = None
-    split: Literal["official", "group", "paper", "all"] | None = None
-    split_seed: int | None = None
-    leave_out: tuple[str, ...] = ()
-    max_eval_samples: int | None = None
-    prompt_template: str | None = None
-    max_length: int | None = None
-    truncation: Truncation | None = None
-    extraction: Literal["full", "top5"] = "full"
-    calibrated: bool = False
-    device: str | None = None
-    device_map: str | None = None
-    dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    autocast: Literal["none", "bfloat16", "float16"] | None = None
-    share_prefixes: SharePrefixes = "auto"
-    batch_size: int = 32
-    seed: int = 0
-    trust_remote_code: bool = False
 
 
 class Evaluation(NamedTuple):

@@ -1,5 +1,5 @@
 """The class `JudgmentTask`: labels, a prompt template, the location of the data, and how items are read and become
-records.
+records. The module is long because the steps from files to records stand in one place, in their order.
 """
 
 from __future__ import annotations

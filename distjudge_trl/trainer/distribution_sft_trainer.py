@@ -1,4 +1,8 @@
-"""The trainer: TRL's SFTTrainer with a loss on the distribution over the labels instead of the answer's tokens."""
+"""The trainer: TRL's SFTTrainer with a loss on the distribution over the labels instead of the answer's tokens.
+
+Data, resuming, saving and the adversary have their own modules. What is left is one class. With the docstring that TRL
+users look for it is a little longer than 300 lines.
+"""
 
 from __future__ import annotations
 

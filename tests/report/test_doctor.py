@@ -14,6 +14,7 @@ from distjudge_trl.data import PromptTemplate, build_dataset, fingerprint, make_
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.modeling.loading import load_tokenizer
 from distjudge_trl.report import doctor
+from distjudge_trl.report.record_files import check_output, write_records
 from distjudge_trl.tasks import Item, JudgmentTask, LoadReport
 
 
@@ -135,7 +136,7 @@ def test_records_are_written_with_their_fingerprint(tmp_path):
     from datasets import Dataset
 
     report = LoadReport(num_read=21, num_records=20)
-    doctor.write_records(tmp_path / "new" / "r.parquet", VARIED, TASK, report)
+    write_records(tmp_path / "new" / "r.parquet", VARIED, TASK, report)
     about = json.loads(pq.read_schema(tmp_path / "new" / "r.parquet").metadata[b"distjudge_trl"])
     assert about["fingerprint"] == fingerprint(VARIED) and about["labels"] == ["1", "2", "3"]
     assert about["report"]["read"] == 21 and "datasets" in about["versions"]
@@ -151,14 +152,14 @@ def test_output_that_would_destroy_something_is_refused(tmp_path, name):
         (tmp_path / file).write_text("ratings")
     inputs = [f"{tmp_path / 'ratings.csv'}", f"{tmp_path / 'same.parquet'}!member.csv"]
     with pytest.raises(UserInputError, match="is the input|is a folder|ends in .parquet"):
-        doctor.check_output(tmp_path / name, inputs)
-    doctor.check_output(tmp_path / "new.parquet", inputs)
+        check_output(tmp_path / name, inputs)
+    check_output(tmp_path / "new.parquet", inputs)
 
 
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserInputError, match="cannot be written"):
-        doctor.write_records(tmp_path / "file" / "r.parquet", VARIED, TASK, LoadReport())
+        write_records(tmp_path / "file" / "r.parquet", VARIED, TASK, LoadReport())
 
 
 @pytest.mark.shared

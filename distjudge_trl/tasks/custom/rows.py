@@ -1,4 +1,6 @@
-"""From the rows of a user's files to items: fields, votes, and rows that belong to one item."""
+"""From the rows of a user's files to items: fields, votes, and rows that belong to one item. The module is a little
+long because one reader does all of it, in one pass over the rows.
+"""
 
 from __future__ import annotations
 
