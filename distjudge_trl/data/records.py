@@ -109,7 +109,15 @@ def build_dataset(
     for record in validated(records, label_space, source=source):
         if not parts and not rows and "split" in record:
             features = _FEATURES_WITH_SPLIT
-        rows.append({name: record.get(name) for name in features})
+        if ("split" in record) != ("split" in features):
+            raise JudgmentDataError(
+                "names no part of the split, and others do" if "split" in features else "names a part, others do not",
+                source=source,
+                row=f"(id {record['id']!r})",
+                field="split",
+                fix="All items need a part (train, validation or test), or none.",
+            )
+        rows.append({name: record[name] for name in features})
         if len(rows) == _ROWS_PER_TABLE:
             parts.append(Dataset.from_list(rows, features=features))
             rows = []

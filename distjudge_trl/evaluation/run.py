@@ -158,7 +158,7 @@ def find_origin(judge: FoundJudge, task: JudgmentTask) -> Origin:
         raise UserInputError(
             f"{judge.name}: answers with {listing(labels)}, the task {task.name!r} with {listing(task.labels)}."
         )
-    return Origin(judge, SeenItems.read(judge.folder), file.task == task.name, file.data)
+    return Origin(judge, SeenItems.read(judge.folder), task.is_called(file.task), file.data)
 
 
 def _judge_info(origin: Origin, plan: SplitPlan, options: EvaluationOptions) -> JudgeInfo:
@@ -199,9 +199,16 @@ def _plan(origin: Origin, task: JudgmentTask, options: EvaluationOptions) -> Spl
 def choose_template(
     origin: Origin, task: JudgmentTask, items: list[Item], options: EvaluationOptions
 ) -> PromptTemplate:
-    """The user's template; else the judge's own, if the items have its fields; else the task's."""
+    """The user's template; else the judge's own, if the items have its fields; else the task's.
+
+    Raises:
+        [`UserInputError`]: the task's template would ask for other answers than the judge gives.
+    """
+    judge_file = origin.judge.file
+    space = judge_file.make_label_space() if judge_file is not None else task.label_space()
     if options.prompt_template is not None:
-        return task.read_template(options.prompt_template)
+        # The legend lists what this judge answers.
+        return PromptTemplate.from_file(options.prompt_template).with_legend(space.legend)
     if origin.judge.file is not None and origin.judge.file.template is not None and items:
         if origin.judge.file.template == task.template.messages:
             return task.template  # which knows the template of each question, too
@@ -210,10 +217,16 @@ def choose_template(
         try:
             template.render(form.fields)
         except JudgmentDataError:
-            if origin.same_task:
+            if origin.judge.file.task == task.name:
                 raise
         else:
             return template
+    if space.answers != task.label_space().answers:
+        raise UserInputError(
+            f"{origin.judge.name}: answers with other words than the prompt of the task {task.name!r} asks for, and"
+            " the judge's own prompt does not fit these items. Give --prompt_template, whose {{ legend }} lists its"
+            " answers."
+        )
     return task.template
 
 

@@ -126,8 +126,10 @@ class JudgeFile:
     def make_label_space(self) -> LabelSpace:
         """The label space, unbound."""
         space = LabelSpace(**self.label_space)
-        if self.task not in _SPELLED_OUT or any(
-            word[:1] == " " for words in space.synonyms.values() for word in words
+        if (
+            self.task not in _SPELLED_OUT
+            or space.answers is not None
+            or any(word[:1] == " " for words in space.synonyms.values() for word in words)
         ):
             return space
         words = {label: in_all_cases((label, *space.synonyms.get(label, ()))) for label in space.labels}

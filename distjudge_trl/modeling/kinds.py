@@ -35,7 +35,7 @@ _OTHER_HEADS = {
     "ForConditionalGeneration": "an encoder-decoder",
 }
 # Components of the names of output heads in checkpoints.
-_HEADS = ("lm_head", "embed_out", "output", "output_layer", "lm_loss", "pred_layer")
+_HEADS = ("lm_head", "head", "embed_out", "output", "output_layer", "lm_loss", "pred_layer")
 _NAMES = {"gptq": "GPTQ", "awq": "AWQ", "fp8": "FP8", "fbgemm_fp8": "FP8", "mxfp4": "MXFP4", "hqq": "HQQ"}
 
 

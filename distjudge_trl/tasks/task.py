@@ -49,6 +49,7 @@ class JudgmentTask:
         official_split (`bool`): whether the source says which items are for training, validation and test. Recipes
             then use these parts unless `--split` says otherwise.
         options (`type[TaskOptions]`): the options of building records.
+        family (`str`): name of the task of which this is one question, if it is one.
         optional_fields (`frozenset[str]`): fields that a template may test although no item of a source has them.
         answers (`Mapping[str, str]`, *optional*): what the judge answers instead of each label.
         parts (`tuple[str, ...]`): names of several questions about the same things (SummEval's dimensions), if there
@@ -81,6 +82,7 @@ class JudgmentTask:
     asked_by: tuple[str, ...] = ()
     questions: Mapping[str, JudgmentTask] = field(default_factory=dict)
     undecided: str = ""
+    family: str = ""
 
     def choose(self, question: str | None) -> JudgmentTask:
         """The task of one question of several (`--question`); without a question all of them together.
@@ -108,8 +110,9 @@ class JudgmentTask:
         )
 
     def is_called(self, name: str | None) -> bool:
-        """Whether this is the name of the task or of one of its questions."""
-        return name == self.name or any(name == task.name for task in self.questions.values())
+        """Whether this is the name of the task, of one of its questions, or of the task whose question this is."""
+        known = {self.name, self.family, *(task.name for task in self.questions.values())}
+        return bool(name) and name in known
 
     def part_of(self, record_id: str) -> str:
         """The question that a record asks, by its id; "" if the task has a single one."""

@@ -225,6 +225,10 @@ def test_the_examples_of_the_documentation_are_valid(tmp_path):
     blocks = [block for block in blocks if block.startswith("name:")]
     assert len(blocks) == 2 and len(parts) > 8
     for keys in parts:  # of a task file
+        if "questions" in keys:
+            write_task(tmp_path, yaml.safe_dump({"name": "several", "source": "r.jsonl", **keys}))
+            assert get_task(str(tmp_path / "task.yaml")).parts == tuple(keys["questions"])
+            continue
         TaskFile.model_validate({**BASE, **keys, "labels": ["Yes", "No"]})
     shutil.copy(ROOT / "docs" / "examples" / "replies.csv", tmp_path)
     assert len(load(write_task(tmp_path, blocks[0]), min_annotators=1)[0]) == 27

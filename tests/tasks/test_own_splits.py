@@ -8,7 +8,7 @@ import yaml
 from click.testing import CliRunner
 
 from distjudge_trl.cli import main
-from distjudge_trl.errors import UserInputError
+from distjudge_trl.errors import JudgmentDataError, UserInputError
 from distjudge_trl.evaluation import read_predictions, read_results
 from distjudge_trl.judge_folder.training_items import SeenItems
 from distjudge_trl.recipe import PAPER_TRAINING, Recipe
@@ -310,3 +310,26 @@ def test_training_without_a_part_to_test_on(tmp_path, recipe_model):
     path = write_task(tmp_path, source={"validation": "b.jsonl", "test": "c.jsonl"})
     with pytest.raises(UserInputError, match="needs a training part.*0 train, 2 validation, 2 test records"):
         recipe(recipe_model).run(["--task", path, "--output_dir", str(tmp_path / "out")])
+
+
+def test_one_item_in_two_part_files_is_refused(tmp_path):
+    for name, rows in {
+        "tr": "1,same text,a,yes\n1,same text,b,no\n",
+        "te": "1,same text,c,yes\n2,other,a,no\n",
+    }.items():
+        (tmp_path / f"{name}.csv").write_text(f"id,text,who,v\n{rows}")
+    (tmp_path / "task.yaml").write_text(
+        "name: t\nlabels: ['yes', 'no']\ntemplate: 'Yes or no? {{ text }}'\nid: id\nvotes: {rows: v, annotator: who}\n"
+        "source: {train: tr.csv, test: te.csv}\n"
+    )
+    with pytest.raises(JudgmentDataError, match="the item '1' of the part `test` is in `train`, too"):
+        get_task(str(tmp_path / "task.yaml")).load()
+
+
+def test_slices_of_one_hub_split_are_refused(tmp_path):
+    (tmp_path / "task.yaml").write_text(
+        "name: t\nlabels: ['yes', 'no']\ntemplate: '{{ text }}'\nvotes: {list: v}\n"
+        "source: {hub: a/b, splits: {train: train, test: 'train[:10%]'}}\n"
+    )
+    with pytest.raises(UserInputError, match="`splits` uses 'train' for two parts"):
+        get_task(str(tmp_path / "task.yaml"))

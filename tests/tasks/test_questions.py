@@ -153,7 +153,8 @@ def test_a_row_an_annotator(tmp_path):
 def test_ids_of_several_parts_and_questions(tmp_path):
     for name in ("a.jsonl", "b.jsonl"):
         write_rows(tmp_path, 1)
-        (tmp_path / "r.jsonl").rename(tmp_path / name)
+        # The same ids for other items.
+        (tmp_path / name).write_text((tmp_path / "r.jsonl").read_text().replace("text 0", f"text of {name}"))
     records, _ = load(write_task(tmp_path, source={"train": "a.jsonl", "test": "b.jsonl"}))
     assert [(row["id"], row["group"], row["split"]) for row in records] == [
         ("train:i0/help", "train:i0", "train"),
@@ -411,3 +412,25 @@ def test_a_judge_of_one_question_with_labels_of_its_own(tmp_path, recipe_model, 
     assert read_results(tmp_path / "again")["test_fingerprint"] == read_results(folder)["test_fingerprint"]
     done = command("evaluate", "--model", str(folder), "--task", path, "--question", "help")
     assert done.returncode == 2 and "answers with safe, unsafe, the task 'replies-help' with 1, 2, 3" in done.stderr
+
+
+def test_no_prompt_of_one_question_shows_votes_on_another(tmp_path):
+    (tmp_path / "r.jsonl").write_text('{"id": 1, "text": "t", "a": ["yes"], "b": ["no"]}\n')
+    (tmp_path / "task.yaml").write_text(
+        "name: t\nlabels: ['yes', 'no']\nid: id\nsource: r.jsonl\ntemplate: '{{ question }}? {{ text }}'\n"
+        "questions: {a: {votes: {list: a}}, b: {votes: {list: b}}}\n"
+    )
+    task = get_task(str(tmp_path / "task.yaml"))
+    template = PromptTemplate([{"role": "user", "content": "{{ text }} {{ b }}"}])
+    with pytest.raises(JudgmentDataError, match="asks for a field the item lacks"):
+        task.choose("a").load(template=template)
+    assert task.choose("a").is_called("t") and not task.choose("a").is_called(None)
+
+
+def test_a_question_may_not_be_called_as_pairs_in_both_orders_are(tmp_path):
+    (tmp_path / "task.yaml").write_text(
+        "name: t\nlabels: ['yes', 'no']\nid: id\nsource: r.jsonl\ntemplate: '{{ question }}? {{ text }}'\n"
+        "questions: {swapped: {votes: {list: a}}, b: {votes: {list: b}}}\n"
+    )
+    with pytest.raises(UserInputError, match="the name is taken by pairs in both orders"):
+        get_task(str(tmp_path / "task.yaml"))

@@ -375,3 +375,14 @@ def test_no_error_lists_more_than_eight_names(tmp_path):
         load(rated(tmp_path, [row], {"list": "votes"}))
     with pytest.raises(JudgmentDataError, match="labels: 1, 2, 3, 4, 5, 6, 7, 8, ... and 22 more. Correct"):
         load(rated(tmp_path, [{"v": ["x"]}], {"list": "v"}, list(range(1, 31))))
+
+
+def test_an_empty_row_of_an_annotator_takes_no_vote_away_and_is_none(tmp_path):
+    for number, rows in enumerate(("1,a,\n1,a,yes\n1,b,no\n", "1,a,yes\n1,a,\n1,b,no\n")):
+        (tmp_path / f"{number}.csv").write_text(f"id,who,v\n{rows}")
+        (tmp_path / f"{number}.yaml").write_text(
+            f"name: t\nlabels: ['yes', 'no']\ntemplate: '{{{{ id }}}}'\nid: id\nsource: {number}.csv\n"
+            "votes: {rows: v, annotator: who}\n"
+        )
+        (record,) = get_task(str(tmp_path / f"{number}.yaml")).load()
+        assert record["label_distribution"] == [0.5, 0.5] and record["num_annotators"] == 2

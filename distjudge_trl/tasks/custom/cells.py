@@ -105,7 +105,8 @@ def count_of_share(share: Any, annotators: int, label: Any, place: Place) -> int
     exponent = decimal.Decimal(str(number)).as_tuple().exponent
     digits = -exponent if isinstance(exponent, int) else 0
     rounding = annotators * 0.5 * 10.0**-digits if digits >= 2 else 0.0
-    tolerance = max(1e-6, rounding * (1 + 1e-9))
+    # Shares may be float32.
+    tolerance = max(1e-6, 1e-7 * annotators, rounding * (1 + 1e-9))
     count = round(number * annotators)
     if not math.isclose(count, number * annotators, rel_tol=0, abs_tol=tolerance) or tolerance >= 0.5:
         raise place.error(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from distjudge_trl.data.question_template import ASKED, QUESTION, roles_of
+from distjudge_trl.data.splits import SWAPPED
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import UserInputError, listing
 from distjudge_trl.tasks.custom.base import as_name
@@ -28,6 +29,10 @@ def read_questions(content: Mapping[str, Any], path: Path) -> dict[str, TaskFile
         name: validated(TaskFile, _merged(content, name, question, top), f"{path}: `questions.{name}`")
         for name, question in own.items()
     }
+    if SWAPPED.removeprefix("/") in files:
+        raise UserInputError(
+            f"{path}: `questions.swapped`: the name is taken by pairs in both orders. Choose another."
+        )
     first = next(iter(files))
     for name, file in files.items():
         twin = next(other for other, its in files.items() if its.votes == file.votes)

@@ -9,8 +9,10 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from distjudge_trl.data.json_rows import Key
 from distjudge_trl.data.paths import ColumnPath, compile_expression, without
 from distjudge_trl.data.question_template import ASKED, QUESTION
+from distjudge_trl.data.reading import KEY_COLUMN
 from distjudge_trl.data.source_files import DataFile
 from distjudge_trl.data.template import LEGEND, as_column, is_empty
 from distjudge_trl.data.values import holds_bytes
@@ -23,18 +25,15 @@ from distjudge_trl.tasks.custom.votes import Ballot, RowVotes, VoteReader
 from distjudge_trl.tasks.items import Item, Source
 
 
-# The key of an item in a .json file that is one object; its default id.
-_KEY = "_key"
-
-
 class Shown(NamedTuple):
     """What the prompts show: `fields`, whether there is a `legend` among them, and whether several questions have the
-    same template (`shared`), which has to show the question's name.
+    same template (`shared`), which has to show the question's name. `hidden` are columns of votes on other questions.
     """
 
     fields: frozenset[str]
     legend: bool = False
     shared: bool = False
+    hidden: tuple[str, ...] = ()
 
 
 def read_items(files: Mapping[str, TaskFile], shown: Shown, source: Source) -> Iterator[Item]:
@@ -60,10 +59,26 @@ def read_items(files: Mapping[str, TaskFile], shown: Shown, source: Source) -> I
 
 
 def _unique_over_parts(items: list[Item], reader: _Reader) -> Iterator[Item]:
-    """Items in which an id that several parts of a split have is prefixed with the part."""
+    """Items in which an id that several parts of a split have is prefixed with the part.
+
+    Raises:
+        [`JudgmentDataError`]: two parts have the same item: the judge would be tested on what it was trained on.
+    """
     parts: dict[str, set[str]] = {}
+    first: dict[str, Item] = {}
     for item in items:
         parts.setdefault(item.id, set()).add(item.split)
+        other = first.setdefault(item.id, item)
+        shows = reader.shown.fields
+        if other.split != item.split and all(other.fields.get(name) == item.fields.get(name) for name in shows):
+            raise JudgmentDataError(
+                f"the item {item.id!r} of the part `{item.split}` is in `{other.split}`, too (row {other.row} of"
+                f" {other.source})",
+                source=item.source,
+                row=item.row,
+                field="id",
+                fix="Remove it from one of them: a judge would be tested on what it has seen.",
+            )
     for item in items:
         if len(parts[item.id]) > 1:
             note = f"ids that are in several parts of the split, prefixed with the part ({item.split}:ID)"
@@ -78,7 +93,8 @@ class _Reader:
         self.shown, self.source = shown, source
         self.file = file = next(iter(files.values()))  # in all but the votes they agree
         self.votes = {question: VoteReader(own) for question, own in files.items()}
-        self.hidden = [ColumnPath(text) for own in files.values() for text in own.votes.columns()]
+        texts = {text for own in files.values() for text in own.votes.columns()}
+        self.hidden = [ColumnPath(text) for text in sorted({*texts, *shown.hidden})]
         self.id = [ColumnPath(text) for text in file.id or ()]
         self.group = [ColumnPath(text) for text in file.group or ()]
         self.skip = compile_expression(file.skip, "skip") if file.skip is not None else None
@@ -170,7 +186,7 @@ class _Reader:
         prefixes = {role: len(os.path.commonprefix(own)) for role, own in names.items()}
         for data_file, number, row, part in self.rows():
             name, role = data_file.name, data_file.role
-            own = row[_KEY] if data_file.format == "json" and _KEY in row else number
+            own = row[KEY_COLUMN] if isinstance(row.get(KEY_COLUMN), Key) else number
             default_id = f"{name[prefixes[role] :]}:{own}" if len(names[role]) > 1 else str(own)
             base = self._item(row, name, number, part, f"{role}:{default_id}" if role else default_id)
             for question, reader in self.votes.items():
@@ -207,12 +223,13 @@ class _Reader:
         if annotator is not None:
             voter = _named([reader.paths[annotator]], row, name, number)
         ballot = reader.ballot(row, column, name, number)
-        if voter in ballots:
+        if ballots.get(voter) and ballot:
             ballot = _second(reader, ballots[voter], ballot, item_id, voter, name, number)
         elif not ballot:
             about = f" on {question}" if question else ""
             self.source.report.notes[f"rows without a vote{about} left out"] += 1
-        ballots[voter] = ballot
+        # A row without a vote takes none away.
+        ballots[voter] = ballot or ballots.get(voter, ballot)
 
     def _item(self, row: Mapping[str, Any], name: str, number: int, part: str, default_id: str = "") -> Item:
         """The item of a row, without votes."""

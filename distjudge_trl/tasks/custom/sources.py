@@ -33,7 +33,8 @@ class HubSplits(Strict):
     @model_validator(mode="after")
     def _several(self) -> HubSplits:
         _check_several(self.named, "splits", ". For a single one write `split: NAME`")
-        names = list(self.named.values())
+        # A slice (`train[:10%]`) is a piece of its split.
+        names = [name.split("[")[0] for name in self.named.values()]
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"`splits` uses {twice[0]!r} for two parts: a judge would be tested on what it has seen")
         return self

@@ -54,7 +54,10 @@ def _questions_task(content: dict[str, Any], path: Path) -> JudgmentTask:
     # No prompt may show the votes on any question: a judge does not have them either.
     hidden = [ColumnPath(text) for file in files.values() for text in file.votes.columns()]
     prompts = {name: _prompt(file, path, hidden, f"{path}: `questions.{name}`") for name, file in files.items()}
-    tasks = {name: _task(file, path, prompts[name], name) for name, file in files.items()}
+    votes = tuple(path.text for path in hidden)
+    prompts = {name: p._replace(shown=p.shown._replace(hidden=votes)) for name, p in prompts.items()}
+    family = str(content["name"])
+    tasks = {name: replace(_task(file, path, prompts[name], name), family=family) for name, file in files.items()}
     first = next(iter(tasks.values()))
     together = replace(
         first,
