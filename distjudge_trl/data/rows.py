@@ -9,7 +9,6 @@ import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import IO, Any
 
 from distjudge_trl.data.arrow_rows import read_arrow
@@ -41,9 +40,7 @@ class _FileName(str):
     """The value of the pseudo-column `_file`, which is none of the row's own."""
 
 
-def read_rows(
-    file: DataFile, *, delimiter: str | None = None, notes: Counter[str] | None = None
-) -> Iterator[tuple[int, Row]]:
+def read_rows(file: DataFile, *, notes: Counter[str] | None = None) -> Iterator[tuple[int, Row]]:
     """Rows of a file with their numbers, counted from 1: lines of .jsonl and delimited text (the header is line 1),
     rows of a sheet as Excel counts them, entries of a .json file, rows of a .parquet or .arrow file. The file is read
     as a stream, except workbooks, and .parquet and .arrow inside archives.
@@ -53,7 +50,6 @@ def read_rows(
 
     Args:
         file ([`DataFile`]): from [`find_files`]; its `reading` says how it is read.
-        delimiter (`str`, *optional*): of delimited text, in place of the one in `reading`.
         notes (`Counter[str]`, *optional*): counts of what a reader should know, for the report.
 
     Raises:
@@ -62,8 +58,6 @@ def read_rows(
             two ways, a field longer than a million characters. The message names file and row.
         [`UserInputError`]: the file cannot be read.
     """
-    if delimiter is not None:
-        file = replace(file, reading=replace(file.reading, delimiter=delimiter))
     number = 0
     name = _FileName(file.stem)
     try:

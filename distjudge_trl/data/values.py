@@ -12,6 +12,7 @@ import datetime
 import decimal
 import json
 import math
+import re
 import uuid
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -22,20 +23,30 @@ from distjudge_trl.errors import JudgmentDataError
 if TYPE_CHECKING:
     from datasets import Features
 
+# An array as numpy prints it: [0 1 1], ['a' 'b'].
+_QUOTED = r"'[^']*'|\"[^\"]*\""
+_ARRAY = re.compile(rf"\[\s*((?:{_QUOTED}|[^\s\[\]{{}}'\",]+)(?:\s+(?:{_QUOTED}|[^\s\[\]{{}}'\",]+))*)\s*\]")
+_ENTRY = re.compile(rf"{_QUOTED}|\S+")
 # The number of a missing class in data sets of the hub.
 _NO_CLASS = -1
 
 
 def parse_structure(value: Any) -> Any:
-    """The list or mapping that a text holds in JSON or Python syntax, as cells of CSV do; other values are returned
-    unchanged.
+    """The list or mapping that a text holds, as JSON, Python or numpy writes it and cells of CSV do; other values are
+    returned unchanged.
     """
-    if isinstance(value, str) and value.strip()[:1] in ("[", "{"):
-        for parse in (json.loads, ast.literal_eval):
-            try:
-                return parse(value)
-            except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-                continue
+    if not isinstance(value, str) or value.strip()[:1] not in ("[", "{", "("):
+        return value
+    text = value.strip()
+    array = _ARRAY.fullmatch(text)
+    if array is not None and len(entries := _ENTRY.findall(array[1])) > 1:
+        return [entry[1:-1] if entry[0] in "'\"" else entry for entry in entries]
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            parsed = parse(text)
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+            continue
+        return parsed if isinstance(parsed, (list, tuple, set, Mapping)) else value
     return value
 
 

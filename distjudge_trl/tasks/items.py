@@ -166,9 +166,7 @@ class Source(NamedTuple):
     report: LoadReport
     path: Path | None
 
-    def rows(
-        self, required: Iterable[str] = (), *, delimiter: str | None = None
-    ) -> Iterator[tuple[str, int, dict[str, Any]]]:
+    def rows(self, required: Iterable[str] = ()) -> Iterator[tuple[str, int, dict[str, Any]]]:
         """Yield file name, row number and content of every row, with a progress bar. What a reader should
         know of the files is counted in the report.
 
@@ -176,7 +174,7 @@ class Source(NamedTuple):
             [`JudgmentDataError`]: as [`read_rows`], or a row lacks one of the `required` fields.
         """
         for file in self.files:
-            for number, row in _with_progress(file, delimiter, self.report.notes):
+            for number, row in _with_progress(file, self.report.notes):
                 for name in required:
                     if row.get(name) is None:
                         raise JudgmentDataError(
@@ -189,12 +187,12 @@ class Source(NamedTuple):
                 yield file.name, number, row
 
 
-def _with_progress(file: DataFile, delimiter: str | None, notes: Counter[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _with_progress(file: DataFile, notes: Counter[str]) -> Iterator[tuple[int, dict[str, Any]]]:
     from tqdm.auto import tqdm
 
     # `None` shows no bar if the output is not a terminal. Of all processes of a launch only one shows it.
     disable = True if os.environ.get("LOCAL_RANK", "0") != "0" else None
     with tqdm(desc=f"Reading {Path(file.name).name}", unit=" rows", disable=disable, delay=1) as bar:
-        for entry in read_rows(file, delimiter=delimiter, notes=notes):
+        for entry in read_rows(file, notes=notes):
             yield entry
             bar.update()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import decimal
 import json
 import math
@@ -32,10 +31,6 @@ SEPARATORS = {
     " ": "blanks",
 }
 _COUNTED = {2: "two", 3: "three", 4: "four", 5: "five", 6: "six", 7: "seven", 8: "eight"}
-# An array as numpy prints it: [0 1 1], ['a' 'b'].
-_QUOTED = r"'[^']*'|\"[^\"]*\""
-_ARRAY = re.compile(rf"\[\s*((?:{_QUOTED}|[^\s\[\]{{}}'\",]+)(?:\s+(?:{_QUOTED}|[^\s\[\]{{}}'\",]+))*)\s*\]")
-_ENTRY = re.compile(rf"{_QUOTED}|\S+")
 
 
 class Place(NamedTuple):
@@ -47,23 +42,6 @@ class Place(NamedTuple):
 
     def error(self, problem: str, fix: str | None = None) -> JudgmentDataError:
         return JudgmentDataError(problem, source=self.source, row=self.row, field=self.field, fix=fix)
-
-
-def structure(value: Any) -> Any:
-    """A value whose text is a list or mapping, written as JSON, Python or numpy writes it."""
-    if not isinstance(value, str) or value.strip()[:1] not in ("[", "{", "("):
-        return value
-    text = value.strip()
-    array = _ARRAY.fullmatch(text)
-    if array is not None and len(entries := _ENTRY.findall(array[1])) > 1:
-        return [entry[1:-1] if entry[0] in "'\"" else entry for entry in entries]
-    for parse in (json.loads, ast.literal_eval):
-        try:
-            parsed = parse(text)
-        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-            continue
-        return parsed if isinstance(parsed, (list, tuple, set, Mapping)) else value
-    return value
 
 
 def number_of(cell: Any, place: Place) -> Any:

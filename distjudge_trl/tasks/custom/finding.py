@@ -16,7 +16,7 @@ from distjudge_trl.errors import UserInputError, first_line, listing, nearest
 from distjudge_trl.labels.spelling import comparison_key
 from distjudge_trl.tasks.custom.cells import Place, in_yaml
 from distjudge_trl.tasks.custom.schema import TaskFile
-from distjudge_trl.tasks.custom.sources import FileSource, HubSource, PartSources
+from distjudge_trl.tasks.custom.sources import HubSource, PartSources
 from distjudge_trl.tasks.items import Source
 
 
@@ -101,10 +101,7 @@ def read_rows(file: TaskFile, source: Source) -> Iterator[tuple[DataFile, int, d
             for number, row in _hub_rows(file.source, file.source.parts[data_file.role], data_file.name):
                 yield data_file, number, row
         else:
-            # Of a data set on the hub, files elsewhere are read as they are.
-            delimiter = file.source.delimiter if isinstance(file.source, FileSource) else None
-            one = source._replace(files=[data_file])
-            for _, number, row in one.rows(delimiter=delimiter):
+            for _, number, row in source._replace(files=[data_file]).rows():
                 yield data_file, number, row
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from distjudge_trl.data.paths import ColumnPath
 from distjudge_trl.data.template import is_empty
+from distjudge_trl.data.values import parse_structure
 from distjudge_trl.data.votes import share_counts
 from distjudge_trl.errors import listing, nearest
 from distjudge_trl.labels.spelling import DECIMAL_COMMA, spelling, trimmed
@@ -21,7 +22,6 @@ from distjudge_trl.tasks.custom.cells import (
     quantity,
     separators_of,
     split,
-    structure,
     unknown_fix,
 )
 from distjudge_trl.tasks.custom.schema import TaskFile
@@ -111,7 +111,7 @@ class VoteReader:
         if isinstance(value, str):
             if self._knows(value):
                 return self._known_text(value, place, alone=False)
-            value = structure(value)
+            value = parse_structure(value)
         if isinstance(value, Mapping):
             key = "list" if in_list else "rows" if self.votes.rows is not None else "annotator_columns"
             raise place.error(
@@ -182,7 +182,7 @@ class VoteReader:
 
     def _list(self, value: Any, place: Place) -> list[Ballot]:
         if isinstance(value, str) and not self._knows(value):
-            value = structure(value)
+            value = parse_structure(value)
         if isinstance(value, (set, frozenset)):
             raise place.error("is a set, in which equal votes are lost", "Write the votes as a list.")
         if isinstance(value, Mapping):
@@ -229,7 +229,7 @@ class VoteReader:
 
     def _counts(self, cell: Any, place: Place) -> list[int]:
         counts = [0] * len(self.space)
-        value = structure(cell)
+        value = parse_structure(cell)
         if not isinstance(value, Mapping):
             if self.is_missing(value):
                 return counts
@@ -257,7 +257,7 @@ class VoteReader:
         if isinstance(annotators, str):
             found, at = self._cell(row, annotators, source, number)
             annotators = 0 if is_empty(found) else counted(number_of(found, at), "annotators", at)
-        value = structure(cell)
+        value = parse_structure(cell)
         if self.is_missing(value) or not annotators:
             return [0] * len(self.space)
         if isinstance(value, (list, tuple)) and len(value) == len(self.space):

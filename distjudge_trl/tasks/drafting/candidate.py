@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from distjudge_trl.tasks.custom.cells import structure
+from distjudge_trl.data.values import parse_structure
 from distjudge_trl.tasks.drafting.columns import Column
 
 
@@ -76,5 +76,5 @@ def mapping_of(value: Any) -> dict[Any, Any]:
 def follow(row: Any, steps: tuple[str, ...]) -> Any:
     """The part of a row, in which texts of lists and mappings count as these."""
     for name in steps:
-        row = structure(row.get(name)) if isinstance(row, dict) else None
+        row = parse_structure(row.get(name)) if isinstance(row, dict) else None
     return row

@@ -11,8 +11,9 @@ from typing import Any
 
 from distjudge_trl.data.reading import FILE_COLUMN, KEY_COLUMN
 from distjudge_trl.data.template import as_column, is_empty
+from distjudge_trl.data.values import parse_structure
 from distjudge_trl.labels.spelling import comparison_key, spelling
-from distjudge_trl.tasks.custom.cells import no_answer_fix, structure
+from distjudge_trl.tasks.custom.cells import no_answer_fix
 
 
 # A judge tells so many labels apart by letters; ratings of many points are slider values.
@@ -134,8 +135,8 @@ def find_columns(rows: Sequence[dict[str, Any]]) -> list[Column]:
     for name in names:
         values = [row.get(name) for row in rows]
         texts = [value for value in values if isinstance(value, str) and value.strip()]
-        if texts and not any(isinstance(structure(text), str) for text in texts):
-            found.append(Column((str(name),), [structure(value) for value in values], values))
+        if texts and not any(isinstance(parse_structure(text), str) for text in texts):
+            found.append(Column((str(name),), [parse_structure(value) for value in values], values))
             continue
         found += _with_parts((str(name),), values)
     return found
