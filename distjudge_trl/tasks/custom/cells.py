@@ -77,9 +77,14 @@ def counted(count: Any, answer: Any, place: Place, *, shares: bool = False) -> i
 
 def count_of_share(share: Any, annotators: int, label: Any, place: Place) -> int:
     """How many of the annotators a share is. A share may be rounded, to two digits or more."""
-    number = number_of(share, place)
+    number = _percentage(share)
+    if number is None:
+        number = number_of(share, place)
     if not isinstance(number, (int, float)) or not 0 <= number <= 1 + 1e-9:  # also NaN
-        raise place.error(f"the share of {label!r} is {share!r}, not a number from 0 to 1", "Correct the row.")
+        raise place.error(
+            f"the share of {label!r} is {share!r}, not a number from 0 to 1, or a percentage such as 67 %",
+            "Correct the row.",
+        )
     exponent = decimal.Decimal(str(number)).as_tuple().exponent
     digits = -exponent if isinstance(exponent, int) else 0
     rounding = annotators * 0.5 * 10.0**-digits if digits >= 2 else 0.0
@@ -93,6 +98,16 @@ def count_of_share(share: Any, annotators: int, label: Any, place: Place) -> int
             " votes.",
         )
     return count
+
+
+def _percentage(cell: Any) -> float | None:
+    """The share that a text such as "67 %" means."""
+    if not isinstance(cell, str) or not cell.strip().endswith("%"):
+        return None
+    try:
+        return float(decimal.Decimal(spelling(cell.strip().removesuffix("%"))) / 100)
+    except decimal.InvalidOperation:
+        return None
 
 
 def _are_numbers(text: str, mark: str) -> bool:
