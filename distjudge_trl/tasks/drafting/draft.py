@@ -12,6 +12,7 @@ from distjudge_trl.errors import UserInputError, listing
 from distjudge_trl.files.atomic import replacing
 from distjudge_trl.tasks.drafting.candidate import Candidate
 from distjudge_trl.tasks.drafting.columns import Column, find_columns
+from distjudge_trl.tasks.drafting.deep import find_deep
 from distjudge_trl.tasks.drafting.drafted import Draft
 from distjudge_trl.tasks.drafting.exports import find_export
 from distjudge_trl.tasks.drafting.labels import DraftLabels, find_labels
@@ -90,10 +91,15 @@ def _candidates(columns: list[Column], sample: Sample) -> list[Candidate]:
     """All ways to read votes, the best first."""
     if export := find_export(columns, sample):
         return sorted(export, key=lambda candidate: candidate.order)
-    found = [*find_in_cells(columns, sample.rows), *find_in_columns(columns, sample.rows)]
-    several = [candidate for candidate in found if candidate.per_item > 1]
+    cells = list(find_in_cells(columns, sample.rows))
+    several = [candidate for candidate in cells if candidate.per_item > 1]
     in_rows = list(find_in_rows(columns, sample)) if not several else []
-    found = several or in_rows or found or list(find_single(columns, sample.rows))
+    # Where a column names the annotator, columns with labels in common are questions, and no people.
+    if any(candidate.sure for candidate in in_rows):
+        return sorted(in_rows, key=lambda candidate: candidate.order)
+    found = [*cells, *find_in_columns(columns, sample.rows)]
+    several = [candidate for candidate in found if candidate.per_item > 1]
+    found = several or in_rows or list(find_deep(sample.rows)) or found or list(find_single(columns, sample.rows))
     return sorted(found, key=lambda candidate: candidate.order)
 
 

@@ -16,6 +16,7 @@ from distjudge_trl.tasks.drafting.columns import (
     ID,
     LABEL,
     MOST_LABELS,
+    PERSON,
     REASON,
     SYSTEM,
     Column,
@@ -23,6 +24,7 @@ from distjudge_trl.tasks.drafting.columns import (
     is_missing_code,
     step,
 )
+from distjudge_trl.tasks.drafting.row_marks import find_marks
 from distjudge_trl.tasks.drafting.sample import Sample
 from distjudge_trl.tasks.drafting.texts import find_texts
 
@@ -30,6 +32,10 @@ from distjudge_trl.tasks.drafting.texts import find_texts
 # Rows an item, on average: fewer are a few texts that occur twice by chance.
 _FEWEST_ROWS = 1.2
 _MOST_ID_PARTS = 4
+# So many paths to the label the cells of a column may have.
+_MOST_PATHS = 3
+# Columns that say which question about an item a row answers.
+QUESTION = re.compile(r"(?i)^(question|aspect|dimension|criterion|criteria|attribute|metric|task|scale|item_type)$")
 _VOTE = re.compile(r"(?i)label|vote|rating|score|verdict|answer|choice|grade|winner")
 
 
@@ -42,12 +48,17 @@ def find_in_rows(columns: list[Column], sample: Sample) -> Iterator[Candidate]:
     if sample.has_several_files and not people:
         people = [files]
     labels = [column for column in columns if _may_hold_labels(column) and column not in people]
+    labels = [column for column in labels if PERSON.fullmatch(column.name) is None]
     texts, _ = find_texts(columns, [*labels, *people])
     for annotator in (*people, None):
         found = _find_id(columns, labels, texts, annotator)
         if found is None:
             continue
+        found = _with_question(found, columns, labels, texts, annotator)
         candidates = list(_candidates(labels, found, annotator, sample.rows))
+        if annotator is not None and (marks := find_marks(labels, found, annotator, sample.rows)) is not None:
+            used = {column.steps for column in marks.hidden}
+            candidates = [marks, *(one for one in candidates if one.hidden[0].steps not in used)]
         yield from candidates
         if candidates:
             return
@@ -58,6 +69,8 @@ def _may_hold_labels(column: Column) -> bool:
     flat = [part for value in values for part in (value if isinstance(value, list) else [value])]
     if not flat or len(column.steps) > 2 or not are_label_like(flat):
         return False
+    if len({_inside(value) for value in column.filled}) > _MOST_PATHS:
+        return False
     if any(pattern.search(column.name) for pattern in (ABOUT, REASON, SYSTEM)):
         return False
     if ANNOTATOR.search(column.name) and not _VOTE.search(column.name):
@@ -66,10 +79,22 @@ def _may_hold_labels(column: Column) -> bool:
 
 
 def label_of(value: Any) -> Any:
-    """The label in a cell: itself, or the choices of Label Studio."""
-    if isinstance(value, dict) and isinstance(value.get("choices"), list):
-        return value["choices"]
+    """The label in a cell: itself, or the choices or rating of Label Studio."""
+    if isinstance(value, dict) and len(value) == 1:
+        return label_of(next(iter(value.values())))
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
+        return label_of(value[0])
     return value
+
+
+def _inside(value: Any) -> str:
+    """The path to the label in a cell, such as `.choices` in {"choices": [...]}; "" if the cell is the label."""
+    if isinstance(value, dict) and len(value) == 1:
+        name, part = next(iter(value.items()))
+        return f".{step(str(name))}{_inside(part)}"
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
+        return f"[]{_inside(value[0])}"
+    return ""
 
 
 def _find_id(
@@ -91,7 +116,7 @@ def _find_id(
     if annotator is not None:
         for column in named:
             same = [text for text in texts if _agree([text], [column])]
-            if same and _unique_pairs(column, annotator):
+            if same and _unique([column], annotator):
                 return [column]
     parts = [column for column in others if ID.search(column.name) or SYSTEM.search(column.name)]
     parts = [column for column in parts if column not in labels or SYSTEM.search(column.name)]
@@ -108,6 +133,29 @@ def _find_id(
     if texts and all(text.is_scalar for text in texts) and _rows_each(texts) >= _FEWEST_ROWS:
         return list(texts)
     return None
+
+
+def _with_question(
+    item: list[Column], columns: list[Column], labels: list[Column], texts: list[Column], annotator: Column | None
+) -> list[Column]:
+    """The columns that name an item, with one more where each annotator has several rows an item: a turn, or which
+    question the row answers.
+    """
+    if annotator is None or _unique(item, annotator):
+        return item
+    for column in columns:
+        is_part = SYSTEM.search(column.name) or QUESTION.search(column.name)
+        if column in (*item, *texts, annotator) or not column.is_scalar or not is_part:
+            continue
+        more = [*item, column]
+        if _unique(more, annotator) and _rows_each(more) >= _FEWEST_ROWS:
+            return more
+    return item
+
+
+def _unique(item: Sequence[Column], annotator: Column) -> bool:
+    pairs = _names([*item, annotator])
+    return len(set(pairs)) >= 0.95 * len(pairs)
 
 
 def _names(columns: Sequence[Column]) -> list[tuple[str, ...]]:
@@ -132,11 +180,6 @@ def _agree(texts: Sequence[Column], columns: Sequence[Column]) -> bool:
 def _names_item(texts: Sequence[Column], columns: Sequence[Column]) -> bool:
     """Whether the columns tell apart about as many items as the texts do."""
     return not texts or len(set(_names(columns))) >= 0.5 * len(set(_names(texts)))
-
-
-def _unique_pairs(column: Column, annotator: Column) -> bool:
-    pairs = _names([column, annotator])
-    return len(set(pairs)) >= 0.95 * len(pairs)
 
 
 def _candidates(
@@ -166,10 +209,10 @@ def _candidates(
 
 def _candidate(column: Column, item: list[Column], annotator: Column | None, each: float, rank: int) -> Candidate:
     path, checks = column.path, []
-    mappings = [isinstance(value, dict) for value in column.filled]
-    if any(mappings):
+    inside = {_inside(value) for value in column.filled}
+    if inside != {""}:
         start = step(column.steps[0]) if len(column.steps) == 1 else path
-        path = f"{start}.choices" if all(mappings) else f"{start}.choices || {start}"
+        path = " || ".join(f"{start}{part}" for part in sorted(inside, reverse=True))
     votes: dict[str, Any] = {"rows": path}
     if annotator is not None:
         pairs = _names([*item, annotator])
@@ -196,4 +239,5 @@ def _candidate(column: Column, item: list[Column], annotator: Column | None, eac
         checks=checks,
         keys={"id": [part.path for part in item]},
         per_row=True,
+        sure=annotator is not None,
     )
