@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,17 @@ _USUAL = {
     **dict.fromkeys(("validation", "valid", "val", "dev", "devel", "development", "eval"), "validation"),
     **dict.fromkeys(("test", "testing", "tst", "holdout", "held-out", "held_out"), "test"),
 }
+# train-00000-of-00002, test_ood, valid1.
+_BEGINS = re.compile(r"(train|validation|valid|val|dev|test)(?![a-z])", re.IGNORECASE)
 IGNORED = "ignore"
+
+
+def usual_part(name: str) -> str | None:
+    """The part of a split that is usually called so."""
+    if (part := _USUAL.get(comparison_key(name))) is not None:
+        return part
+    start = _BEGINS.match(name)
+    return _USUAL[start[1].casefold()] if start is not None else None
 
 
 def find(file: TaskFile, folder: Path, data_path: Path | None) -> list[DataFile]:
@@ -179,7 +190,7 @@ class PartReader:
         leave_out = f"`ignore: [{ignored}]` to leave such rows out"
         named = self.split.named
         close = nearest(value, [known for values in named.values() for known in values])
-        part = _USUAL.get(comparison_key(value)) or next((part for part, v in named.items() if close in v), None)
+        part = usual_part(value) or next((part for part, v in named.items() if close in v), None)
         if part is None:
             return f"In `split` list it under {listing(named, 'or')}, or write {leave_out}."
         values = ", ".join([*map(in_yaml, named.get(part, ())), written])

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 from distjudge_trl.data.reading import FILE_COLUMN, KEY_COLUMN
 from distjudge_trl.data.template import as_column, is_empty
@@ -70,6 +70,18 @@ _TAKEN = {
 }
 
 
+class ListEntry(str):
+    """A step to an entry of a list: `summaries[0]`."""
+
+    __slots__ = ("name",)
+    name: str
+
+    def __new__(cls, name: str, number: int) -> Self:
+        made = super().__new__(cls, f"{step(name)}[{number}]")
+        made.name = name
+        return made
+
+
 @dataclass(frozen=True)
 class Column:
     """A column, or a part of one: the steps to it, and its value in each row (`None` where there is none). `raw` has
@@ -90,6 +102,11 @@ class Column:
         return self.steps[0] if len(self.steps) == 1 else ".".join(map(step, self.steps))
 
     @property
+    def parent(self) -> tuple[str, ...]:
+        """The steps to the column as names alone, without places in lists."""
+        return tuple(one.name if isinstance(one, ListEntry) else one for one in self.steps)
+
+    @property
     def shown(self) -> str:
         """As a template shows it."""
         return f"{{{{ {self.expression} }}}}"
@@ -97,7 +114,7 @@ class Column:
     @property
     def expression(self) -> str:
         """As a template names it."""
-        if all(_NAME.fullmatch(name) and name not in _TAKEN for name in self.steps):
+        if all(isinstance(n, ListEntry) or (_NAME.fullmatch(n) and n not in _TAKEN) for n in self.steps):
             return ".".join(self.steps)
         first = as_column(self.steps[0]).strip("{} ")
         return first + "".join(f"[{json.dumps(name, ensure_ascii=False)}]" for name in self.steps[1:])
@@ -166,7 +183,7 @@ def _with_parts(steps: tuple[str, ...], values: list[Any]) -> list[Column]:
 
 def step(name: str) -> str:
     """A name as a step of a path."""
-    return name if _NAME.fullmatch(name) else json.dumps(name, ensure_ascii=False)
+    return name if isinstance(name, ListEntry) or _NAME.fullmatch(name) else json.dumps(name, ensure_ascii=False)
 
 
 def are_label_like(values: Iterable[Any]) -> bool:

@@ -11,11 +11,13 @@ from distjudge_trl.data.reading import KEY_COLUMN
 from distjudge_trl.errors import UserInputError, listing
 from distjudge_trl.files.atomic import replacing
 from distjudge_trl.tasks.drafting.candidate import Candidate
-from distjudge_trl.tasks.drafting.columns import Column, find_columns
+from distjudge_trl.tasks.drafting.columns import ID, Column, find_columns
 from distjudge_trl.tasks.drafting.deep import find_deep
 from distjudge_trl.tasks.drafting.drafted import Draft
 from distjudge_trl.tasks.drafting.exports import find_export
 from distjudge_trl.tasks.drafting.labels import DraftLabels, find_labels
+from distjudge_trl.tasks.drafting.other_questions import find_questions
+from distjudge_trl.tasks.drafting.own_splits import find_part_files, find_split, id_in_parts, part_sources
 from distjudge_trl.tasks.drafting.row_votes import find_in_rows
 from distjudge_trl.tasks.drafting.sample import Sample, take_sample
 from distjudge_trl.tasks.drafting.single_cells import find_in_cells, find_single
@@ -57,6 +59,7 @@ def make_draft(data: Path, path: Path) -> Draft:
     if not candidates:
         raise UserInputError(f"{data}: no votes were found. {_what_there_is(columns)}")
     votes, *others = candidates
+    parts = find_part_files(sample.files) if sample.has_several_files else {}
     try:
         labels = _labels(votes, columns, sample)
     except UserInputError as error:
@@ -69,12 +72,17 @@ def make_draft(data: Path, path: Path) -> Draft:
     own_id = votes.keys.get("id")
     if own_id is None and KEY_COLUMN not in sample.rows[0]:
         own_id = find_id(items, hidden, texts)
+    if own_id is None and parts:
+        own_id = id_in_parts(items, sample.rows, [column for column in items if ID.search(column.name)])
     if votes.per_item <= 1 and (sliders := _sliders(columns)):
         votes.checks.append(f"`{sliders[0]}` holds numbers with many different values: to use it, bin them first")
+    source = {"path": _relative(data, path), **sample.source}
+    questions = find_questions(votes, labels, others, sample)
+    named = [question["votes"] for question in questions.values()]
     group = find_group(items, hidden, texts, own_id or [])
     return Draft(
         name=_name(data),
-        source={"path": _relative(data, path), **sample.source},
+        source=part_sources(parts, source) if parts else source,
         sample=sample,
         votes=votes,
         labels=labels,
@@ -82,8 +90,10 @@ def make_draft(data: Path, path: Path) -> Draft:
         reasons=reasons,
         id=own_id,
         group=group.path if group is not None else None,
-        others=others,
+        others=[other for other in others if other.votes not in named],
         unvoted=_has_unvoted(votes, labels, sample),
+        split=find_split([column for column in items if column not in hidden]) if not parts else None,
+        questions=questions,
     )
 
 

@@ -103,9 +103,12 @@ def find_labels(values: Iterable[Any], named: list[Any] | None, several: bool) -
     found.counts = counts
     if len(found.labels) < 2:
         raise UserInputError(f"only {len(found.labels)} label was found ({', '.join(found.labels) or 'none'}).")
-    if len(found.labels) > MOST_LABELS:
+    if len(found.labels) > MOST_LABELS and named is None:
         raise UserInputError(f"{len(found.labels):,} different labels were found; a judge tells 26 apart.")
-    found.letters = _need_letters(found.labels)
+    if len(found.labels) > MOST_LABELS:
+        found.checks.append("more labels than letters: `data --stats --model MODEL` says whether it tells them apart")
+    else:
+        found.letters = _need_letters(found.labels)
     return found
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from distjudge_trl.labels.spelling import spelling
 from distjudge_trl.tasks.drafting.candidate import Candidate, follow
-from distjudge_trl.tasks.drafting.columns import Column, label_names
+from distjudge_trl.tasks.drafting.columns import ABOUT, Column, label_names
 
 
 _FEWEST_LABELS = 3
@@ -22,10 +22,21 @@ def find_marks(
 ) -> Candidate | None:
     """The candidate that reads a column of marks for each label, in rows of one annotator each."""
     for marks in _MARKS:
-        own = [column for column in columns if len(column.steps) == 1 and column.keys <= marks and column not in item]
-        if len(own) >= _FEWEST_LABELS and _are_labels(own):
-            return _candidate(own, item, annotator, rows)
+        for own in _runs(columns, marks):
+            if len(own) >= _FEWEST_LABELS and not set(map(id, own)) & set(map(id, item)) and _are_labels(own):
+                return _candidate(own, item, annotator, rows)
     return None
+
+
+def _runs(columns: Sequence[Column], marks: set[str]) -> Iterator[list[Column]]:
+    """Columns that hold nothing but marks and stand side by side, the longest run first. Some may have no mark."""
+    runs: list[list[Column]] = [[]]
+    for column in columns:
+        if len(column.steps) == 1 and column.is_scalar and column.keys <= marks and not ABOUT.search(column.name):
+            runs[-1].append(column)
+        elif len(column.steps) == 1:
+            runs.append([])
+    yield from sorted(runs, key=len, reverse=True)
 
 
 def _are_labels(columns: Sequence[Column]) -> bool:

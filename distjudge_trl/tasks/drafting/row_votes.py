@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from distjudge_trl.data.reading import FILE_COLUMN
+from distjudge_trl.data.values import parse_structure
 from distjudge_trl.labels.spelling import comparison_key
 from distjudge_trl.tasks.drafting.candidate import Candidate, follow
 from distjudge_trl.tasks.drafting.columns import (
@@ -24,6 +25,7 @@ from distjudge_trl.tasks.drafting.columns import (
     is_missing_code,
     step,
 )
+from distjudge_trl.tasks.drafting.own_splits import find_part_files
 from distjudge_trl.tasks.drafting.row_marks import find_marks
 from distjudge_trl.tasks.drafting.sample import Sample
 from distjudge_trl.tasks.drafting.texts import find_texts
@@ -32,6 +34,8 @@ from distjudge_trl.tasks.drafting.texts import find_texts
 # Rows an item, on average: fewer are a few texts that occur twice by chance.
 _FEWEST_ROWS = 1.2
 _MOST_ID_PARTS = 4
+# So many labels of so many characters people choose from, at most.
+_LONG_LABEL, _MOST_LONG = 15, 7
 # So many paths to the label the cells of a column may have.
 _MOST_PATHS = 3
 # Columns that say which question about an item a row answers.
@@ -43,9 +47,10 @@ def find_in_rows(columns: list[Column], sample: Sample) -> Iterator[Candidate]:
     """Candidates with a row an annotator, of all columns that may hold the label."""
     files = Column((FILE_COLUMN,), [str(row[FILE_COLUMN]) for row in sample.rows])
     people = [column for column in columns if column.is_scalar and ANNOTATOR.search(column.name)]
+    people = [column for column in people if not ABOUT.search(column.name)]
     people = [column for column in people if len(set(map(str, column.filled))) > 1]
     people.sort(key=lambda column: (len(column.filled) < len(column.values), bool(LABEL.search(column.name))))
-    if sample.has_several_files and not people:
+    if sample.has_several_files and not people and not find_part_files(sample.files):
         people = [files]
     labels = [column for column in columns if _may_hold_labels(column) and column not in people]
     labels = [column for column in labels if PERSON.fullmatch(column.name) is None]
@@ -56,7 +61,7 @@ def find_in_rows(columns: list[Column], sample: Sample) -> Iterator[Candidate]:
             continue
         found = _with_question(found, columns, labels, texts, annotator)
         candidates = list(_candidates(labels, found, annotator, sample.rows))
-        if annotator is not None and (marks := find_marks(labels, found, annotator, sample.rows)) is not None:
+        if annotator is not None and (marks := find_marks(columns, found, annotator, sample.rows)) is not None:
             used = {column.steps for column in marks.hidden}
             candidates = [marks, *(one for one in candidates if one.hidden[0].steps not in used)]
         yield from candidates
@@ -71,6 +76,8 @@ def _may_hold_labels(column: Column) -> bool:
         return False
     if len({_inside(value) for value in column.filled}) > _MOST_PATHS:
         return False
+    if column.mean_length > _LONG_LABEL and len(column.keys) > _MOST_LONG and not LABEL.search(column.name):
+        return False  # the texts of a few items
     if any(pattern.search(column.name) for pattern in (ABOUT, REASON, SYSTEM)):
         return False
     if ANNOTATOR.search(column.name) and not _VOTE.search(column.name):
@@ -79,7 +86,8 @@ def _may_hold_labels(column: Column) -> bool:
 
 
 def label_of(value: Any) -> Any:
-    """The label in a cell: itself, or the choices or rating of Label Studio."""
+    """The label in a cell: itself, or the choices or rating of Label Studio, which CSV has as a text."""
+    value = parse_structure(value)
     if isinstance(value, dict) and len(value) == 1:
         return label_of(next(iter(value.values())))
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
@@ -89,6 +97,7 @@ def label_of(value: Any) -> Any:
 
 def _inside(value: Any) -> str:
     """The path to the label in a cell, such as `.choices` in {"choices": [...]}; "" if the cell is the label."""
+    value = parse_structure(value)
     if isinstance(value, dict) and len(value) == 1:
         name, part = next(iter(value.items()))
         return f".{step(str(name))}{_inside(part)}"

@@ -82,6 +82,7 @@ def _annotators(cells: list[Column], rows: list[dict[str, Any]], place: dict[Any
             f"{len(paths)} columns with labels in common, one of each annotator",
             group,
             checks=checks,
+            may_be_questions=not named,
         )
 
 
