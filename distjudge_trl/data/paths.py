@@ -5,6 +5,8 @@ The exact name of a column always wins, so that "data.text" and "How polite is i
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
@@ -60,6 +62,7 @@ class ColumnPath:
         self._entered = frozenset(_entered(tree))
         self._unseen = set() if self.is_name else {branch[0] for branch in self.branches if branch}
         self._found = self.is_name
+        self.is_column = False
 
     def __repr__(self) -> str:
         return f"ColumnPath({self.text!r})"
@@ -68,6 +71,11 @@ class ColumnPath:
     def found(self) -> bool:
         """Whether the path has found something in a row so far."""
         return self._found and not self._unseen
+
+    @property
+    def start(self) -> str:
+        """The text as a longer path begins with it."""
+        return path_step(self.text) if self.is_column else self.text
 
     @property
     def columns_found(self) -> bool:
@@ -81,7 +89,7 @@ class ColumnPath:
             [`JudgmentDataError`]: a row without the column, or an expression that fails on the row.
         """
         if self.text in row:
-            self._found, self._unseen = True, set()
+            self._found, self._unseen, self.is_column = True, set(), True
             return row[self.text]
         if self.is_name:
             name = next(iter(self.branches))[0]
@@ -142,6 +150,11 @@ def _deepest(row: Mapping[str, Any], branch: Branch) -> tuple[Any, str]:
     while isinstance(part, list) and part:
         part, place = part[0], f"{place}[]"
     return part, place
+
+
+def path_step(name: str) -> str:
+    """A name as a step of a path, in quotes where it needs them."""
+    return name if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) else json.dumps(name, ensure_ascii=False)
 
 
 def without(row: Mapping[str, Any], paths: Iterable[ColumnPath]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import IO, Any
 
 from distjudge_trl.data.arrow_rows import read_arrow
 from distjudge_trl.data.delimited import read_delimited
+from distjudge_trl.data.inner_items import items_in
 from distjudge_trl.data.json_rows import Key, read_json, read_json_lines
 from distjudge_trl.data.reading import FILE_COLUMN, KEY_COLUMN
 from distjudge_trl.data.source_files import DataFile
@@ -62,7 +63,8 @@ def read_rows(file: DataFile, *, notes: Counter[str] | None = None) -> Iterator[
     name = _FileName(file.stem)
     try:
         with file.open() as stream:
-            for number, row in _READERS[file.format](stream, file, notes if notes is not None else Counter()):
+            rows = _READERS[file.format](stream, file, notes if notes is not None else Counter())
+            for number, row in rows if file.reading.items is None else items_in(rows, file):
                 for field, value in row.items():
                     _check_text(value, file.name, number, str(field))
                 if not all(map(_is_normal, row)):

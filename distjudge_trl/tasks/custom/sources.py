@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from distjudge_trl.data.encodings import check_encoding
+from distjudge_trl.data.paths import ColumnPath
 from distjudge_trl.data.reading import Quoting, Reading
 from distjudge_trl.data.splits import OFFICIAL_PARTS
 from distjudge_trl.errors import listing
@@ -76,6 +77,12 @@ class HubSource(Strict):
         return self.splits.named if self.splits is not None else {"": self.split or "train"}
 
 
+def _expression(text: str) -> str:
+    if problem := ColumnPath(text).problem:
+        raise ValueError(f"{text!r} is no JMESPath expression ({problem})")
+    return text
+
+
 class FileSource(Strict):
     """A file, folder or archive. A relative path is relative to the YAML file's folder."""
 
@@ -92,10 +99,18 @@ class FileSource(Strict):
         description="of CSV: 'standard' (quote marks enclose cells), 'none' (they belong to the texts) or 'auto'",
     )
     sheet: Text | None = Field(None, description="of an Excel workbook; by default its only sheet")
+    header: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="of a table: the row with the names of the columns, by default the first that is not empty"
+    )
+    items: Annotated[Text, AfterValidator(_expression)] | None = Field(
+        None, description="path to the list of items in each object of the file, such as `data`"
+    )
 
     def reading(self) -> Reading:
         """How its files are read."""
-        return Reading(self.delimiter, self.encoding, self.quoting, self.sheet, self.path)
+        return Reading(
+            self.delimiter, self.encoding, self.quoting, self.sheet, self.header, self.items, written=self.path
+        )
 
 
 def _as_mapping(value: Any) -> Any:

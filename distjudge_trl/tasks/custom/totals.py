@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ from distjudge_trl.data.template import is_empty
 from distjudge_trl.data.values import parse_structure
 from distjudge_trl.errors import nearest
 from distjudge_trl.labels.spelling import spelling
-from distjudge_trl.tasks.custom.cells import Place, count_of_share, counted, number_of, unknown_fix
+from distjudge_trl.tasks.custom.cells import Place, count_of_share, counted, in_yaml, number_of, unknown_fix
 from distjudge_trl.tasks.custom.schema import TaskFile
 
 
@@ -70,6 +71,10 @@ class TotalsReader:
             fix = None
             if isinstance(value, (list, tuple)) and value and all(self._knows(entry) for entry in value):
                 fix = f"For a list of labels write `votes: {{list: {place.field}}}`."
+            pairs = [re.fullmatch(r"\s*(.+?)\s*[:=(]\s*(\d+)\)?\s*", part) for part in re.split(r"[,;|]", str(value))]
+            if fix is None and isinstance(value, str) and all(pair and self._knows(pair[1]) for pair in pairs):
+                named = ", ".join(f"{in_yaml(pair[1])}: {pair[2]}" for pair in pairs if pair)
+                fix = f"Write each cell as JSON, {{{named}}}, or give each label a column and use `label_columns`."
             raise place.error(f"must be a mapping of labels to counts, got {short(value)}", fix)
         if value and not any(map(self._is_vote, value)) and all(self._is_vote(vote) for vote in value.values()):
             raise place.error(

@@ -97,7 +97,8 @@ class VoteReader(TotalsReader):
 
     # One annotator
 
-    def _ballot(self, value: Any, place: Place, *, in_list: bool = False) -> Ballot:
+    def _ballot(self, value: Any, place: Place, *, within: str = "") -> Ballot:
+        """The labels of one annotator. `within` is the step to the value in a column of several: `[]` or `.*`."""
         if self.is_missing(value):
             return ()
         if isinstance(value, str):
@@ -105,17 +106,14 @@ class VoteReader(TotalsReader):
                 return self._known_text(value, place, alone=False)
             value = parse_structure(value)
         if isinstance(value, Mapping):
-            key = "list" if in_list else "rows" if self.votes.rows is not None else "annotator_columns"
             raise place.error(
-                f"a vote is a mapping and no label: {short(value)}",
-                mapping_fix(value, place.field, key, self._knows, in_list=in_list),
+                f"a vote is a mapping and no label: {short(value)}", self._path_fix(value, place, within)
             )
         if isinstance(value, (list, tuple, set, frozenset)):
             entries = [entry for entry in value if not self.is_missing(entry)]
             if any(isinstance(entry, (list, tuple, set, Mapping)) for entry in entries):
                 raise place.error(
-                    f"a vote is a list with parts of parts: {short(value)}",
-                    mapping_fix(list(value), place.field, "list", self._knows, in_list=in_list),
+                    f"a vote is a list with parts of parts: {short(value)}", self._path_fix(list(value), place, within)
                 )
             return self._allowed(tuple(self._index(entry, place) for entry in entries), place)
         if isinstance(value, str):
@@ -124,6 +122,12 @@ class VoteReader(TotalsReader):
                 labels = [part for part in next(iter(parts.values())) if not self.is_missing(part)]
                 return self._allowed(tuple(map(self.space.index, labels)), place, value)
         return (self._index(value, place),)
+
+    def _path_fix(self, value: Any, place: Place, within: str) -> str:
+        votes = self.votes
+        key = "list" if votes.list_column is not None else "rows" if votes.rows is not None else "annotator_columns"
+        path = self.paths.get(place.field)
+        return mapping_fix(value, path.start if path is not None else place.field, key, self._knows, within)
 
     def _known_text(self, text: str, place: Place, *, alone: bool) -> Ballot:
         """The label that a text means. A text such as "1,0" may be a number with a decimal comma, or two labels;
@@ -155,11 +159,12 @@ class VoteReader(TotalsReader):
                 "Correct the row. If these are the votes of several annotators, read them with `votes: {list: ...}`.",
             )
         if len(labels) > 1 and self.votes.multiple == "error":
+            one = "" if value is None else f" If it is one label: `spellings: {{LABEL: [{in_yaml(str(value))}]}}`."
             shown = repr(value) if value is not None else listing(self.space.labels[label] for label in labels)
             raise place.error(
                 f"one annotator gives {quantity(len(labels))} labels: {shown}",
                 "In `votes` write `multiple: votes` (a vote for each), or `multiple: shares` (one vote, divided among"
-                " them).",
+                f" them).{one}",
             )
         return labels
 
@@ -196,9 +201,9 @@ class VoteReader(TotalsReader):
                     f"For counts write `votes: {{counts: {place.field}}}`; if the names are annotators, write"
                     f' `votes: {{list: "values({place.field})"}}`.',
                 )
-            value = list(value.values())
+            return [self._ballot(entry, place, within=".*") for entry in value.values()]
         if isinstance(value, (list, tuple)):
-            return [self._ballot(entry, place, in_list=True) for entry in value]
+            return [self._ballot(entry, place, within="[]") for entry in value]
         if not isinstance(value, str) or self.is_missing(value):
             return [self._ballot(value, place)]
         if self.votes.separator in value:

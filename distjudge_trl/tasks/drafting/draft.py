@@ -68,7 +68,9 @@ def make_draft(data: Path, path: Path) -> Draft:
     items = _first_rows(columns, votes, sample) if votes.per_row else columns
     texts, reasons = find_texts(items, hidden)
     if not texts:
-        raise UserInputError(f"{data}: {votes.seen}, but no texts for the prompt. {_what_there_is(columns)}")
+        turned = " If each row is a person and each column an item, turn the table: a row for each item."
+        hint = turned if "annotator_columns" in votes.votes else ""
+        raise UserInputError(f"{data}: {votes.seen}, but no texts for the prompt.{hint} {_what_there_is(columns)}")
     own_id = votes.keys.get("id")
     if own_id is None and KEY_COLUMN not in sample.rows[0]:
         own_id = find_id(items, hidden, texts)
@@ -181,7 +183,7 @@ def _what_there_is(columns: list[Column]) -> str:
     many = _sliders(columns)
     text = f"The rows have: {listing(column.path for column in columns if len(column.steps) == 1)}."
     if nested:
-        text += f" If `{nested[0]}` holds several items, write one row for each first."
+        text += f" If `{nested[0]}` holds several items, write `items: {nested[0]}` under `source`."
     if many:
         text += (
             f" `{many[0]}` holds numbers with many different values: a judge needs a few labels, so bin them first."

@@ -11,10 +11,12 @@ from typing import Any
 
 import yaml
 
+from distjudge_trl.data.inner_items import are_items
 from distjudge_trl.data.reading import Reading
 from distjudge_trl.data.rows import read_rows
 from distjudge_trl.data.source_files import DataFile, find_files
 from distjudge_trl.errors import UserInputError
+from distjudge_trl.tasks.drafting.columns import step
 
 
 # So many rows are looked at for the form. The labels are taken from all rows.
@@ -84,8 +86,23 @@ def take_sample(path: Path) -> Sample:
         else:
             if not rows:
                 raise UserInputError(f"{path}: holds no rows.")
+            if "items" not in source and len(rows) == 1 and (found := _items(rows[0])) is not None:
+                source["items"] = found
+                remarks.append("the file is one object, which holds the list of items")
+                continue
             return Sample(path, read, rows, complete, source, remarks)
     raise AssertionError("the last attempt returns or raises")
+
+
+def _items(row: dict[str, Any]) -> str | None:
+    """The path to the longest list of items in a file that is one object."""
+    lists = {name: value for name, value in row.items() if are_items(value)}
+    if not lists:
+        return None
+    name = max(lists, key=lambda name: len(lists[name]))
+    # The hub's server wraps each row: {"row_idx": 0, "row": {...}}.
+    wrapped = all(isinstance(entry.get("row"), dict) for entry in lists[name])
+    return f"{step(name)}[].row" if wrapped else step(name)
 
 
 def _read(files: list[DataFile]) -> tuple[list[dict[str, Any]], bool]:
@@ -130,4 +147,6 @@ def _remark(key: str, value: Any) -> str:
         return f"CHECK: quote marks can be read in two ways; here they {kinds[value]}"
     if key == "sheet":
         return "CHECK: the workbook has several sheets; this is the first"
+    if key == "header":
+        return "CHECK: the row with the names of the columns; what stands above it is left out"
     return f"the {key} that the file seems to have"

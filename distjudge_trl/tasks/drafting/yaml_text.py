@@ -90,6 +90,9 @@ def _questions(draft: Draft) -> list[str]:
         f"# CHECK: the file has {len(draft.questions)} ratings of an item: {listing(draft.questions)}.",
         "# To ask all of them in one task take away the marks below, and write {{ question }} into the template.",
     ]
+    if draft.votes.may_be_questions:
+        lines[0] = "# If the columns are questions and no people:"
+        lines[1] = lines[1].replace("To ask all of them", "to ask all of them")
     if any("labels" in question for question in draft.questions.values()):
         lines += ["# Questions with different labels need a judge each: --question NAME says which."]
     lines += ["# questions:"]
