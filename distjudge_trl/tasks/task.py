@@ -330,7 +330,10 @@ class JudgmentTask:
                     source=item.source,
                     row=item.row,
                     field="id",
-                    fix="Ids must be unique in a task: remove one of the rows, or number them.",
+                    fix=(
+                        "Ids must be unique in a task: remove one of the rows, or number them."
+                        + (" If each row is one annotator's, see `votes: rows`." if self.size == "yours" else "")
+                    ),
                 )
             seen.add(item.id)
             yield item

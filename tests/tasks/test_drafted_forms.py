@@ -273,3 +273,54 @@ def test_more_labels_than_letters_are_drafted_where_columns_name_them(tmp_path):
     assert done.exit_code == 0, done.output
     found = yaml.safe_load(path.read_text())
     assert found["labels"] == words and "answers" not in found and "more labels than letters" in path.read_text()
+
+
+def test_rows_that_were_not_accepted_are_left_out(tmp_path):
+    states = ["Approved", "Approved", "Rejected", "Approved"]
+    rows = long(tone=vote, AssignmentStatus=lambda i, k: states[(i + k) % 4])
+    found, votes = draft(table(tmp_path, rows, "batch.csv"))
+    assert found["skip"] == "AssignmentStatus == 'Rejected'"
+    kept = [row["tone"] for row in rows if row["AssignmentStatus"] == "Approved"]
+    assert votes == [kept.count(label) for label in TONES] and len(kept) == 27
+
+
+def test_a_text_called_source_is_shown_where_nothing_else_is(tmp_path):
+    rows = [{"source": f"{TEXTS[i % 4]} Number {i}.", "votes": [vote(i, k) for k in range(3)]} for i in range(12)]
+    found, _ = draft(json_lines(tmp_path, rows))
+    assert "{{ source }}" in found["template"]
+
+
+def test_names_and_codes_of_a_label_are_one_question(tmp_path):
+    rows = [
+        {
+            "id": i,
+            "text": f"{TEXTS[i % 4]} Number {i}.",
+            "votes": [{"radio": {"name": v, "value": v[:2].lower()}} for v in (vote(i, k) for k in range(3))],
+        }
+        for i in range(12)
+    ]
+    found, _ = draft(json_lines(tmp_path, rows))
+    text = (tmp_path / "task.yaml").read_text()
+    assert found["votes"] == {"list": "votes[].radio.name"} and "questions" not in text and "radio.value" in text
+
+
+def test_an_object_with_a_list_of_items(tmp_path):
+    rows = [{"id": i, "text": f"{TEXTS[i % 4]} {i}.", "votes": [vote(i, k) for k in range(3)]} for i in range(12)]
+    path = tmp_path / "ratings.json"
+    path.write_text(json.dumps({"version": 1, "data": rows}))
+    found, votes = draft(path)
+    assert found["source"] == {"path": "ratings.json", "items": "data"} and sum(votes) == 36
+
+
+def test_a_title_above_the_table(tmp_path):
+    rows = [{"nr": i, "text": f"{TEXTS[i % 4]} {i}.", **{f"p{k}": vote(i, k) for k in range(3)}} for i in range(12)]
+    path = table(tmp_path, rows)
+    path.write_text("Ratings of May\n\n" + path.read_text())
+    found, votes = draft(path)
+    assert found["source"] == {"path": "ratings.csv", "header": 3} and sum(votes) == 36
+
+
+def test_a_table_with_a_row_a_person_says_so(tmp_path):
+    rows = [{f"Rate: {TEXTS[i]}": (i + k) % 3 for i in range(4)} for k in range(9)]
+    done = init(table(tmp_path, rows), tmp_path / "task.yaml")
+    assert done.exit_code == 2 and "turn the table: a row for each item" in done.output

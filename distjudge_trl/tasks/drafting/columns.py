@@ -46,7 +46,7 @@ ABOUT = re.compile(
     r"platform|status|lead_time|part|phase|progress|finished|ip.?address)$|"
     r"number.of|^num_|majority|gold|hard.label|old.label|(^|[_\s])(age|gender|race|education|occupation|ethnicity)$|"
     r"seconds|duration|(^|_)time(_|$)|status$|_count$|confidence|lifetime|reward|assignments?$|approval(rate|time|delay)|"
-    r"^(hint|assignment|accept):|^_(trust|tainted|channel|country|region|city|ip|missed|golden|unit_state)$"
+    r"^(hint|accept):|^assignment:(link|status|started|submitted|accepted|reward)|^_(trust|tainted|channel|country|region|city|ip|missed|golden|unit_state)$"
 )
 # What names a person, unlike `annotator_2` or `rater_anna`, which hold that person's labels.
 PERSON = re.compile(
@@ -61,6 +61,8 @@ TECHNICAL = re.compile(r"(?i)parse|tokens?$|tree|url|html|hash|path|file|embeddi
 # "1 - poor", "3 (good)".
 LEADING_NUMBER = re.compile(r"(-?\d+)\s*(?:[-–:.=)(]|\s)\s*\S.*|(\d+)\s*/\s*\d+")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d|\d{1,2}[/.]\d{1,2}[/.]\d{2,4}|https?:")
+# "yes: 2, no: 1" counts votes.
+_COUNTS = re.compile(r"[^:=]+[:=]\s*\d+\s*[,;|]")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # Names that Jinja reads as something else, or that every mapping has.
 _TAKEN = {
@@ -192,6 +194,8 @@ def are_label_like(values: Iterable[Any]) -> bool:
         if isinstance(value, (list, dict)):
             return False
         if isinstance(value, str) and (len(value) > _LONGEST_LABEL or "\n" in value or _DATE.match(value)):
+            return False
+        if isinstance(value, str) and _COUNTS.match(value):
             return False
         if re.fullmatch(r"-?\d*\.\d+", text := spelling(value)) and len(text.partition(".")[2]) > _MOST_DIGITS:
             return False

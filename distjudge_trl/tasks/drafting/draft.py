@@ -16,6 +16,7 @@ from distjudge_trl.tasks.drafting.deep import find_deep
 from distjudge_trl.tasks.drafting.drafted import Draft
 from distjudge_trl.tasks.drafting.exports import find_export
 from distjudge_trl.tasks.drafting.labels import DraftLabels, find_labels
+from distjudge_trl.tasks.drafting.left_out import find_skip
 from distjudge_trl.tasks.drafting.other_questions import find_questions
 from distjudge_trl.tasks.drafting.own_splits import find_part_files, find_split, id_in_parts, part_sources
 from distjudge_trl.tasks.drafting.row_votes import find_in_rows
@@ -76,6 +77,9 @@ def make_draft(data: Path, path: Path) -> Draft:
         own_id = find_id(items, hidden, texts)
     if own_id is None and parts:
         own_id = id_in_parts(items, sample.rows, [column for column in items if ID.search(column.name)])
+    if "skip" not in votes.keys and (skip := find_skip(columns, hidden)) is not None:
+        votes.keys["skip"] = skip
+        votes.checks.append("rows that were not accepted are left out, see `skip`")
     if votes.per_item <= 1 and (sliders := _sliders(columns)):
         votes.checks.append(f"`{sliders[0]}` holds numbers with many different values: to use it, bin them first")
     source = {"path": _relative(data, path), **sample.source}

@@ -29,7 +29,8 @@ def find_questions(
         return {_name(name): {"votes": {"list": name}} for name in names[:_MOST]}
     chosen = [votes]
     for other in others:
-        if list(other.votes) == list(votes.votes) and all(_apart(other, one) for one in chosen):
+        alike = list(other.votes) == list(votes.votes) and all(_apart(other, one) for one in chosen)
+        if alike and not any(_same(other, one, sample) for one in chosen):
             chosen.append(other)
     questions: dict[str, dict[str, Any]] = {}
     for candidate in chosen[:_MOST]:
@@ -62,6 +63,17 @@ def _apart(one: Candidate, other: Candidate) -> bool:
     """Whether two candidates read other columns, of as many people."""
     texts = [_columns(candidate) for candidate in (one, other)]
     return not texts[0] & texts[1] and len(texts[0]) == len(texts[1])
+
+
+def _same(one: Candidate, other: Candidate, sample: Sample) -> bool:
+    """Whether two candidates read the same labels, perhaps as names and as codes."""
+    pairs: set[tuple[str, str]] = set()
+    for row in sample.rows[:500]:
+        mine, its = (list(map(str, candidate.read(row))) for candidate in (one, other))
+        if len(mine) != len(its):
+            return False
+        pairs.update(zip(mine, its, strict=True))
+    return "shares" not in one.votes and len({a for a, _ in pairs}) == len({b for _, b in pairs}) == len(pairs)
 
 
 def _columns(candidate: Candidate) -> set[str]:

@@ -35,6 +35,7 @@ def find_texts(columns: Sequence[Column], hidden: Sequence[Column]) -> tuple[lis
     """Columns that a prompt could show, and those left out because annotators explain themselves in them."""
     texts: list[Column] = []
     reasons: list[Column] = []
+    others: list[Column] = []
     for column in [*columns, *in_lists(columns)]:
         if _within(column, hidden) or not column.filled or ID.search(column.name):
             continue
@@ -46,10 +47,14 @@ def find_texts(columns: Sequence[Column], hidden: Sequence[Column]) -> tuple[lis
             reasons.append(column)
         elif not TECHNICAL.search(column.name) and not ABOUT.search(column.name):
             texts.append(column)
+        elif column.is_scalar:
+            others.append(column)
     if not texts and (alone := [column for column in reasons if not _within(column, hidden)]):
         # Where nothing else is shown, a column called "comment" is what was judged.
         longest = max(alone, key=lambda column: column.mean_length)
         texts, reasons = [longest], [column for column in reasons if column is not longest]
+    if not texts and others:
+        texts = [max(others, key=lambda column: column.mean_length)]
     if not texts:
         texts = _short_texts(columns, hidden)
     texts = _with_siblings(texts, columns, hidden)
