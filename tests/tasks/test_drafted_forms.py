@@ -204,6 +204,16 @@ def test_a_column_that_may_name_parts_is_only_mentioned(tmp_path):
     assert "split" not in found and "# `fold` (0, 1, 2, 3) may say which part" in (tmp_path / "task.yaml").read_text()
 
 
+def test_a_file_that_is_one_part(tmp_path):
+    rows = [
+        {"id": i, "split": "dev", "text": f"{TEXTS[i % 4]} {i}.", "votes": [vote(i, k) for k in range(3)]}
+        for i in range(12)
+    ]
+    found, _ = draft(json_lines(tmp_path, rows))
+    text = (tmp_path / "task.yaml").read_text()
+    assert "split" not in found and "`split` is dev in every row" in text and "{train: FILE, validation: FILE}" in text
+
+
 def test_a_file_for_each_part(tmp_path):
     folder = tmp_path / "data"
     folder.mkdir()

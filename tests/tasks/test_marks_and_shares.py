@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import yaml
 from test_custom import counts
 from test_custom import load as load_with_report
 from test_vote_forms import GRADES, rated, shares
@@ -114,3 +115,36 @@ def test_a_text_that_is_compared_stays_a_text(tmp_path):
     rows = [{"v": "1", "state": "[draft]"}, {"v": "2", "state": "done"}]
     (item,) = load(rated(tmp_path, rows, {"list": "v"}, skip="state == '[draft]'"))
     assert counts(item) == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("row", "votes", "hint"),
+    [
+        (
+            {"a.b": [{"tone": {"x-y": "1"}}]},
+            {"annotator_columns": ["a.b"]},
+            """annotator_columns: '"a.b"[].tone."x-y"'""",
+        ),
+        ({"a": {"p1": {"rate": 2, "why": "so"}, "p2": {"rate": 1}}}, {"list": "a"}, 'list: "a.*.rate"'),
+        ({"a": '{"choices": ["1"]}'}, {"annotator_columns": ["a"]}, 'annotator_columns: "a.choices"'),
+    ],
+)
+def test_the_path_that_an_error_names_reads_the_label(tmp_path, row, votes, hint):
+    with pytest.raises(UserInputError) as error:
+        load(rated(tmp_path, [row], votes))
+    assert hint in str(error.value)
+    (key, path), *_ = yaml.safe_load("{" + hint + "}").items()
+    (item,) = load(rated(tmp_path, [row], {key: path if key == "list" else [path]}))
+    assert sum(counts(item)) >= 1
+
+
+@pytest.mark.parametrize(
+    ("cell", "votes", "hint"),
+    [
+        ("1: 2, 2: 0, 3: 1", {"counts": "a"}, r'Write each cell as JSON, \{"1": 2, "2": 0, "3": 1\}'),
+        ("1/3", {"annotator_columns": ["a"]}, r'If it is one label: `spellings: \{LABEL: \["1/3"\]\}`'),
+    ],
+)
+def test_hints_about_texts_in_cells(tmp_path, cell, votes, hint):
+    with pytest.raises(UserInputError, match=hint):
+        load(rated(tmp_path, [{"a": cell}], votes))

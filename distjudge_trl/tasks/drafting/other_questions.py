@@ -98,5 +98,5 @@ def _about(candidate: Candidate) -> str:
 
 def _name(text: str) -> str:
     """A name as `questions` takes it."""
-    text = re.sub(r"\s*\|\|.*|\[.*?\]", "", text)
+    text = re.sub(r"\s*\|\|.*|\[.*?\]|\"", "", text)
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", text).strip("_.-") or "question"

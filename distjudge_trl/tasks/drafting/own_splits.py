@@ -49,6 +49,12 @@ def find_split(columns: Sequence[Column]) -> DraftSplit | None:
             if "ignore" in parts:
                 split.checks.append(f"rows of {listing(parts['ignore'])} are left out: or name a part for them")
             return split
+        if SPLIT.search(column.name) and named and len(values) == 1:
+            return DraftSplit(
+                {},
+                f"`{column.path}` is {values[0]} in every row. If other parts of the split are in other files, write"
+                f" `source: {{train: FILE, {'test' if named == ['train'] else named[0]}: FILE}}`",
+            )
         if SPLIT.search(column.name) and (named or len(values) > 1):
             values_seen = listing(values)
             return DraftSplit(
