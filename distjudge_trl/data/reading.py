@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 
 Quoting = Literal["auto", "none", "standard"]
@@ -28,6 +28,7 @@ class Reading:
             that is not empty.
         items (`str`, *optional*): path to the list of items in each object of the file; by default an object is an
             item.
+        join ([`~distjudge_trl.data.joining.Join`], *optional*): another file, whose columns the rows get.
         written (`str`, *optional*): the path as the task file has it, for advice.
         by_options (`bool`): whether the values are options of a command, for advice.
     """
@@ -38,6 +39,7 @@ class Reading:
     sheet: str | None = None
     header: int | None = None
     items: str | None = None
+    join: Any = None
     written: str | None = None
     by_options: bool = False
 

@@ -304,7 +304,8 @@ class JudgmentTask:
         options.check()
         path = Path(data_path) if data_path is not None else None
         files = self._find(path)
-        report.files = [file.name for file in files]
+        joined = [other.name for file in files[:1] if file.reading.join for other in file.reading.join.files]
+        report.files = [file.name for file in files] + joined
         return Source(files, options, report, path)
 
     def _checked(self, source: Source, *, need_votes: bool = True) -> Iterator[Item]:

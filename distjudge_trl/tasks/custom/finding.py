@@ -65,7 +65,8 @@ def find(file: TaskFile, folder: Path, data_path: Path | None) -> list[DataFile]
     if isinstance(source, PartSources):
         return _find_parts(source, folder, data_path)
     files = find_files(data_path or folder / source.path, source.files)
-    return [replace(found, reading=source.reading()) for found in files]
+    reading = source.reading(folder)
+    return [replace(found, reading=reading) for found in files]
 
 
 def _find_parts(source: PartSources, folder: Path, data_path: Path | None) -> list[DataFile]:
@@ -90,7 +91,7 @@ def _find_parts(source: PartSources, folder: Path, data_path: Path | None) -> li
                     f"{file.name}: is the file of `{other}` and of `{part}` under `source`: a judge would be tested on"
                     " what it has seen."
                 )
-            files.append(replace(file, reading=own.reading(), role=part))
+            files.append(replace(file, reading=own.reading(folder), role=part))
     return files
 
 

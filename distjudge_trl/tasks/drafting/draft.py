@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from distjudge_trl.data.reading import KEY_COLUMN
@@ -82,7 +82,10 @@ def make_draft(data: Path, path: Path) -> Draft:
         votes.checks.append("rows that were not accepted are left out, see `skip`")
     if votes.per_item <= 1 and (sliders := _sliders(columns)):
         votes.checks.append(f"`{sliders[0]}` holds numbers with many different values: to use it, bin them first")
-    source = {"path": _relative(data, path), **sample.source}
+    source = {"path": _relative(sample.path, path), **sample.source}
+    if "join" in source:
+        other = data / PurePath(source["join"]["path"]).name
+        source["join"] = {**source["join"], "path": _relative(other, path)}
     questions = find_questions(votes, labels, others, sample)
     named = [question["votes"] for question in questions.values()]
     group = find_group(items, hidden, texts, own_id or [])
