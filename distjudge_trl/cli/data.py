@@ -23,6 +23,10 @@ def _draft(data: str, path: str, arguments: list[str]) -> list[str]:
     click.echo(f"{path}: written. It is a draft: correct the lines with CHECK.")
     click.echo(f"  votes: {draft.votes.seen}")
     click.echo(f"  prompt: {', '.join(column.path for column in draft.texts)}")
+    if draft.split is not None or "path" not in draft.source:
+        click.echo("  split: the data name the parts; see the comment")
+    if draft.questions and not draft.votes.may_be_questions:
+        click.echo(f"  other ratings: {', '.join(draft.questions)}; a comment shows them as `questions`")
     if draft.unvoted and not any(word.startswith(("--min_annotators", "--min-annotators")) for word in arguments):
         click.echo("  some items have no vote: --min_annotators 1 leaves them out, here and in training")
         return [*arguments, "--min_annotators", "1"]

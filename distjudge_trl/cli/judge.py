@@ -25,6 +25,12 @@ from distjudge_trl.errors import UserInputError
 @BATCH_SIZE
 @MAX_LENGTH
 @TRUNCATE
+@click.option(
+    "--header",
+    type=click.IntRange(min=1),
+    help="Row of a table with the names of its columns. Default: the first that is not empty.",
+)
+@click.option("--items", help="Path to the list of items in each object of the file, such as `data`.")
 @click.option("--delimiter", help="What separates the cells of a text table. Default: seen from its first rows.")
 @click.option("--encoding", help="Encoding of a text file, such as cp1252. Default: UTF-8, or UTF-16 if it says so.")
 @click.option(
@@ -43,6 +49,8 @@ def judge(
     batch_size: int,
     max_length: int | None,
     truncate: Literal["middle", "end", "error"] | None,
+    header: int | None,
+    items: str | None,
     delimiter: str | None,
     encoding: str | None,
     quoting: Literal["auto", "none", "standard"],
@@ -78,7 +86,7 @@ def judge(
             encoding = check_encoding(encoding)
         except ValueError as error:
             raise UserInputError(f"--encoding: {error}.") from None
-    form = Reading(delimiter, encoding, quoting, sheet, by_options=True)
+    form = Reading(delimiter, encoding, quoting, sheet, header, items, by_options=True)
     notes: Counter[str] = Counter()
     count = judge_jsonl(
         load,

@@ -14,12 +14,13 @@ from distjudge_trl.data.columns import table_rows
 from distjudge_trl.data.encodings import read_head, text_encoding, text_lines
 from distjudge_trl.data.quoting import hint, is_quoted
 from distjudge_trl.data.source_files import DataFile
-from distjudge_trl.errors import JudgmentDataError
+from distjudge_trl.errors import JudgmentDataError, UserInputError
 
 
 _DELIMITERS = ",;\t|"
 # So many lines of a file are looked at for its delimiter.
 _SAMPLE = 100
+_LONGEST_TITLE = 5
 # The csv module's limit is for all of a process, so it is raised and never lowered.
 _LONGEST_CELL = 64_000_000
 # The first line by which Excel is told the delimiter.
@@ -58,7 +59,7 @@ def read_delimited(stream: IO[bytes], file: DataFile, notes: Counter[str]) -> It
     fix = f"Quote cells that hold the delimiter {layout.delimiter!r}, or name another one."
     if not enclosing and file.reading.quoting == "none":
         fix = f"Without quoting, no cell may hold the delimiter {layout.delimiter!r}."
-    yield from table_rows(records, file.name, notes, fix=fix)
+    yield from table_rows(records, file, notes, fix=fix)
 
 
 def _lines(stream: IO[bytes], file: DataFile, layout: _Layout) -> Iterator[str]:
@@ -104,11 +105,16 @@ def _find_layout(file: DataFile) -> _Layout:
     universal = _ends_lines_with_returns(text)
     first, *_ = text.replace("\r", "\n").partition("\n") if universal else text.partition("\n")
     named = _SEPARATOR_LINE.fullmatch(first)
+    if first.startswith("#FORMAT=WebAnno"):
+        raise UserInputError(
+            f"{file.name}: is an export of INCEpTION or WebAnno, which has a line for each token: write a table with a"
+            " row for each label that someone gave a text."
+        )
     delimiter = file.reading.delimiter
     if delimiter is None and named is not None:
         delimiter = named[1]
     if delimiter is None:
-        delimiter = "\t" if file.format == "tsv" else _guess_delimiter(text, universal, file.format)
+        delimiter = "\t" if file.format == "tsv" else _guess_delimiter(text, universal, file)
     return _Layout(encoding, universal, delimiter, before=0 if named is None else 1)
 
 
@@ -123,14 +129,30 @@ def _ends_lines_with_returns(text: str) -> bool:
     return False
 
 
-def _guess_delimiter(text: str, universal: bool, format: str) -> str:
+def _guess_delimiter(text: str, universal: bool, file: DataFile) -> str:
     """The delimiter by which most of the first rows have as many cells as the header; the one that gives most cells of
     several. Decimal commas are fewer and not in the header.
     """
     lines = text.replace("\r", "\n").split("\n") if universal else text.split("\n")
     if len(lines) > 2:
         lines.pop()  # may be cut off
-    best, best_score = "\t" if format == "txt" else ",", (0.0, 1)
+    usual = "\t" if file.format == "txt" else ","
+    lines = lines[(file.reading.header or 1) - 1 :]
+    best, _ = _best_delimiter(lines)
+    if best is not None or file.reading.header is not None:
+        return best or usual
+    # Below a title of several words a table may begin: an error says so when its rows are read.
+    for start in range(1, min(_LONGEST_TITLE, len(lines)) if " " in lines[0].strip() else 0):
+        best, (fitting, width) = _best_delimiter(lines[start:])
+        if best is not None and fitting == 1 and width > 2:
+            return best
+    return usual
+
+
+def _best_delimiter(lines: list[str]) -> tuple[str | None, tuple[float, int]]:
+    """The best delimiter, if any fits, the share of rows that it fits, and the cells of the first row."""
+    best: str | None = None
+    best_score = (0.0, 1)
     for delimiter in _DELIMITERS:
         reader = csv.reader((f"{line}\n" for line in lines), delimiter=delimiter)
         try:
@@ -144,4 +166,4 @@ def _guess_delimiter(text: str, universal: bool, format: str) -> str:
         score = (round(fitting / max(len(rows) - 1, 1), 1), width)
         if score > best_score:
             best, best_score = delimiter, score
-    return best
+    return best, best_score

@@ -75,6 +75,12 @@ def _rows_of_object(values: _Values, file: DataFile) -> Iterator[tuple[str | Non
         seen.append((key, value))
         if not isinstance(value, dict):
             rest = [*seen, *pairs]
+            if {key for key, _ in rest} == {"columns", "index", "data"}:
+                raise JudgmentDataError(
+                    'is a table in parts (columns, index, data), as pandas writes with `orient="split"`',
+                    source=file.name,
+                    fix='Write it with `to_json(..., orient="records")`.',
+                )
             if len(rest) > _MOST_COLUMNS:
                 raise _no_row(rest, file)
             yield None, _unique(rest, file)

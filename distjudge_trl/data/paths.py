@@ -5,20 +5,37 @@ The exact name of a column always wins, so that "data.text" and "How polite is i
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
 import jmespath
+from jmespath import functions
 from jmespath.exceptions import JMESPathError
 
 from distjudge_trl.data.columns import missing_column
+from distjudge_trl.data.values import parse_structure
 from distjudge_trl.errors import JudgmentDataError, UserInputError, listing, nearest
 from distjudge_trl.labels.spelling import nfc
 
 
+_PROJECTIONS = ("projection", "value_projection", "filter_projection")
+
 # Steps from a row to a part of it by names alone: ("data", "text").
 Branch = tuple[str, ...]
+
+
+class _Functions(functions.Functions):
+    """The functions of JMESPath, and `parse_json` for lists and mappings that stand in texts."""
+
+    @functions.signature({"types": []})
+    def _func_parse_json(self, value: Any) -> Any:
+        return parse_structure(value)
+
+
+_OPTIONS = jmespath.Options(custom_functions=_Functions())
 
 
 class ColumnPath:
@@ -42,8 +59,10 @@ class ColumnPath:
         tree = self._compiled.parsed if self._compiled is not None else {"type": "field", "value": self.text}
         self.is_name = tree["type"] == "field"
         self.branches: frozenset[Branch] = frozenset(_branches(tree))
+        self._entered = frozenset(_entered(tree))
         self._unseen = set() if self.is_name else {branch[0] for branch in self.branches if branch}
         self._found = self.is_name
+        self.is_column = False
 
     def __repr__(self) -> str:
         return f"ColumnPath({self.text!r})"
@@ -52,6 +71,11 @@ class ColumnPath:
     def found(self) -> bool:
         """Whether the path has found something in a row so far."""
         return self._found and not self._unseen
+
+    @property
+    def start(self) -> str:
+        """The text as a longer path begins with it."""
+        return path_step(self.text) if self.is_column else self.text
 
     @property
     def columns_found(self) -> bool:
@@ -65,7 +89,7 @@ class ColumnPath:
             [`JudgmentDataError`]: a row without the column, or an expression that fails on the row.
         """
         if self.text in row:
-            self._found, self._unseen = True, set()
+            self._found, self._unseen, self.is_column = True, set(), True
             return row[self.text]
         if self.is_name:
             name = next(iter(self.branches))[0]
@@ -76,7 +100,7 @@ class ColumnPath:
             return row[name]
         self._unseen.difference_update(row)
         try:
-            value = self._compiled.search(row)
+            value = self._compiled.search(self._with_structures(row), _OPTIONS)
         except (JMESPathError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise JudgmentDataError(
                 f"the expression fails on the row ({str(error).splitlines()[0]})",
@@ -86,6 +110,11 @@ class ColumnPath:
             ) from None
         self._found = self._found or (value is not None and value != [] and value != {})
         return value
+
+    def _with_structures(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The row, with the lists and mappings that its columns hold as texts: the path goes into them."""
+        found = {name: parse_structure(row[name]) for name in self._entered if isinstance(row.get(name), str)}
+        return {**row, **found} if found else row
 
     def nothing_found(self, row: Mapping[str, Any], source: str, num_rows: int) -> JudgmentDataError:
         """The error for an expression that found nothing in any row. `row` is one of them, whose parts it names."""
@@ -121,6 +150,11 @@ def _deepest(row: Mapping[str, Any], branch: Branch) -> tuple[Any, str]:
     while isinstance(part, list) and part:
         part, place = part[0], f"{place}[]"
     return part, place
+
+
+def path_step(name: str) -> str:
+    """A name as a step of a path, in quotes where it needs them."""
+    return name if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) else json.dumps(name, ensure_ascii=False)
 
 
 def without(row: Mapping[str, Any], paths: Iterable[ColumnPath]) -> dict[str, Any]:
@@ -193,7 +227,7 @@ def _branches(tree: Mapping[str, Any]) -> Iterator[Branch]:
                 found = {(*branch, *rest) for branch in found for rest in (set(_branches(child)) or {()})}
             exact = exact and child["type"] == "field"
         yield from found
-    elif kind in ("projection", "value_projection", "filter_projection", "flatten", "index_expression", "pipe"):
+    elif kind in ("flatten", "index_expression", "pipe", *_PROJECTIONS):
         yield from _branches(children[0])
     elif kind in ("identity", "current"):
         yield ()
@@ -202,6 +236,23 @@ def _branches(tree: Mapping[str, Any]) -> Iterator[Branch]:
     else:  # comparisons, and, or, not, functions, multi-selects: all of their parts read the row
         for child in children:
             yield from _branches(child)
+
+
+def _entered(tree: Mapping[str, Any]) -> Iterator[str]:
+    """The columns into which an expression goes, rather than reading them as they are."""
+    kind, children = tree["type"], tree.get("children", ())
+    if kind in ("subexpression", "index_expression", "flatten", *_PROJECTIONS):
+        first = children[0]
+        if first["type"] == "field":
+            yield first["value"]
+        yield from _entered(first)
+    elif kind == "pipe":
+        yield from _entered(children[0])
+    elif kind == "function_expression" and tree["value"] in ("keys", "values"):
+        yield from (child["value"] for child in children if child["type"] == "field")
+    else:
+        for child in children:
+            yield from _entered(child)
 
 
 def _is_chain(tree: Mapping[str, Any]) -> bool:

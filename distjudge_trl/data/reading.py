@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 
 Quoting = Literal["auto", "none", "standard"]
@@ -24,6 +24,11 @@ class Reading:
         quoting (`str`): of delimited text. `"standard"`: quote marks enclose cells. `"none"`: they belong to the
             texts. `"auto"`: decided from the file.
         sheet (`str`, *optional*): of a workbook; by default its only sheet.
+        header (`int`, *optional*): the row of a table in which the names of its columns stand; by default the first
+            that is not empty.
+        items (`str`, *optional*): path to the list of items in each object of the file; by default an object is an
+            item.
+        join ([`~distjudge_trl.data.joining.Join`], *optional*): another file, whose columns the rows get.
         written (`str`, *optional*): the path as the task file has it, for advice.
         by_options (`bool`): whether the values are options of a command, for advice.
     """
@@ -32,6 +37,9 @@ class Reading:
     encoding: str | None = None
     quoting: Quoting = "auto"
     sheet: str | None = None
+    header: int | None = None
+    items: str | None = None
+    join: Any = None
     written: str | None = None
     by_options: bool = False
 
@@ -44,7 +52,13 @@ class Reading:
         """
         if self.by_options:
             return f"pass --{key} {shlex.quote(value)}"
-        known = {"delimiter": self.delimiter, "encoding": self.encoding, "sheet": self.sheet}
+        known = {
+            "delimiter": self.delimiter,
+            "encoding": self.encoding,
+            "sheet": self.sheet,
+            "header": None if self.header is None else str(self.header),
+            "items": self.items,
+        }
         given = {name: text for name, text in known.items() if text is not None}
         if self.quoting != "auto":
             given["quoting"] = self.quoting

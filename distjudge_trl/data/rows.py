@@ -13,6 +13,8 @@ from typing import IO, Any
 
 from distjudge_trl.data.arrow_rows import read_arrow
 from distjudge_trl.data.delimited import read_delimited
+from distjudge_trl.data.inner_items import items_in
+from distjudge_trl.data.joining import joined
 from distjudge_trl.data.json_rows import Key, read_json, read_json_lines
 from distjudge_trl.data.reading import FILE_COLUMN, KEY_COLUMN
 from distjudge_trl.data.source_files import DataFile
@@ -62,7 +64,12 @@ def read_rows(file: DataFile, *, notes: Counter[str] | None = None) -> Iterator[
     name = _FileName(file.stem)
     try:
         with file.open() as stream:
-            for number, row in _READERS[file.format](stream, file, notes if notes is not None else Counter()):
+            rows = _READERS[file.format](stream, file, notes if notes is not None else Counter())
+            if file.reading.items is not None:
+                rows = items_in(rows, file)
+            if file.reading.join is not None:
+                rows = joined(rows, file, file.reading.join, _rows_to_join)
+            for number, row in rows:
                 for field, value in row.items():
                     _check_text(value, file.name, number, str(field))
                 if not all(map(_is_normal, row)):
@@ -85,6 +92,11 @@ def read_rows(file: DataFile, *, notes: Counter[str] | None = None) -> Iterator[
         raise UserInputError(f"{file.name}: cannot be read ({error}). Unpack the archive yourself.") from None
     except OSError as error:
         raise UserInputError(f"{file.name}: cannot be read ({error.strerror or error}).") from None
+
+
+def _rows_to_join(file: DataFile) -> Iterator[tuple[int, Row]]:
+    for number, row in read_rows(file):
+        yield number, own_fields(row)
 
 
 def own_fields(row: Row) -> Row:

@@ -22,6 +22,7 @@ from distjudge_trl.errors import UserInputError, listing
 _FORMATS = {
     "jsonl": "jsonl",
     "ndjson": "jsonl",
+    "manifest": "jsonl",  # SageMaker Ground Truth
     "json": "json",
     "csv": "csv",
     "tsv": "tsv",

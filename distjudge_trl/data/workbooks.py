@@ -54,6 +54,8 @@ def read_workbook(stream: IO[bytes], file: DataFile, notes: Counter[str]) -> Ite
             f"{file.name}: is not a readable Excel workbook ({error})."
             + (" Save it without a password." if protected else " Save it as .xlsx again, or as CSV.")
         ) from None
+    # Titles above the header may be merged.
+    merged = [cells for cells in merged if cells[1][0] + 1 >= (file.reading.header or 1)]
     if merged:
         first, last = min(merged)
         raise JudgmentDataError(
@@ -63,7 +65,7 @@ def read_workbook(stream: IO[bytes], file: DataFile, notes: Counter[str]) -> Ite
             fix="Unmerge them in Excel, and fill in each cell; the header is one row.",
         )
     records = enumerate(_cells_of_rows(sheet, errors), start=1)
-    yield from table_rows(records, file.name, notes, fix="Give each column a name in the header.")
+    yield from table_rows(records, file, notes, fix="Give each column a name in the header.")
 
 
 def _choose_sheet(workbook: Any, file: DataFile) -> str:

@@ -304,7 +304,8 @@ class JudgmentTask:
         options.check()
         path = Path(data_path) if data_path is not None else None
         files = self._find(path)
-        report.files = [file.name for file in files]
+        joined = [other.name for file in files[:1] if file.reading.join for other in file.reading.join.files]
+        report.files = [file.name for file in files] + joined
         return Source(files, options, report, path)
 
     def _checked(self, source: Source, *, need_votes: bool = True) -> Iterator[Item]:
@@ -330,7 +331,10 @@ class JudgmentTask:
                     source=item.source,
                     row=item.row,
                     field="id",
-                    fix="Ids must be unique in a task: remove one of the rows, or number them.",
+                    fix=(
+                        "Ids must be unique in a task: remove one of the rows, or number them."
+                        + (" If each row is one annotator's, see `votes: rows`." if self.size == "yours" else "")
+                    ),
                 )
             seen.add(item.id)
             yield item

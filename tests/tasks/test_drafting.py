@@ -466,7 +466,7 @@ def test_without_votes_nothing_is_written(tmp_path):
     assert "no votes were found. The rows have: id, text, scores." in said and "bin them first" in said
     nested = [{"context": TEXTS[i % 4], "replies": [{"text": "a b c", "Overall": [1, 2, 3]}] * 2} for i in range(8)]
     said = refused(init(json_lines(tmp_path, nested), tmp_path / "task.yaml"))
-    assert "If `replies` holds several items, write one row for each first" in said
+    assert "If `replies` holds several items, write `items: replies`" in said
     assert not (tmp_path / "task.yaml").exists()
 
 

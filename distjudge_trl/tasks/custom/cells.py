@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from distjudge_trl.data.paths import path_step
 from distjudge_trl.data.template import is_empty
 from distjudge_trl.data.votes import whole_count
 from distjudge_trl.errors import JudgmentDataError, listing
@@ -77,9 +78,14 @@ def counted(count: Any, answer: Any, place: Place, *, shares: bool = False) -> i
 
 def count_of_share(share: Any, annotators: int, label: Any, place: Place) -> int:
     """How many of the annotators a share is. A share may be rounded, to two digits or more."""
-    number = number_of(share, place)
+    number = _percentage(share)
+    if number is None:
+        number = number_of(share, place)
     if not isinstance(number, (int, float)) or not 0 <= number <= 1 + 1e-9:  # also NaN
-        raise place.error(f"the share of {label!r} is {share!r}, not a number from 0 to 1", "Correct the row.")
+        raise place.error(
+            f"the share of {label!r} is {share!r}, not a number from 0 to 1, or a percentage such as 67 %",
+            "Correct the row.",
+        )
     exponent = decimal.Decimal(str(number)).as_tuple().exponent
     digits = -exponent if isinstance(exponent, int) else 0
     rounding = annotators * 0.5 * 10.0**-digits if digits >= 2 else 0.0
@@ -93,6 +99,16 @@ def count_of_share(share: Any, annotators: int, label: Any, place: Place) -> int
             " votes.",
         )
     return count
+
+
+def _percentage(cell: Any) -> float | None:
+    """The share that a text such as "67 %" means."""
+    if not isinstance(cell, str) or not cell.strip().endswith("%"):
+        return None
+    try:
+        return float(decimal.Decimal(spelling(cell.strip().removesuffix("%"))) / 100)
+    except decimal.InvalidOperation:
+        return None
 
 
 def _are_numbers(text: str, mark: str) -> bool:
@@ -154,19 +170,35 @@ def unknown_fix(value: Any, labels: tuple[str, ...], close: str | None) -> str:
     )
 
 
-def mapping_fix(value: Any, column: str, key: str, is_label: Callable[[Any], bool], *, in_list: bool) -> str:
-    """What to do about a mapping in the place of a label: the path to the label inside it."""
+def mapping_fix(value: Any, column: str, key: str, is_label: Callable[[Any], bool], within: str = "") -> str:
+    """What to do about a mapping in the place of a label: the path to the label inside it.
+
+    Args:
+        value (`Any`): the mapping, or a list of mappings.
+        column (`str`): the column, as a path begins with it.
+        key (`str`): the key of `votes` that names it.
+        is_label (`Callable`): whether a text or number is a label.
+        within (`str`): the step from the column to the value, if it holds several: `[]` or `.*`.
+    """
     inside = _path_to_label(value, is_label)
     if inside is None:
         keys = f" Its keys are {listing(value)}." if isinstance(value, Mapping) else ""
-        return f"Name the part that holds the label by its path, such as `{key}: {column}.NAME`.{keys}"
-    if in_list:
-        kept = "[?!was_cancelled]" if isinstance(value, Mapping) and "was_cancelled" in value else "[]"
-        return f'Name the part that holds the label by its path: `{key}: "{column}{kept}{inside}"`.'
+        path = _quoted(f"{column}{within}.NAME")
+        return f"Name the part that holds the label by its path, such as `{key}: {path}`.{keys}"
+    if within == "[]" and isinstance(value, Mapping) and "was_cancelled" in value:
+        within = "[?!was_cancelled]"
+    path = f"{column}{within}{inside}"
+    if within:
+        return f"Name the part that holds the label by its path: `{key}: {_quoted(path)}`."
     return (
-        f'Name the part that holds the label by its path: `{key}: "{column}{inside}"`'
-        f' (`"{column}{inside} || {column}"` if other rows hold the label itself).'
+        f"Name the part that holds the label by its path: `{key}: {_quoted(path)}`"
+        f" (`{_quoted(f'{path} || {column}')}` if other rows hold the label itself)."
     )
+
+
+def _quoted(path: str) -> str:
+    """A path in quotes, as YAML takes it."""
+    return f"'{path}'" if '"' in path else f'"{path}"'
 
 
 def _path_to_label(value: Any, is_label: Callable[[Any], bool], depth: int = 8) -> str | None:
@@ -175,13 +207,13 @@ def _path_to_label(value: Any, is_label: Callable[[Any], bool], depth: int = 8) 
         for name, part in value.items():
             inside = _path_to_label(part, is_label, depth - 1)
             if inside is not None:
-                step = str(name) if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", str(name)) else f"'{name}'"
+                step = path_step(str(name))
                 return None if "'" in step else f".{step}{inside}"
     elif isinstance(value, list) and depth:
         for part in value:
             inside = _path_to_label(part, is_label, depth - 1)
             if inside is not None:
                 return f"[]{inside}" if inside else ""
-    elif isinstance(value, str) and not is_empty(value) and is_label(value):
+    elif isinstance(value, (str, int, float)) and not is_empty(value) and is_label(value):
         return ""
     return None

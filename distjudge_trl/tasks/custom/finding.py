@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,17 @@ _USUAL = {
     **dict.fromkeys(("validation", "valid", "val", "dev", "devel", "development", "eval"), "validation"),
     **dict.fromkeys(("test", "testing", "tst", "holdout", "held-out", "held_out"), "test"),
 }
+# train-00000-of-00002, test_ood, valid1.
+_BEGINS = re.compile(r"(train|validation|valid|val|dev|test)(?![a-z])", re.IGNORECASE)
 IGNORED = "ignore"
+
+
+def usual_part(name: str) -> str | None:
+    """The part of a split that is usually called so."""
+    if (part := _USUAL.get(comparison_key(name))) is not None:
+        return part
+    start = _BEGINS.match(name)
+    return _USUAL[start[1].casefold()] if start is not None else None
 
 
 def find(file: TaskFile, folder: Path, data_path: Path | None) -> list[DataFile]:
@@ -54,7 +65,8 @@ def find(file: TaskFile, folder: Path, data_path: Path | None) -> list[DataFile]
     if isinstance(source, PartSources):
         return _find_parts(source, folder, data_path)
     files = find_files(data_path or folder / source.path, source.files)
-    return [replace(found, reading=source.reading()) for found in files]
+    reading = source.reading(folder)
+    return [replace(found, reading=reading) for found in files]
 
 
 def _find_parts(source: PartSources, folder: Path, data_path: Path | None) -> list[DataFile]:
@@ -79,7 +91,7 @@ def _find_parts(source: PartSources, folder: Path, data_path: Path | None) -> li
                     f"{file.name}: is the file of `{other}` and of `{part}` under `source`: a judge would be tested on"
                     " what it has seen."
                 )
-            files.append(replace(file, reading=own.reading(), role=part))
+            files.append(replace(file, reading=own.reading(folder), role=part))
     return files
 
 
@@ -179,7 +191,7 @@ class PartReader:
         leave_out = f"`ignore: [{ignored}]` to leave such rows out"
         named = self.split.named
         close = nearest(value, [known for values in named.values() for known in values])
-        part = _USUAL.get(comparison_key(value)) or next((part for part, v in named.items() if close in v), None)
+        part = usual_part(value) or next((part for part, v in named.items() if close in v), None)
         if part is None:
             return f"In `split` list it under {listing(named, 'or')}, or write {leave_out}."
         values = ", ".join([*map(in_yaml, named.get(part, ())), written])

@@ -40,7 +40,7 @@ def read_questions(content: Mapping[str, Any], path: Path) -> dict[str, TaskFile
             raise UserInputError(
                 f"{path}: the questions {twin!r} and {name!r} have the same `votes`: name the columns of each."
             )
-        if (file.votes.rows is None) != (files[first].votes.rows is None):
+        if file.votes.by_row != files[first].votes.by_row:
             raise UserInputError(
                 f"{path}: `votes` of the questions {first!r} and {name!r}: either all questions have `rows` (a row an"
                 " annotator), or none."

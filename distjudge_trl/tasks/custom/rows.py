@@ -47,7 +47,7 @@ def read_items(files: Mapping[str, TaskFile], shown: Shown, source: Source) -> I
     """
     reader = _Reader(files, shown, source)
     held: list[Item] = []
-    for item in reader.grouped() if reader.file.votes.rows is not None else reader.single():
+    for item in reader.grouped() if reader.file.votes.by_row else reader.single():
         held.append(item)
         # A path that finds nothing anywhere is the cause of what else is wrong with the items. The ids of several
         # parts are compared when all of them are known.
@@ -216,13 +216,12 @@ class _Reader:
     ) -> None:
         """Add the labels of a row's annotator to those of the others."""
         reader = self.votes[question]
-        column, annotator = reader.votes.rows, reader.votes.annotator
-        assert column is not None
+        annotator = reader.votes.annotator
         # Without a column for annotators, every row is one of its own.
         voter: Any = (name, number)
         if annotator is not None:
             voter = _named([reader.paths[annotator]], row, name, number)
-        ballot = reader.ballot(row, column, name, number)
+        ballot = reader.row_ballot(row, name, number)
         if ballots.get(voter) and ballot:
             ballot = _second(reader, ballots[voter], ballot, item_id, voter, name, number)
         elif not ballot:
@@ -284,8 +283,8 @@ def _second(
     reader: VoteReader, first: Ballot, second: Ballot, item_id: str, voter: str, name: str, number: int
 ) -> Ballot:
     """The labels of an annotator from two rows of an item, if the task file allows several."""
-    column, annotator = reader.votes.rows, reader.votes.annotator
-    assert column is not None and annotator is not None
+    annotator = reader.votes.annotator
+    assert annotator is not None
     if reader.votes.multiple == "error" or set(first) & set(second) or not second:
         several = ", write `multiple: votes` (or `shares`) if annotators may give several labels"
         raise JudgmentDataError(
@@ -297,7 +296,7 @@ def _second(
                 f"Remove one of the rows{several if first != second else ''}, or drop `votes.annotator` to count both."
             ),
         )
-    return reader.several(first, second, Place(name, number, column))
+    return reader.several(first, second, Place(name, number, reader.votes.rows or annotator))
 
 
 def _named(paths: Iterable[ColumnPath], row: Mapping[str, Any], name: str, number: int) -> str:

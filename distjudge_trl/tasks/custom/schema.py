@@ -43,17 +43,32 @@ class Votes(Strict):
             "column that holds one annotator's label, with a row an annotator; rows with the same id belong together"
         ),
     )
-    shares: Text | None = Field(
-        None, description="column that holds a mapping of labels to shares, or a list of shares in the labels' order"
+    shares: Text | dict[Text, Text] | None = Field(
+        None,
+        description=(
+            "column that holds a mapping of labels to shares, or a list of shares in the labels' order; or a mapping"
+            " of labels to columns, in which one label may be left out: it has the rest"
+        ),
     )
     annotator: Text | None = Field(
-        None, description="with rows: column that names the annotator; voting twice is an error"
+        None,
+        description=(
+            "with rows, or with label_columns that hold one annotator's marks a row: column that names the annotator;"
+            " voting twice is an error"
+        ),
     )
     num_annotators: Annotated[int | str | None, BeforeValidator(_number_or_column)] = Field(
         None, description="with shares: number of annotators, or the column that holds it"
     )
     separator: Annotated[str, Field(min_length=1)] = Field(
         ";", description="with list: what separates the labels in a text"
+    )
+    only: dict[Text, Columns] | None = Field(
+        None,
+        description=(
+            "with list: columns with lists beside that of the votes, and the values for which a vote counts, such as"
+            " {tone.status: submitted}"
+        ),
     )
     multiple: Literal["error", "votes", "shares"] = Field(
         "error", description="several labels by one annotator: an error, one vote each, or shares of one vote"
@@ -72,13 +87,17 @@ class Votes(Strict):
         given = [name for name, value in forms.items() if value]
         if len(given) != 1:
             raise ValueError(f"needs exactly one of {', '.join(forms)}; got {', '.join(given) or 'none of them'}")
-        if self.annotator is not None and self.rows is None:
-            raise ValueError("`annotator` goes with `rows`")
+        if self.annotator is not None and self.rows is None and self.label_columns is None:
+            raise ValueError(
+                "`annotator` goes with `rows`, or with `label_columns` that hold one annotator's marks a row"
+            )
+        if self.only is not None and self.list_column is None:
+            raise ValueError("`only` goes with `list`; rows are left out by `skip`")
         if (self.num_annotators is not None) != (self.shares is not None):
             raise ValueError(
                 "`shares` and `num_annotators` go together: shares alone do not say how many people voted"
             )
-        if self.multiple != "error" and given[0] in ("counts", "label_columns", "shares"):
+        if self.multiple != "error" and given[0] in ("counts", "label_columns", "shares") and not self.by_row:
             raise ValueError(f"`multiple` does not go with `{given[0]}`, which does not say who voted")
         columns = [column for named in (self.label_columns or {}).values() for column in named]
         if twice := [column for column in columns if columns.count(column) > 1]:
@@ -88,9 +107,15 @@ class Votes(Strict):
                 raise ValueError(f"{text!r} reads every column: begin it with the name of one")
         return self
 
+    @property
+    def by_row(self) -> bool:
+        """Whether a row is one annotator's vote: rows with the same id are one item."""
+        return self.rows is not None or (self.label_columns is not None and self.annotator is not None)
+
     def columns(self) -> list[str]:
         """The columns (or paths) with votes: the prompt must not show them."""
-        named = (self.list_column, self.counts, self.rows, self.annotator, self.shares)
+        shares = tuple(self.shares.values()) if isinstance(self.shares, dict) else (self.shares,)
+        named = (self.list_column, self.counts, self.rows, self.annotator, *shares, *(self.only or ()))
         several = (self.annotator_columns or (), *(self.label_columns or {}).values())
         return [name for name in (*named, *(name for part in several for name in part)) if name]
 
@@ -199,8 +224,12 @@ class TaskFile(Strict):
     def _consistent(self) -> TaskFile:
         if (self.template is None) == (self.template_file is None):
             raise ValueError("needs exactly one of `template` and `template_file`")
-        if self.votes.rows is not None and self.id is None:
-            raise ValueError("`votes: rows` needs `id`: the column that says which rows belong together")
+        if self.votes.by_row and self.id is None:
+            form = "rows" if self.votes.rows is not None else "annotator"
+            raise ValueError(f"`votes: {form}` needs `id`: the column that says which rows belong together")
+        if isinstance(self.votes.shares, dict) and len(self.labels) - len(self.votes.shares) > 1:
+            rest = listing([label for label in self.labels if label not in self.votes.shares], "and")
+            raise ValueError(f"`votes: shares` names no columns for {rest}; only one label may have the rest")
         if self.answers == "letters" and len(self.labels) > len(ascii_uppercase):
             raise ValueError(f"`answers: letters` has 26 letters, and there are {len(self.labels)} labels")
         if self.split is not None and self._source_names_parts:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from distjudge_trl.data.encodings import check_encoding
+from distjudge_trl.data.joining import Join
+from distjudge_trl.data.paths import ColumnPath
 from distjudge_trl.data.reading import Quoting, Reading
+from distjudge_trl.data.source_files import find_files
 from distjudge_trl.data.splits import OFFICIAL_PARTS
 from distjudge_trl.errors import listing
 from distjudge_trl.labels.spelling import comparison_key
@@ -76,6 +81,12 @@ class HubSource(Strict):
         return self.splits.named if self.splits is not None else {"": self.split or "train"}
 
 
+def _expression(text: str) -> str:
+    if problem := ColumnPath(text).problem:
+        raise ValueError(f"{text!r} is no JMESPath expression ({problem})")
+    return text
+
+
 class FileSource(Strict):
     """A file, folder or archive. A relative path is relative to the YAML file's folder."""
 
@@ -92,17 +103,60 @@ class FileSource(Strict):
         description="of CSV: 'standard' (quote marks enclose cells), 'none' (they belong to the texts) or 'auto'",
     )
     sheet: Text | None = Field(None, description="of an Excel workbook; by default its only sheet")
+    header: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="of a table: the row with the names of the columns, by default the first that is not empty"
+    )
+    items: Annotated[Text, AfterValidator(_expression)] | None = Field(
+        None, description="path to the list of items in each object of the file, such as `data`"
+    )
 
-    def reading(self) -> Reading:
-        """How its files are read."""
-        return Reading(self.delimiter, self.encoding, self.quoting, self.sheet, self.path)
+    def reading(self, folder: Path) -> Reading:
+        """How its files are read. `folder` is that of the YAML file."""
+        return Reading(
+            self.delimiter,
+            self.encoding,
+            self.quoting,
+            self.sheet,
+            self.header,
+            self.items,
+            self._join(folder),
+            written=self.path,
+        )
+
+    def _join(self, folder: Path) -> Join | None:
+        return None
+
+
+def _as_pairs(value: Any) -> Any:
+    names = value if isinstance(value, list) else [value]
+    return value if isinstance(value, dict) else {name: name for name in names}
+
+
+class JoinedFile(FileSource):
+    """A file with more columns for the rows of a source."""
+
+    by: Annotated[dict[Text, Text], BeforeValidator(_as_pairs), Field(min_length=1)] = Field(
+        description="the column, or columns, that both files have; or a mapping of the names here to those there"
+    )
+
+
+class JoiningSource(FileSource):
+    """A file, folder or archive, perhaps with columns of another file."""
+
+    join: JoinedFile | None = Field(None, description="another file, whose columns the rows get")
+
+    def _join(self, folder: Path) -> Join | None:
+        if self.join is None:
+            return None
+        found = find_files(folder / self.join.path, self.join.files)
+        return Join(tuple(replace(file, reading=self.join.reading(folder)) for file in found), dict(self.join.by))
 
 
 def _as_mapping(value: Any) -> Any:
     return {"path": value} if isinstance(value, str) else value
 
 
-_File = Annotated[FileSource, BeforeValidator(_as_mapping)]
+_File = Annotated[JoiningSource, BeforeValidator(_as_mapping)]
 
 
 class PartSources(Strict):
@@ -132,7 +186,7 @@ def _kind(value: Any) -> str:
 
 
 AnySource = Annotated[
-    Annotated[FileSource, Tag("file")] | Annotated[HubSource, Tag("hub")] | Annotated[PartSources, Tag("parts")],
+    Annotated[JoiningSource, Tag("file")] | Annotated[HubSource, Tag("hub")] | Annotated[PartSources, Tag("parts")],
     Discriminator(_kind),
     BeforeValidator(_as_mapping),
 ]

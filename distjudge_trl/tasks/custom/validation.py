@@ -8,7 +8,14 @@ from pydantic import BaseModel, ValidationError
 
 from distjudge_trl.errors import UserInputError, listing, nearest
 from distjudge_trl.tasks.custom.schema import Message, Question, TaskFile, Votes
-from distjudge_trl.tasks.custom.sources import FileSource, HubSource, HubSplits, PartSources, SplitColumn
+from distjudge_trl.tasks.custom.sources import (
+    HubSource,
+    HubSplits,
+    JoinedFile,
+    JoiningSource,
+    PartSources,
+    SplitColumn,
+)
 
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -18,10 +25,11 @@ _MODELS: dict[str, type[BaseModel]] = {
     "template": Message,
     "split": SplitColumn,
     "splits": HubSplits,
-    "file": FileSource,
+    "file": JoiningSource,
+    "join": JoinedFile,
     "hub": HubSource,
     "parts": PartSources,
-    **dict.fromkeys(("train", "validation", "test"), FileSource),
+    **dict.fromkeys(("train", "validation", "test"), JoiningSource),
 }
 
 

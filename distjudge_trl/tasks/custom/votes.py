@@ -5,26 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from distjudge_trl.data.paths import ColumnPath
-from distjudge_trl.data.template import is_empty
 from distjudge_trl.data.values import parse_structure
 from distjudge_trl.data.votes import share_counts
-from distjudge_trl.errors import listing, nearest
-from distjudge_trl.labels.spelling import DECIMAL_COMMA, spelling, trimmed
+from distjudge_trl.errors import listing
+from distjudge_trl.labels.spelling import DECIMAL_COMMA, comparison_key, spelling, trimmed
 from distjudge_trl.tasks.custom.cells import (
     SEPARATORS,
     Place,
-    count_of_share,
-    counted,
     in_yaml,
     mapping_fix,
-    number_of,
     quantity,
     separators_of,
     split,
-    unknown_fix,
 )
 from distjudge_trl.tasks.custom.schema import TaskFile
+from distjudge_trl.tasks.custom.totals import TotalsReader, short
 
 
 # The labels that one annotator gave, as indices; empty for a missing vote.
@@ -38,15 +33,11 @@ class RowVotes(NamedTuple):
     ballots: tuple[Ballot, ...] | None = None
 
 
-class VoteReader:
+class VoteReader(TotalsReader):
     """Reads votes as a task file says. `paths` are the columns that it reads."""
 
     def __init__(self, file: TaskFile) -> None:
-        self.file, self.votes = file, file.votes
-        self.space = file.reading_space()
-        self.paths = {text: ColumnPath(text) for text in file.votes.columns()}
-        if isinstance(file.votes.num_annotators, str):
-            self.paths[file.votes.num_annotators] = ColumnPath(file.votes.num_annotators)
+        super().__init__(file)
         self._spelled = {
             trimmed(known).casefold()
             for label in file.labels
@@ -65,7 +56,25 @@ class VoteReader:
         if votes.shares is not None:
             return RowVotes(self._shares(row, source, number))
         assert votes.list_column is not None
-        return self.count(self._list(*self._cell(row, votes.list_column, source, number)))
+        value, place = self._cell(row, votes.list_column, source, number)
+        if votes.only is not None:
+            value = self._kept(value, place, row)
+        return self.count(self._list(value, place))
+
+    def row_ballot(self, row: Mapping[str, Any], source: str, number: int) -> Ballot:
+        """The labels of the annotator whose row this is."""
+        if self.votes.rows is not None:
+            return self.ballot(row, self.votes.rows, source, number)
+        counts = self._label_columns(row, source, number)
+        assert self.votes.annotator is not None
+        if max(counts) > 1:
+            label, count = self.space.labels[counts.index(max(counts))], max(counts)
+            raise Place(source, number, "votes").error(
+                f"one annotator gives the label {label!r} {count} times",
+                "With `annotator` a row has one annotator's marks, 0 or 1; for counts of all annotators drop it.",
+            )
+        marked = tuple(index for index, count in enumerate(counts) if count)
+        return self._allowed(marked, Place(source, number, "votes"))
 
     def ballot(self, row: Mapping[str, Any], column: str, source: str, number: int) -> Ballot:
         """The labels of one annotator, in a column that holds nothing else."""
@@ -86,26 +95,10 @@ class VoteReader:
         """The labels of one annotator from two cells."""
         return self._allowed((*first, *second), place)
 
-    def is_missing(self, value: Any) -> bool:
-        """Whether a vote is an empty cell, or any spelling of a value that the task file lists under `missing`."""
-        return is_empty(value) or (bool(self.file.codes) and spelling(value) in self.file.codes)
-
-    def _cell(self, row: Mapping[str, Any], column: str, source: str, number: int) -> tuple[Any, Place]:
-        return self.paths[column].find(row, source, number), Place(source, number, column)
-
-    def _knows(self, value: Any) -> bool:
-        try:
-            self.space.index(value)
-        except KeyError:
-            return False
-        return True
-
-    def _is_vote(self, text: str) -> bool:
-        return self._knows(text) or self.is_missing(text)
-
     # One annotator
 
-    def _ballot(self, value: Any, place: Place, *, in_list: bool = False) -> Ballot:
+    def _ballot(self, value: Any, place: Place, *, within: str = "") -> Ballot:
+        """The labels of one annotator. `within` is the step to the value in a column of several: `[]` or `.*`."""
         if self.is_missing(value):
             return ()
         if isinstance(value, str):
@@ -113,17 +106,14 @@ class VoteReader:
                 return self._known_text(value, place, alone=False)
             value = parse_structure(value)
         if isinstance(value, Mapping):
-            key = "list" if in_list else "rows" if self.votes.rows is not None else "annotator_columns"
             raise place.error(
-                f"a vote is a mapping and no label: {_short(value)}",
-                mapping_fix(value, place.field, key, self._knows, in_list=in_list),
+                f"a vote is a mapping and no label: {short(value)}", self._path_fix(value, place, within)
             )
         if isinstance(value, (list, tuple, set, frozenset)):
             entries = [entry for entry in value if not self.is_missing(entry)]
             if any(isinstance(entry, (list, tuple, set, Mapping)) for entry in entries):
                 raise place.error(
-                    f"a vote is a list with parts of parts: {_short(value)}",
-                    mapping_fix(list(value), place.field, "list", self._knows, in_list=in_list),
+                    f"a vote is a list with parts of parts: {short(value)}", self._path_fix(list(value), place, within)
                 )
             return self._allowed(tuple(self._index(entry, place) for entry in entries), place)
         if isinstance(value, str):
@@ -132,6 +122,12 @@ class VoteReader:
                 labels = [part for part in next(iter(parts.values())) if not self.is_missing(part)]
                 return self._allowed(tuple(map(self.space.index, labels)), place, value)
         return (self._index(value, place),)
+
+    def _path_fix(self, value: Any, place: Place, within: str) -> str:
+        votes = self.votes
+        key = "list" if votes.list_column is not None else "rows" if votes.rows is not None else "annotator_columns"
+        path = self.paths.get(place.field)
+        return mapping_fix(value, path.start if path is not None else place.field, key, self._knows, within)
 
     def _known_text(self, text: str, place: Place, *, alone: bool) -> Ballot:
         """The label that a text means. A text such as "1,0" may be a number with a decimal comma, or two labels;
@@ -163,22 +159,35 @@ class VoteReader:
                 "Correct the row. If these are the votes of several annotators, read them with `votes: {list: ...}`.",
             )
         if len(labels) > 1 and self.votes.multiple == "error":
+            one = "" if value is None else f" If it is one label: `spellings: {{LABEL: [{in_yaml(str(value))}]}}`."
             shown = repr(value) if value is not None else listing(self.space.labels[label] for label in labels)
             raise place.error(
                 f"one annotator gives {quantity(len(labels))} labels: {shown}",
                 "In `votes` write `multiple: votes` (a vote for each), or `multiple: shares` (one vote, divided among"
-                " them).",
+                f" them).{one}",
             )
         return labels
 
-    def _index(self, value: Any, place: Place) -> int:
-        try:
-            return self.space.index(value)
-        except KeyError as error:
-            close = nearest(str(value), self.space.labels)
-            raise place.error(str(error.args[0]), unknown_fix(value, self.space.labels, close)) from None
-
     # All annotators
+
+    def _kept(self, value: Any, place: Place, row: Mapping[str, Any]) -> Any:
+        """The votes for which the lists beside them have one of the values that `only` names."""
+        votes = parse_structure(value)
+        for column, values in (self.votes.only or {}).items():
+            if self.is_missing(votes):
+                return votes
+            beside = parse_structure(self.paths[column].find(row, place.source, place.row))
+            at = Place(place.source, place.row, column)
+            if not isinstance(votes, list) or not isinstance(beside, list) or len(votes) != len(beside):
+                lengths = [len(part) if isinstance(part, list) else "no list" for part in (votes, beside)]
+                raise at.error(
+                    f"must be a list as long as that of the votes, which has {lengths[0]} entries; it has {lengths[1]}"
+                    if isinstance(votes, list) and isinstance(beside, list)
+                    else f"`only` needs a list here and in `{place.field}`, got {short(beside)} and {short(votes)}"
+                )
+            wanted = set(map(comparison_key, values))
+            votes = [vote for vote, said in zip(votes, beside, strict=True) if comparison_key(said) in wanted]
+        return votes
 
     def _list(self, value: Any, place: Place) -> list[Ballot]:
         if isinstance(value, str) and not self._knows(value):
@@ -188,13 +197,13 @@ class VoteReader:
         if isinstance(value, Mapping):
             if value and all(self._knows(name) for name in value) and not any(map(_is_boolean, value.values())):
                 raise place.error(
-                    f"maps labels to numbers: {_short(value)}",
+                    f"maps labels to numbers: {short(value)}",
                     f"For counts write `votes: {{counts: {place.field}}}`; if the names are annotators, write"
                     f' `votes: {{list: "values({place.field})"}}`.',
                 )
-            value = list(value.values())
+            return [self._ballot(entry, place, within=".*") for entry in value.values()]
         if isinstance(value, (list, tuple)):
-            return [self._ballot(entry, place, in_list=True) for entry in value]
+            return [self._ballot(entry, place, within="[]") for entry in value]
         if not isinstance(value, str) or self.is_missing(value):
             return [self._ballot(value, place)]
         if self.votes.separator in value:
@@ -214,74 +223,6 @@ class VoteReader:
             f"In `votes` write `separator: {in_yaml(separator)}`.{one}",
         )
 
-    def _label_columns(self, row: Mapping[str, Any], source: str, number: int) -> list[int]:
-        counts = [0] * len(self.space)
-        for label, columns in (self.votes.label_columns or {}).items():
-            for column in columns:
-                cell, place = self._cell(row, column, source, number)
-                if not is_empty(cell) and not self._is_count_code(cell):
-                    counts[self.space.index(label)] += counted(number_of(cell, place), label, place)
-        return counts
-
-    def _is_count_code(self, value: Any) -> bool:
-        """Whether a count is a code for a missing vote."""
-        return bool(self.file.count_codes) and spelling(value) in self.file.count_codes
-
-    def _counts(self, cell: Any, place: Place) -> list[int]:
-        counts = [0] * len(self.space)
-        value = parse_structure(cell)
-        if not isinstance(value, Mapping):
-            if self.is_missing(value):
-                return counts
-            fix = None
-            if isinstance(value, (list, tuple)) and value and all(self._knows(entry) for entry in value):
-                fix = f"For a list of labels write `votes: {{list: {place.field}}}`."
-            raise place.error(f"must be a mapping of labels to counts, got {_short(value)}", fix)
-        if value and not any(map(self._is_vote, value)) and all(self._is_vote(vote) for vote in value.values()):
-            raise place.error(
-                f"maps annotators to labels, not labels to counts: {_short(value)}",
-                f"Write `votes: {{list: {place.field}}}`.",
-            )
-        for label, count in value.items():
-            # Parquet and the hub have null for labels that nobody chose. A code among the labels counts the missing
-            # votes.
-            if count is not None and not self.is_missing(label) and not self._is_count_code(count):
-                number = number_of(count, place) if isinstance(count, str) else count
-                counts[self._index(label, place)] += counted(number, label, place, shares=True)
-        return counts
-
-    def _shares(self, row: Mapping[str, Any], source: str, number: int) -> list[int]:
-        assert self.votes.shares is not None and self.votes.num_annotators is not None
-        cell, place = self._cell(row, self.votes.shares, source, number)
-        annotators: Any = self.votes.num_annotators
-        if isinstance(annotators, str):
-            found, at = self._cell(row, annotators, source, number)
-            annotators = 0 if is_empty(found) else counted(number_of(found, at), "annotators", at)
-        value = parse_structure(cell)
-        if self.is_missing(value) or not annotators:
-            return [0] * len(self.space)
-        if isinstance(value, (list, tuple)) and len(value) == len(self.space):
-            value = dict(zip(self.space.labels, value, strict=True))
-        if not isinstance(value, Mapping):
-            raise place.error(
-                f"must be a mapping of labels to shares, or a list of {len(self.space)} shares, got {_short(value)}"
-            )
-        counts = [0] * len(self.space)
-        for label, share in value.items():
-            if not is_empty(share):
-                counts[self._index(label, place)] += count_of_share(share, annotators, label, place)
-        if sum(counts) != annotators:
-            raise place.error(
-                f"the shares of {annotators} annotators are {sum(counts)} votes together",
-                "They must sum to 1: correct the row, or `num_annotators`.",
-            )
-        return counts
-
 
 def _is_boolean(value: Any) -> bool:
     return isinstance(value, bool)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

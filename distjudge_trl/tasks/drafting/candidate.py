@@ -30,6 +30,7 @@ class Candidate:
         keys (`dict`): further keys of the task file: `id`, `skip`, `missing`.
         per_row (`bool`): whether a row is one annotator's vote.
         sure (`bool`): whether it is taken before others with more votes.
+        may_be_questions (`bool`): whether the columns of several people may be those of several questions.
     """
 
     votes: dict[str, Any]
@@ -43,6 +44,7 @@ class Candidate:
     keys: dict[str, Any] = field(default_factory=dict)
     per_row: bool = False
     sure: bool = False
+    may_be_questions: bool = False
 
     def values(self, rows: Iterable[dict[str, Any]]) -> Iterator[Any]:
         """Every single label that occurs."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 from distjudge_trl.data.reading import FILE_COLUMN, KEY_COLUMN
 from distjudge_trl.data.template import as_column, is_empty
@@ -40,16 +41,28 @@ LABEL = re.compile(
     r"overall|stance|accept|offensive|toxic|preference"
 )
 ABOUT = re.compile(
-    r"(?i)^(split|lang(uage)?|source|domain|year|month|day|date|time|timestamp|created_at|exported_at|age|gender|sex|"
-    r"race|ethnicity|education|occupation|country|nationality|version|genre|platform|status|lead_time|part)$|"
-    r"number.of|^num_|majority|gold|hard.label|old.label|(^|_)(age|gender|race|education|occupation)$"
+    r"(?i)^(split|subset|fold|partition|lang(uage)?|source|domain|year|month|day|date|time|timestamp|created_at|"
+    r"exported_at|updated_at|age|gender|sex|race|ethnicity|education|occupation|country|nationality|version|genre|"
+    r"platform|status|lead_time|part|phase|progress|finished|ip.?address)$|"
+    r"number.of|^num_|majority|gold|hard.label|old.label|(^|[_\s])(age|gender|race|education|occupation|ethnicity)$|"
+    r"seconds|duration|(^|_)time(_|$)|status$|_count$|confidence|lifetime|reward|assignments?$|approval(rate|time|delay)|"
+    r"^(hint|accept):|^assignment:(link|status|started|submitted|accepted|reward)|^_(trust|tainted|channel|country|region|city|ip|missed|golden|unit_state)$"
 )
+# What names a person, unlike `annotator_2` or `rater_anna`, which hold that person's labels.
+PERSON = re.compile(
+    r"(?i)(.*[_.:])?(annotators?|workers?|raters?|users?|judges?|coders?|labell?ers?|participants?|reviewers?|"
+    r"evaluators?|assessors?|sessions?|completed_by|created_by|email|who)([_\s.-]?(id|ids|name|uid|uuid|email))?"
+)
+# Columns and values that say which part of a split a row belongs to.
+SPLIT = re.compile(r"(?i)(^|[^a-z])(split|subset|fold|partition|set|part)([^a-z]|$)")
 # Free text in which annotators say why: a judge that reads it sees the answer.
 REASON = re.compile(r"(?i)explanation|rationale|reason|comment|justif|note|feedback|remark|highlight")
 TECHNICAL = re.compile(r"(?i)parse|tokens?$|tree|url|html|hash|path|file|embedding")
 # "1 - poor", "3 (good)".
-LEADING_NUMBER = re.compile(r"(-?\d+)\s*(?:[-–:.=)(]|\s)\s*\S.*")
+LEADING_NUMBER = re.compile(r"(-?\d+)\s*(?:[-–:.=)(]|\s)\s*\S.*|(\d+)\s*/\s*\d+")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d|\d{1,2}[/.]\d{1,2}[/.]\d{2,4}|https?:")
+# "yes: 2, no: 1" counts votes.
+_COUNTS = re.compile(r"[^:=]+[:=]\s*\d+\s*[,;|]")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # Names that Jinja reads as something else, or that every mapping has.
 _TAKEN = {
@@ -57,6 +70,18 @@ _TAKEN = {
     *("none", "True", "False", "None", "and", "or", "not", "in", "is", "if", "else", "for"),
     *dir(dict),
 }
+
+
+class ListEntry(str):
+    """A step to an entry of a list: `summaries[0]`."""
+
+    __slots__ = ("name",)
+    name: str
+
+    def __new__(cls, name: str, number: int) -> Self:
+        made = super().__new__(cls, f"{step(name)}[{number}]")
+        made.name = name
+        return made
 
 
 @dataclass(frozen=True)
@@ -79,6 +104,11 @@ class Column:
         return self.steps[0] if len(self.steps) == 1 else ".".join(map(step, self.steps))
 
     @property
+    def parent(self) -> tuple[str, ...]:
+        """The steps to the column as names alone, without places in lists."""
+        return tuple(one.name if isinstance(one, ListEntry) else one for one in self.steps)
+
+    @property
     def shown(self) -> str:
         """As a template shows it."""
         return f"{{{{ {self.expression} }}}}"
@@ -86,7 +116,7 @@ class Column:
     @property
     def expression(self) -> str:
         """As a template names it."""
-        if all(_NAME.fullmatch(name) and name not in _TAKEN for name in self.steps):
+        if all(isinstance(n, ListEntry) or (_NAME.fullmatch(n) and n not in _TAKEN) for n in self.steps):
             return ".".join(self.steps)
         first = as_column(self.steps[0]).strip("{} ")
         return first + "".join(f"[{json.dumps(name, ensure_ascii=False)}]" for name in self.steps[1:])
@@ -108,7 +138,7 @@ class Column:
         keys = {comparison_key(value) for value in self.filled if not is_missing_code(value)}
         numbered = [LEADING_NUMBER.fullmatch(key) for key in keys if not is_number(key)]
         if numbered and all(numbered):
-            keys = {match[1] for match in numbered if match} | {key for key in keys if is_number(key)}
+            keys = {match[1] or match[2] for match in numbered if match} | {key for key in keys if is_number(key)}
         return keys
 
     @cached_property
@@ -155,7 +185,7 @@ def _with_parts(steps: tuple[str, ...], values: list[Any]) -> list[Column]:
 
 def step(name: str) -> str:
     """A name as a step of a path."""
-    return name if _NAME.fullmatch(name) else json.dumps(name, ensure_ascii=False)
+    return name if isinstance(name, ListEntry) or _NAME.fullmatch(name) else json.dumps(name, ensure_ascii=False)
 
 
 def are_label_like(values: Iterable[Any]) -> bool:
@@ -165,7 +195,9 @@ def are_label_like(values: Iterable[Any]) -> bool:
             return False
         if isinstance(value, str) and (len(value) > _LONGEST_LABEL or "\n" in value or _DATE.match(value)):
             return False
-        if isinstance(value, float) and len(spelling(value).partition(".")[2]) > _MOST_DIGITS:
+        if isinstance(value, str) and _COUNTS.match(value):
+            return False
+        if re.fullmatch(r"-?\d*\.\d+", text := spelling(value)) and len(text.partition(".")[2]) > _MOST_DIGITS:
             return False
     return True
 
@@ -187,3 +219,12 @@ def overlapping(sets: Sequence[set[str]]) -> bool:
         if 2 * len(own & others) < len(own):
             return False
     return True
+
+
+def label_names(names: list[str]) -> list[str]:
+    """The parts in which the names of columns differ."""
+    start = re.sub(r"[^\s_.:\-(]*$", "", os.path.commonprefix(names))
+    ends = os.path.commonprefix([name[len(start) :][::-1] for name in names])[::-1]
+    end = re.sub(r"^[^\s_.:\-)(]*", "", ends)
+    found = [name[len(start) : len(name) - len(end)].strip(" _.:-") for name in names]
+    return found if all(found) and len(set(found)) == len(found) else names

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from distjudge_trl.data.reading import KEY_COLUMN
 from distjudge_trl.errors import UserInputError, listing
 from distjudge_trl.files.atomic import replacing
 from distjudge_trl.tasks.drafting.candidate import Candidate
-from distjudge_trl.tasks.drafting.columns import Column, find_columns
+from distjudge_trl.tasks.drafting.columns import ID, Column, find_columns
+from distjudge_trl.tasks.drafting.deep import find_deep
 from distjudge_trl.tasks.drafting.drafted import Draft
 from distjudge_trl.tasks.drafting.exports import find_export
 from distjudge_trl.tasks.drafting.labels import DraftLabels, find_labels
+from distjudge_trl.tasks.drafting.left_out import find_skip
+from distjudge_trl.tasks.drafting.other_questions import find_questions
+from distjudge_trl.tasks.drafting.own_splits import find_part_files, find_split, id_in_parts, part_sources
 from distjudge_trl.tasks.drafting.row_votes import find_in_rows
 from distjudge_trl.tasks.drafting.sample import Sample, take_sample
 from distjudge_trl.tasks.drafting.single_cells import find_in_cells, find_single
@@ -56,6 +60,7 @@ def make_draft(data: Path, path: Path) -> Draft:
     if not candidates:
         raise UserInputError(f"{data}: no votes were found. {_what_there_is(columns)}")
     votes, *others = candidates
+    parts = find_part_files(sample.files) if sample.has_several_files else {}
     try:
         labels = _labels(votes, columns, sample)
     except UserInputError as error:
@@ -64,16 +69,29 @@ def make_draft(data: Path, path: Path) -> Draft:
     items = _first_rows(columns, votes, sample) if votes.per_row else columns
     texts, reasons = find_texts(items, hidden)
     if not texts:
-        raise UserInputError(f"{data}: {votes.seen}, but no texts for the prompt. {_what_there_is(columns)}")
+        turned = " If each row is a person and each column an item, turn the table: a row for each item."
+        hint = turned if "annotator_columns" in votes.votes else ""
+        raise UserInputError(f"{data}: {votes.seen}, but no texts for the prompt.{hint} {_what_there_is(columns)}")
     own_id = votes.keys.get("id")
     if own_id is None and KEY_COLUMN not in sample.rows[0]:
         own_id = find_id(items, hidden, texts)
+    if own_id is None and parts:
+        own_id = id_in_parts(items, sample.rows, [column for column in items if ID.search(column.name)])
+    if "skip" not in votes.keys and (skip := find_skip(columns, hidden)) is not None:
+        votes.keys["skip"] = skip
+        votes.checks.append("rows that were not accepted are left out, see `skip`")
     if votes.per_item <= 1 and (sliders := _sliders(columns)):
         votes.checks.append(f"`{sliders[0]}` holds numbers with many different values: to use it, bin them first")
+    source = {"path": _relative(sample.path, path), **sample.source}
+    if "join" in source:
+        other = data / PurePath(source["join"]["path"]).name
+        source["join"] = {**source["join"], "path": _relative(other, path)}
+    questions = find_questions(votes, labels, others, sample)
+    named = [question["votes"] for question in questions.values()]
     group = find_group(items, hidden, texts, own_id or [])
     return Draft(
         name=_name(data),
-        source={"path": _relative(data, path), **sample.source},
+        source=part_sources(parts, source) if parts else source,
         sample=sample,
         votes=votes,
         labels=labels,
@@ -81,8 +99,10 @@ def make_draft(data: Path, path: Path) -> Draft:
         reasons=reasons,
         id=own_id,
         group=group.path if group is not None else None,
-        others=others,
+        others=[other for other in others if other.votes not in named],
         unvoted=_has_unvoted(votes, labels, sample),
+        split=find_split([column for column in items if column not in hidden]) if not parts else None,
+        questions=questions,
     )
 
 
@@ -90,10 +110,15 @@ def _candidates(columns: list[Column], sample: Sample) -> list[Candidate]:
     """All ways to read votes, the best first."""
     if export := find_export(columns, sample):
         return sorted(export, key=lambda candidate: candidate.order)
-    found = [*find_in_cells(columns, sample.rows), *find_in_columns(columns, sample.rows)]
-    several = [candidate for candidate in found if candidate.per_item > 1]
+    cells = list(find_in_cells(columns, sample.rows))
+    several = [candidate for candidate in cells if candidate.per_item > 1]
     in_rows = list(find_in_rows(columns, sample)) if not several else []
-    found = several or in_rows or found or list(find_single(columns, sample.rows))
+    # Where a column names the annotator, columns with labels in common are questions, and no people.
+    if any(candidate.sure for candidate in in_rows):
+        return sorted(in_rows, key=lambda candidate: candidate.order)
+    found = [*cells, *find_in_columns(columns, sample.rows)]
+    several = [candidate for candidate in found if candidate.per_item > 1]
+    found = several or in_rows or list(find_deep(sample.rows)) or found or list(find_single(columns, sample.rows))
     return sorted(found, key=lambda candidate: candidate.order)
 
 
@@ -165,7 +190,7 @@ def _what_there_is(columns: list[Column]) -> str:
     many = _sliders(columns)
     text = f"The rows have: {listing(column.path for column in columns if len(column.steps) == 1)}."
     if nested:
-        text += f" If `{nested[0]}` holds several items, write one row for each first."
+        text += f" If `{nested[0]}` holds several items, write `items: {nested[0]}` under `source`."
     if many:
         text += (
             f" `{many[0]}` holds numbers with many different values: a judge needs a few labels, so bin them first."

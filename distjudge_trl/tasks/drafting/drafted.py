@@ -8,6 +8,7 @@ from typing import Any
 from distjudge_trl.tasks.drafting.candidate import Candidate
 from distjudge_trl.tasks.drafting.columns import Column
 from distjudge_trl.tasks.drafting.labels import DraftLabels
+from distjudge_trl.tasks.drafting.own_splits import DraftSplit
 from distjudge_trl.tasks.drafting.sample import Sample
 
 
@@ -26,6 +27,8 @@ class Draft:
     group: str | None
     others: list[Candidate] = field(default_factory=list)
     unvoted: bool = False
+    split: DraftSplit | None = None
+    questions: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def num_items(self) -> str:

@@ -24,6 +24,17 @@ _SCALES = (
     ("negative", "neutral", "positive"),
     ("disagree", "neutral", "agree"),
     ("strongly disagree", "disagree", "neutral", "agree", "strongly agree"),
+    ("strongly disagree", "disagree", "neither agree nor disagree", "agree", "strongly agree"),
+    (
+        *("strongly disagree", "disagree", "somewhat disagree", "slightly disagree", "neither agree nor disagree"),
+        *("neutral", "undecided", "slightly agree", "somewhat agree", "agree", "strongly agree"),
+    ),
+    ("very negative", "negative", "neutral", "positive", "very positive"),
+    ("very poor", "poor", "fair", "average", "good", "very good", "excellent"),
+    ("very dissatisfied", "dissatisfied", "neutral", "satisfied", "very satisfied"),
+    ("very unlikely", "unlikely", "neutral", "likely", "very likely"),
+    ("not at all", "slightly", "somewhat", "moderately", "very", "extremely"),
+    ("benign", "moderate", "extreme"),
     ("very bad", "bad", "fair", "good", "very good"),
     ("poor", "fair", "good", "very good", "excellent"),
     ("never", "rarely", "sometimes", "often", "always"),
@@ -92,9 +103,12 @@ def find_labels(values: Iterable[Any], named: list[Any] | None, several: bool) -
     found.counts = counts
     if len(found.labels) < 2:
         raise UserInputError(f"only {len(found.labels)} label was found ({', '.join(found.labels) or 'none'}).")
-    if len(found.labels) > MOST_LABELS:
+    if len(found.labels) > MOST_LABELS and named is None:
         raise UserInputError(f"{len(found.labels):,} different labels were found; a judge tells 26 apart.")
-    found.letters = _need_letters(found.labels)
+    if len(found.labels) > MOST_LABELS:
+        found.checks.append("more labels than letters: `data --stats --model MODEL` says whether it tells them apart")
+    else:
+        found.letters = _need_letters(found.labels)
     return found
 
 
@@ -122,13 +136,13 @@ def _numbers_in_front(written: dict[str, str], found: DraftLabels, counts: Count
     matches = {key: LEADING_NUMBER.fullmatch(text) for key, text in written.items() if not is_number(key)}
     if not matches or not all(matches.values()):
         return
-    if len({match[1] for match in matches.values() if match}) < 2:
+    numbers = {key: match[1] or match[2] for key, match in matches.items() if match}
+    if len(set(numbers.values())) < 2:
         return
-    for key, match in matches.items():
-        assert match is not None
-        found.spellings.setdefault(match[1], []).append(written.pop(key))
-        written.setdefault(match[1], match[1])
-        counts[match[1]] += counts.pop(key, 0)
+    for key, number in numbers.items():
+        found.spellings.setdefault(number, []).append(written.pop(key))
+        written.setdefault(number, number)
+        counts[number] += counts.pop(key, 0)
 
 
 def _in_order(written: dict[str, str], named: list[Any] | None, found: DraftLabels) -> list[str]:
@@ -148,6 +162,9 @@ def _in_order(written: dict[str, str], named: list[Any] | None, found: DraftLabe
     elif named is not None:
         order = [comparison_key(label) for label in named]
         keys.sort(key=lambda key: order.index(key) if key in order else len(order))
+    elif len(marks := {character for key in keys for character in key}) == 1 and not marks.pop().isalnum():
+        keys.sort(key=len)  # stars
+        found.ordinal = len(keys) > 2
     else:
         scale = next((scale for scale in _SCALES if set(keys) <= set(scale)), None)
         keys.sort(key=lambda key: (scale.index(key) if scale else 0, key))

@@ -11,10 +11,14 @@ from typing import Any
 
 import yaml
 
-from distjudge_trl.data.reading import Reading
-from distjudge_trl.data.rows import read_rows
+from distjudge_trl.data.inner_items import are_items
+from distjudge_trl.data.joining import Join
+from distjudge_trl.data.reading import FILE_COLUMN, Reading
+from distjudge_trl.data.rows import own_fields, read_rows
 from distjudge_trl.data.source_files import DataFile, find_files
-from distjudge_trl.errors import UserInputError
+from distjudge_trl.errors import UserInputError, listing
+from distjudge_trl.labels.spelling import spelling
+from distjudge_trl.tasks.drafting.columns import step
 
 
 # So many rows are looked at for the form. The labels are taken from all rows.
@@ -84,8 +88,65 @@ def take_sample(path: Path) -> Sample:
         else:
             if not rows:
                 raise UserInputError(f"{path}: holds no rows.")
-            return Sample(path, read, rows, complete, source, remarks)
+            if "items" not in source and len(rows) == 1 and (found := _items(rows[0])) is not None:
+                source["items"] = found
+                remarks.append("the file is one object, which holds the list of items")
+                continue
+            sample = Sample(path, read, rows, complete, source, remarks)
+            return with_texts(sample) if path.is_dir() and len(read) > 1 else sample
     raise AssertionError("the last attempt returns or raises")
+
+
+def with_texts(sample: Sample) -> Sample:
+    """The sample of a folder; of two different tables, of which one has the texts for the votes in the other, the
+    rows of both together.
+
+    Raises:
+        [`UserInputError`]: the files have different columns in another way.
+    """
+    columns: dict[str, set[str]] = {}
+    for row in sample.rows:
+        columns.setdefault(row[FILE_COLUMN], set()).update(map(str, own_fields(row)))
+    kinds = list({frozenset(names) for names in columns.values()})
+    if not any(2 * len(a & b) < len(a | b) for a in kinds for b in kinds):
+        return sample
+    for texts in sample.files:
+        votes = [file for file in sample.files if file is not texts]
+        if len({frozenset(columns.get(file.stem, ())) for file in votes}) == 1:
+            for shared in sorted(columns.get(texts.stem, set()) & columns[votes[0].stem]):
+                values = [spelling(row.get(shared)) for row in sample.rows if row[FILE_COLUMN] == texts.stem]
+                wanted = {spelling(row.get(shared)) for row in sample.rows if row[FILE_COLUMN] != texts.stem}
+                if len(set(values)) == len(values) and wanted <= set(values):
+                    return _together(sample, votes, texts, shared)
+    names = listing(file.base_name for file in sample.files)
+    raise UserInputError(
+        f"{sample.path}: the files have different columns: {names}. Name one"
+        " of them, or a folder of files that are alike. docs/data.md says how two tables come together (`join`)."
+    )
+
+
+def _together(sample: Sample, votes: list[DataFile], texts: DataFile, column: str) -> Sample:
+    keys = {key: value for key, value in sample.source.items() if key != "files"}
+    join = Join((texts,), {column: column})
+    files = [replace(file, reading=replace(file.reading, join=join)) for file in votes]
+    rows, complete = _read(files)
+    source = {**keys, "join": {"path": f"{sample.path.name}/{texts.base_name}", "by": column, **keys}}
+    remark = f"the votes and what they are about are in different files; both have `{column}`"
+    if len(files) == 1:
+        return Sample(sample.path / files[0].base_name, files, rows, complete, source, [*sample.remarks, remark])
+    source = {"files": [file.base_name for file in files], **source}
+    return Sample(sample.path, files, rows, complete, source, [*sample.remarks, remark])
+
+
+def _items(row: dict[str, Any]) -> str | None:
+    """The path to the longest list of items in a file that is one object."""
+    lists = {name: value for name, value in row.items() if are_items(value)}
+    if not lists:
+        return None
+    name = max(lists, key=lambda name: len(lists[name]))
+    # The hub's server wraps each row: {"row_idx": 0, "row": {...}}.
+    wrapped = all(isinstance(entry.get("row"), dict) for entry in lists[name])
+    return f"{step(name)}[].row" if wrapped else step(name)
 
 
 def _read(files: list[DataFile]) -> tuple[list[dict[str, Any]], bool]:
@@ -130,4 +191,6 @@ def _remark(key: str, value: Any) -> str:
         return f"CHECK: quote marks can be read in two ways; here they {kinds[value]}"
     if key == "sheet":
         return "CHECK: the workbook has several sheets; this is the first"
+    if key == "header":
+        return "CHECK: the row with the names of the columns; what stands above it is left out"
     return f"the {key} that the file seems to have"

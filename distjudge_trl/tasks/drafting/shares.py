@@ -9,7 +9,7 @@ from typing import Any
 
 from distjudge_trl.labels.spelling import comparison_key, spelling
 from distjudge_trl.tasks.drafting.candidate import Candidate, follow
-from distjudge_trl.tasks.drafting.columns import Column, is_number
+from distjudge_trl.tasks.drafting.columns import MOST_LABELS, Column, is_number, label_names
 
 
 def number_in(value: Any) -> float | None:
@@ -42,6 +42,8 @@ def find_annotators(column: Column, rows: list[dict[str, Any]]) -> tuple[Any, fl
         for value in column.filled
     ]
     filled = [row for row in rows if follow(row, column.steps)]
+    if len(filled) < len(column.filled):
+        filled = rows
     names = [name for name in rows[0] if isinstance(number_in(rows[0][name]), float)]
     for name in sorted(names, key=lambda name: not re.search(r"(?i)num|annot|count|total|votes", str(name))):
         counts = [number_in(row.get(name)) for row in filled]
@@ -60,6 +62,73 @@ def _is_whole(share: float, count: Any) -> bool:
     digits = len(text.partition(".")[2])
     tolerance = max(1e-6, count * 0.5 * 10.0**-digits if 2 <= digits < 12 else 0.0)
     return tolerance < 0.5 and math.isclose(share * count, round(share * count), rel_tol=0, abs_tol=tolerance)
+
+
+def find_share_columns(
+    columns: list[Column], rows: list[dict[str, Any]], place: dict[Any, int]
+) -> Iterator[Candidate]:
+    """Candidates with a column of shares for each label, which sum to 1; or a column with the share of one label,
+    where another has the number of annotators.
+    """
+    shares = [column for column in columns if len(column.steps) == 1 and _are_shares(column)]
+    kinds: dict[bool, list[Column]] = {}
+    for column in shares:
+        kinds.setdefault(any("%" in str(value) for value in column.filled), []).append(column)
+    for own in kinds.values():
+        for group in (own, *([c for c in own if c is not left] for left in own)):
+            rest = [dict(enumerate(map(_share, cells))) for cells in zip(*(c.values for c in group), strict=True)]
+            filled = [row for row in rest if any(share is not None for share in row.values())]
+            if 2 <= len(group) <= MOST_LABELS and sum_to_one(filled):
+                together = Column(("shares",), filled)
+                if (found := find_annotators(together, rows)) is not None:
+                    labels = label_names([column.name for column in group])
+                    named = {label: column.path for label, column in zip(labels, group, strict=True)}
+                    yield _of_columns(named, group, found, place[group[0].steps])
+                return
+    for column in shares:
+        values = [{"": share, "rest": 1 - share} for value in column.values if (share := _share(value)) is not None]
+        found = find_annotators(Column(("shares",), values), rows)
+        if found is not None and isinstance(found[0], str) and re.search(r"(?i)annot|rater|vote", found[0]):
+            yield _of_columns({column.name: column.path}, [column], found, place[column.steps], f"not {column.name}")
+
+
+def _share(value: Any) -> float | None:
+    text = str(value).strip()
+    number = number_in(text.removesuffix("%").strip())
+    return number / 100 if number is not None and text.endswith("%") else number
+
+
+def _are_shares(column: Column) -> bool:
+    numbers = [_share(value) for value in column.filled]
+    return (
+        bool(numbers)
+        and column.is_scalar
+        and all(number is not None and -1e-9 <= number <= 1 + 1e-9 for number in numbers)
+        and any(number is not None and 0 < number < 1 for number in numbers)
+    )
+
+
+def _of_columns(
+    named: dict[str, str], columns: list[Column], found: tuple[Any, float], rank: int, other: str | None = None
+) -> Candidate:
+    annotators, mean = found
+    labels = [*([other] if other is not None else []), *named]
+    checks = ["the labels are the names of columns, or parts of them"]
+    if not isinstance(annotators, str):
+        checks.append(f"{annotators} annotators is the smallest number by which every share is whole votes")
+    if other is not None:
+        checks.append(f"`{columns[0].path}` is the share of {columns[0].path}; {other!r} has the rest")
+    return Candidate(
+        {"shares": named, "num_annotators": annotators},
+        lambda row: labels,
+        mean,
+        rank,
+        "columns that hold shares of the votes" if other is None else f"`{columns[0].path}` holds shares of the votes",
+        columns,
+        labels,
+        checks,
+        sure=True,
+    )
 
 
 def share_candidate(

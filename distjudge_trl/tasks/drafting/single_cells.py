@@ -8,6 +8,7 @@ from typing import Any
 
 from distjudge_trl.labels.spelling import comparison_key
 from distjudge_trl.tasks.custom.cells import split
+from distjudge_trl.tasks.drafting.beside import beside
 from distjudge_trl.tasks.drafting.candidate import Candidate, Reader, entries_of, follow, mapping_of, per_item
 from distjudge_trl.tasks.drafting.columns import (
     ABOUT,
@@ -32,6 +33,8 @@ _SEPARATORS = (";", ",", "|", "#", "/", "\t", "\n")
 _PERSON = re.compile(r"(?i)(a|ann|annot|annotator|rater|worker|user|judge|coder|person|w|u|r|p)[\s_.-]?\d+|.+@.+")
 _LIKELY_PEOPLE = re.compile(r"(?i)annotat|rater|worker|judge|people|person|by_")
 _MOST_ANNOTATORS = 200
+# "3/5" is three of five points, and not two votes.
+_OUT_OF = re.compile(r"\d+\s*/\s*\d+")
 _SHORT_LABEL = 15
 
 
@@ -46,7 +49,7 @@ def find_in_cells(columns: list[Column], rows: list[dict[str, Any]]) -> Iterator
         if all(isinstance(value, dict) for value in column.filled):
             yield from _mapping(column, rows, rank)
         elif all(isinstance(value, list) for value in column.filled):
-            yield from _list(column, rows, rank)
+            yield from (beside(candidate, column, columns, rows) for candidate in _list(column, rows, rank))
         elif all(isinstance(value, str) for value in column.filled):
             yield from _separated(column, rows, rank)
 
@@ -56,7 +59,7 @@ def find_single(columns: list[Column], rows: list[dict[str, Any]]) -> Iterator[C
     for place, column in enumerate(columns):
         if not column.is_label_like or len(column.keys) < 2 or len(column.filled) < 2 * len(column.keys):
             continue
-        if any(pattern.search(column.name) for pattern in (ANNOTATOR, REASON, ID, SYSTEM)):
+        if any(pattern.search(column.name) for pattern in (ABOUT, ANNOTATOR, REASON, ID, SYSTEM)):
             continue
         if column.mean_length > _SHORT_LABEL and not LABEL.search(column.name):
             continue
@@ -146,7 +149,7 @@ def _are_lists(parts: list[Any]) -> bool:
 def _list(column: Column, rows: list[dict[str, Any]], rank: int) -> Iterator[Candidate]:
     """A list of labels, of annotations with a label in each, or of shares in the labels' order."""
     entries = [entry for value in column.filled for entry in value]
-    if not entries:
+    if not entries or column.name == "status" or column.name.endswith(".status"):
         return
     if all(isinstance(entry, dict) for entry in entries):
         if message_keys(column) is None and column.raw is None:
@@ -238,6 +241,7 @@ def _separated(column: Column, rows: list[dict[str, Any]], rank: int) -> Iterato
             and 2 <= len(single) <= MOST_LABELS
             and len(parts) >= 2 * len(single)
             and repeated
+            and not all(map(_OUT_OF.fullmatch, column.filled))
             and not (ANNOTATOR.search(column.name) and all(map(_PERSON.fullmatch, keys)))
             and (best is None or len(single) < best[0])
         ):

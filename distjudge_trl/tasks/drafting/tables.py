@@ -15,12 +15,14 @@ from distjudge_trl.tasks.drafting.columns import (
     ID,
     LABEL,
     MOST_LABELS,
+    PERSON,
     REASON,
     SYSTEM,
     Column,
     is_number,
     overlapping,
 )
+from distjudge_trl.tasks.drafting.shares import find_share_columns
 
 
 _TOTAL = re.compile(r"(?i)^(count|total|n|num|votes?)$|num.*(annot|vote|rat)|(annot|vote|rat).*(count|num)|number.of")
@@ -31,8 +33,11 @@ _PEOPLE = re.compile(r"(?i)\d|ann|rater|worker|judge|coder|user")
 
 def find_in_columns(columns: list[Column], rows: list[dict[str, Any]]) -> Iterator[Candidate]:
     """Candidates that read several columns."""
-    cells = [column for column in columns if len(column.steps) == 1 and column.is_label_like]
     place = {column.steps: number for number, column in enumerate(columns)}
+    shares = list(find_share_columns(columns, rows, place))
+    yield from shares
+    of_shares = {column.steps for candidate in shares for column in candidate.hidden}
+    cells = [c for c in columns if len(c.steps) == 1 and c.is_label_like and c.steps not in of_shares]
     counts = list(_counts(cells, rows, place))
     yield from counts
     taken = {column.steps for candidate in counts for column in candidate.hidden}
@@ -42,8 +47,13 @@ def find_in_columns(columns: list[Column], rows: list[dict[str, Any]]) -> Iterat
 def _annotators(cells: list[Column], rows: list[dict[str, Any]], place: dict[Any, int]) -> Iterator[Candidate]:
     possible = [column for column in cells if not _describes(column)]
     seen: set[frozenset[tuple[str, ...]]] = set()
-    for named, group in [*_named_groups(possible), *((False, group) for group in _alike(possible))]:
+    by_name = _named_groups(possible)
+    for named, group in [*by_name, *((False, group) for group in _alike(possible))]:
         members = frozenset(column.steps for column in group)
+        # Columns such as anna_tone, anna_style, ben_tone, ben_style are several questions, and not four people.
+        parts = {part for _, own in by_name if len(part := frozenset(c.steps for c in own)) > 1 and part < members}
+        if not named and any(sum(map(len, parts_of)) >= len(members) for parts_of in _partitions(parts)):
+            continue
         keys = set().union(*(column.keys for column in group)) if group else set()
         total = sum(len(column.filled) for column in group)
         if len(group) < 2 or members in seen or not 2 <= len(keys) <= MOST_LABELS or total < 2 * len(keys):
@@ -59,6 +69,9 @@ def _annotators(cells: list[Column], rows: list[dict[str, Any]], place: dict[Any
         def read(row: dict[str, Any], steps: list[tuple[str, ...]] = steps) -> list[Any]:
             return [follow(row, one) for one in steps]
 
+        checks = []
+        if not named or any(other & members and other != members for other in map(_members, by_name)):
+            checks.append("are these columns of people? If of questions, name one of them, or see `questions`")
         rank = 1_000 + place[group[0].steps] - (1_000 if named else 0)
         rank += 1_000 * (len(steps[0]) - 1)
         yield Candidate(
@@ -68,13 +81,30 @@ def _annotators(cells: list[Column], rows: list[dict[str, Any]], place: dict[Any
             rank,
             f"{len(paths)} columns with labels in common, one of each annotator",
             group,
+            checks=checks,
+            may_be_questions=not named,
         )
+
+
+def _members(named: tuple[bool, list[Column]]) -> frozenset[tuple[str, ...]]:
+    return frozenset(column.steps for column in named[1])
+
+
+def _partitions(parts: set[frozenset[tuple[str, ...]]]) -> Iterator[list[frozenset[tuple[str, ...]]]]:
+    """Sets without common members, as many as there are from each start."""
+    for first in parts:
+        chosen = [first]
+        for part in sorted(parts, key=len, reverse=True):
+            if len(part) == len(first) and not any(part & other for other in chosen):
+                chosen.append(part)
+        if len(chosen) > 1:
+            yield chosen
 
 
 def _describes(column: Column) -> bool:
     """Whether a column describes the item rather than judges it."""
     name = column.name
-    if ABOUT.search(name) or REASON.search(name) or SYSTEM.search(name):
+    if ABOUT.search(name) or REASON.search(name) or SYSTEM.search(name) or PERSON.fullmatch(name):
         return True
     numbered = _PEOPLE.search(name) is not None
     return (ID.search(name) is not None and not LABEL.search(name) and not numbered) or (

@@ -7,8 +7,9 @@ import re
 from typing import Any
 
 from distjudge_trl.data.reading import KEY_COLUMN
+from distjudge_trl.errors import listing
 from distjudge_trl.labels.spelling import comparison_key
-from distjudge_trl.tasks.drafting.columns import Column
+from distjudge_trl.tasks.drafting.columns import Column, ListEntry, step
 from distjudge_trl.tasks.drafting.drafted import Draft
 from distjudge_trl.tasks.drafting.texts import message_keys
 
@@ -56,6 +57,7 @@ def as_yaml(draft: Draft) -> str:
     if draft.group is not None:
         lines += [f"# CHECK: items that share `{draft.group}` are kept on one side of a split"]
         lines += [f"group: {scalar(draft.group)}"]
+    lines += _split(draft)
     lines += [*_comments([votes.seen]), *_comments(f"CHECK: {check}" for check in votes.checks)]
     named = dict(votes.votes)
     if labels.multiple:
@@ -65,11 +67,36 @@ def as_yaml(draft: Draft) -> str:
     missing = [*votes.keys.get("missing", []), *labels.missing]
     if missing:
         lines += ["# CHECK: these stand for a missing vote, as empty cells do", f"missing: {flow(missing)}"]
+    lines += _questions(draft)
     if draft.others:
         lines += ["# other ways to read votes from this file:"]
         for other in draft.others[:_MOST_OTHERS]:
             lines += [f"#   votes: {flow(other.votes)}  # {other.per_item:.3g} an item"]
     return "\n".join(lines) + "\n"
+
+
+def _split(draft: Draft) -> list[str]:
+    if draft.split is None:
+        return []
+    lines = _comments([draft.split.seen, *(f"CHECK: {check}" for check in draft.split.checks)])
+    return [*lines, f"split: {flow(draft.split.keys)}"] if draft.split.keys else lines
+
+
+def _questions(draft: Draft) -> list[str]:
+    """Comments that are the key `questions` once their marks are taken away."""
+    if not draft.questions:
+        return []
+    lines = [
+        f"# CHECK: the file has {len(draft.questions)} ratings of an item: {listing(draft.questions)}.",
+        "# To ask all of them in one task take away the marks below, and write {{ question }} into the template.",
+    ]
+    if draft.votes.may_be_questions:
+        lines[0] = "# If the columns are questions and no people:"
+        lines[1] = lines[1].replace("To ask all of them", "to ask all of them")
+    if any("labels" in question for question in draft.questions.values()):
+        lines += ["# Questions with different labels need a judge each: --question NAME says which."]
+    lines += ["# questions:"]
+    return [*lines, *(f"#   {scalar(name)}: {flow(question)}" for name, question in draft.questions.items())]
 
 
 def _template(draft: Draft) -> list[str]:
@@ -109,7 +136,10 @@ def _shown(column: Column, *, alone: bool) -> list[str]:
 
 
 def _title(column: Column) -> str:
-    words = re.sub(r"[_.\s{}%#]+", " ", column.name).strip() or "Text"
+    name = column.name
+    if len(column.steps) > 1 and isinstance(entry := column.steps[-2], ListEntry):
+        name = f"{entry.name} {int(entry[len(step(entry.name)) + 1 : -1]) + 1}"
+    words = re.sub(r"[_.\s{}%#]+", " ", name).strip() or "Text"
     return words[0].upper() + words[1:]
 
 
@@ -129,6 +159,8 @@ def _votes(votes: dict[str, Any]) -> list[str]:
 
 
 def _source(source: dict[str, Any]) -> str:
+    if "path" not in source:
+        return flow({part: own["path"] if set(own) == {"path"} else own for part, own in source.items()})
     path = source["path"] if _PLAIN_PATH.fullmatch(source["path"]) else scalar(source["path"])
     rest = [f"{key}: {flow(value)}" for key, value in source.items() if key != "path"]
     return "{" + ", ".join([f"path: {path}", *rest]) + "}" if rest else path
@@ -157,9 +189,11 @@ def flow(value: Any) -> str:
 
 def scalar(value: Any) -> str:
     """A text or number as YAML takes it. Texts of numbers are quoted, as labels are texts."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    if isinstance(value, (int, float)):
         return str(value)
     text = str(value)
-    if _PLAIN.fullmatch(text) and text.casefold() not in _NOT_TEXTS:
+    if (_PLAIN.fullmatch(text) or _PLAIN_PATH.fullmatch(text)) and text.casefold() not in _NOT_TEXTS:
         return text
     return json.dumps(text, ensure_ascii=False)
