@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from distjudge_trl.data.paths import ColumnPath, compile_expression, overlaps
-from distjudge_trl.data.question_template import ASKED, QUESTION, QuestionTemplate
+from distjudge_trl.data.question_template import QuestionTemplate
 from distjudge_trl.data.template import LEGEND, PromptTemplate
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.files.yaml import read_yaml
@@ -64,7 +64,6 @@ def _questions_task(content: dict[str, Any], path: Path) -> JudgmentTask:
         name=str(content["name"]),
         description=str(content.get("description", TaskFile.model_fields["description"].default)),
         parts=tuple(files),
-        asked_by=(ASKED, QUESTION),
         questions=tasks,
     )
     templates = {name: prompt.template for name, prompt in prompts.items()}
