@@ -29,6 +29,7 @@ from distjudge_trl.report.findings import (
 )
 from distjudge_trl.report.item_statistics import ENTROPY_BINS, item_statistics
 from distjudge_trl.report.label_tokens import label_rows
+from distjudge_trl.report.tables import left_out
 from distjudge_trl.tasks import Item, JudgmentTask, LoadReport
 
 
@@ -80,12 +81,8 @@ def print_statistics(console: Console, task: JudgmentTask, items: Sequence[Item]
             _bar(console, count / stats.entropy.max()),
         )
     console.print(entropy)
-    divided = sum(item.ballots is not None for item in items)
-    if divided:
-        console.print(
-            f"Items in which someone divides a vote: {divided:,}; agreement, alpha and noise floor are undefined for"
-            " them"
-        )
+    if stats.num_divided:
+        console.print(left_out("Agreement, alpha and noise floor", stats.num_divided, stats.num_items))
     kind = "ordinal" if task.ordinal else "nominal"
     console.print(f"Mean entropy / log K: {stats.mean_entropy:.3f}")
     console.print(f"Two annotators of an item agree: {_number(stats.agreement)}")
