@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -32,6 +33,8 @@ def _environment() -> ImmutableSandboxedEnvironment:
 
 # In a task's template: what the judge answers for each label, one label a line.
 LEGEND = "legend"
+_SET_LEGEND = f"{{% set {LEGEND} = "
+_JINJA = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
 
 # Longest message that a template may render, in characters: several fields of the largest size that is read.
 MAX_PROMPT_LENGTH = 5_000_000
@@ -95,13 +98,23 @@ class PromptTemplate:
         """The template with the text that `{{ legend }}` stands for, so that it needs no field of that name."""
         if LEGEND not in self.fields:
             return self
-        text = f"{{% set {LEGEND} = {json.dumps(legend, ensure_ascii=False)} %}}"
+        text = f"{_SET_LEGEND}{json.dumps(legend, ensure_ascii=False)} %}}"
         return PromptTemplate(
             [
                 {**message, "content": text + message["content"]} if LEGEND in found.names else message
                 for message, found in zip(self.messages, self._found, strict=True)
             ]
         )
+
+    @property
+    def shows_legend(self) -> bool:
+        """Whether the messages show the list of answers."""
+        return LEGEND in self.fields or any(_SET_LEGEND in message["content"] for message in self.messages)
+
+    @property
+    def own_text(self) -> str:
+        """What the messages say by themselves, without the fields that they show."""
+        return "\n".join(_JINJA.sub(" ", message["content"]) for message in self.messages)
 
     def of(self, fields: Mapping[str, Any]) -> PromptTemplate:
         """The template by which an item with these fields is rendered: this one, unless it is made of several."""

@@ -23,7 +23,13 @@ from distjudge_trl.recipe.checks import check_options
 from distjudge_trl.recipe.data import FoundModel, find_model, find_template, load_parts, model_error
 from distjudge_trl.recipe.model import loading_options, quantization_config
 from distjudge_trl.recipe.trial import make_progress_callback
-from distjudge_trl.report.findings import label_findings, split_findings, template_findings, vote_findings
+from distjudge_trl.report.findings import (
+    answer_findings,
+    label_findings,
+    split_findings,
+    template_findings,
+    vote_findings,
+)
 from distjudge_trl.report.tables import parts_table, results_table
 from distjudge_trl.runtime.provenance import provenance
 from distjudge_trl.trainer import DistributionSFTTrainer
@@ -68,6 +74,7 @@ def run_recipe(run: ParsedRun) -> dict[str, Any]:
         *split_findings(train, {recipe_args.score_on: scored}, by_group=recipe_args.split == "group"),
         *template_findings(model.tokenizer),
         *label_findings(trainer.label_space),
+        *answer_findings(trainer.label_space, template),
         *vote_findings(train, task.labels),
     ]
     for text, problem in findings:

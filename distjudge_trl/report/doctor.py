@@ -22,6 +22,7 @@ from distjudge_trl.modeling.kinds import find_kind
 from distjudge_trl.modeling.loading import load_config, load_tokenizer
 from distjudge_trl.report.findings import (
     Finding,
+    answer_findings,
     label_findings,
     length_finding,
     split_findings,
@@ -43,14 +44,17 @@ def make_console() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=_PLAIN_WIDTH)
 
 
-def print_summary(console: Console, task: JudgmentTask, records: Dataset, report: LoadReport) -> None:
-    """Print how many items were read, left out and built."""
+def print_summary(
+    console: Console, task: JudgmentTask, records: Dataset, report: LoadReport, template: PromptTemplate
+) -> None:
+    """Print how many items were read, left out and built, and which answers the template does not explain."""
     console.print(f"[bold]{escape(task.name)}[/bold]: {escape(task.description)}")
     for file in report.files:
         console.print(f"  from {escape(file)}", soft_wrap=True)
     for line in report.lines():
         console.print(f"  {escape(line)}")
     console.print(f"  fingerprint {fingerprint(records)}")
+    _print_findings(console, answer_findings(task.label_space(), template))
 
 
 def print_statistics(console: Console, task: JudgmentTask, items: Sequence[Item]) -> None:
