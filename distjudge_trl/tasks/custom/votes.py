@@ -14,8 +14,8 @@ from distjudge_trl.labels.spelling import DECIMAL_COMMA, spelling, trimmed
 from distjudge_trl.tasks.custom.cells import (
     SEPARATORS,
     Place,
-    count_of_share,
     counted,
+    counts_of_shares,
     in_yaml,
     mapping_fix,
     number_of,
@@ -267,14 +267,8 @@ class VoteReader:
                 f"must be a mapping of labels to shares, or a list of {len(self.space)} shares, got {_short(value)}"
             )
         counts = [0] * len(self.space)
-        for label, share in value.items():
-            if not is_empty(share):
-                counts[self._index(label, place)] += count_of_share(share, annotators, label, place)
-        if sum(counts) != annotators:
-            raise place.error(
-                f"the shares of {annotators} annotators are {sum(counts)} votes together",
-                "They must sum to 1: correct the row, or `num_annotators`.",
-            )
+        for label, count in counts_of_shares(value, annotators, place).items():
+            counts[self._index(label, place)] += count
         return counts
 
 
