@@ -58,7 +58,7 @@ def judge(
 
     from distjudge_trl.data.encodings import check_encoding
     from distjudge_trl.data.question_template import read_template
-    from distjudge_trl.data.reading import Reading
+    from distjudge_trl.data.reading import Reading, check_delimiter
     from distjudge_trl.judge_folder.judge_file import JudgeFile
     from distjudge_trl.judges import Judge
     from distjudge_trl.judges.files import judge_jsonl
@@ -75,8 +75,11 @@ def judge(
         file = found.file or JudgeFile.read(found.folder)  # raises an error that says what is missing
         return read_template(file.template) if file.template is not None else None
 
-    if delimiter is not None and len(delimiter) != 1:
-        raise UserInputError(f"--delimiter must be one character, got {delimiter!r}.")
+    if delimiter is not None:
+        try:
+            check_delimiter(delimiter)
+        except ValueError as error:
+            raise UserInputError(f"--delimiter {error}.") from None
     if encoding is not None:
         try:
             encoding = check_encoding(encoding)

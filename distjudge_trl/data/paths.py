@@ -13,6 +13,7 @@ import jmespath
 from jmespath.exceptions import JMESPathError
 
 from distjudge_trl.data.columns import missing_column
+from distjudge_trl.data.comparisons import CarefulInterpreter, MixedComparisonError
 from distjudge_trl.errors import JudgmentDataError, UserInputError, listing, nearest
 from distjudge_trl.labels.spelling import nfc
 
@@ -71,12 +72,22 @@ class ColumnPath:
             name = next(iter(self.branches))[0]
             if name not in row:
                 raise JudgmentDataError(
-                    "is missing", source=source, row=number, field=self.text, fix=_what_there_is(name, row)
+                    f"is missing, and it is no JMESPath expression either ({self.problem})"
+                    if self.problem
+                    else "is missing",
+                    source=source,
+                    row=number,
+                    field=self.text,
+                    fix=_what_there_is(name, row),
                 )
             return row[name]
         self._unseen.difference_update(row)
         try:
-            value = self._compiled.search(row)
+            value = CarefulInterpreter().visit(self._compiled.parsed, row)
+        except MixedComparisonError as error:
+            raise JudgmentDataError(
+                f"the expression fails on the row: {error}", source=source, row=number, field=self.text
+            ) from None
         except (JMESPathError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise JudgmentDataError(
                 f"the expression fails on the row ({str(error).splitlines()[0]})",

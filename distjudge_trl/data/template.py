@@ -130,6 +130,27 @@ class PromptTemplate:
             f" {as_column(quoted)}."
         )
 
+    def check_roles(self) -> None:
+        """Raise [`UserInputError`] unless the messages are a conversation in which the judge is to answer: first the
+        system's message, if there is one, and last a user's.
+        """
+        for number, message in enumerate(self.messages, start=1):
+            role = message["role"]
+            if role not in ("system", "user", "assistant"):
+                raise UserInputError(
+                    f"Message {number} of the prompt template has the role {role!r}; roles are system, user and"
+                    " assistant."
+                )
+            if role == "system" and number > 1:
+                raise UserInputError(
+                    f"Message {number} of the prompt template is the system's, which can only be the first one."
+                )
+        if self.messages[-1]["role"] != "user":
+            raise UserInputError(
+                f"The last message of the prompt template is the {self.messages[-1]['role']}'s: it must be a user's,"
+                " which the judge answers."
+            )
+
     @classmethod
     def from_file(cls, path: str | Path) -> PromptTemplate:
         """Read a template file: the text is one user message; a .yaml or .yml file is a list of messages with `role`
@@ -154,9 +175,11 @@ class PromptTemplate:
             if not isinstance(messages, list):
                 raise UserInputError(f"{path}: must be a list of messages with `role` and `content`.")
         try:
-            return cls(messages)
+            template = cls(messages)
+            template.check_roles()
         except (UserInputError, TypeError) as error:
             raise UserInputError(f"{path}: {error}") from None
+        return template
 
     def render(
         self, fields: Mapping[str, Any], *, source: str | None = None, row: int | str | None = None

@@ -1,6 +1,8 @@
 """Votes as people really have them: nested, divided, in texts and numbers of every spelling."""
 
 import json
+from datetime import date
+from pathlib import Path
 
 import pytest
 from test_custom import counts, load, write_task
@@ -288,7 +290,36 @@ def test_answers_may_be_words_even_other_labels(tmp_path):
         ({"votes": {"shares": "s", "num_annotators": 0}}, "`votes.num_annotators"),
         ({"votes": {"counts": "c", "multiple": "votes"}}, "`multiple` does not go with `counts`"),
         ({"votes": {"list": "c", "multiple": "both"}}, "`votes.multiple`: .*'error', 'votes' or 'shares'"),
-        ({"votes": {"label_columns": {"1": "n", "2": ["m", "n"]}}}, "names the column 'n' twice"),
+        ({"votes": {"label_columns": {"1": "n", "2": ["m", "n"]}}}, "names the column 'n' a second time"),
+        ({"votes": {"annotator_columns": ["a", "b", "a"]}}, "`annotator_columns` names the column 'a' a second time"),
+        ({"votes": {"rows": "a", "annotator": "a"}, "id": "i"}, "`annotator` names the column 'a' a second time"),
+        ({"votes": {"annotator_columns": "a"}}, r"`votes.annotator_columns`: must be a list, such as .*got 'a'"),
+        ({"votes": {"list": '`["1", "2"]`'}}, "`votes`: .* reads no column, so it is the same in every row"),
+        ({"id": "'text'"}, "`id`: \"'text'\" reads no column"),
+        ({"skip": "`true`"}, "`skip`: '`true`' reads no column"),
+        ({"votes": "v"}, "`votes`: must be a mapping of keys to values, got 'v'"),
+        ({"missing": 9}, r"`missing`: must be a list, such as \[a, b\], got 9"),
+        ({"labels": ["1"]}, r"`labels`: must have at least 2 entries, got \['1'\]"),
+        ({"labels": ["1", "\u200e2"]}, r"`labels.1`: '\\u200e2' has .* invisible characters around it: write '2'"),
+        ({"labels": ["1", "2\n3"]}, "`labels.1`: .* write it in one line"),
+        ({"labels": ["1", float("nan")]}, '`labels.1`: .* write it in quotes, "nan"'),
+        ({"labels": ["1", date(2020, 1, 2)]}, '`labels.1`: YAML reads 2020-01-02 as a date: write it in quotes'),
+        ({"answers": {"1": "A", "2": "", "3": "C"}}, "`answers.2`: must not be empty"),
+        ({"name": "a/b"}, "`name`: may have letters, digits, .* got 'a/b'"),
+        ({"template": [{"role": "robot", "content": "{{ x }}"}]}, "has the role 'robot'; roles are system, user and"),
+        ({"template": [{"role": "system", "content": "{{ x }}"}]}, "last message of the .* is the system's"),
+        (
+            {"template": [{"role": "user", "content": "{{ x }}"}, {"role": "assistant", "content": "y"}]},
+            "last message of the prompt template is the assistant's: it must be a user's",
+        ),
+        (
+            {"template": [{"role": r, "content": "{{ x }}"} for r in ("user", "system", "user")]},
+            "Message 2 of the prompt template is the system's, which can only be the first",
+        ),
+        ({"source": {"path": "r.jsonl", "delimiter": "||"}}, "`source.delimiter`: must be one mark"),
+        ({"source": {"path": "r.jsonl", "delimiter": "x"}}, "`source.delimiter`: must be one mark"),
+        ({"source": {"path": "r.jsonl", "encoding": "idna"}}, "'idna' is no known text encoding"),
+        ({"source": {"path": "r.jsonl", "encoding": "unicode_escape"}}, "is no known text encoding"),
         ({"votes": {"lst": "v"}}, "`votes.lst`: is not a key .*did you mean `list`"),
     ],
 )  # fmt: skip
@@ -296,6 +327,40 @@ def test_a_mistake_in_the_task_file_has_one_line(tmp_path, changes, match):
     with pytest.raises(UserInputError, match=match) as caught:
         get_task(rated(tmp_path, [], **{"votes": {"list": "v"}, **changes}))
     assert "\n" not in str(caught.value)
+
+
+def test_yaml_s_old_numbers_are_texts(tmp_path):
+    """YAML 1.1 reads 010 as eight and 1:30 as ninety."""
+    path = Path(rated(tmp_path, [{"v": ["010", "1:30"]}], {"list": "v"}, ["LABELS"]))
+    path.write_text(path.read_text().replace("- LABELS", "- 010\n- 1:30\n- 0x1F\n- 12"))
+    assert get_task(str(path)).labels == ("010", "1:30", "31", "12")
+    assert load(str(path))[0][0]["label_distribution"] == [0.5, 0.5, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("row", "skip", "match"),
+    [
+        (
+            {"n": "1"},
+            "n == `1`",
+            "it compares the text '1' with the number 1, which are not equal; write texts in single",
+        ),
+        ({"n": 1}, "n != '1'", "it compares the text '1' with the number 1"),
+        ({"n": "True"}, "n == `true`", "it compares the text 'True' with the boolean true"),
+        ({"n": [{"ok": 1}]}, "length(n[?ok == '1']) == `1`", "it compares the text '1' with the number 1"),
+        ({"n": "10"}, "n > `9`", r"it orders the text '10' as a word and not as a number; write to_number\(NAME\)"),
+        ({"n": "10"}, "n > '9'", "it orders the text '10' as a word"),
+    ],
+)
+def test_a_comparison_that_depends_on_how_a_file_writes_numbers(tmp_path, row, skip, match):
+    path = rated(tmp_path, [{"v": ["1"], **row}], {"list": "v"}, GRADES, skip=skip)
+    with pytest.raises(JudgmentDataError, match=f"row 1, field .*: the expression fails on the row: {match}"):
+        load(path)
+
+
+def test_skip_says_that_it_left_out_nothing(tmp_path):
+    path = rated(tmp_path, [{"v": ["1"], "n": "x"}], {"list": "v"}, GRADES, skip="n == 'y' || to_number(n) > `3`")
+    assert "rows left out by `skip`: 0" in load(path)[1].lines()
 
 
 # Mistakes in the data

@@ -123,6 +123,7 @@ class _Reader:
         if self.skip is not None:
             if not self.skip.columns_found:
                 raise self.skip.nothing_found(row, name, self.num_rows)
+            self.source.report.notes["rows left out by `skip`"] += 0  # none is worth knowing, too
             if not self.num_kept:
                 raise UserInputError(f"{name}: `skip: {self.skip.text}` leaves out all {self.num_rows:,} rows.")
         for path in self.paths:

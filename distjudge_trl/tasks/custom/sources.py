@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from distjudge_trl.data.encodings import check_encoding
-from distjudge_trl.data.reading import Quoting, Reading
+from distjudge_trl.data.reading import Quoting, Reading, check_delimiter
 from distjudge_trl.data.splits import OFFICIAL_PARTS
 from distjudge_trl.errors import listing
 from distjudge_trl.labels.spelling import comparison_key
@@ -81,7 +81,7 @@ class FileSource(Strict):
 
     path: RawText
     files: tuple[RawText, ...] = Field(("*",), description="glob patterns of file names, for a folder or an archive")
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = Field(
+    delimiter: Annotated[str, BeforeValidator(check_delimiter)] | None = Field(
         None, description="of CSV; guessed from the first rows by default"
     )
     encoding: Annotated[Text, AfterValidator(check_encoding)] | None = Field(

@@ -112,6 +112,7 @@ def _prompt(file: TaskFile, path: Path, hidden: Sequence[ColumnPath], place: str
         template.check_shows_something()
         if file.skip is not None:
             compile_expression(file.skip, "skip")
+        _refuse_constants(file)
     except UserInputError as error:
         raise UserInputError(f"{place}: {error}") from None
     _refuse_shown_votes(hidden, template, place)
@@ -135,6 +136,20 @@ def _refuse_shown_votes(paths: Sequence[ColumnPath], template: PromptTemplate, p
             )
 
 
+def _refuse_constants(file: TaskFile) -> None:
+    """Refuse an expression that reads no column and is the same in every row."""
+    keys = {"votes": file.votes.columns(), "id": file.id or (), "group": file.group or ()}
+    keys["skip"] = (file.skip,) if file.skip is not None else ()
+    keys["split.column"] = (file.split.column,) if file.split is not None else ()
+    for key, texts in keys.items():
+        for text in texts:
+            if not ColumnPath(text).branches:
+                raise UserInputError(
+                    f"`{key}`: {text!r} reads no column, so it is the same in every row. The name of a column stands"
+                    " without quotes, or in double ones."
+                )
+
+
 def _refuse_codes_of_labels(file: TaskFile) -> None:
     """Refuse a code that is also a label, under any spelling of either: votes for that label would not count."""
     for label in file.labels:
@@ -155,4 +170,6 @@ def _template(file: TaskFile, folder: Path) -> PromptTemplate:
     if file.template_file is not None:
         return PromptTemplate.from_file(folder / file.template_file)
     assert file.template is not None
-    return PromptTemplate([message.model_dump() for message in file.template])
+    template = PromptTemplate([message.model_dump() for message in file.template])
+    template.check_roles()
+    return template
