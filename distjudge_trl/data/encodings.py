@@ -73,6 +73,8 @@ def text_encoding(file: DataFile, head: bytes) -> str:
             return encoding
     for sign, problem, fix in _NOT_TEXT:
         if head.startswith(sign):
+            if problem.endswith("gzip") and file.name.lower().endswith(".gz"):
+                problem, fix = "is compressed with gzip twice", "Unpack it once."
             raise UserInputError(f"{file.name}: {problem}. {fix}")
     if re.match(rb"\s*<(!doctype|html|table|head|meta|\?xml)", head, re.IGNORECASE):
         raise UserInputError(f"{file.name}: is a page of HTML or XML. Download or export the data itself, as CSV.")

@@ -19,7 +19,7 @@ from distjudge_trl.data.template_fields import ROW, as_column, find_fields, show
 from distjudge_trl.data.values import holds_bytes
 from distjudge_trl.errors import JudgmentDataError, UserInputError, listing, nearest
 from distjudge_trl.files.yaml import parse_yaml
-from distjudge_trl.labels.spelling import nfc
+from distjudge_trl.labels.spelling import nfc, trimmed
 
 
 @lru_cache(maxsize=1)
@@ -309,4 +309,4 @@ def is_empty(value: Any) -> bool:
     """Whether a field is empty: None, an empty or blank text, NaN."""
     if isinstance(value, float):
         return math.isnan(value)
-    return value is None or (isinstance(value, str) and not value.strip())
+    return value is None or (isinstance(value, str) and not (value.strip() and (value.isascii() or trimmed(value))))

@@ -287,6 +287,8 @@ def test_answers_may_be_words_even_other_labels(tmp_path):
         ({"skip": "answer != accept'"}, "`skip`: .* is no JMESPath expression"),
         ({"votes": {"list": "*.label"}}, r"'\*.label' reads every column: begin it with the name of one"),
         ({"votes": {"shares": "s"}}, "`shares` and `num_annotators` go together"),
+        ({"votes": {"shares": "s", "num_annotators": 1.5}}, "must be a whole number, or the name .* got 1.5"),
+        ({"votes": {"label_columns": {"1": "a", "1.0": "b"}}}, "'1' and '1.0' are one label. Give it a list"),
         ({"votes": {"shares": "s", "num_annotators": 0}}, "`votes.num_annotators"),
         ({"votes": {"counts": "c", "multiple": "votes"}}, "`multiple` does not go with `counts`"),
         ({"votes": {"list": "c", "multiple": "both"}}, "`votes.multiple`: .*'error', 'votes' or 'shares'"),
@@ -358,6 +360,19 @@ def test_a_comparison_that_depends_on_how_a_file_writes_numbers(tmp_path, row, s
         load(path)
 
 
+def test_ids_that_are_numbers_are_compared_by_value(tmp_path):
+    """A column of whole numbers with gaps is one of floats."""
+    rows = [{"i": 1, "v": "1"}, {"i": 1.0, "v": "2"}, {"i": "b", "v": "3"}]
+    records = load(rated(tmp_path, rows, {"rows": "v"}, GRADES, id="i"))[0]
+    assert [(record["id"], record["num_annotators"]) for record in records] == [("1", 2), ("b", 1)]
+
+
+def test_a_text_that_nobody_sees_is_empty(tmp_path):
+    path = rated(tmp_path, [{"text": "\u200b \ufeff", "v": ["1"]}], {"list": "v"}, GRADES)
+    with pytest.raises(JudgmentDataError, match="row 1, field `text`: is .* and the prompt needs it"):
+        load(path)
+
+
 def test_skip_says_that_it_left_out_nothing(tmp_path):
     path = rated(tmp_path, [{"v": ["1"], "n": "x"}], {"list": "v"}, GRADES, skip="n == 'y' || to_number(n) > `3`")
     assert "rows left out by `skip`: 0" in load(path)[1].lines()
@@ -404,9 +419,10 @@ def test_skip_says_that_it_left_out_nothing(tmp_path):
         ({"a": [0.33, 0.33, 0.33]}, {"shares": "a", "num_annotators": 200}, GRADES, "2 digits do not tell the votes"),
         ({"a": [0.335, 0.335, 0.33]}, {"shares": "a", "num_annotators": 150}, GRADES, "is 50.25 votes"),
         ({"a": {}}, {"shares": "a", "num_annotators": 2}, GRADES, "2 annotators are 0 votes together"),
+        ({"a": ["50%", "50%", 0]}, {"shares": "a", "num_annotators": 2}, GRADES, "share of '1' is '50%', not"),
         ({"a": {"1": 0.5}}, {"shares": "a", "num_annotators": 2}, GRADES, "2 annotators are 1 votes together"),
         ({"a": {"1": 1.5}}, {"shares": "a", "num_annotators": 2}, GRADES, "is 1.5, not a number from 0 to 1"),
-        ({"a": {"1": "x"}}, {"shares": "a", "num_annotators": 2}, GRADES, "'x' is not a count"),
+        ({"a": {"1": "x"}}, {"shares": "a", "num_annotators": 2}, GRADES, "the share of '1' is 'x', not a number"),
         ({"a": [0.5, 0.5]}, {"shares": "a", "num_annotators": 2}, GRADES, "or a list of 3 shares, got"),
         ({"a": {"1": 0.33, "2": 0.67}}, {"shares": "a", "num_annotators": 300}, GRADES, "digits do not tell the"),
         ({"a": {"b": "1"}}, {"list": "a.c"}, GRADES, "finds nothing in any of the 1 rows. `a` has: b"),

@@ -113,7 +113,10 @@ def counts_of_shares(shares: Mapping[Any, Any], annotators: int, place: Place) -
 
 
 def _share(share: Any, label: Any, place: Place) -> float:
-    number = number_of(share, place)
+    try:
+        number = float(spelling(share)) if isinstance(share, str) else share
+    except ValueError:
+        number = None
     if not isinstance(number, (int, float)) or not 0 <= number <= 1 + 1e-9:  # also NaN
         raise place.error(f"the share of {label!r} is {share!r}, not a number from 0 to 1", "Correct the row.")
     return float(number)

@@ -19,6 +19,8 @@ from distjudge_trl.tasks.custom.sources import AnySource, HubSource, OptionalSpl
 def _number_or_column(value: Any) -> Any:
     if isinstance(value, int) and not isinstance(value, bool) and value < 1:
         raise ValueError(f"must be at least 1, or the name of a column, got {value}")
+    if isinstance(value, float):
+        raise ValueError(f"must be a whole number, or the name of a column, got {value}")  # noqa: TRY004
     return value if isinstance(value, int) and not isinstance(value, bool) else as_name(value)
 
 

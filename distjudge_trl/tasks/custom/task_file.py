@@ -116,11 +116,16 @@ def _prompt(file: TaskFile, path: Path, hidden: Sequence[ColumnPath], place: str
     except UserInputError as error:
         raise UserInputError(f"{place}: {error}") from None
     _refuse_shown_votes(hidden, template, place)
+    named: dict[int, str] = {}
     for label in file.votes.label_columns or ():
         try:
-            reading.index(label)
+            other = named.setdefault(reading.index(label), label)
         except KeyError as error:
             raise UserInputError(f"{place}: `votes.label_columns`: {error.args[0]}.") from None
+        if other != label:
+            raise UserInputError(
+                f"{place}: `votes.label_columns`: {other!r} and {label!r} are one label. Give it a list of columns."
+            )
     shown = Shown(template.fields - {LEGEND}, LEGEND in template.fields)
     return _Prompt(template.with_legend(space.legend), shown)
 

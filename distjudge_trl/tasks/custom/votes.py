@@ -175,6 +175,8 @@ class VoteReader:
         try:
             return self.space.index(value)
         except KeyError as error:
+            if isinstance(value, bytes):
+                raise place.error("holds bytes, not text", "Write the column as text (UTF-8).") from None
             close = nearest(str(value), self.space.labels)
             raise place.error(str(error.args[0]), unknown_fix(value, self.space.labels, close)) from None
 
