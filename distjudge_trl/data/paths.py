@@ -81,6 +81,15 @@ class ColumnPath:
                     fix=_what_there_is(name, row),
                 )
             return row[name]
+        if not self.branches:
+            raise JudgmentDataError(
+                "is no column, and an expression that reads none is the same in every row",
+                source=source,
+                row=number,
+                field=self.text,
+                fix=f"{_what_there_is(self.text, row)} In an expression their names stand without quotes, or in double"
+                " ones.",
+            )
         self._unseen.difference_update(row)
         try:
             value = CarefulInterpreter().visit(self._compiled.parsed, row)

@@ -296,9 +296,6 @@ def test_answers_may_be_words_even_other_labels(tmp_path):
         ({"votes": {"annotator_columns": ["a", "b", "a"]}}, "`annotator_columns` names the column 'a' a second time"),
         ({"votes": {"rows": "a", "annotator": "a"}, "id": "i"}, "`annotator` names the column 'a' a second time"),
         ({"votes": {"annotator_columns": "a"}}, r"`votes.annotator_columns`: must be a list, such as .*got 'a'"),
-        ({"votes": {"list": '`["1", "2"]`'}}, "`votes`: .* reads no column, so it is the same in every row"),
-        ({"id": "'text'"}, "`id`: \"'text'\" reads no column"),
-        ({"skip": "`true`"}, "`skip`: '`true`' reads no column"),
         ({"votes": "v"}, "`votes`: must be a mapping of keys to values, got 'v'"),
         ({"missing": 9}, r"`missing`: must be a list, such as \[a, b\], got 9"),
         ({"labels": ["1"]}, r"`labels`: must have at least 2 entries, got \['1'\]"),
@@ -371,6 +368,16 @@ def test_a_text_that_nobody_sees_is_empty(tmp_path):
     path = rated(tmp_path, [{"text": "\u200b \ufeff", "v": ["1"]}], {"list": "v"}, GRADES)
     with pytest.raises(JudgmentDataError, match="row 1, field `text`: is .* and the prompt needs it"):
         load(path)
+
+
+@pytest.mark.parametrize("changes", [{"votes": {"list": "'v'"}}, {"id": "'text'"}, {"skip": "`true`"}])
+def test_an_expression_that_reads_no_column(tmp_path, changes):
+    """All rows would have the same; but a column may have the name of such an expression."""
+    votes = changes.pop("votes", {"list": "v"})
+    with pytest.raises(JudgmentDataError, match="row 1, field .*: is no column, and an expression that reads none is"):
+        load(rated(tmp_path, [{"v": ["1"]}], votes, GRADES, **changes))
+    row = {"v": ["1"], "'v'": ["2"], "'text'": "x", "`true`": "false"}
+    assert len(load(rated(tmp_path, [row], votes, GRADES, **changes))[0]) == 1
 
 
 def test_skip_says_that_it_left_out_nothing(tmp_path):

@@ -112,7 +112,6 @@ def _prompt(file: TaskFile, path: Path, hidden: Sequence[ColumnPath], place: str
         template.check_shows_something()
         if file.skip is not None:
             compile_expression(file.skip, "skip")
-        _refuse_constants(file)
     except UserInputError as error:
         raise UserInputError(f"{place}: {error}") from None
     _refuse_shown_votes(hidden, template, place)
@@ -139,20 +138,6 @@ def _refuse_shown_votes(paths: Sequence[ColumnPath], template: PromptTemplate, p
             raise UserInputError(
                 f"{place}: the prompt shows {'.'.join(branch)!r}, {what}: the judge must not see them."
             )
-
-
-def _refuse_constants(file: TaskFile) -> None:
-    """Refuse an expression that reads no column and is the same in every row."""
-    keys = {"votes": file.votes.columns(), "id": file.id or (), "group": file.group or ()}
-    keys["skip"] = (file.skip,) if file.skip is not None else ()
-    keys["split.column"] = (file.split.column,) if file.split is not None else ()
-    for key, texts in keys.items():
-        for text in texts:
-            if not ColumnPath(text).branches:
-                raise UserInputError(
-                    f"`{key}`: {text!r} reads no column, so it is the same in every row. The name of a column stands"
-                    " without quotes, or in double ones."
-                )
 
 
 def _refuse_codes_of_labels(file: TaskFile) -> None:

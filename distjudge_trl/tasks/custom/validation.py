@@ -68,7 +68,7 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
         known = _known_keys(first["loc"][:-1], model)
         close = nearest(str(first["loc"][-1]), known)
         meant = f"; did you mean `{close}`?" if close else ""
-        message = f"is not a key of a task file; known here are {listing(known, most=25)}{meant}"
+        message = f"is not a key of a task file; known here are {listing(known)}{meant}"
     elif first["type"] == "missing":
         message = "is missing"
     elif (kind := _KINDS.get(first["type"])) is not None:
