@@ -19,6 +19,7 @@ import jinja2
 import markupsafe
 
 from distjudge_trl.errors import UserInputError
+from distjudge_trl.runtime.dates import today
 
 
 if TYPE_CHECKING:
@@ -124,9 +125,10 @@ def describe_way(tokenizer: PreTrainedTokenizerBase) -> list[str]:
 # The date
 
 
-def pin_date(tokenizer: PreTrainedTokenizerBase, day: str | None = None) -> str | None:
+def pin_date(tokenizer: PreTrainedTokenizerBase, day: str | None = None, *, shared: bool = False) -> str | None:
     """Make a template that prints today's date print this one from now on (ISO; by default the date that is pinned
-    already, else today). Returns it, or `None` for a template without a date.
+    already, else today). Returns it, or `None` for a template without a date. `shared`: all processes of a run call
+    this together, and take the first one's today.
 
     The tokenizer's template gets a `strftime_now` that knows one day. A saved tokenizer keeps it, so that all programs
     that read the template render the same prompts.
@@ -136,7 +138,7 @@ def pin_date(tokenizer: PreTrainedTokenizerBase, day: str | None = None) -> str 
     before = pinned_date(tokenizer)
     if before is None and not find_way(tokenizer).dated:
         return None
-    day = day or before or date.today().isoformat()
+    day = day or before or today(shared=shared)
     pinned = _with_date(_PIN.sub("", template_of(tokenizer)), day)
     if isinstance(tokenizer.chat_template, dict):
         tokenizer.chat_template = {**tokenizer.chat_template, "default": pinned}

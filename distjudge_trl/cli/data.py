@@ -136,7 +136,7 @@ def data(
             raise
         raise UserInputError(f"{init} is written, but does not fit yet: {error}") from None
     console = doctor.make_console()
-    doctor.print_summary(console, task, records, report)
+    doctor.print_summary(console, task, records, report, template or task.template)
     problem = None
     if model is not None:
         try:

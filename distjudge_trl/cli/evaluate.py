@@ -120,6 +120,7 @@ def evaluate(
         check_shared_task(task_name)
     from distjudge_trl.evaluation.results import check_results_path, results_file, write_results
     from distjudge_trl.evaluation.run import EvaluationOptions, evaluate_judge
+    from distjudge_trl.files.atomic import removing_if_empty
     from distjudge_trl.judges.loading import find_judge
     from distjudge_trl.recipe.parsing import parse_task_options
     from distjudge_trl.report.tables import parts_table, results_table, robustness_table, shared_task_table
@@ -128,6 +129,7 @@ def evaluate(
     quieten()
 
     if out is not None:
+        ctx.with_resource(removing_if_empty(results_file(out).parent))
         check_results_path(out, judge=model)
     if options["share_prefixes"] is None:
         options["share_prefixes"] = "auto"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from distjudge_trl.cli.options import BATCH_SIZE, MAX_LENGTH, TRUNCATE, TRUST_REMOTE_CODE, reading_options
 from distjudge_trl.errors import UserInputError
+
+
+if TYPE_CHECKING:
+    from distjudge_trl.data.template import PromptTemplate
 
 
 @click.command(short_help="Judge the items of a file.")
@@ -61,8 +65,8 @@ def judge(
     from collections import Counter
 
     from distjudge_trl.data.encodings import check_encoding
-    from distjudge_trl.data.reading import Reading
-    from distjudge_trl.data.template import PromptTemplate
+    from distjudge_trl.data.question_template import read_template
+    from distjudge_trl.data.reading import Reading, check_delimiter
     from distjudge_trl.judge_folder.judge_file import JudgeFile
     from distjudge_trl.judges import Judge
     from distjudge_trl.judges.files import judge_jsonl
@@ -77,10 +81,13 @@ def judge(
     def find_template() -> PromptTemplate | None:
         found = find_judge(model)
         file = found.file or JudgeFile.read(found.folder)  # raises an error that says what is missing
-        return PromptTemplate(file.template) if file.template is not None else None
+        return read_template(file.template) if file.template is not None else None
 
-    if delimiter is not None and len(delimiter) != 1:
-        raise UserInputError(f"--delimiter must be one character, got {delimiter!r}.")
+    if delimiter is not None:
+        try:
+            check_delimiter(delimiter)
+        except ValueError as error:
+            raise UserInputError(f"--delimiter {error}.") from None
     if encoding is not None:
         try:
             encoding = check_encoding(encoding)

@@ -65,7 +65,7 @@ def submit(
     from distjudge_trl.errors import writing
     from distjudge_trl.evaluation.run import EvaluationOptions
     from distjudge_trl.evaluation.submission import judge_inputs, write_submission
-    from distjudge_trl.files.atomic import check_folder
+    from distjudge_trl.files.atomic import check_folder, removing_if_empty
     from distjudge_trl.judges.loading import find_judge
     from distjudge_trl.recipe.parsing import parse_task_options
     from distjudge_trl.runtime.logs import quieten
@@ -73,6 +73,7 @@ def submit(
     quieten()
 
     task = get_task(task_name)
+    ctx.with_resource(removing_if_empty(out))
     check_folder(out, "--out")
     found = find_judge(model)
     defaults = found.file.data.get("options") if found.file is not None and found.file.task == task.name else None

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import IO, Any
 
+from distjudge_trl.data.columns import column_names
 from distjudge_trl.data.source_files import DataFile
 from distjudge_trl.data.values import has_classes, name_classes, plain_value
 from distjudge_trl.errors import JudgmentDataError, first_line
@@ -25,7 +26,10 @@ def read_arrow(stream: IO[bytes], file: DataFile, _: Counter[str]) -> Iterator[t
     try:
         schema, batches = _open_parquet(stream, file) if file.format == "parquet" else _open_arrow(stream, file)
         features = _classes_of(schema)
+        names = column_names(schema.names) if len(set(schema.names)) < len(schema.names) else None
         for batch in batches:
+            if names is not None:
+                batch = batch.rename_columns(names)
             for row in _rows_of_batch(batch, file.name, number):
                 number += 1
                 plain = plain_value(row)

@@ -54,6 +54,9 @@ def missing_column(column: str, row: Mapping[str, Any]) -> str:
     if len(numbered) > 1:
         return f"{len(numbered)} columns of the file have this name: write {listing(numbered, 'or')}."
     named = [str(name) for name in row if name not in (FILE_COLUMN, KEY_COLUMN)]
+    parts = [part.strip() for mark in ",;\t|" for part in (named[0].split(mark) if len(named) == 1 else ())]
+    if column != named[0] and column in parts:
+        return f"The row has one column, {named[0]!r}: the cells of this file have another delimiter."
     inside = [
         str(name)
         for name, value in row.items()

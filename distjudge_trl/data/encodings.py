@@ -21,6 +21,8 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+# UTF-8's own sequences of bytes, which hardly ever occur by chance.
+_UTF_8 = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}")
 _LINES = re.compile(r"[^\n]*\n|[^\n]+")
 _UNIVERSAL_LINES = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 
@@ -34,6 +36,10 @@ _NOT_TEXT = (
     (b"%PDF", "is a PDF", "Export the table as CSV."),
     (b"version https://git-lfs", "is a pointer of Git LFS, not the data", "Run `git lfs pull`."),
 )
+# So few bytes beyond ASCII do not tell one encoding from another: the most usual one is the best guess.
+_FEW = 8
+# Codecs of Python for names of hosts and for source code, which no file has.
+_NO_FILES = ("idna", "punycode", "undefined", "unicode-escape", "raw-unicode-escape")
 # Encodings that exports have, in the order of their number of users; others are too alike to tell them apart.
 _LIKELY = ("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "shift_jis", "gb18030", "big5", "euc_kr", "mac_roman")
 
@@ -49,7 +55,7 @@ def check_encoding(name: str) -> str:
         is_text = isinstance(codec.incrementaldecoder().decode(b"", final=True), str)
     except (LookupError, TypeError, UnicodeError):
         is_text = False
-    if not is_text:
+    if not is_text or codec.name.replace("_", "-") in _NO_FILES:
         raise ValueError(f"{name!r} is no known text encoding; spreadsheets write cp1252, utf-16 or utf-8") from None
     # Latin-1 has control characters where Windows has quote marks, which is what files called Latin-1 mean.
     return "cp1252" if codec.name in ("iso8859-1", "ascii") else codec.name
@@ -67,6 +73,8 @@ def text_encoding(file: DataFile, head: bytes) -> str:
             return encoding
     for sign, problem, fix in _NOT_TEXT:
         if head.startswith(sign):
+            if problem.endswith("gzip") and file.name.lower().endswith(".gz"):
+                problem, fix = "is compressed with gzip twice", "Unpack it once."
             raise UserInputError(f"{file.name}: {problem}. {fix}")
     if re.match(rb"\s*<(!doctype|html|table|head|meta|\?xml)", head, re.IGNORECASE):
         raise UserInputError(f"{file.name}: is a page of HTML or XML. Download or export the data itself, as CSV.")
@@ -181,6 +189,8 @@ def _wrong_bytes(file: DataFile, encoding: str, error: UnicodeDecodeError, line:
     name = encoding.upper() if encoding.startswith("utf") else encoding
     if encoding.startswith(("utf-16", "utf-32")):
         fix = "The file is cut off or damaged: export it again."
+    elif encoding == "utf-8" and error.reason == "unexpected end of data" and _has_utf_8(read_head(file)):
+        fix = "It ends within a character: the file is cut off. Export it again."
     elif encoding != "utf-8":
         fix = "Name the encoding that it has, or save it as UTF-8."
     elif (likely := likely_encoding(file, error.object)) is not None:
@@ -196,6 +206,16 @@ def _wrong_bytes(file: DataFile, encoding: str, error: UnicodeDecodeError, line:
     return JudgmentDataError(f"is not {name} ({where})", source=file.name, row=line, fix=fix)
 
 
+def _has_utf_8(sample: bytes) -> bool:
+    return _UTF_8.search(sample) is not None
+
+
+def _are_letters(sample: bytes, encoding: str) -> bool:
+    """Whether all characters beyond ASCII are letters in an encoding."""
+    text = sample.decode(encoding, errors="replace")
+    return all(character.isalpha() for character in text if not character.isascii())
+
+
 def likely_encoding(file: DataFile, wrong: bytes) -> str | None:
     """The encoding that a file that is not UTF-8 most likely has; `None` if it is UTF-8 with some damage, or unclear.
 
@@ -206,14 +226,15 @@ def likely_encoding(file: DataFile, wrong: bytes) -> str | None:
     from charset_normalizer import from_bytes
 
     sample = read_head(file, 1 << 16) + wrong[: 1 << 16]
-    # UTF-8's own sequences of bytes hardly ever occur by chance.
-    damaged = len(re.findall(rb"[\xc2-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}", sample))
+    damaged = len(_UTF_8.findall(sample))
     foreign = len(re.sub(rb"[\xc2-\xf4][\x80-\xbf]+|[\x00-\x7f]+", b"", sample))
     if damaged > foreign:
         return None
     best = from_bytes(sample, cp_isolation=list(_LIKELY)).best()
     if best is None:
         return None
+    if foreign <= _FEW and _are_letters(sample, "cp1252"):
+        return "cp1252"
     if best.encoding == "cp1250":
         try:  # the letters of German and most French stand in the same places
             if sample.decode("cp1252") == sample.decode("cp1250"):

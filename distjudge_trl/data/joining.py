@@ -8,7 +8,7 @@ from typing import Any
 
 from distjudge_trl.data.columns import missing_column
 from distjudge_trl.data.source_files import DataFile
-from distjudge_trl.errors import JudgmentDataError, listing
+from distjudge_trl.errors import JudgmentDataError
 from distjudge_trl.labels.spelling import spelling
 
 
@@ -58,7 +58,8 @@ def joined(
         key = _key(row, join.by, file.name, number)
         if key not in there:
             raise JudgmentDataError(
-                f"{' / '.join(key)!r} is in no row of {listing(other.name for other in join.files)}",
+                f"{' / '.join(key)!r} is in no row of {join.files[0].name}"
+                + (f" or the {len(join.files) - 1:,} files beside it" if len(join.files) > 1 else ""),
                 source=file.name,
                 row=number,
                 field=", ".join(join.by),

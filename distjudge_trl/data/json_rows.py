@@ -8,7 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from itertools import count
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from distjudge_trl.data.encodings import read_head, text_chunks, text_encoding, text_lines
 from distjudge_trl.data.reading import KEY_COLUMN
@@ -83,16 +83,15 @@ def _rows_of_object(values: _Values, file: DataFile) -> Iterator[tuple[str | Non
                 )
             if len(rest) > _MOST_COLUMNS:
                 raise _no_row(rest, file)
+            lists = [own for _, own in rest if isinstance(own, list) and own]
+            if len(rest) == len(lists) > 1 and len(set(map(len, lists))) == 1:
+                _refuse_columns(rest, file)
             yield None, _unique(rest, file)
             return
         if len(seen) > _MOST_COLUMNS:
             break
     if seen and (columns := seen[0][1]) and list(columns) == [str(i) for i in range(len(columns))]:
-        raise JudgmentDataError(
-            f"is a table by columns ({listing(key for key, _ in seen)}), as pandas writes by default",
-            source=file.name,
-            fix='Write it with `to_json(..., orient="records")`.',
-        )
+        _refuse_columns(seen, file)
     keys = set(_unique(seen, file))
     yield from seen
     del seen
@@ -103,6 +102,14 @@ def _rows_of_object(values: _Values, file: DataFile) -> Iterator[tuple[str | Non
             raise _twice(key, file.name)
         keys.add(key)
         yield key, value
+
+
+def _refuse_columns(pairs: list[tuple[str, Any]], file: DataFile) -> NoReturn:
+    raise JudgmentDataError(
+        f"is a table by columns ({listing(key for key, _ in pairs)}), as pandas writes by default",
+        source=file.name,
+        fix='Write it with `to_json(..., orient="records")`.',
+    )
 
 
 def _no_row(pairs: list[tuple[str, Any]], file: DataFile) -> JudgmentDataError:
@@ -160,7 +167,7 @@ class _Values:
                 if len(self.text) - self.at > _LONGEST_ROW or not self._fill(wanted):
                     raise self.broken(error.msg, error.pos) from None
             except (RecursionError, ValueError) as error:
-                raise JudgmentDataError(f"cannot be read ({error})", source=self.file.name, row=self.number) from None
+                raise _too_large(error, self.file.name, self.number) from None
             else:
                 # A number may go on in the next piece.
                 if end < len(self.text) or self.text[end - 1] in '}]"' or not self.more():
@@ -232,6 +239,12 @@ class _Values:
         )
 
 
+def _too_large(error: RecursionError | ValueError, source: str, number: int | None) -> JudgmentDataError:
+    """The error for JSON that is valid, but that Python does not read."""
+    problem = "is nested too deeply" if isinstance(error, RecursionError) else "has a number of thousands of digits"
+    return JudgmentDataError(problem, source=source, row=number, fix="Look for damage, or export the file again.")
+
+
 def _is_open(problem: str) -> bool:
     return problem.startswith("Unterminated")
 
@@ -245,13 +258,15 @@ def _parse_line(text: str, source: str, number: int) -> Any:
         fix = "Every line holds one object."
         if text.strip() in ("{", "[", "[{"):
             fix = "It seems to be JSON over several lines: give the file the ending .json."
+        elif error.msg == "Extra data" and text[error.pos :].strip() == ",":
+            fix = "Take out the comma at the end: every line holds one object."
         elif error.pos >= len(text.rstrip()) - 1 or _is_open(error.msg):
             fix += " The line seems cut off."
         raise JudgmentDataError(
             f"is not valid JSON ({error.msg} at character {error.pos + 1})", source=source, row=number, fix=fix
         ) from None
     except (RecursionError, ValueError) as error:
-        raise JudgmentDataError(f"cannot be read ({error})", source=source, row=number) from None
+        raise _too_large(error, source, number) from None
 
 
 class _KeyTwiceError(Exception):

@@ -16,6 +16,7 @@ from jmespath import functions
 from jmespath.exceptions import JMESPathError
 
 from distjudge_trl.data.columns import missing_column
+from distjudge_trl.data.comparisons import CarefulInterpreter, MixedComparisonError
 from distjudge_trl.data.values import parse_structure
 from distjudge_trl.errors import JudgmentDataError, UserInputError, listing, nearest
 from distjudge_trl.labels.spelling import nfc
@@ -95,12 +96,31 @@ class ColumnPath:
             name = next(iter(self.branches))[0]
             if name not in row:
                 raise JudgmentDataError(
-                    "is missing", source=source, row=number, field=self.text, fix=_what_there_is(name, row)
+                    f"is missing, and it is no JMESPath expression either ({self.problem})"
+                    if self.problem
+                    else "is missing",
+                    source=source,
+                    row=number,
+                    field=self.text,
+                    fix=_what_there_is(name, row),
                 )
             return row[name]
+        if not self.branches:
+            raise JudgmentDataError(
+                "is no column, and an expression that reads none is the same in every row",
+                source=source,
+                row=number,
+                field=self.text,
+                fix=f"{_what_there_is(self.text, row)} In an expression their names stand without quotes, or in double"
+                " ones.",
+            )
         self._unseen.difference_update(row)
         try:
-            value = self._compiled.search(self._with_structures(row), _OPTIONS)
+            value = CarefulInterpreter(_OPTIONS).visit(self._compiled.parsed, self._with_structures(row))
+        except MixedComparisonError as error:
+            raise JudgmentDataError(
+                f"the expression fails on the row: {error}", source=source, row=number, field=self.text
+            ) from None
         except (JMESPathError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise JudgmentDataError(
                 f"the expression fails on the row ({str(error).splitlines()[0]})",

@@ -67,6 +67,17 @@ class Reading:
         return f"write `source: {{{text}}}` in the task file"
 
 
+def check_delimiter(value: object) -> str:
+    """What separates cells, if it can.
+
+    Raises:
+        `ValueError`: it is not one character, or one that cells are made of.
+    """
+    if not isinstance(value, str) or len(value) != 1 or value.isalnum() or value in "\"'\r\n":
+        raise ValueError(f"must be one mark, such as ';', or \"\\t\" in double quotes for a tab, got {value!r}")
+    return value
+
+
 def _yaml(text: str) -> str:
     if text == "\t":
         return r'"\t"'

@@ -82,16 +82,31 @@ def read_rows(file: DataFile, *, notes: Counter[str] | None = None) -> Iterator[
             source=file.name,
             row=number + 1,
             fix=(
-                "It is not compressed: take .gz off its name."
-                if isinstance(error, gzip.BadGzipFile) and number == 0 and "Not a gzipped" in str(error)
-                else "The file is incomplete: fetch or copy it again."
+                "The file is incomplete: fetch or copy it again."
+                if _begins_well(file) or not isinstance(error, gzip.BadGzipFile)
+                else "It is not compressed: take .gz off its name."
             ),
         ) from None
     except (RuntimeError, NotImplementedError) as error:
         # zipfile raises these for members that are encrypted or use an unknown compression.
         raise UserInputError(f"{file.name}: cannot be read ({error}). Unpack the archive yourself.") from None
     except OSError as error:
-        raise UserInputError(f"{file.name}: cannot be read ({error.strerror or error}).") from None
+        # Arrow's messages have several lines.
+        raise UserInputError(
+            f"{file.name}: cannot be read ({' '.join(str(error.strerror or error).split())})."
+        ) from None
+
+
+def _begins_well(file: DataFile) -> bool:
+    """Whether a compressed file is one from its first byte on."""
+    try:
+        with file.open() as stream:
+            stream.read(1)
+    except gzip.BadGzipFile as error:
+        return "Not a gzipped" not in str(error)
+    except (OSError, EOFError, zlib.error):
+        return True
+    return True
 
 
 def _rows_to_join(file: DataFile) -> Iterator[tuple[int, Row]]:

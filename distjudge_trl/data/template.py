@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -18,7 +19,7 @@ from distjudge_trl.data.template_fields import ROW, as_column, find_fields, show
 from distjudge_trl.data.values import holds_bytes
 from distjudge_trl.errors import JudgmentDataError, UserInputError, listing, nearest
 from distjudge_trl.files.yaml import parse_yaml
-from distjudge_trl.labels.spelling import nfc
+from distjudge_trl.labels.spelling import nfc, trimmed
 
 
 @lru_cache(maxsize=1)
@@ -32,6 +33,8 @@ def _environment() -> ImmutableSandboxedEnvironment:
 
 # In a task's template: what the judge answers for each label, one label a line.
 LEGEND = "legend"
+_SET_LEGEND = f"{{% set {LEGEND} = "
+_JINJA = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
 
 # Longest message that a template may render, in characters: several fields of the largest size that is read.
 MAX_PROMPT_LENGTH = 5_000_000
@@ -95,13 +98,23 @@ class PromptTemplate:
         """The template with the text that `{{ legend }}` stands for, so that it needs no field of that name."""
         if LEGEND not in self.fields:
             return self
-        text = f"{{% set {LEGEND} = {json.dumps(legend, ensure_ascii=False)} %}}"
+        text = f"{_SET_LEGEND}{json.dumps(legend, ensure_ascii=False)} %}}"
         return PromptTemplate(
             [
                 {**message, "content": text + message["content"]} if LEGEND in found.names else message
                 for message, found in zip(self.messages, self._found, strict=True)
             ]
         )
+
+    @property
+    def shows_legend(self) -> bool:
+        """Whether the messages show the list of answers."""
+        return LEGEND in self.fields or any(_SET_LEGEND in message["content"] for message in self.messages)
+
+    @property
+    def own_text(self) -> str:
+        """What the messages say by themselves, without the fields that they show."""
+        return "\n".join(_JINJA.sub(" ", message["content"]) for message in self.messages)
 
     def of(self, fields: Mapping[str, Any]) -> PromptTemplate:
         """The template by which an item with these fields is rendered: this one, unless it is made of several."""
@@ -116,6 +129,27 @@ class PromptTemplate:
             "the template shows nothing of the item: name a column in double braces, such as {{ text }}, or"
             f" {as_column(quoted)}."
         )
+
+    def check_roles(self) -> None:
+        """Raise [`UserInputError`] unless the messages are a conversation in which the judge is to answer: first the
+        system's message, if there is one, and last a user's.
+        """
+        for number, message in enumerate(self.messages, start=1):
+            role = message["role"]
+            if role not in ("system", "user", "assistant"):
+                raise UserInputError(
+                    f"Message {number} of the prompt template has the role {role!r}; roles are system, user and"
+                    " assistant."
+                )
+            if role == "system" and number > 1:
+                raise UserInputError(
+                    f"Message {number} of the prompt template is the system's, which can only be the first one."
+                )
+        if self.messages[-1]["role"] != "user":
+            raise UserInputError(
+                f"The last message of the prompt template is the {self.messages[-1]['role']}'s: it must be a user's,"
+                " which the judge answers."
+            )
 
     @classmethod
     def from_file(cls, path: str | Path) -> PromptTemplate:
@@ -141,9 +175,11 @@ class PromptTemplate:
             if not isinstance(messages, list):
                 raise UserInputError(f"{path}: must be a list of messages with `role` and `content`.")
         try:
-            return cls(messages)
+            template = cls(messages)
+            template.check_roles()
         except (UserInputError, TypeError) as error:
             raise UserInputError(f"{path}: {error}") from None
+        return template
 
     def render(
         self, fields: Mapping[str, Any], *, source: str | None = None, row: int | str | None = None
@@ -273,4 +309,4 @@ def is_empty(value: Any) -> bool:
     """Whether a field is empty: None, an empty or blank text, NaN."""
     if isinstance(value, float):
         return math.isnan(value)
-    return value is None or (isinstance(value, str) and not value.strip())
+    return value is None or (isinstance(value, str) and not (value.strip() and (value.isascii() or trimmed(value))))

@@ -24,6 +24,11 @@ _LARGEST = 10**21
 _ERROR_CELL = re.compile(
     rb'<c (?=[^>]*\bt="e")[^>]*\br="([A-Z]+)([0-9]+)"[^>]*>(?:(?!</c>).)*?<v>([^<]*)</v>', re.DOTALL
 )
+# A formula that no program has computed. One whose value is an empty text has the type "str".
+_UNCOMPUTED = re.compile(
+    rb'<c (?![^>]*\bt="str")[^>]*\br="([A-Z]+)([0-9]+)"[^>]*>'
+    rb"\s*<f(?:[^>]*/>|[^>]*>[^<]*</f>)\s*(?:<v\s*/>|<v></v>)?\s*</c>"
+)
 
 
 def read_workbook(stream: IO[bytes], file: DataFile, notes: Counter[str]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -46,7 +51,7 @@ def read_workbook(stream: IO[bytes], file: DataFile, notes: Counter[str]) -> Ite
         workbook = CalamineWorkbook.from_filelike(io.BytesIO(content))
         name = _choose_sheet(workbook, file)
         sheet = workbook.get_sheet_by_name(name)
-        errors = _error_cells(content, workbook.sheet_names.index(name))
+        xml = _sheet_xml(content, workbook.sheet_names.index(name))
         merged = sheet.merged_cell_ranges or []
     except CalamineError as error:
         protected = "assword" in str(error)
@@ -64,7 +69,15 @@ def read_workbook(stream: IO[bytes], file: DataFile, notes: Counter[str]) -> Ite
             row=first[0] + 1,
             fix="Unmerge them in Excel, and fill in each cell; the header is one row.",
         )
-    records = enumerate(_cells_of_rows(sheet, errors), start=1)
+    if (uncomputed := _UNCOMPUTED.search(xml)) is not None:
+        raise JudgmentDataError(
+            f"the cell {uncomputed[1].decode()}{uncomputed[2].decode()} holds a formula without its value, as programs"
+            " write it",
+            source=file.name,
+            row=int(uncomputed[2]),
+            fix="Open the workbook in Excel and save it, or write values.",
+        )
+    records = enumerate(_cells_of_rows(sheet, _error_cells(xml)), start=1)
     yield from table_rows(records, file, notes, fix="Give each column a name in the header.")
 
 
@@ -100,9 +113,9 @@ def _cells_of_rows(sheet: Any, errors: dict[tuple[int, int], str]) -> Iterator[l
         yield cells
 
 
-def _error_cells(content: bytes, index: int) -> dict[tuple[int, int], str]:
-    """Errors in the cells of a sheet, by row (from 1) and column (from 0). The library reads them as empty, and an
-    empty cell is a missing vote.
+def _sheet_xml(content: bytes, index: int) -> bytes:
+    """The content of a sheet; nothing if the workbook has another form than usual. The library reads errors, and
+    formulas without a value, as empty cells, and an empty cell is a missing vote.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -112,9 +125,13 @@ def _error_cells(content: bytes, index: int) -> dict[tuple[int, int], str]:
                 attributes = dict(re.findall(rb'(\w+)="([^"]*)"', entry))
                 targets[attributes.get(b"Id")] = attributes.get(b"Target", b"").decode()
             target = targets[sheets[index]]
-            xml = archive.read(target.removeprefix("/") if target.startswith("/") else f"xl/{target}")
+            return archive.read(target.removeprefix("/") if target.startswith("/") else f"xl/{target}")
     except (zipfile.BadZipFile, KeyError, IndexError):
-        return {}  # no workbook of the usual form
+        return b""
+
+
+def _error_cells(xml: bytes) -> dict[tuple[int, int], str]:
+    """Errors in the cells of a sheet, by row (from 1) and column (from 0)."""
     if b't="e"' not in xml:
         return {}
     return {(int(row), _column(name)): text.decode() for name, row, text in _ERROR_CELL.findall(xml)}

@@ -1,7 +1,7 @@
 """Evaluation on held-out items: metrics, the noise floor, intervals, result files."""
 
 from distjudge_trl.evaluation.distances import item_accuracy, item_kl
-from distjudge_trl.evaluation.metrics import evaluate_judgments, whole_counts
+from distjudge_trl.evaluation.metrics import evaluate_judgments, whole_votes
 from distjudge_trl.evaluation.noise_floor import NoiseFloor, noise_floor
 from distjudge_trl.evaluation.results import read_predictions, read_results, write_results
 from distjudge_trl.evaluation.scoring import TestItems, human_side, row_log_q
@@ -22,6 +22,6 @@ __all__ = [
     "read_predictions",
     "read_results",
     "row_log_q",
-    "whole_counts",
+    "whole_votes",
     "write_results",
 ]

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -96,8 +96,8 @@ def evaluate_judgments(
         mass (`float`, *optional*): mean label mass.
         floored (bool array `(N, K)`, *optional*): labels that the extraction did not find and gave its floor, which
             normalisation then raised.
-        floor ([`NoiseFloor`], *optional*): of these items, if it has been estimated before: it takes most of the time
-            and does not depend on the judge.
+        floor ([`NoiseFloor`], *optional*): of these items' whole votes, if it has been estimated before: it takes most
+            of the time and does not depend on the judge.
         seed (`int`, defaults to 0): of the bootstrap, the floor's simulation and the ceiling's halves.
 
     Returns:
@@ -107,9 +107,10 @@ def evaluate_judgments(
           `accuracy` among them (see `distances.py`; some for ordinal labels alone); `entropy_correlation`,
           `macro_f1`, `kappa` (see `association.py`), `ece` (see `calibration.py`);
         - `distance_correlation` (see `association.py`), without an interval;
-        - `noise_floor` (see `noise_floor.py`; `None` if the rows of p are not shares of whole votes, or of one vote
-          each) and `excess_kl` = kl - floor, nats, with the interval of the KL (the error of the floor itself is not
-          included); `human_ceiling` (see `baselines.py`);
+        - `noise_floor` (see `noise_floor.py`; `None` if each row of p is of one vote) and `excess_kl` = kl - floor,
+          nats, with the interval of the KL (the error of the floor itself is not included); `human_ceiling` (see
+          `baselines.py`). These three leave out items that are not shares of whole votes: `divided_items` is their
+          number, and is there only if it is not 0;
         - `majority_ties`: share of items whose majority label is tied; the first of tied labels counts in `accuracy`,
           `macro_f1`, `kappa` and `ece`. `floor_items`: share of items whose KL rests on a probability of at most 1e-6
           or on the extraction's floor;
@@ -117,10 +118,10 @@ def evaluate_judgments(
           `num_items`, `num_groups`.
     """
     p, log_q, num_annotators = as_array(p), as_array(log_q), as_array(num_annotators)
-    counts = whole_counts(p, num_annotators)
-    if floor is None and counts is not None:
+    whole, counts = whole_votes(p, num_annotators)
+    if floor is None and len(counts):
         floor = noise_floor(counts, seed=seed)
-    ceiling = human_ceiling(counts, log_q, seed=seed) if counts is not None else None
+    ceiling = human_ceiling(counts, log_q[whole], seed=seed) if len(counts) else None
     positions = position_metrics(log_q, ids) if ids is not None else None
     estimates = {
         name: bootstrap_mean(metric.per_item(p, log_q), groups, seed=seed)
@@ -129,6 +130,9 @@ def evaluate_judgments(
     }
     kl, shifted = estimates["kl"], None
     if floor is not None:
+        if not whole.all():
+            own = [group for group, is_whole in zip(groups, whole, strict=True) if is_whole]
+            kl = bootstrap_mean(distances.item_kl(p[whole], log_q[whole]), own, seed=seed)
         shifted = Estimate(*(figure - floor.value for figure in (kl.value, kl.low, kl.high)))
     f1_interval, kappa_interval = agreement_interval(p, log_q, groups, seed=seed)
 
@@ -153,18 +157,31 @@ def evaluate_judgments(
         "num_items": len(p),
         "num_groups": len(set(groups)),
     }
+    if not whole.all():
+        metrics["divided_items"] = int((~whole).sum())
     if mass is not None:
         metrics["label_mass"] = mass
     return metrics
 
 
-def whole_counts(p: Any, num_annotators: Any) -> np.ndarray | None:
-    """The vote counts `(N, K)` of shares `p` `(N, K)` of `num_annotators` `(N,)` annotators each; `None` if the shares
-    are not those of whole votes.
+class WholeVotes(NamedTuple):
+    """The items whose votes are whole numbers: which of the N items (`chosen`, bool `(N,)`), and their votes per label
+    (`counts` `(M, K)`).
     """
-    p, num_annotators = as_array(p), as_array(num_annotators)
-    counts = np.rint(p * num_annotators[:, None])
-    return counts if np.allclose(counts, p * num_annotators[:, None], atol=1e-3) else None
+
+    chosen: np.ndarray
+    counts: np.ndarray
+
+
+def whole_votes(p: Any, num_annotators: Any) -> WholeVotes:
+    """Find the items whose shares `p` `(N, K)` of `num_annotators` `(N,)` annotators are whole votes. Annotators who
+    divide a vote among several labels do not draw a label from a distribution, as the noise floor, the human ceiling
+    and agreement suppose.
+    """
+    votes = as_array(p) * as_array(num_annotators)[:, None]
+    counts = np.rint(votes)
+    chosen = np.isclose(counts, votes, atol=1e-3).all(-1)
+    return WholeVotes(chosen, counts[chosen])
 
 
 def to_dict(estimate: Estimate) -> dict[str, float | None]:

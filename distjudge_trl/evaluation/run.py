@@ -11,6 +11,7 @@ import numpy as np
 from datasets import Dataset
 
 from distjudge_trl.data import Partition, SplitPlan
+from distjudge_trl.data.question_template import read_template
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import JudgmentDataError, UserInputError, listing
 from distjudge_trl.evaluation.options import EvaluationOptions
@@ -212,7 +213,7 @@ def choose_template(
     if origin.judge.file is not None and origin.judge.file.template is not None and items:
         if origin.judge.file.template == task.template.messages:
             return task.template  # which knows the template of each question, too
-        template = PromptTemplate(origin.judge.file.template)
+        template = read_template(origin.judge.file.template)
         form = next(task.expand(items[0], task.options()), items[0]) if task.expand is not None else items[0]
         try:
             template.render(form.fields)

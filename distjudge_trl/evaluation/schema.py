@@ -67,6 +67,7 @@ class Metrics(_Strict):
     majority_ties: _Number
     floor_items: _Number
     positions: Positions | None
+    divided_items: Annotated[int, Field(ge=1)] | None = None
     label_mass: _Number | None = None
     num_items: Annotated[int, Field(ge=1)]
     num_groups: Annotated[int, Field(ge=1)]

@@ -14,7 +14,7 @@ from distjudge_trl.errors import UserInputError
 from distjudge_trl.evaluation.baselines import training_majority, training_prior, uniform
 from distjudge_trl.evaluation.calibration import Scaling, fit_temperature, fit_vector
 from distjudge_trl.evaluation.distances import as_array
-from distjudge_trl.evaluation.metrics import evaluate_judgments, whole_counts
+from distjudge_trl.evaluation.metrics import evaluate_judgments, whole_votes
 from distjudge_trl.evaluation.noise_floor import NoiseFloor, noise_floor
 from distjudge_trl.evaluation.protocols import robustness
 
@@ -51,9 +51,9 @@ class TestItems:
 
     @cached_property
     def floor(self) -> NoiseFloor | None:
-        """The noise floor; `None` if the rows of p are not shares of whole votes."""
-        counts = whole_counts(self.p, self.num_annotators)
-        return noise_floor(counts, seed=self.seed) if counts is not None else None
+        """The noise floor of the items with whole votes; `None` if it is not defined."""
+        counts = whole_votes(self.p, self.num_annotators).counts
+        return noise_floor(counts, seed=self.seed) if len(counts) else None
 
     def score(self, log_q: Any, *, mass: float | None = None, floored: Any = None) -> dict[str, Any]:
         """`metrics` (see [`evaluate_judgments`]) and `robustness` (a list, see [`RobustnessPoint`]) of the label

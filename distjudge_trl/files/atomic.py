@@ -111,6 +111,21 @@ def check_folder(folder: str | Path, option: str, *, shown: str | Path | None = 
         ) from None
 
 
+@contextmanager
+def removing_if_empty(folder: str | Path) -> Iterator[None]:
+    """Remove the folder after the block if it is empty, with the folders above it, unless they were there before: a
+    command that is refused leaves nothing behind.
+    """
+    path = Path(folder)
+    made = [place for place in (path, *path.parents) if not place.exists()]
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            for place in made:
+                place.rmdir()
+
+
 def write_json(path: str | Path, content: Any) -> None:
     """Write `content` as indented JSON, atomically. Raises `ValueError` for NaN and infinities."""
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:

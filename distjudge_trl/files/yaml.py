@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,21 @@ from distjudge_trl.errors import UserInputError
 
 
 _MERGE, _VALUE = "tag:yaml.org,2002:merge", "tag:yaml.org,2002:value"
+_TEXT, _NUMBERS = "tag:yaml.org,2002:str", ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_OLD_NUMBER = re.compile(r"[-+]?(0[0-9_]+|.*:.*)")
 
 
 class _UniqueKeys(yaml.SafeLoader):
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self._checked: set[yaml.MappingNode] = set()
+
+    def resolve(self, kind: type[yaml.Node], value: str, implicit: tuple[bool, bool]) -> str:
+        """The tag of a node. YAML 1.1 reads 010 as eight and 1:30 as ninety, which nobody means: they are texts."""
+        tag: str = super().resolve(kind, value, implicit)
+        if kind is yaml.ScalarNode and implicit[0] and tag in _NUMBERS and _OLD_NUMBER.fullmatch(value):
+            return _TEXT
+        return tag
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         """Called before a mapping is made, and before it is merged (`<<: *name`) into another one: its node then holds

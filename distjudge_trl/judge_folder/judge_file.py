@@ -10,7 +10,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from distjudge_trl.data.template import PromptTemplate
+from distjudge_trl.data.question_template import read_template
 from distjudge_trl.errors import UserInputError, listing
 from distjudge_trl.files.atomic import write_json
 from distjudge_trl.labels import LabelSpace
@@ -112,7 +112,7 @@ class JudgeFile:
             file = cls(**content)
             file.make_label_space()
             if file.template is not None:
-                PromptTemplate(file.template)
+                read_template(file.template)
             if file.truncation not in (None, "middle", "end", "error") or not _is_length(file.max_length):
                 raise UserInputError(f"max_length {file.max_length!r}, truncation {file.truncation!r}")
             if file.template_date is not None:

@@ -44,7 +44,8 @@ def checked_prompt(
     if template is not None and finished_prompt(record) is None:
         # With a `prompt` that is not finished the record has to have the template's fields; else the prompt is
         # malformed.
-        needed = template.fields - template.optional_fields
+        own = template.of(record)
+        needed = own.fields - own.optional_fields
         if "prompt" not in record or "prompt" in template.fields or needed <= set(record):
             return None
     if "prompt" not in record:

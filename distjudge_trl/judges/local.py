@@ -27,6 +27,7 @@ from distjudge_trl.batching import (
     reading_order,
     render_prompt,
 )
+from distjudge_trl.data.question_template import read_template
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import UserInputError, explaining_memory
 from distjudge_trl.judge_folder.judge_file import JudgeFile
@@ -123,7 +124,7 @@ class LocalJudge(PromptJudge):
                 " code, and allow it with --trust-remote-code (`trust_remote_code=True` in Python) if you trust it."
             )
         if template is None and self.judge_file.template is not None:
-            template = PromptTemplate(self.judge_file.template)
+            template = read_template(self.judge_file.template)
         self.template = template
         computes_on = computing_device(wanted, device_map)
         if dtype is None and found is None:
@@ -212,7 +213,7 @@ class LocalJudge(PromptJudge):
     def _render(self, item: Mapping[str, Any], row: int) -> list[dict[str, str]]:
         if self.fitter is None or self.template is None:
             return super()._render(item, row)
-        return self.fitter.fit(self.template, item, row=row)
+        return self.fitter.fit(self.template.of(item), item, row=row)
 
     def _read_prompts(self, prompts: list[list[dict[str, str]]], batch_size: int, progress: bool) -> Judgments:
         if not prompts:

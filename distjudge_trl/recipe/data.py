@@ -183,7 +183,8 @@ class FoundModel(NamedTuple):
 def find_model(run: ParsedRun) -> FoundModel:
     """Find a run's model, before data is read.
 
-    A run that resumes prints the date of its checkpoint in prompts, any other today's.
+    A run that resumes prints the date of its checkpoint in prompts, any other today's, which is the same in all
+    processes of a run and in all runs of a sweep.
 
     Raises:
         [`UserInputError`]: there is no such model, its kind cannot be trained so, or its chat template does not show
@@ -198,7 +199,7 @@ def find_model(run: ParsedRun) -> FoundModel:
     check_quantization(f"The model {name!r}", kind.config, trains=trains, bits=bits)
     tokenizer = load_tokenizer(name, revision=revision, trust_remote_code=trusted)
     resumed = find_checkpoint(training_args.resume_from_checkpoint, training_args.output_dir)
-    day = pin_date(tokenizer, saved_date(resumed.path) if resumed is not None else None)
+    day = pin_date(tokenizer, saved_date(resumed.path) if resumed is not None else None, shared=True)
     describe_way(tokenizer)  # raises if the template does not show prompts
     run.task.label_space().bind(tokenizer)  # labels that collide are found before anything is loaded
     context = getattr(kind.config.get_text_config(), "max_position_embeddings", None)

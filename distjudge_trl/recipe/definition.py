@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from distjudge_trl.errors import MemoryExhaustedError, RunFailedError, UserInputError, exit_code
+from distjudge_trl.files.atomic import removing_if_empty
 from distjudge_trl.methods import METHODS
 from distjudge_trl.recipe.arguments import ParsedRun, RecipeArguments, TaskArgument
 from distjudge_trl.recipe.defaults import derived_defaults
@@ -155,7 +156,8 @@ class Recipe:
             return {}
         from distjudge_trl.recipe.run import run_recipe
 
-        return run_recipe(run)
+        with removing_if_empty(run.training.output_dir):
+            return run_recipe(run)
 
     def parse(self, argv: Sequence[str] | None = None) -> ParsedRun:
         """Parse the command line and the `--config` YAML into dataclasses. Each of these overrides the ones before it:

@@ -12,7 +12,7 @@ from trl import get_peft_config
 from distjudge_trl.data import choose_pseudo_count, fingerprint, num_votes
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import RunFailedError, UserInputError, writing
-from distjudge_trl.evaluation import human_side, whole_counts, write_results
+from distjudge_trl.evaluation import human_side, whole_votes, write_results
 from distjudge_trl.evaluation.results import JudgeInfo, Predictions, make_results
 from distjudge_trl.evaluation.scoring import calibration_records
 from distjudge_trl.files.atomic import check_folder
@@ -23,7 +23,13 @@ from distjudge_trl.recipe.checks import check_options
 from distjudge_trl.recipe.data import FoundModel, find_model, find_template, load_parts, model_error
 from distjudge_trl.recipe.model import loading_options, quantization_config
 from distjudge_trl.recipe.trial import make_progress_callback
-from distjudge_trl.report.findings import label_findings, split_findings, template_findings, vote_findings
+from distjudge_trl.report.findings import (
+    answer_findings,
+    label_findings,
+    split_findings,
+    template_findings,
+    vote_findings,
+)
 from distjudge_trl.report.tables import parts_table, results_table
 from distjudge_trl.runtime.provenance import provenance
 from distjudge_trl.trainer import DistributionSFTTrainer
@@ -68,6 +74,7 @@ def run_recipe(run: ParsedRun) -> dict[str, Any]:
         *split_findings(train, {recipe_args.score_on: scored}, by_group=recipe_args.split == "group"),
         *template_findings(model.tokenizer),
         *label_findings(trainer.label_space),
+        *answer_findings(trainer.label_space, template),
         *vote_findings(train, task.labels),
     ]
     for text, problem in findings:
@@ -150,12 +157,14 @@ def _finite(log_q: np.ndarray) -> np.ndarray:
 
 
 def _choose_target_smoothing(validation: Dataset) -> float:
-    counts = whole_counts(*human_side(validation))
-    pseudo_count = choose_pseudo_count(counts.tolist()) if counts is not None else None
+    whole, counts = whole_votes(*human_side(validation))
+    pseudo_count = choose_pseudo_count(counts.tolist()) if len(counts) else None
     if pseudo_count is None:
+        divided = int((~whole).sum())
+        which = f" ({divided:,} of {len(whole):,} are left out: someone divides a vote)" if divided else ""
         raise UserInputError(
             "--method dirichlet chooses its smoothing by predicting annotators from the others, and no validation item"
-            " has two. Give --target_smoothing."
+            f" has two{which}. Give --target_smoothing."
         )
     return pseudo_count
 

@@ -22,6 +22,7 @@ from distjudge_trl.modeling.kinds import find_kind
 from distjudge_trl.modeling.loading import load_config, load_tokenizer
 from distjudge_trl.report.findings import (
     Finding,
+    answer_findings,
     label_findings,
     length_finding,
     split_findings,
@@ -29,6 +30,7 @@ from distjudge_trl.report.findings import (
 )
 from distjudge_trl.report.item_statistics import ENTROPY_BINS, item_statistics
 from distjudge_trl.report.label_tokens import label_rows
+from distjudge_trl.report.tables import left_out
 from distjudge_trl.tasks import Item, JudgmentTask, LoadReport
 
 
@@ -42,14 +44,17 @@ def make_console() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=_PLAIN_WIDTH)
 
 
-def print_summary(console: Console, task: JudgmentTask, records: Dataset, report: LoadReport) -> None:
-    """Print how many items were read, left out and built."""
+def print_summary(
+    console: Console, task: JudgmentTask, records: Dataset, report: LoadReport, template: PromptTemplate
+) -> None:
+    """Print how many items were read, left out and built, and which answers the template does not explain."""
     console.print(f"[bold]{escape(task.name)}[/bold]: {escape(task.description)}")
     for file in report.files:
         console.print(f"  from {escape(file)}", soft_wrap=True)
     for line in report.lines():
         console.print(f"  {escape(line)}")
     console.print(f"  fingerprint {fingerprint(records)}")
+    _print_findings(console, answer_findings(task.label_space(), template))
 
 
 def print_statistics(console: Console, task: JudgmentTask, items: Sequence[Item]) -> None:
@@ -80,12 +85,8 @@ def print_statistics(console: Console, task: JudgmentTask, items: Sequence[Item]
             _bar(console, count / stats.entropy.max()),
         )
     console.print(entropy)
-    divided = sum(item.ballots is not None for item in items)
-    if divided:
-        console.print(
-            f"Items in which someone divides a vote: {divided:,}; agreement, alpha and noise floor are undefined for"
-            " them"
-        )
+    if stats.num_divided:
+        console.print(left_out("Agreement, alpha and noise floor", stats.num_divided, stats.num_items))
     kind = "ordinal" if task.ordinal else "nominal"
     console.print(f"Mean entropy / log K: {stats.mean_entropy:.3f}")
     console.print(f"Two annotators of an item agree: {_number(stats.agreement)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -11,16 +12,15 @@ import numpy as np
 from datasets import Dataset
 
 from distjudge_trl.batching import describe_way
+from distjudge_trl.data.template import PromptTemplate
+from distjudge_trl.errors import listing
+from distjudge_trl.report.label_tokens import describe_doubts
 
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from distjudge_trl.labels import LabelSpace
-from distjudge_trl.report.label_tokens import describe_doubts
-
-
-_MOST_NAMES = 8
 
 
 class Finding(NamedTuple):
@@ -70,13 +70,35 @@ def label_findings(space: LabelSpace) -> list[Finding]:
     return [Finding(line, True) for line in describe_doubts(space)]
 
 
+def answer_findings(space: LabelSpace, template: PromptTemplate) -> list[Finding]:
+    """Answers that the prompt does not explain: nobody can know that A means the grade 1.5, unless the template shows
+    the legend or says so in words.
+    """
+    if space.answers is None or template.shows_legend:
+        return []
+    text = template.own_text
+    missing = [
+        f"{answer}: {label}"
+        for label, answer in space.answers.items()
+        if not _says(answer, text) or (len(answer) == 1 and not _says(label, text))
+    ]
+    if not missing:
+        return []
+    return [
+        Finding(
+            "The prompt does not say what the judge's answers mean:"
+            f" {listing(missing)}. Let the template show {{{{ legend }}}}, which lists them.",
+            True,
+        )
+    ]
+
+
+def _says(word: str, text: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text) is not None
+
+
 def vote_findings(train: Dataset, labels: Sequence[str]) -> list[Finding]:
     """Labels that no training item has a vote for."""
     shares = np.asarray(train["label_distribution"][:]).sum(0)
     unused = [label for label, share in zip(labels, shares, strict=True) if not share]
-    return [Finding(f"No training item has a vote for: {_listed(unused)}", True)] if unused else []
-
-
-def _listed(names: Sequence[str]) -> str:
-    rest = len(names) - _MOST_NAMES
-    return ", ".join(names[:_MOST_NAMES]) + (f", ... and {rest} more" if rest > 0 else "")
+    return [Finding(f"No training item has a vote for: {listing(unused)}", True)] if unused else []

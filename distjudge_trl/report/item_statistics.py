@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distjudge_trl.evaluation import noise_floor
+from distjudge_trl.evaluation import noise_floor, whole_votes
 from distjudge_trl.evaluation.agreement import krippendorff_alpha, normalized_entropy, pairwise_agreement
 from distjudge_trl.tasks import Item
 
@@ -22,7 +22,8 @@ class ItemStatistics:
 
     `label_votes` `(K,)`: votes per label. `majority` `(K,)`: items with this reference label. `entropy` `(10,)`: items
     per tenth of the normalised entropy. `annotators`: minimum, median and maximum per item. `noise_floor`: in nats
-    (`None` if every item has a single vote).
+    (`None` if every item has a single vote). `num_divided`: items whose divided votes are no whole numbers, which
+    agreement, alpha and floor leave out.
     """
 
     num_items: int
@@ -36,6 +37,7 @@ class ItemStatistics:
     agreement: float | None
     alpha: float | None
     noise_floor: float | None
+    num_divided: int
 
 
 def item_statistics(items: Sequence[Item], *, ordinal: bool) -> ItemStatistics:
@@ -43,9 +45,8 @@ def item_statistics(items: Sequence[Item], *, ordinal: bool) -> ItemStatistics:
     counts = np.array([item.counts for item in items])
     n = np.array([item.num_annotators for item in items])
     entropy = normalized_entropy(counts / n[:, None])
-    # Annotators who divide their votes do not draw labels from a distribution as these statistics take it.
-    whole = all(item.ballots is None for item in items)
-    floor = noise_floor(counts) if whole else None
+    whole = whole_votes(counts / n[:, None], n).counts.astype(int)
+    floor = noise_floor(whole) if len(whole) else None
     references = Counter(item.reference for item in items)
     return ItemStatistics(
         num_items=len(items),
@@ -56,7 +57,8 @@ def item_statistics(items: Sequence[Item], *, ordinal: bool) -> ItemStatistics:
         num_ties=int(((counts == counts.max(-1, keepdims=True)).sum(-1) > 1).sum()),
         entropy=np.histogram(entropy, bins=ENTROPY_BINS, range=(0, 1))[0],
         mean_entropy=float(entropy.mean()),
-        agreement=pairwise_agreement(counts) if whole else None,
-        alpha=krippendorff_alpha(counts, ordinal=ordinal) if whole else None,
+        agreement=pairwise_agreement(whole) if len(whole) else None,
+        alpha=krippendorff_alpha(whole, ordinal=ordinal) if len(whole) else None,
         noise_floor=floor.value if floor is not None else None,
+        num_divided=len(items) - len(whole),
     )

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 
+# Figures of a result that suppose whole votes.
+SUPPOSE_WHOLE = "Noise floor, excess KL and human ceiling"
 _HEADER = ("method", "KL (95 %)", "excess KL", "accuracy (95 %)", "label mass")
 
 
@@ -54,7 +56,14 @@ def results_table(runs: Sequence[dict[str, Any]], *, variants: bool = False) -> 
     metrics = runs[0]["metrics"]
     if metrics["noise_floor"] is not None:
         rows.append(("noise floor", f"{metrics['noise_floor']:.3f}", "0.000", "-", "-"))
-    return markdown_table(_HEADER, rows)
+    divided = metrics.get("divided_items")
+    note = "\n\n" + left_out(SUPPOSE_WHOLE, divided, metrics["num_items"]) if divided else ""
+    return markdown_table(_HEADER, rows) + note
+
+
+def left_out(figures: str, divided: int, total: int) -> str:
+    """A sentence about figures that suppose whole votes."""
+    return f"{figures} leave out {divided:,} of {total:,} items, in which divided votes are no whole numbers."
 
 
 def parts_table(results: dict[str, Any]) -> str:

@@ -42,6 +42,7 @@ class Definition:
         heartbeat (`int`): seconds between the signs of life of all workers.
         data_path (`str`, *optional*): where the data was read when the study was made. Other machines may have it
             elsewhere.
+        day (`str`, *optional*): the day (ISO) on which the study began: today, for chat templates that print it.
     """
 
     recipe: str
@@ -61,6 +62,7 @@ class Definition:
     sharding: str
     heartbeat: int
     data_path: str | None = None
+    day: str | None = None
 
     @property
     def maximize(self) -> bool:

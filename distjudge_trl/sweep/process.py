@@ -19,6 +19,7 @@ import psutil
 from distjudge_trl.errors import RunFailedError
 from distjudge_trl.files.atomic import read_json
 from distjudge_trl.recipe.trial import FAILURE_NAME, PREPARED, PROGRESS_NAME, RUN_FOLDER, WORKER, this_process
+from distjudge_trl.runtime.dates import TODAY
 from distjudge_trl.runtime.devices import seeing
 from distjudge_trl.runtime.logs import log_tail
 
@@ -56,25 +57,30 @@ class Launch:
         words += ["--main_process_port", "0"] if self.several else []
         return [*words, str(self.script), *options]
 
-    def environment(self, folder: Path, data: Path) -> dict[str, str]:
-        """Environment variables of a run in `folder` that reads its records from `data`."""
+    def environment(self, folder: Path, data: Path, day: str | None = None) -> dict[str, str]:
+        """Environment variables of a run in `folder` that reads its records from `data`, and takes `day` for today."""
         # DeepSpeed looks for ninja on the path; a virtual environment that is not activated is not on it.
         path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
         extra = {"PATH": path, RUN_FOLDER: str(folder.resolve()), WORKER: this_process()}
         extra[PREPARED] = str(data)
+        if day is not None:
+            extra[TODAY] = day
         if self.threads is not None:
             extra["OMP_NUM_THREADS"] = str(self.threads)
         return {**seeing(self.devices), **extra}
 
 
 class RunProcess:
-    """A started run in `folder`, which prints into `log.txt` there and reads its records from `data`.
+    """A started run in `folder`, which prints into `log.txt` there, reads its records from `data` and takes `day` for
+    today.
 
     Raises:
         [`RunFailedError`]: processes of an earlier attempt cannot be killed.
     """
 
-    def __init__(self, launch: Launch, options: Sequence[str], folder: Path, data: Path) -> None:
+    def __init__(
+        self, launch: Launch, options: Sequence[str], folder: Path, data: Path, day: str | None = None
+    ) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         # A dead worker may have left a run: two runs must not write into one folder.
@@ -88,7 +94,7 @@ class RunProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=launch.environment(folder, data),
+                env=launch.environment(folder, data, day),
                 start_new_session=True,
             )
 

@@ -19,6 +19,7 @@ from distjudge_trl.recipe import PREFLIGHT
 from distjudge_trl.recipe.loading import load_recipe
 from distjudge_trl.recipe.parsing import find_option
 from distjudge_trl.recipe.preflight import ANSWER_NAME, REQUEST_NAME, option_names
+from distjudge_trl.runtime.dates import TODAY
 from distjudge_trl.runtime.devices import device_count, seeing, visible_devices
 from distjudge_trl.runtime.launches import check_launch, count_processes, read_accelerate_config
 from distjudge_trl.runtime.threads import cores_per_process
@@ -138,7 +139,13 @@ def make_launches(settings: SweepSettings, script: Path, held: contextlib.ExitSt
 
 
 def check_recipe(
-    settings: SweepSettings, script: Path, parameters: Sequence[Parameter], metric: str, save: Path, launch: Launch
+    settings: SweepSettings,
+    script: Path,
+    parameters: Sequence[Parameter],
+    metric: str,
+    save: Path,
+    launch: Launch,
+    day: str,
 ) -> Checked:
     """Let the recipe check all values and read the data.
 
@@ -149,13 +156,14 @@ def check_recipe(
         metric (`str`): the metric that ranks configurations.
         save (`Path`): a folder for the records and their token ids.
         launch ([`Launch`]): how every run is started.
+        day (`str`): what all runs take for today.
 
     Raises:
         [`UserInputError`]: the recipe does not accept a value, or something is wrong with the data.
         [`RunFailedError`]: the recipe failed for another reason.
     """
     load_recipe(script)
-    answer = _preflight(settings, script, parameters, save, launch.devices)
+    answer = _preflight(settings, script, parameters, save, launch.devices, day)
     options = {name: value for name, value in answer["options"].items() if name not in ("score_on", "seed")}
     typed = _typed(parameters, answer["parameters"])
     for parameter in typed:
@@ -183,12 +191,18 @@ def check_recipe(
         sharding=f"{content.get('distributed_type', 'NO')}{stage}",
         heartbeat=settings.heartbeat,
         data_path=data_path,
+        day=day,
     )
     return Checked(definition, answer["num_train"], answer["num_scored"], data_path, Path(answer["data"]))
 
 
 def _preflight(
-    settings: SweepSettings, script: Path, parameters: Sequence[Parameter], save: Path, devices: Sequence[str]
+    settings: SweepSettings,
+    script: Path,
+    parameters: Sequence[Parameter],
+    save: Path,
+    devices: Sequence[str],
+    day: str,
 ) -> dict[str, Any]:
     """The answer of `recipe.preflight`. The script runs as a trial would run it, in another process: it may take GPU
     memory, and what it sees are the sweep's GPUs.
@@ -215,7 +229,7 @@ def _preflight(
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            env={**seeing(devices), PREFLIGHT: folder},
+            env={**seeing(devices), PREFLIGHT: folder, TODAY: day},
         )
         if done.returncode:
             lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]

@@ -16,10 +16,11 @@ from rich.live import Live
 from rich.text import Text
 
 from distjudge_trl.errors import RunFailedError, UserInputError, counted, first_line
-from distjudge_trl.files.atomic import check_folder
+from distjudge_trl.files.atomic import check_folder, read_json
 from distjudge_trl.files.shipped_files import find_shipped
+from distjudge_trl.runtime.dates import today
 from distjudge_trl.sweep.best import score_best
-from distjudge_trl.sweep.definition import find_metric, option_tokens
+from distjudge_trl.sweep.definition import Definition, find_metric, option_tokens
 from distjudge_trl.sweep.process import Launch
 from distjudge_trl.sweep.request import (
     Checked,
@@ -30,8 +31,9 @@ from distjudge_trl.sweep.request import (
     make_points,
 )
 from distjudge_trl.sweep.settings import SweepSettings
-from distjudge_trl.sweep.storages import check_storage, losing, open_storage
+from distjudge_trl.sweep.storages import check_storage, explaining, file_of, losing, open_storage
 from distjudge_trl.sweep.store import Store
+from distjudge_trl.sweep.study import JOURNAL_NAME, SWEEP_NAME
 from distjudge_trl.sweep.table import failures, make_table, ranked, read_rows, summary, write_trials
 from distjudge_trl.sweep.worker import Worker
 
@@ -76,7 +78,7 @@ def run_sweep(settings: SweepSettings, console: Console) -> int:
         if settings.storage is not None and check_storage(settings.storage) is None and not settings.dry_run:
             open_storage(settings.storage, out, settings.heartbeat)
         console.print(f"Checking the recipe and its data: {script}", highlight=False)
-        checked = check_recipe(settings, script, parameters, metric, save, launches[0])
+        checked = check_recipe(settings, script, parameters, metric, save, launches[0], _day(settings, out, study))
         definition = checked.definition
         points = make_points(settings, definition.parameters)
         if settings.dry_run:
@@ -126,6 +128,21 @@ def _conclude(
             f"{len(failed)} of {len(rows)} configurations failed. `distjudge-trl sweep show {' '.join(where)} --log"
             " TRIAL` prints the end of a trial's log, --retry-failed tries them again."
         )
+
+
+def _day(settings: SweepSettings, out: Path, study: str) -> str:
+    """What the study takes for today: the day on which it began."""
+    content = read_json(out / SWEEP_NAME)
+    if content.get("study") == study:
+        return Definition.from_dict(content.get("definition"), study).day or today()
+    # Another machine may have begun it. A file that is not there yet is not made.
+    file = file_of(settings.storage) if settings.storage is not None else out / JOURNAL_NAME
+    if settings.dry_run or (file is not None and not file.is_file()):
+        return today()
+    store = Store(settings.storage, out, study, heartbeat=settings.heartbeat)
+    with explaining(store.shown):
+        begun = store.exists() and "definition" in store.study.user_attrs
+    return (store.open().day if begun else None) or today()
 
 
 def _remove_empty(folder: Path) -> None:

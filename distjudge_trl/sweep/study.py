@@ -106,6 +106,7 @@ class StoredStudy:
             [`UserInputError`]: the study or the folder belongs to another sweep.
         """
         self._check_folder(definition)
+        day = definition.day
         with explaining(self.shown), self.lock("study"):
             try:
                 optuna.create_study(
@@ -125,6 +126,7 @@ class StoredStudy:
             attributes = self.study.user_attrs
             if "definition" in attributes:
                 there = Definition.from_dict(attributes["definition"], self.name)
+                definition = replace(definition, day=there.day)
                 if there.grew_into(definition):
                     there.check_same(replace(definition, parameters=there.parameters), self.name)
                     self._grow(definition)
@@ -139,8 +141,9 @@ class StoredStudy:
             planned = self._enqueue(points)
             if "definition" not in attributes:
                 self.study.set_user_attr("definition", definition.to_dict())
-        self.definition = definition
-        write_json(self.out / SWEEP_NAME, {"study": self.name, "definition": definition.to_dict()})
+        # A study without a day is of an earlier version.
+        self.definition = replace(definition, day=definition.day or day)
+        write_json(self.out / SWEEP_NAME, {"study": self.name, "definition": self.definition.to_dict()})
         be_patient(self.storage)
         return planned
 

@@ -187,7 +187,7 @@ class Worker:
         if self.definition.pruner != "none" and "eval_strategy" not in self.definition.options:
             options += PRUNING_OPTIONS
         try:
-            run = RunProcess(self.launch, options, folder, self.data)
+            run = RunProcess(self.launch, options, folder, self.data, self.definition.day)
         except RunFailedError as error:
             return _Outcome(TrialState.FAIL, str(error), retries=self.store.retries)
         lock = self.store.lock(f"trial-{trial.number}")

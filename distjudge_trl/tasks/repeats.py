@@ -1,4 +1,6 @@
-"""Prompts that repeat: a template that leaves out what tells the items apart makes every item the same question."""
+"""Prompts that repeat: a template that leaves out what tells the items apart makes every item the same question, and
+one that leaves out the question asks several in the same words.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distjudge_trl.data.template import PromptTemplate
-from distjudge_trl.errors import UserInputError, listing
+from distjudge_trl.errors import JudgmentDataError, UserInputError, listing
 
 
 # Fewer items may repeat by chance, as in a test of a task's first rows.
@@ -60,6 +62,40 @@ class Repeats:
             f"{name}: {self.repeated:,} of {self.total:,} prompts repeat another one: {shows}. {fix}; if the rows are"
             " ratings of the same items, give the column that names the item as `id`."
         )
+
+
+class Asked:
+    """Which question about a thing each prompt asks."""
+
+    def __init__(self) -> None:
+        self._questions: dict[bytes, str] = {}
+
+    def add(
+        self,
+        thing: str,
+        question: str,
+        fields: Mapping[str, Any],
+        prompt: Sequence[Mapping[str, str]],
+        *,
+        source: str,
+        row: int | str,
+    ) -> None:
+        """Add a prompt that asks a question about a thing.
+
+        Raises:
+            [`JudgmentDataError`]: it asks another question about the thing in the same words.
+        """
+        key = _digest([thing, *(message["content"] for message in prompt)])
+        other = self._questions.setdefault(key, question)
+        if other != question:
+            name = next((name for name, value in fields.items() if value == question), None)
+            shown = f"{{{{ {name} }}}}, the name of the question" if name is not None else "which question it is"
+            raise JudgmentDataError(
+                f"the prompt template asks the questions {other} and {question} in the same words",
+                source=source,
+                row=row,
+                fix=f"Let it show {shown}.",
+            )
 
 
 def _digest(value: Any) -> bytes:

@@ -20,7 +20,7 @@ from distjudge_trl.data.votes import draw_ballots, draw_votes, majority_label, s
 from distjudge_trl.errors import JudgmentDataError, NoRecordsError, UserInputError, listing, nearest
 from distjudge_trl.labels import LabelSpace
 from distjudge_trl.tasks.items import Item, LoadReport, Source, TaskOptions
-from distjudge_trl.tasks.repeats import Repeats
+from distjudge_trl.tasks.repeats import Asked, Repeats
 
 
 if TYPE_CHECKING:
@@ -55,8 +55,6 @@ class JudgmentTask:
         parts (`tuple[str, ...]`): names of several questions about the same things (SummEval's dimensions), if there
             are some. The id of a record then ends with a slash and the name of its question, and judges are also
             scored for each question alone.
-        asked_by (`tuple[str, ...]`): the fields that name an item's question: a template that shows none of them would
-            ask all questions in the same words.
         questions (`Mapping[str, JudgmentTask]`): for each question a task with this question alone, see `choose`.
         undecided (`str`): why one judge cannot answer all of the questions, as a clause; such a task has no labels,
             and a question has to be chosen.
@@ -79,7 +77,6 @@ class JudgmentTask:
     optional_fields: frozenset[str] = frozenset()
     answers: Mapping[str, str] | None = None
     parts: tuple[str, ...] = ()
-    asked_by: tuple[str, ...] = ()
     questions: Mapping[str, JudgmentTask] = field(default_factory=dict)
     undecided: str = ""
     family: str = ""
@@ -221,20 +218,16 @@ class JudgmentTask:
         Raises:
             [`UserInputError`]: a `fitter` is given and most prompts repeat others, or the template
                 tests a field that no item has.
+            [`JudgmentDataError`]: the template asks several questions in the same words.
         """
         if (chosen := self.choose(getattr(options, "question", None))) is not self:
             return chosen.records(items, options, template=template, fitter=fitter, report=report)
         template = template or self.template
         template.check_shows_something()
-        if len(self.parts) > 1 and self.asked_by and not template.fields & set(self.asked_by):
-            raise UserInputError(
-                f"the prompt template asks the questions {listing(self.parts, 'and')} in the same words: let it show"
-                f" {{{{ {self.asked_by[0]} }}}}, the name of the question."
-            )
         already_shortened = fitter.num_shortened if fitter is not None else 0
         name = report.files[0] if len(report.files) == 1 else self.name
         seen: set[str] = set()
-        repeats = Repeats()
+        repeats, asked = Repeats(), Asked()
 
         def records() -> Iterator[dict[str, Any]]:
             for item in items:
@@ -242,6 +235,9 @@ class JudgmentTask:
                 for form in self.expand(item, options) if self.expand is not None else (item,):
                     prompt = self.prompt_of(form, template, fitter)
                     repeats.add(form.fields, prompt)
+                    if len(self.parts) > 1:
+                        thing = "".join(form.id.rpartition(f"/{form.part}")[::2])
+                        asked.add(thing, form.part, form.fields, prompt, source=form.source, row=form.row)
                     yield make_record(
                         id=form.id,
                         group=form.group,

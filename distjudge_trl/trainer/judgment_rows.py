@@ -46,7 +46,7 @@ class JudgmentRowsMixin(SFTTrainer):
         if not len(dataset):
             raise UserInputError(f"The {dataset_name} dataset holds no records.")
         validate_records(dataset, self.label_space, source=f"{dataset_name} dataset")
-        self.judge_file.template_date = pin_date(self._tokenizer, self.judge_file.template_date)
+        self.judge_file.template_date = pin_date(self._tokenizer, self.judge_file.template_date, shared=True)
         if not self.label_space.bindings:
             self.label_space.bind(self._tokenizer, render_prompt(self._tokenizer, dataset[0]["prompt"]))
 

@@ -265,6 +265,36 @@ def test_a_value_that_parquet_holds_and_rows_do_not(tmp_path, values, problem):
     assert (caught.value.row, caught.value.field) == (3, "v") and "damaged" not in str(caught.value)
 
 
+def test_columns_of_one_name_in_a_parquet_file(tmp_path):
+    """As in a table: which of them a task means cannot be known."""
+    pq.write_table(pa.table([["x"], ["y"], ["z"]], names=["text", "text", "v"]), tmp_path / "f.parquet")
+    assert rows_of(tmp_path / "f.parquet") == [{"text (1)": "x", "text (2)": "y", "v": "z"}]
+
+
+def test_a_damaged_parquet_page_is_one_line(tmp_path):
+    pq.write_table(pa.table({"text": ["x" * 50] * 9}), tmp_path / "f.parquet")
+    content = (tmp_path / "f.parquet").read_bytes()
+    (tmp_path / "f.parquet").write_bytes(content[:4] + b"\xff" * 30 + content[34:])
+    with pytest.raises(UserInputError, match="f.parquet") as caught:
+        rows_of(tmp_path / "f.parquet")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "fix"),
+    [
+        (b"a,b\n1,2\n", "It is not compressed: take .gz off its name"),
+        (gzip.compress(b"a,b\n1,2\n") + b"rest", "The file is incomplete: fetch or copy it again"),
+        (gzip.compress(gzip.compress(b"a,b\n1,2\n")), "is compressed with gzip twice. Unpack it once"),
+    ],
+    ids=["plain", "trailing", "twice"],  # gzip writes the time into its header
+)
+def test_what_is_wrong_with_a_gzip_file(tmp_path, content, fix):
+    (tmp_path / "f.csv.gz").write_bytes(content)
+    with pytest.raises(UserInputError, match=fix):
+        rows_of(tmp_path / "f.csv.gz")
+
+
 def test_a_broken_value_in_a_later_batch(tmp_path):
     values = pa.array([[("a", 1)]] * 2999 + [[("a", 1), ("a", 2)]], pa.map_(pa.string(), pa.int64()))
     pq.write_table(pa.table({"v": values}), tmp_path / "f.parquet")

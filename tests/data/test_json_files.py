@@ -49,6 +49,7 @@ def test_an_object_of_very_many_objects(tmp_path, pieces):
     [
         ('{"id": 1, "meta": {"a": 1}}', [{"id": 1, "meta": {"a": 1}}]),
         ('{"meta": {"a": 1}, "prompt": [{"role": "user"}]}', [{"meta": {"a": 1}, "prompt": [{"role": "user"}]}]),
+        ('{"text": "x", "votes": [1, 2]}', [{"text": "x", "votes": [1, 2]}]),
         ("[]", []),
         ('[{"a": 1.5e3}, {"a": [[1, 2], {"b": null}]}]', [{"a": 1500.0}, {"a": [[1, 2], {"b": None}]}]),
         ('{\n "a": 1\n}\n{\n "a": 2\n}\n', [{"a": 1}, {"a": 2}]),
@@ -92,7 +93,11 @@ MANY = {f"k{i}": i for i in range(3005)}
         ("f.json", '{"a": {"x": 1}, "b": {"x": 1}, "a": {"x": 2}}', None, "field `a`: occurs twice in an object"),
         ("f.json", '{"a": {"x": 1, "x": 2}}', None, "field `x`: occurs twice in an object"),
         ("f.json", '[{"a": 1}, {"b": 1, "b": 2}]', 2, "field `b`: occurs twice in an object"),
-        ("f.json", '[{"a": ' + "[" * 100_000, 1, "cannot be read .maximum recursion"),
+        ("f.json", '[{"a": ' + "[" * 100_000, 1, "is nested too deeply"),
+        ("f.json", "[1" + "0" * 5000 + "]", 1, "has a number of thousands of digits"),
+        ("f.jsonl", '{"a": 1' + "0" * 5000 + "}", 1, "has a number of thousands of digits"),
+        ("f.jsonl", '{"a": 1},\n{"a": 2},\n', 1, "Take out the comma at the end: every line holds one object"),
+        ("f.json", '{"text": ["a", "b"], "votes": [[1, 2], [2]]}', None, r"is a table by columns \(text, votes\)"),
         (
             "f.json",
             '{"text": {"0": "a", "1": "b"}, "vote": {"0": 1, "1": 2}}',

@@ -128,6 +128,8 @@ def test_every_row_knows_its_file(tmp_path):
         ("a.csv", TABLE.encode("cp1252"), {"by_options": True}, "Pass --encoding cp1252, or save the file as UTF-8"),
         ("a.csv", "id,text\n1,Привет как дела\n".encode("cp1251"), {}, "row 2.* looks like cp1251"),
         ("a.csv", TABLE.encode() + b"3;caf\xe9;1\n", {}, r"row 4: is not UTF-8 \(byte 0xe9.*\)\. Save the file"),
+        ("a.csv", "id,text\n1,ä\n".encode("cp1252"), {}, "looks like cp1252"),
+        ("a.csv", "id,text\n1,ä\n2,ö".encode()[:-1], {}, "row 3: .* the file is cut off. Export it again"),
         ("a.csv", TABLE.encode(), {"encoding": "cp1252"}, "is UTF-8 throughout.*Take `encoding: cp1252` out"),
         ("a.csv", b"id,text\n1,\x81\n", {"encoding": "cp1252"}, r"row 2: is not cp1252 \(byte 0x81 at position 3\)"),
         ("a.csv", TABLE.encode("utf-16")[:-1], {}, "is not UTF-16-LE.*cut off or damaged"),

@@ -1,7 +1,9 @@
 """Excel workbooks, Arrow files and data sets that were saved to disk."""
 
 import datetime
+import re
 import sys
+import zipfile
 from dataclasses import replace
 
 import openpyxl
@@ -13,7 +15,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from distjudge_trl.data.reading import Reading
 from distjudge_trl.data.rows import own_fields, read_rows
 from distjudge_trl.data.source_files import find_files
-from distjudge_trl.errors import UserInputError
+from distjudge_trl.errors import JudgmentDataError, UserInputError
 
 
 def read(path, **reading):
@@ -44,6 +46,19 @@ def test_cells_are_as_excel_shows_them(tmp_path):
     shown = [1, 0.3, 1e300, -3, "007", "2,0", True, "2026-01-02", "2026-01-02T03:04:00", "03:04:00", ""]
     (row,) = read(path)
     assert list(row.values()) == shown and list(map(type, row.values())) == list(map(type, shown))
+
+
+@pytest.mark.parametrize("formula", ["=1+1", "=B1", '=IF(A1="x",1,"")'])
+def test_formulas_that_nobody_has_computed_are_not_empty(tmp_path, formula):
+    """An empty cell would be a missing vote."""
+    path = book(tmp_path / "f.xlsx", [["text", "vote"], ["x", 2], ["y", formula]])
+    with pytest.raises(JudgmentDataError, match="row 3: the cell B3 holds a formula without its value.* save it"):
+        read(path)
+    # As Excel saves them.
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(tmp_path / "g.xlsx", "w") as new:
+        for name in old.namelist():
+            new.writestr(name, re.sub(rb"</f><v ?/>|</f><v></v>", b"</f><v>7</v>", old.read(name)))
+    assert read(tmp_path / "g.xlsx")[1]["vote"] == 7
 
 
 def test_errors_in_cells_are_not_empty(tmp_path):

@@ -22,6 +22,8 @@ from distjudge_trl.evaluation import (
     write_results,
 )
 from distjudge_trl.evaluation.results import JudgeInfo, Predictions, make_results
+from distjudge_trl.evaluation.schema import Metrics
+from distjudge_trl.report.tables import results_table
 from distjudge_trl.tasks import get_task
 
 
@@ -176,6 +178,24 @@ def test_rows_that_are_no_shares_of_votes_have_no_floor():
     p = np.array([[0.5, 0.5], [1.0, 0.0]])
     metrics = evaluate_judgments(p, np.log([[0.5, 0.5], [0.9, 0.1]]), np.array([1, 1]), ["a", "b"])
     assert metrics["noise_floor"] is None and metrics["excess_kl"] is None
+
+
+def test_one_divided_row_is_left_out_and_counted():
+    records = make_records(60)
+    p, n = np.array(records["label_distribution"]), np.array(records["num_annotators"])
+    groups = [f"g{i // 2}" for i in range(60)]
+    log_q = np.log(np.random.default_rng(0).dirichlet(np.ones(5), 60))
+    whole = evaluate_judgments(p, log_q, n, groups)
+    assert "divided_items" not in whole
+    odd, other = [0.25, 0.75, 0, 0, 0], np.log(np.full(5, 0.2))
+    metrics = evaluate_judgments([*p, odd], [*log_q, other], [*n, 2], [*groups, "z"])
+    assert metrics["divided_items"] == 1 and metrics["num_items"] == 61
+    for name in ("noise_floor", "excess_kl", "human_ceiling"):
+        assert metrics[name] == whole[name]
+    assert metrics["kl"] != whole["kl"]
+    text = results_table([{"method": "m", "metrics": metrics, "variants": []}])
+    assert text.endswith("human ceiling leave out 1 of 61 items, in which divided votes are no whole numbers.")
+    Metrics.model_validate(metrics)
 
 
 RECORDS = make_records(4)

@@ -266,6 +266,15 @@ def test_mistakes_are_one_line(world, args, match):
     assert "Traceback" not in done.output
 
 
+def test_a_refused_evaluation_leaves_no_folder(world, tmp_path):
+    """Only those that it has made, and only while they are empty."""
+    words = ("--model", world / "judge", "--task", world / "ratings.yaml", "--data_path", "none.jsonl", "--out")
+    (tmp_path / "there").mkdir()
+    for out in ("new", "new/deep/results.json", "there/new"):
+        assert invoke(*words, tmp_path / out).exit_code == 2
+        assert [path.name for path in tmp_path.rglob("*")] == ["there"]
+
+
 def test_a_full_disk_is_one_line_when_results_are_written(world, tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
@@ -274,7 +283,7 @@ def test_a_full_disk_is_one_line_when_results_are_written(world, tmp_path, monke
     task = world / "ratings.yaml"
     done = invoke("--model", world / "judge", "--task", task, "--out", tmp_path / "out")
     line = "results.json: cannot be written (No space left on device). Make room and try again.\n"
-    assert done.exit_code == 1 and done.output.endswith(line) and not list((tmp_path / "out").iterdir())
+    assert done.exit_code == 1 and done.output.endswith(line) and not (tmp_path / "out").exists()
     recipe = Recipe(task=None, model=str(world / "model"), training={"max_steps": 1, "save_strategy": "no"})
     with pytest.raises(RunFailedError, match=r"cannot be written .No space left on device.. The judge is saved: make"):
         recipe.run(["--task", str(task), "--bf16", "False", "--output_dir", str(tmp_path / "judge")])

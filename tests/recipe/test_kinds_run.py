@@ -14,6 +14,7 @@ from distjudge_trl.errors import UserInputError
 from distjudge_trl.evaluation import read_predictions, read_results
 from distjudge_trl.judge_folder.judge_file import JudgeFile
 from distjudge_trl.recipe import Recipe
+from distjudge_trl.runtime.dates import TODAY
 
 
 TURN = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}<end>{% endfor %}<assistant>"
@@ -50,8 +51,6 @@ class Tomorrow(date):
 
 
 def test_the_date_of_training_stays_with_the_judge(tmp_path, monkeypatch, capsys):
-    from distjudge_trl.batching import chat_templates
-
     model = make_model(tmp_path / "model", DATED)
     steps = ("--save_strategy", "steps", "--save_steps", "1")
     run(tmp_path, model, *steps)
@@ -63,7 +62,7 @@ def test_the_date_of_training_stays_with_the_judge(tmp_path, monkeypatch, capsys
     ids, answers = encode_prompts(judge.tokenizer, [MESSAGES]), judge.judge([{"text": "text 1"}])
 
     # The judge on another day: the same prompt, also in an evaluation and where a run goes on.
-    monkeypatch.setattr(chat_templates, "date", Tomorrow)
+    monkeypatch.setattr("distjudge_trl.runtime.dates.date", Tomorrow)
     judge = Judge.from_pretrained(str(tmp_path / "out"))
     assert encode_prompts(judge.tokenizer, [MESSAGES]) == ids
     assert today.strftime("Today Date: %d %b %Y") in judge.tokenizer.decode(ids[0])
@@ -84,6 +83,13 @@ def test_the_date_of_training_stays_with_the_judge(tmp_path, monkeypatch, capsys
     assert JudgeFile.read(tmp_path / "new").template_date == "2031-05-06"
     raw = Judge.from_pretrained(model, label_space=judge.label_space)
     assert raw.reading()["template_date"] == "2031-05-06" and encode_prompts(raw.tokenizer, [MESSAGES]) != ids
+
+
+def test_runs_of_a_sweep_print_the_day_on_which_it_began(tmp_path, monkeypatch):
+    monkeypatch.setenv(TODAY, "2030-01-02")
+    monkeypatch.setattr("distjudge_trl.runtime.dates.date", Tomorrow)
+    run(tmp_path, make_model(tmp_path / "model", DATED), "--max_steps", "1")
+    assert JudgeFile.read(tmp_path / "out").template_date == "2030-01-02"
 
 
 def test_a_file_without_a_date_is_as_before(tmp_path):

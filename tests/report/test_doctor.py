@@ -173,8 +173,11 @@ def test_the_command_on_the_real_snli(tmp_path):
     assert "\x1b" not in run.stdout and (tmp_path / "snli.parquet").is_file()
 
 
-def test_divided_votes_have_no_agreement_and_say_so():
+def test_divided_votes_are_left_out_of_agreement_and_it_says_so():
     divided = Item("a", "a", {}, [1.5, 0.5, 0.0], "f", 1, reference=0, ballots=((0,), (0, 1)))
     text = output(doctor.print_statistics, TASK, [divided, *ITEMS])
-    assert "Items in which someone divides a vote: 1" in text and "agree: undefined" in text
-    assert "annotators an item: 2 /" in text
+    said = f"Agreement, alpha and noise floor leave out 1 of {len(ITEMS) + 1} items, in which divided votes"
+    assert said in text and "annotators an item: 2 /" in text
+    figures = [line for line in output(doctor.print_statistics, TASK, ITEMS).splitlines() if "agree: " in line]
+    assert figures and figures[0] in text.splitlines()
+    assert "agree: undefined" in output(doctor.print_statistics, TASK, [divided])

@@ -19,6 +19,7 @@ from postgres import ServerError, postgres_server
 from sweep.test_definition import DEFINITION
 
 from distjudge_trl.errors import UserInputError
+from distjudge_trl.files.atomic import read_json
 from distjudge_trl.sweep.space import Parameter, grid, parse_parameter
 from distjudge_trl.sweep.store import Store
 from distjudge_trl.sweep.table import read_rows
@@ -63,6 +64,15 @@ def test_a_study_is_made_once_and_holds_every_configuration_once(open_store):
     assert again.open() == GRID
     assert [trial.system_attrs["fixed_params"] for trial in again.trials()] == grid(GRID.parameters)
     assert states(again) == ["WAITING"] * 6
+
+
+def test_a_study_keeps_the_day_on_which_it_began(open_store):
+    open_store().make(replace(GRID, day="2030-01-02"), POINTS)
+    store = open_store()
+    store.make(replace(GRID, day="2030-01-03"), POINTS)
+    assert store.definition.day == open_store().open().day == "2030-01-02"
+    assert read_json(store.out / "sweep.json")["definition"]["day"] == "2030-01-02"
+    assert f"{store.name} (2)" not in optuna.get_all_study_names(store.storage)
 
 
 def test_what_was_half_made_is_completed(open_store, monkeypatch):

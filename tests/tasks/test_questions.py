@@ -11,12 +11,14 @@ from distjudge_trl import Judge
 from distjudge_trl.batching import PromptFitter
 from distjudge_trl.cli import main
 from distjudge_trl.data import SplitPlan
+from distjudge_trl.data.question_template import QuestionTemplate, read_template
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import JudgmentDataError, UserInputError
 from distjudge_trl.evaluation import read_predictions, read_results
 from distjudge_trl.files.shipped_files import shipped_folder
 from distjudge_trl.judge_folder.judge_file import JudgeFile
 from distjudge_trl.judge_folder.training_items import SeenItems
+from distjudge_trl.judges.base import checked_prompt
 from distjudge_trl.recipe import PAPER_TRAINING, Recipe
 from distjudge_trl.sweep.request import default_study
 from distjudge_trl.sweep.settings import SweepSettings
@@ -196,15 +198,38 @@ def test_the_text_that_a_judge_keeps_asks_the_same(tmp_path, tokenizer):
     }
     questions = {n: {"votes": q["votes"], "template": templates[n]} for n, q in (("help", HELP), ("tone", TONE))}
     task = get_task(write_task(tmp_path, questions=questions))
-    kept = PromptTemplate(task.template.messages)
+    kept = read_template(task.template.messages)
+    assert isinstance(kept, QuestionTemplate)
+    one_text = PromptTemplate(task.template.messages)
     for fitter in (None, PromptFitter(tokenizer, 150)):
         own = task.load(fitter=fitter)["prompt"][:]
         assert task.load(template=kept, fitter=fitter)["prompt"][:] == own
+        assert task.load(template=one_text, fitter=fitter)["prompt"][:] == own
         assert [task.choose(name).load(fitter=fitter)["prompt"][0] for name in task.parts] == own[:2]
     assert own[0][1]["content"] == "\nshort\nHelpful? 1\n2\n3"
     assert kept.render({"text": "x", "question": "tone"})[0]["content"] == "Rate tone."
-    with pytest.raises(JudgmentDataError, match="asks for a field the item lacks .*tune"):
-        kept.render({"text": "x", "question": "tune"})
+    assert kept.render({"question": "Why?", "_question": "tone", "text": "x"})[0]["content"] == "Rate Why?."
+    message = r"row 3, field `question`: names no question of this prompt template: 'tune'\. Its questions are help, "
+    with pytest.raises(JudgmentDataError, match=message + r"tone; name one in the column `_question`\."):
+        kept.render({"text": "x", "question": "tune"}, row=3)
+    with pytest.raises(JudgmentDataError, match="field `question`: is missing"):
+        kept.render({"text": "x"})
+
+
+def test_a_judge_of_several_questions_needs_only_the_fields_of_the_one_it_is_asked(tmp_path):
+    write_rows(tmp_path, 2, reference=("a", "b"))
+    tone = {**TONE, "template": "{{ text }} like {{ reference }}?"}
+    task = get_task(write_task(tmp_path, questions={"help": HELP, "tone": tone}))
+    kept = read_template(task.template.messages)
+    for item in ({"text": "x", "reference": ""}, {"text": "x", "prompt": "y"}):
+        item = {**item, "question": "help"}
+        assert checked_prompt(item, kept, row=1) is None
+        assert kept.render(item) == task.choose("help").template.render(item)
+    with pytest.raises(JudgmentDataError, match="field `reference`: is '', and the prompt needs it"):
+        kept.render({"text": "x", "question": "tone", "reference": ""})
+    # A text that only begins like one of several questions is a template of its own.
+    odd = [{**message, "content": message["content"] + " {{ x }}"} for message in task.template.messages]
+    assert type(read_template(odd)) is PromptTemplate
 
 
 @pytest.mark.parametrize(
@@ -241,15 +266,15 @@ def test_questions_that_one_judge_cannot_answer(tmp_path, questions, why, recipe
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"questions": {}}, "`questions`: .*at least 1 item"),
-        ({"questions": ["help"]}, "`questions`: input should be a valid dictionary, got"),
-        ({"questions": {"help": None}}, "`questions.help`: input should be a valid dictionary, got None"),
+        ({"questions": {}}, "`questions`: must not be empty"),
+        ({"questions": ["help"]}, "`questions`: must be a mapping of keys to values, got"),
+        ({"questions": {"help": None}}, "`questions.help`: must be a mapping of keys to values, got None"),
         ({"questions": {"help": {**HELP, "vote": 1}}}, "`questions.help.vote`: is not a key.*did you mean `votes`"),
         ({"questions": {"help": {**HELP, "source": "x"}}},
          "`questions.help.source`: is not a key.*known here are labels"),
         ({"questions": {"help": {"votes": {"lst": "x"}}}},
          "`questions.help.votes.lst`: is not a key.*known here are list"),
-        ({"questions": {"how nice?": HELP}}, "`questions.how nice.`: .*pattern"),
+        ({"questions": {"how nice?": HELP}}, "`questions.how nice.`: may have letters"),
         ({"questions": {"help": HELP, "tone": {"template": "{{ text }}"}}}, "`questions.tone`: `votes`: is missing"),
         ({"labels": None}, "`questions.help`: `labels`: is missing"),
         ({"name": None}, "`name`: is missing"),
@@ -311,7 +336,13 @@ def test_a_template_of_the_command_line_names_the_question(tmp_path):
     write_rows(tmp_path)
     (tmp_path / "p.jinja").write_text("Rate {{ text }}")
     done = CliRunner().invoke(main, ["data", write_task(tmp_path), "--prompt-template", str(tmp_path / "p.jinja")])
-    assert done.exit_code == 2 and "help and tone in the same words: let it show {{ question }}" in done.output
+    assert done.exit_code == 2 and "help and tone in the same words. Let it show {{ question }}, the" in done.output
+    # A column of that name is not the name of the question.
+    write_rows(tmp_path, 1, question="Why?")
+    (tmp_path / "p.jinja").write_text("Rate {{ question }} {{ text }}")
+    done = CliRunner().invoke(main, ["data", write_task(tmp_path), "--prompt-template", str(tmp_path / "p.jinja")])
+    assert done.exit_code == 2 and "row 1: the prompt template asks the questions help and tone" in done.output
+    assert "Let it show {{ _question }}, the name of the question." in done.output
 
 
 # Judges

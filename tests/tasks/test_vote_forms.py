@@ -1,6 +1,8 @@
 """Votes as people really have them: nested, divided, in texts and numbers of every spelling."""
 
 import json
+from datetime import date
+from pathlib import Path
 
 import pytest
 from test_custom import counts, load, write_task
@@ -80,6 +82,11 @@ LABEL_STUDIO = {
             [2, 1, 0],
         ),
         # Shares
+        ({"a": [0.33, 0.33, 0.34], "n": 3}, {"shares": "a", "num_annotators": "n"}, GRADES, [1, 1, 1]),
+        ({"a": ["0,43", "0,43", "0,14"]}, {"shares": "a", "num_annotators": 7}, GRADES, [3, 3, 1]),
+        # Rounded to two digits, of which the first share shows one.
+        ({"a": [0.9, 0.05, 0.05], "n": 21}, {"shares": "a", "num_annotators": "n"}, GRADES, [19, 1, 1]),
+        ({"a": [0.34, 0.33, 0.32], "n": 99}, {"shares": "a", "num_annotators": "n"}, GRADES, [34, 33, 32]),
         ({"a": {"1": 0.25, "3": 0.75}}, {"shares": "a", "num_annotators": 4}, GRADES, [1, 0, 3]),
         ({"a": [0.25, 0, 0.75], "n": "8"}, {"shares": "a", "num_annotators": "n"}, GRADES, [2, 0, 6]),
         ({"a": {"1.0": 0.67, "2.0": 0.33}, "n": 3}, {"shares": "a", "num_annotators": "n"}, GRADES, [2, 1, 0]),
@@ -280,10 +287,38 @@ def test_answers_may_be_words_even_other_labels(tmp_path):
         ({"skip": "answer != accept'"}, "`skip`: .* is no JMESPath expression"),
         ({"votes": {"list": "*.label"}}, r"'\*.label' reads every column: begin it with the name of one"),
         ({"votes": {"shares": "s"}}, "`shares` and `num_annotators` go together"),
+        ({"votes": {"shares": "s", "num_annotators": 1.5}}, "must be a whole number, or the name .* got 1.5"),
+        ({"votes": {"label_columns": {"1": "a", "1.0": "b"}}}, "'1' and '1.0' are one label. Give it a list"),
         ({"votes": {"shares": "s", "num_annotators": 0}}, "`votes.num_annotators"),
         ({"votes": {"counts": "c", "multiple": "votes"}}, "`multiple` does not go with `counts`"),
         ({"votes": {"list": "c", "multiple": "both"}}, "`votes.multiple`: .*'error', 'votes' or 'shares'"),
-        ({"votes": {"label_columns": {"1": "n", "2": ["m", "n"]}}}, "names the column 'n' twice"),
+        ({"votes": {"label_columns": {"1": "n", "2": ["m", "n"]}}}, "names the column 'n' a second time"),
+        ({"votes": {"annotator_columns": ["a", "b", "a"]}}, "`annotator_columns` names the column 'a' a second time"),
+        ({"votes": {"rows": "a", "annotator": "a"}, "id": "i"}, "`annotator` names the column 'a' a second time"),
+        ({"votes": {"annotator_columns": "a"}}, r"`votes.annotator_columns`: must be a list, such as .*got 'a'"),
+        ({"votes": "v"}, "`votes`: must be a mapping of keys to values, got 'v'"),
+        ({"missing": 9}, r"`missing`: must be a list, such as \[a, b\], got 9"),
+        ({"labels": ["1"]}, r"`labels`: must have at least 2 entries, got \['1'\]"),
+        ({"labels": ["1", "\u200e2"]}, r"`labels.1`: '\\u200e2' has .* invisible characters around it: write '2'"),
+        ({"labels": ["1", "2\n3"]}, "`labels.1`: .* write it in one line"),
+        ({"labels": ["1", float("nan")]}, '`labels.1`: .* write it in quotes, "nan"'),
+        ({"labels": ["1", date(2020, 1, 2)]}, '`labels.1`: YAML reads 2020-01-02 as a date: write it in quotes'),
+        ({"answers": {"1": "A", "2": "", "3": "C"}}, "`answers.2`: must not be empty"),
+        ({"name": "a/b"}, "`name`: may have letters, digits, .* got 'a/b'"),
+        ({"template": [{"role": "robot", "content": "{{ x }}"}]}, "has the role 'robot'; roles are system, user and"),
+        ({"template": [{"role": "system", "content": "{{ x }}"}]}, "last message of the .* is the system's"),
+        (
+            {"template": [{"role": "user", "content": "{{ x }}"}, {"role": "assistant", "content": "y"}]},
+            "last message of the prompt template is the assistant's: it must be a user's",
+        ),
+        (
+            {"template": [{"role": r, "content": "{{ x }}"} for r in ("user", "system", "user")]},
+            "Message 2 of the prompt template is the system's, which can only be the first",
+        ),
+        ({"source": {"path": "r.jsonl", "delimiter": "||"}}, "`source.delimiter`: must be one mark"),
+        ({"source": {"path": "r.jsonl", "delimiter": "x"}}, "`source.delimiter`: must be one mark"),
+        ({"source": {"path": "r.jsonl", "encoding": "idna"}}, "'idna' is no known text encoding"),
+        ({"source": {"path": "r.jsonl", "encoding": "unicode_escape"}}, "is no known text encoding"),
         ({"votes": {"lst": "v"}}, "`votes.lst`: is not a key .*did you mean `list`"),
     ],
 )  # fmt: skip
@@ -291,6 +326,63 @@ def test_a_mistake_in_the_task_file_has_one_line(tmp_path, changes, match):
     with pytest.raises(UserInputError, match=match) as caught:
         get_task(rated(tmp_path, [], **{"votes": {"list": "v"}, **changes}))
     assert "\n" not in str(caught.value)
+
+
+def test_yaml_s_old_numbers_are_texts(tmp_path):
+    """YAML 1.1 reads 010 as eight and 1:30 as ninety."""
+    path = Path(rated(tmp_path, [{"v": ["010", "1:30"]}], {"list": "v"}, ["LABELS"]))
+    path.write_text(path.read_text().replace("- LABELS", "- 010\n- 1:30\n- 0x1F\n- 12"))
+    assert get_task(str(path)).labels == ("010", "1:30", "31", "12")
+    assert load(str(path))[0][0]["label_distribution"] == [0.5, 0.5, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("row", "skip", "match"),
+    [
+        (
+            {"n": "1"},
+            "n == `1`",
+            "it compares the text '1' with the number 1, which are not equal; write texts in single",
+        ),
+        ({"n": 1}, "n != '1'", "it compares the text '1' with the number 1"),
+        ({"n": "True"}, "n == `true`", "it compares the text 'True' with the boolean true"),
+        ({"n": [{"ok": 1}]}, "length(n[?ok == '1']) == `1`", "it compares the text '1' with the number 1"),
+        ({"n": "10"}, "n > `9`", r"it orders the text '10' as a word and not as a number; write to_number\(NAME\)"),
+        ({"n": "10"}, "n > '9'", "it orders the text '10' as a word"),
+    ],
+)
+def test_a_comparison_that_depends_on_how_a_file_writes_numbers(tmp_path, row, skip, match):
+    path = rated(tmp_path, [{"v": ["1"], **row}], {"list": "v"}, GRADES, skip=skip)
+    with pytest.raises(JudgmentDataError, match=f"row 1, field .*: the expression fails on the row: {match}"):
+        load(path)
+
+
+def test_ids_that_are_numbers_are_compared_by_value(tmp_path):
+    """A column of whole numbers with gaps is one of floats."""
+    rows = [{"i": 1, "v": "1"}, {"i": 1.0, "v": "2"}, {"i": "b", "v": "3"}]
+    records = load(rated(tmp_path, rows, {"rows": "v"}, GRADES, id="i"))[0]
+    assert [(record["id"], record["num_annotators"]) for record in records] == [("1", 2), ("b", 1)]
+
+
+def test_a_text_that_nobody_sees_is_empty(tmp_path):
+    path = rated(tmp_path, [{"text": "\u200b \ufeff", "v": ["1"]}], {"list": "v"}, GRADES)
+    with pytest.raises(JudgmentDataError, match="row 1, field `text`: is .* and the prompt needs it"):
+        load(path)
+
+
+@pytest.mark.parametrize("changes", [{"votes": {"list": "'v'"}}, {"id": "'text'"}, {"skip": "`true`"}])
+def test_an_expression_that_reads_no_column(tmp_path, changes):
+    """All rows would have the same; but a column may have the name of such an expression."""
+    votes = changes.pop("votes", {"list": "v"})
+    with pytest.raises(JudgmentDataError, match="row 1, field .*: is no column, and an expression that reads none is"):
+        load(rated(tmp_path, [{"v": ["1"]}], votes, GRADES, **changes))
+    row = {"v": ["1"], "'v'": ["2"], "'text'": "x", "`true`": "false"}
+    assert len(load(rated(tmp_path, [row], votes, GRADES, **changes))[0]) == 1
+
+
+def test_skip_says_that_it_left_out_nothing(tmp_path):
+    path = rated(tmp_path, [{"v": ["1"], "n": "x"}], {"list": "v"}, GRADES, skip="n == 'y' || to_number(n) > `3`")
+    assert "rows left out by `skip`: 0" in load(path)[1].lines()
 
 
 # Mistakes in the data
@@ -328,11 +420,18 @@ def test_a_mistake_in_the_task_file_has_one_line(tmp_path, changes, match):
         ({"a": "{'1', '2'}"}, {"list": "a"}, GRADES, "is a set, in which equal votes are lost"),
         ({"a": [[["1"]]]}, {"list": "a"}, GRADES, "a list with parts of parts"),
         ({"a": {"1": 0.5, "2": 0.5}}, {"shares": "a", "num_annotators": 3}, GRADES, "is 1.5 votes, not a whole"),
+        ({"a": [0.5, 0.25, 0.25]}, {"shares": "a", "num_annotators": 3}, GRADES, "share 0.5 of 3 annotators is 1.5"),
+        ({"a": [0.3, 0.3, 0.4]}, {"shares": "a", "num_annotators": 3}, GRADES, "share 0.3 of 3 .*two digits or more"),
+        ({"a": [0.33, 0.33, 0.34]}, {"shares": "a", "num_annotators": 40}, GRADES, "is 13.6 votes, not a whole"),
+        ({"a": [0.33, 0.33, 0.33]}, {"shares": "a", "num_annotators": 200}, GRADES, "2 digits do not tell the votes"),
+        ({"a": [0.335, 0.335, 0.33]}, {"shares": "a", "num_annotators": 150}, GRADES, "is 50.25 votes"),
+        ({"a": {}}, {"shares": "a", "num_annotators": 2}, GRADES, "2 annotators are 0 votes together"),
+        ({"a": ["half", "50%", 0]}, {"shares": "a", "num_annotators": 2}, GRADES, "share of '1' is 'half', not"),
         ({"a": {"1": 0.5}}, {"shares": "a", "num_annotators": 2}, GRADES, "2 annotators are 1 votes together"),
         ({"a": {"1": 1.5}}, {"shares": "a", "num_annotators": 2}, GRADES, "is 1.5, not a number from 0 to 1"),
-        ({"a": {"1": "x"}}, {"shares": "a", "num_annotators": 2}, GRADES, "'x' is not a count"),
+        ({"a": {"1": "x"}}, {"shares": "a", "num_annotators": 2}, GRADES, "the share of '1' is 'x', not a number"),
         ({"a": [0.5, 0.5]}, {"shares": "a", "num_annotators": 2}, GRADES, "or a list of 3 shares, got"),
-        ({"a": {"1": 0.33, "2": 0.67}}, {"shares": "a", "num_annotators": 300}, GRADES, "Shares may be rounded"),
+        ({"a": {"1": 0.33, "2": 0.67}}, {"shares": "a", "num_annotators": 300}, GRADES, "digits do not tell the"),
         ({"a": {"b": "1"}}, {"list": "a.c"}, GRADES, "finds nothing in any of the 1 rows. `a` has: b"),
         ({"a": [{"b": "1"}]}, {"list": "a[].c"}, GRADES, r"finds nothing in any of the 1 rows. `a\[\]` has: b"),
         ({"a": 3}, {"list": "length(a)"}, GRADES, "the expression fails on the row"),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
+import math
+import unicodedata
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from distjudge_trl.labels.spelling import nfc, spelling
+from distjudge_trl.labels.spelling import nfc, spelling, trimmed
 
 
 def as_text(value: Any) -> Any:
@@ -15,6 +18,12 @@ def as_text(value: Any) -> Any:
         raise ValueError(  # noqa: TRY004 (what pydantic turns into an error of its own)
             f"YAML reads an unquoted yes, no, on, off, true or false as the boolean {str(value).lower()}: write it in"
             f' quotes, "Yes" or "{str(value).lower()}"'
+        )
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f'YAML reads .nan and .inf as numbers that are none: write it in quotes, "{value}"')
+    if isinstance(value, (datetime.date, datetime.time)):
+        raise ValueError(  # noqa: TRY004
+            f'YAML reads {value} as a date: write it in quotes, "{value}"'
         )
     if isinstance(value, (int, float)):
         return spelling(value)
@@ -27,8 +36,21 @@ def as_name(value: Any) -> Any:
     return nfc(value) if isinstance(value, str) else value
 
 
+def as_word(value: Any) -> Any:
+    """What a judge answers, and its label: a text of one line, without invisible characters around it."""
+    value = as_name(value)
+    if not isinstance(value, str) or not value.strip():
+        return value
+    if value != trimmed(value):
+        raise ValueError(f"{value!r} has blanks or invisible characters around it: write {trimmed(value)!r}")
+    if any(unicodedata.category(character) == "Cc" for character in value):
+        raise ValueError(f"{value!r} has line breaks or other control characters: write it in one line")
+    return value
+
+
 RawText = Annotated[str, BeforeValidator(as_text), Field(min_length=1)]
 Text = Annotated[str, BeforeValidator(as_name), Field(min_length=1)]
+Word = Annotated[str, BeforeValidator(as_word), Field(min_length=1)]
 
 
 class Strict(BaseModel):

@@ -76,29 +76,64 @@ def counted(count: Any, answer: Any, place: Place, *, shares: bool = False) -> i
     return whole_count(count, answer, place.source, place.row, place.field, fix)
 
 
-def count_of_share(share: Any, annotators: int, label: Any, place: Place) -> int:
-    """How many of the annotators a share is. A share may be rounded, to two digits or more."""
+def counts_of_shares(
+    shares: Mapping[Any, Any], annotators: int, place: Place, *, leaves_a_rest: bool = False
+) -> dict[Any, int]:
+    """How many of the annotators each share of a row is. Shares may be rounded, to two digits or more, and one of them
+    may be adjusted so that they sum to 1 (0.33, 0.33, 0.34). With `leaves_a_rest` they may sum to less.
+
+    Raises:
+        [`JudgmentDataError`]: a share is none, or the shares are not whole votes of so many annotators.
+    """
+    numbers = {label: _share(share, label, place) for label, share in shares.items() if not is_empty(share)}
+    digits = max((_digits(number) for number in numbers.values()), default=0)
+    rounding = annotators * 0.5 * 10.0**-digits * (1 + 1e-9) if digits >= 2 else 0.0
+    # Shares may be float32.
+    exact = max(1e-6, 1e-7 * annotators)
+    # More would take wrong numbers of annotators for right ones.
+    if rounding < 0.125 and math.isclose(sum(numbers.values()), 1, rel_tol=0, abs_tol=1e-9):
+        rounding *= 2
+    tolerance = max(exact, rounding)
+    if tolerance >= 0.5:
+        raise place.error(
+            f"shares of {digits} digits do not tell the votes of {annotators:,} annotators",
+            "Write them with more digits, or correct `num_annotators`.",
+        )
+    counts = {label: round(number * annotators) for label, number in numbers.items()}
+    for label, number in numbers.items():
+        votes = number * annotators
+        if not math.isclose(counts[label], votes, rel_tol=0, abs_tol=tolerance):
+            raise place.error(
+                f"the share {shares[label]!r} of {annotators} annotators is {votes:.6g} votes, not a whole number",
+                "Correct `num_annotators`. Shares may be rounded to two digits or more.",
+            )
+    together = sum(counts.values())
+    if together > annotators or (together < annotators and not leaves_a_rest):
+        raise place.error(
+            f"the shares of {annotators} annotators are {together} votes together",
+            "They must sum to 1: correct the row, or `num_annotators`.",
+        )
+    return counts
+
+
+def _share(share: Any, label: Any, place: Place) -> float:
     number = _percentage(share)
     if number is None:
-        number = number_of(share, place)
+        try:
+            number = float(spelling(share)) if isinstance(share, str) else share
+        except ValueError:
+            number = None
     if not isinstance(number, (int, float)) or not 0 <= number <= 1 + 1e-9:  # also NaN
         raise place.error(
             f"the share of {label!r} is {share!r}, not a number from 0 to 1, or a percentage such as 67 %",
             "Correct the row.",
         )
-    exponent = decimal.Decimal(str(number)).as_tuple().exponent
-    digits = -exponent if isinstance(exponent, int) else 0
-    rounding = annotators * 0.5 * 10.0**-digits if digits >= 2 else 0.0
-    # Shares may be float32.
-    tolerance = max(1e-6, 1e-7 * annotators, rounding * (1 + 1e-9))
-    count = round(number * annotators)
-    if not math.isclose(count, number * annotators, rel_tol=0, abs_tol=tolerance) or tolerance >= 0.5:
-        raise place.error(
-            f"the share {share!r} of {annotators} annotators is {number * annotators:.6g} votes, not a whole number",
-            "Correct `num_annotators`. Shares may be rounded to two digits or more, as long as they tell the number of"
-            " votes.",
-        )
-    return count
+    return float(number)
+
+
+def _digits(number: float) -> int:
+    exponent = decimal.Decimal(repr(number)).normalize().as_tuple().exponent
+    return max(0, -exponent) if isinstance(exponent, int) else 0
 
 
 def _percentage(cell: Any) -> float | None:

@@ -65,6 +65,8 @@ def find(file: TaskFile, folder: Path, data_path: Path | None) -> list[DataFile]
     if isinstance(source, PartSources):
         return _find_parts(source, folder, data_path)
     files = find_files(data_path or folder / source.path, source.files)
+    if source.sheet is not None and not any(".xlsx" in found.base_name.lower() for found in files):
+        raise UserInputError(f"{files[0].name}: is no Excel workbook: take `sheet: {source.sheet}` out of `source`.")
     reading = source.reading(folder)
     return [replace(found, reading=reading) for found in files]
 

@@ -123,6 +123,7 @@ class _Reader:
         if self.skip is not None:
             if not self.skip.columns_found:
                 raise self.skip.nothing_found(row, name, self.num_rows)
+            self.source.report.notes["rows left out by `skip`"] += 0  # none is worth knowing, too
             if not self.num_kept:
                 raise UserInputError(f"{name}: `skip: {self.skip.text}` leaves out all {self.num_rows:,} rows.")
         for path in self.paths:
@@ -310,7 +311,9 @@ def _named(paths: Iterable[ColumnPath], row: Mapping[str, Any], name: str, numbe
             raise place.error(
                 f"must name one thing, got {str(cell)[:60]!r}", f"Name a part of it by a path, such as `{column}.id`."
             )
-    texts = ["" if is_empty(cell) else str(cell) for cell in cells.values()]
+    # A column of numbers with gaps is one of floats: 1.0 names what 1 names.
+    whole = {column: int(cell) for column, cell in cells.items() if isinstance(cell, float) and cell % 1 == 0}
+    texts = ["" if is_empty(cell) else str(cell) for cell in {**cells, **whole}.values()]
     if not any(texts):
         place = Place(name, number, ", ".join(cells))
         raise place.error(f"is {next(iter(cells.values()))!r}", "Fill it in.")

@@ -12,13 +12,15 @@ from distjudge_trl.data.paths import ColumnPath
 from distjudge_trl.errors import UserInputError, listing
 from distjudge_trl.labels import LabelSpace
 from distjudge_trl.labels.spelling import spelling
-from distjudge_trl.tasks.custom.base import Columns, RawText, Strict, Text, as_name
+from distjudge_trl.tasks.custom.base import Columns, RawText, Strict, Text, Word, as_name
 from distjudge_trl.tasks.custom.sources import AnySource, HubSource, OptionalSplit, PartSources
 
 
 def _number_or_column(value: Any) -> Any:
     if isinstance(value, int) and not isinstance(value, bool) and value < 1:
         raise ValueError(f"must be at least 1, or the name of a column, got {value}")
+    if isinstance(value, float):
+        raise ValueError(f"must be a whole number, or the name of a column, got {value}")  # noqa: TRY004
     return value if isinstance(value, int) and not isinstance(value, bool) else as_name(value)
 
 
@@ -99,10 +101,11 @@ class Votes(Strict):
             )
         if self.multiple != "error" and given[0] in ("counts", "label_columns", "shares") and not self.by_row:
             raise ValueError(f"`multiple` does not go with `{given[0]}`, which does not say who voted")
-        columns = [column for named in (self.label_columns or {}).values() for column in named]
+        columns = self.columns()
         if twice := [column for column in columns if columns.count(column) > 1]:
-            raise ValueError(f"`label_columns` names the column {twice[0]!r} twice")
-        for text in self.columns():
+            key = given[0] if self.annotator is None else "annotator"
+            raise ValueError(f"`{key}` names the column {twice[0]!r} a second time: its votes would count twice")
+        for text in columns:
             if () in ColumnPath(text).branches:
                 raise ValueError(f"{text!r} reads every column: begin it with the name of one")
         return self
@@ -138,14 +141,14 @@ def _letters_or_mapping(value: Any) -> Any:
 
 
 Name = Annotated[Text, Field(pattern=r"^[A-Za-z0-9_.-]+$")]
-_Labels = Annotated[tuple[Text, ...], Field(min_length=2)]
+_Labels = Annotated[tuple[Word, ...], Field(min_length=2)]
 _Synonyms = dict[Text, tuple[Text, ...]]
 _Spellings = Annotated[
     dict[Text, tuple[Text, ...]],
     Field(description="label to its spellings in the data, which are no answers of the judge"),
 ]
 _Answers = Annotated[
-    dict[Text, Text] | str | None,
+    dict[Text, Word] | str | None,
     BeforeValidator(_letters_or_mapping),
     Field(description="what the judge answers instead of the labels: A, B, C, ..., or label to word"),
 ]

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 from distjudge_trl.data.encodings import check_encoding
 from distjudge_trl.data.joining import Join
 from distjudge_trl.data.paths import ColumnPath
-from distjudge_trl.data.reading import Quoting, Reading
+from distjudge_trl.data.reading import Quoting, Reading, check_delimiter
 from distjudge_trl.data.source_files import find_files
 from distjudge_trl.data.splits import OFFICIAL_PARTS
 from distjudge_trl.errors import listing
@@ -92,7 +92,7 @@ class FileSource(Strict):
 
     path: RawText
     files: tuple[RawText, ...] = Field(("*",), description="glob patterns of file names, for a folder or an archive")
-    delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = Field(
+    delimiter: Annotated[str, BeforeValidator(check_delimiter)] | None = Field(
         None, description="of CSV; guessed from the first rows by default"
     )
     encoding: Annotated[Text, AfterValidator(check_encoding)] | None = Field(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from distjudge_trl.data.paths import ColumnPath, compile_expression, overlaps
-from distjudge_trl.data.question_template import ASKED, QUESTION, QuestionTemplate
+from distjudge_trl.data.question_template import QuestionTemplate
 from distjudge_trl.data.template import LEGEND, PromptTemplate
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.files.yaml import read_yaml
@@ -64,7 +64,6 @@ def _questions_task(content: dict[str, Any], path: Path) -> JudgmentTask:
         name=str(content["name"]),
         description=str(content.get("description", TaskFile.model_fields["description"].default)),
         parts=tuple(files),
-        asked_by=(ASKED, QUESTION),
         questions=tasks,
     )
     templates = {name: prompt.template for name, prompt in prompts.items()}
@@ -116,11 +115,16 @@ def _prompt(file: TaskFile, path: Path, hidden: Sequence[ColumnPath], place: str
     except UserInputError as error:
         raise UserInputError(f"{place}: {error}") from None
     _refuse_shown_votes(hidden, template, place)
+    named: dict[int, str] = {}
     for label in file.votes.label_columns or ():
         try:
-            reading.index(label)
+            other = named.setdefault(reading.index(label), label)
         except KeyError as error:
             raise UserInputError(f"{place}: `votes.label_columns`: {error.args[0]}.") from None
+        if other != label:
+            raise UserInputError(
+                f"{place}: `votes.label_columns`: {other!r} and {label!r} are one label. Give it a list of columns."
+            )
     shown = Shown(template.fields - {LEGEND}, LEGEND in template.fields)
     return _Prompt(template.with_legend(space.legend), shown)
 
@@ -156,4 +160,6 @@ def _template(file: TaskFile, folder: Path) -> PromptTemplate:
     if file.template_file is not None:
         return PromptTemplate.from_file(folder / file.template_file)
     assert file.template is not None
-    return PromptTemplate([message.model_dump() for message in file.template])
+    template = PromptTemplate([message.model_dump() for message in file.template])
+    template.check_roles()
+    return template

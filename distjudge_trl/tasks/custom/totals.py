@@ -11,7 +11,7 @@ from distjudge_trl.data.template import is_empty
 from distjudge_trl.data.values import parse_structure
 from distjudge_trl.errors import nearest
 from distjudge_trl.labels.spelling import spelling
-from distjudge_trl.tasks.custom.cells import Place, count_of_share, counted, in_yaml, number_of, unknown_fix
+from distjudge_trl.tasks.custom.cells import Place, counted, counts_of_shares, in_yaml, number_of, unknown_fix
 from distjudge_trl.tasks.custom.schema import TaskFile
 
 
@@ -46,6 +46,8 @@ class TotalsReader:
         try:
             return self.space.index(value)
         except KeyError as error:
+            if isinstance(value, bytes):
+                raise place.error("holds bytes, not text", "Write the column as text (UTF-8).") from None
             close = nearest(str(value), self.space.labels)
             raise place.error(str(error.args[0]), unknown_fix(value, self.space.labels, close)) from None
 
@@ -100,7 +102,8 @@ class TotalsReader:
         else:
             cell, place = self._cell(row, self.votes.shares, source, number)
             value = parse_structure(cell)
-        if self.is_missing(value) or value == {} or not annotators:
+        in_columns = isinstance(self.votes.shares, dict)
+        if self.is_missing(value) or (in_columns and not value) or not annotators:
             return [0] * len(self.space)
         if isinstance(value, (list, tuple)) and len(value) == len(self.space):
             value = dict(zip(self.space.labels, value, strict=True))
@@ -108,18 +111,13 @@ class TotalsReader:
             raise place.error(
                 f"must be a mapping of labels to shares, or a list of {len(self.space)} shares, got {short(value)}"
             )
-        counts = [0] * len(self.space)
-        for label, share in value.items():
-            if not is_empty(share):
-                counts[self._index(label, place)] += count_of_share(share, annotators, label, place)
         rest = [label for label in self.space.labels if label not in value]
-        if isinstance(self.votes.shares, dict) and rest and sum(counts) <= annotators:
-            counts[self.space.index(rest[0])] = annotators - sum(counts)
-        if sum(counts) != annotators:
-            raise place.error(
-                f"the shares of {annotators} annotators are {sum(counts)} votes together",
-                "They must sum to 1: correct the row, or `num_annotators`.",
-            )
+        leaves_a_rest = in_columns and bool(rest)
+        counts = [0] * len(self.space)
+        for label, count in counts_of_shares(value, annotators, place, leaves_a_rest=leaves_a_rest).items():
+            counts[self._index(label, place)] += count
+        if leaves_a_rest:
+            counts[self.space.index(rest[0])] += annotators - sum(counts)
         return counts
 
     def _share_columns(

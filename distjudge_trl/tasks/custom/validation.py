@@ -31,6 +31,13 @@ _MODELS: dict[str, type[BaseModel]] = {
     "parts": PartSources,
     **dict.fromkeys(("train", "validation", "test"), JoiningSource),
 }
+# What pydantic's types are called in YAML.
+_KINDS = {
+    "tuple_type": "a list, such as [a, b]",
+    "dict_type": "a mapping of keys to values",
+    "model_type": "a mapping of keys to values",
+    "string_type": "a text",
+}
 
 
 def validated(model: type[Model], content: Any, place: str) -> Model:
@@ -57,7 +64,11 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
     if first["type"] == "missing":  # because it is misspelled, perhaps
         first = next((detail for detail in details if detail["type"] == "extra_forbidden"), first)
     # A union's tag directly follows its key.
-    location = [part for i, part in enumerate(first["loc"]) if first["loc"][max(i - 1, 0)] != "source" or i == 0]
+    location = [
+        part
+        for i, part in enumerate(first["loc"])
+        if (first["loc"][max(i - 1, 0)] != "source" or i == 0) and not str(part).startswith(("dict[", "str", "int"))
+    ]
     keys = ".".join(str(part) for part in location if part != "[key]")
     place = f"`{keys}`: " if keys else ""
     message = first["msg"].removeprefix("Value error, ")
@@ -65,13 +76,29 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
         known = _known_keys(first["loc"][:-1], model)
         close = nearest(str(first["loc"][-1]), known)
         meant = f"; did you mean `{close}`?" if close else ""
-        message = f"is not a key of a task file; known here are {listing(known, most=25)}{meant}"
+        message = f"is not a key of a task file; known here are {listing(known)}{meant}"
     elif first["type"] == "missing":
         message = "is missing"
+    elif (kind := _KINDS.get(first["type"])) is not None:
+        message = f"must be {kind}, got {_short(first['input'])}"
+    elif first["type"] in ("too_short", "string_too_short"):
+        least = first["ctx"].get("min_length", 1)
+        message = (
+            "must not be empty" if least == 1 else f"must have at least {least} entries, got {_short(first['input'])}"
+        )
+    elif first["type"] == "string_pattern_mismatch":
+        message = f"may have letters, digits, `_`, `.` and `-`, got {_short(first['input'])}"
+    elif first["type"] in ("literal_error", "bool_parsing"):
+        message = f"{message[0].lower()}{message[1:]}, got {_short(first['input'])}"
     elif first["type"].endswith("_type"):
         message = f"{message[0].lower()}{message[1:]}".partition(" or instance of ")[0]
-        message += f", got {first['input']!r}"
+        message += f", got {_short(first['input'])}"
     return f"{place}{message}."
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _known_keys(place: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:

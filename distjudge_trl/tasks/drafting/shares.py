@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
 from typing import Any
 
+from distjudge_trl.errors import JudgmentDataError
 from distjudge_trl.labels.spelling import comparison_key, spelling
+from distjudge_trl.tasks.custom.cells import Place, counts_of_shares
 from distjudge_trl.tasks.drafting.candidate import Candidate, follow
 from distjudge_trl.tasks.drafting.columns import MOST_LABELS, Column, is_number, label_names
 
@@ -48,20 +49,21 @@ def find_annotators(column: Column, rows: list[dict[str, Any]]) -> tuple[Any, fl
     for name in sorted(names, key=lambda name: not re.search(r"(?i)num|annot|count|total|votes", str(name))):
         counts = [number_in(row.get(name)) for row in filled]
         if all(count and count >= 1 and count.is_integer() for count in counts) and all(
-            _is_whole(part, count) for value, count in zip(shares, counts, strict=True) for part in value
+            _are_whole(value, count) for value, count in zip(shares, counts, strict=True)
         ):
             return str(name), sum(map(float, filter(None, counts))) / len(counts)
     for number in range(2, 201):
-        if all(_is_whole(part, number) for value in shares for part in value):
+        if all(_are_whole(value, number) for value in shares):
             return number, float(number)
     return None
 
 
-def _is_whole(share: float, count: Any) -> bool:
-    text = str(share)
-    digits = len(text.partition(".")[2])
-    tolerance = max(1e-6, count * 0.5 * 10.0**-digits if 2 <= digits < 12 else 0.0)
-    return tolerance < 0.5 and math.isclose(share * count, round(share * count), rel_tol=0, abs_tol=tolerance)
+def _are_whole(shares: list[float], count: Any) -> bool:
+    try:
+        counts_of_shares(dict(enumerate(shares)), int(count), Place("", 0, ""))
+    except JudgmentDataError:
+        return False
+    return True
 
 
 def find_share_columns(
