@@ -47,6 +47,9 @@ METHODS: dict[str, Method] = {
     ),
     "distribution": Method("the paper's method (KL + cross-entropy + adversary)", {"adversary": "pgd"}),
     "worst-case": Method("the same with a stronger adversary", {"adversary": "worst_case"}),
+    "minimax": Method(
+        "where the adversary leads to, trained on directly, without an inner loop", {"adversary": "minimax"}
+    ),
     "no-kl": Method("the paper's ablation without KL", {"alpha": 0.0, "adversary": "pgd"}),
     "no-ce": Method("the paper's ablation without cross-entropy", {"alpha": 1.0, "adversary": "pgd"}),
 }

@@ -1,7 +1,8 @@
-"""The mathematics of distribution alignment on plain tensors. It depends on torch alone."""
+"""The mathematics of distribution alignment on plain tensors. It depends on torch and SciPy alone."""
 
 from distjudge_trl.objective.adversary import PGDAdversary, WorstCaseAdversary
 from distjudge_trl.objective.losses import dirichlet_smoothing, hybrid_loss, kl_divergence, reference_nll
+from distjudge_trl.objective.minimax import minimax_target
 from distjudge_trl.objective.projection import project_simplex, project_simplex_ball, project_simplex_ball_cvxpy
 
 
@@ -11,6 +12,7 @@ __all__ = [
     "dirichlet_smoothing",
     "hybrid_loss",
     "kl_divergence",
+    "minimax_target",
     "project_simplex",
     "project_simplex_ball",
     "project_simplex_ball_cvxpy",

@@ -36,7 +36,8 @@ class DistributionSFTConfig(SFTConfig):
             distribution alone.
         adversary (`str`, *optional*, defaults to `"pgd"`):
             What perturbs the human distribution before the loss (eq. 7): `"pgd"`, the paper's projected gradient
-            ascent; `"worst_case"`, the global maximiser; `"none"`. With `alpha=0` and an adversary the hard label is
+            ascent; `"worst_case"`, the global maximiser; `"minimax"`, the point to which the worst case leads, as the
+            target (no inner loop; see `minimax_target`); `"none"`. With `alpha=0` and an adversary the hard label is
             taken from the perturbed distribution (our reading of the paper's "w/o KL" ablation; otherwise the
             adversary would have no effect).
         perturbation_radius (`float`, *optional*, defaults to `0.25`):
@@ -90,12 +91,12 @@ class DistributionSFTConfig(SFTConfig):
             )
         },
     )
-    adversary: Literal["pgd", "worst_case", "none"] = field(
+    adversary: Literal["pgd", "worst_case", "minimax", "none"] = field(
         default="pgd",
         metadata={
             "help": (
                 "What perturbs the human distribution before the loss: 'pgd' (the paper), 'worst_case' (global"
-                " maximiser) or 'none'."
+                " maximiser), 'minimax' (trains on the point to which it leads) or 'none'."
             )
         },
     )
@@ -212,7 +213,7 @@ class DistributionSFTConfig(SFTConfig):
         if not 0.0 <= self.target_smoothing < math.inf:
             raise UserInputError(f"`target_smoothing` must be at least 0 and finite, got {self.target_smoothing}.")
         choices = {
-            "adversary": ("pgd", "worst_case", "none"),
+            "adversary": ("pgd", "worst_case", "minimax", "none"),
             "radius_scaling": ("constant", "annotators"),
             "projection_solver": ("torch", "cvxpy"),
             "label_normalization": ("labels", "vocab"),

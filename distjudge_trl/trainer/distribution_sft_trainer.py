@@ -36,7 +36,7 @@ from distjudge_trl.trainer.judgment_rows import JudgmentRowsMixin
 from distjudge_trl.trainer.metrics import RowMeans, label_metrics
 from distjudge_trl.trainer.model_card import PAPER
 from distjudge_trl.trainer.out_of_memory import advise
-from distjudge_trl.trainer.perturbation import make_adversary, perturb
+from distjudge_trl.trainer.perturbation import make_adversary, perturb, saddle_point
 from distjudge_trl.trainer.process_exit import set_timeout_on_cpu
 from distjudge_trl.trainer.refused_launches import (
     check_adapters,
@@ -206,12 +206,17 @@ class DistributionSFTTrainer(JudgmentRowsMixin, ResumingMixin):
         logits = judgment_logits(model, inputs, blocks=self._sharing is not None and self._sharing.blocks)
         log_q = self.label_space.log_probs(logits, normalization=self.args.label_normalization)
         smoothed = dirichlet_smoothing(target, inputs["num_annotators"], self.args.target_smoothing)
-        perturbed = self._perturb(smoothed, log_q, inputs["num_annotators"])
+        alpha = self.args.alpha
+        if self.args.adversary == "minimax":
+            # The saddle point has the cross-entropy in it.
+            perturbed, alpha = saddle_point(self.args, smoothed, reference, inputs["num_annotators"]), 1.0
+        else:
+            perturbed = self._perturb(smoothed, log_q, inputs["num_annotators"])
         # Without KL the target enters only through its majority label: the adversary acts by changing that label.
-        hard_label = perturbed.argmax(-1) if self.args.alpha == 0.0 and self.adversary is not None else reference
-        row_losses = hybrid_loss(
-            log_q, perturbed, hard_label, self.args.alpha, label_smoothing=self.args.label_smoothing
-        )[:num_real]
+        hard_label = perturbed.argmax(-1) if alpha == 0.0 and self.adversary is not None else reference
+        row_losses = hybrid_loss(log_q, perturbed, hard_label, alpha, label_smoothing=self.args.label_smoothing)[
+            :num_real
+        ]
         if num_items_in_batch is None:
             loss = row_losses.sum() / max(num_real, 1)
         else:

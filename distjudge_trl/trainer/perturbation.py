@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from distjudge_trl.errors import UserInputError
-from distjudge_trl.objective import PGDAdversary, WorstCaseAdversary
+from distjudge_trl.objective import PGDAdversary, WorstCaseAdversary, minimax_target
 from distjudge_trl.runtime.extras import install_hint
 
 
@@ -51,5 +51,20 @@ def perturb(
     """
     device, target = target.device, target.cpu()
     if args.radius_scaling == "annotators":
-        adversary.radius = args.perturbation_radius * (REFERENCE_ANNOTATORS / num_annotators.cpu().float()).sqrt()
+        adversary.radius = _radius(args, num_annotators)
     return adversary(target, log_q.detach().cpu()).to(device)
+
+
+def saddle_point(args: DistributionSFTConfig, target: Tensor, reference: Tensor, num_annotators: Tensor) -> Tensor:
+    """Where `adversary="minimax"` trains to: the distributions `(B, K)` that solve eq. 7 for human ones `(B, K)`, the
+    reference labels `(B,)` and the numbers of annotators `(B,)`.
+    """
+    return minimax_target(
+        target, reference, _radius(args, num_annotators), args.alpha, label_smoothing=args.label_smoothing
+    )
+
+
+def _radius(args: DistributionSFTConfig, num_annotators: Tensor) -> float | Tensor:
+    if args.radius_scaling == "constant":
+        return args.perturbation_radius
+    return args.perturbation_radius * (REFERENCE_ANNOTATORS / num_annotators.cpu().float()).sqrt()

@@ -15,7 +15,7 @@ from distjudge_trl.batching import encode_prompts
 from distjudge_trl.errors import JudgmentDataError, LabelSpaceError, UserInputError
 from distjudge_trl.judge_folder.judge_file import JudgeFile
 from distjudge_trl.labels import LabelSpace
-from distjudge_trl.objective import PGDAdversary, hybrid_loss, kl_divergence
+from distjudge_trl.objective import PGDAdversary, hybrid_loss, kl_divergence, minimax_target
 from distjudge_trl.trainer import DistributionSFTConfig, DistributionSFTTrainer
 
 
@@ -60,11 +60,31 @@ def test_predictions_come_in_the_order_of_the_records(tokenizer, tmp_path):
         np.testing.assert_allclose(whole.label_ids[i], records[i]["label_distribution"], atol=1e-6)
 
 
+def test_the_minimax_loss_is_the_kl_to_the_saddle_point(tokenizer, tmp_path):
+    records = make_records(6)
+    trainer = make_trainer(
+        tokenizer, tmp_path, records, adversary="minimax", perturbation_radius=0.3, radius_scaling="annotators"
+    )
+    result = trainer.predict(records)
+    p, n = torch.tensor(result.label_ids), torch.tensor(records["num_annotators"][:])
+    target = minimax_target(p, p.argmax(-1), 0.3 * (5 / n).sqrt(), trainer.args.alpha)
+    expected = kl_divergence(target, torch.tensor(result.predictions)).mean()
+    assert result.metrics["test_loss"] == pytest.approx(float(expected), abs=1e-5)
+    assert (target - p).abs().max() > 0.05
+
+
 # How a batch is cut
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"adversary": "worst_case"}, {"alpha": 0.0}, {"label_normalization": "vocab"}]
+    "settings",
+    [
+        {},
+        {"adversary": "worst_case"},
+        {"adversary": "minimax"},
+        {"alpha": 0.0},
+        {"label_normalization": "vocab"},
+    ],
 )
 def test_gradient_accumulation_equals_a_large_batch(tokenizer, tmp_path, settings):
     """1 x 8, 2 x 4 and 8 x 1 give the same loss, gradient norm, metrics and weights, the partial last batch of 21 rows
@@ -539,7 +559,7 @@ def test_a_saved_judge_says_what_it_is(tokenizer, tmp_path):
         ({"perturbation_radius": -1}, "`perturbation_radius`"),
         ({"perturbation_step_size": 0}, "`perturbation_step_size`"),
         ({"perturbation_steps": -1}, "`perturbation_steps`"),
-        ({"adversary": "fgsm"}, "`adversary` must be one of pgd, worst_case, none"),
+        ({"adversary": "fgsm"}, "`adversary` must be one of pgd, worst_case, minimax, none"),
         ({"radius_scaling": "x"}, "`radius_scaling`"),
         ({"projection_solver": "x"}, "`projection_solver`"),
         ({"label_normalization": "x"}, "`label_normalization`"),
