@@ -12,6 +12,7 @@ from peft import PeftModel
 
 from distjudge_trl.errors import UserInputError, writing
 from distjudge_trl.files.atomic import check_folder
+from distjudge_trl.judge_folder.label_tokens import write_label_tokens
 from distjudge_trl.judge_folder.replacing import replacing_judge
 from distjudge_trl.judge_folder.training_items import SEEN_ITEMS_NAME
 from distjudge_trl.judges.loading import find_judge, load_model
@@ -58,6 +59,8 @@ def merge(path: str, out: str | Path, *, dtype: str | None = None, trust_remote_
         for name in (SEEN_ITEMS_NAME, "README.md"):
             if (Path(found.folder) / name).is_file():
                 shutil.copy(Path(found.folder) / name, temporary / name)
+        space = found.file.make_label_space().bind(tokenizer)
+        write_label_tokens(temporary, space)
         replace(found.file, quantization=None, dtype=str(merged_dtype).removeprefix("torch.")).write(temporary)
     return out
 

@@ -16,8 +16,10 @@ from trl import SFTTrainer
 
 from distjudge_trl.errors import RunFailedError, disk_failed, first_line
 from distjudge_trl.judge_folder.judge_file import JudgeFile
+from distjudge_trl.judge_folder.label_tokens import write_label_tokens
 from distjudge_trl.judge_folder.replacing import replacing_judge
 from distjudge_trl.judge_folder.training_items import SeenItems
+from distjudge_trl.labels import LabelSpace
 from distjudge_trl.modeling.workarounds import gather_trained_weights
 from distjudge_trl.trainer.checkpoints import CHECKPOINT_FILE, unmark_checkpoint, write_checkpoint_file
 from distjudge_trl.trainer.model_card import write_model_card
@@ -40,6 +42,7 @@ class SavingMixin(SFTTrainer):
     """The part of the trainer that writes files. `judge_file` and `seen_items` are saved beside the weights."""
 
     judge_file: JudgeFile
+    label_space: LabelSpace
     seen_items: SeenItems | None
 
     def describe_run(self) -> dict[str, Any]:
@@ -57,6 +60,8 @@ class SavingMixin(SFTTrainer):
             super()._save(str(temporary), state_dict)
             complete_judge_file(self.judge_file, self)
             self.judge_file.write(temporary)
+            if self.label_space.bindings:  # not where rows were tokenized before
+                write_label_tokens(temporary, self.label_space)
             if self.seen_items is not None:
                 self.seen_items.write(temporary)
 
