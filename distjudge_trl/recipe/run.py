@@ -126,6 +126,7 @@ def run_recipe(run: ParsedRun) -> dict[str, Any]:
             ),
         )
     if trained:
+        trainer.results = results or None
         trainer.save_state()
         trainer.create_model_card(model_name=f"{task.name}-judge")
     if results:

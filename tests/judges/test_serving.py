@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import LABELS, ROOT, make_records, make_tiny_model
+from huggingface_hub import ModelCard
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM
 
@@ -85,6 +86,12 @@ def test_transformers_alone_reads_the_same_distribution(judges, kind, item, caps
     if kind == "merged":
         adapter = Judge.from_pretrained(str(judges["adapter"]))
         np.testing.assert_allclose([*read.values()], adapter.judge([item])[0], atol=1e-4)
+
+
+def test_a_merged_judge_has_a_card(judges):
+    card = ModelCard.load(judges["merged"] / "README.md")
+    assert "The adapter `judge` is merged into its base model" in card.text and "distjudge-trl" in card.data.tags
+    assert card.data.eval_results is None, "those of the adapter are not its own"
 
 
 def test_the_snippet_is_ten_lines_of_work():
