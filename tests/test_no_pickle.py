@@ -18,6 +18,7 @@ from distjudge_trl.judge_folder.judge_file import JudgeFile
 from distjudge_trl.labels import LabelSpace
 from distjudge_trl.trainer import DistributionSFTConfig, DistributionSFTTrainer
 from distjudge_trl.trainer.checkpoints import CHECKPOINT_FILE, write_checkpoint_file
+from distjudge_trl.trainer.deepspeed_states import check_states
 
 
 class Malicious:
@@ -161,6 +162,25 @@ def test_a_run_does_not_resume_from_a_malicious_state(checkpoint, tokenizer, tmp
     write_checkpoint_file(folder, about)
     with pytest.raises(UserInputError, match=r"a file in it would call posix\.mkdir\. Delete the folder"):
         make_trainer(tokenizer, tmp_path, 2).train(resume_from_checkpoint=str(folder))
+
+
+def test_states_of_deepspeed_are_looked_at_before_it_unpickles_them(tmp_path, ran):
+    pytest.importorskip("deepspeed")
+    from deepspeed.runtime.fp16.loss_scaler import LossScaler
+    from deepspeed.runtime.zero.config import ZeroStageEnum
+    from deepspeed.utils.tensor_fragment import fragment_address
+
+    folder = tmp_path / "checkpoint-1" / "global_step1"
+    folder.mkdir(parents=True)
+    state = {"scaler": LossScaler(1), "stage": ZeroStageEnum(2), "map": fragment_address(3, 0), "w": torch.ones(2)}
+    torch.save({"optimizer_state_dict": state}, folder / "zero_pp_rank_0_mp_rank_00_optim_states.pt")
+    check_states(tmp_path / "checkpoint-1")
+    path = folder / "mp_rank_00_model_states.pt"
+    for plain, message in ((False, "would call posix.mkdir, so it is not loaded"), (True, "is no state of DeepSpeed")):
+        write_pickle(path, ran, plain=plain)
+        with pytest.raises(UserInputError) as error:
+            check_states(tmp_path / "checkpoint-1")
+        assert str(error.value).startswith(f"{path}: {message}")
 
 
 def test_a_run_resumes_past_arguments_that_are_malicious(checkpoint, tokenizer, tmp_path, ran):
