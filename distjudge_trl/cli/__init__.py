@@ -56,5 +56,9 @@ def main() -> None:
     """
 
 
-for _command in (tasks, data, recipes, train, judge, merge, evaluate, submit, report, export_openai, plan, sweep, env):
+_COMMANDS = (
+    *(tasks, data, recipes, train, judge, merge, evaluate),
+    *(submit, report, export_openai, plan, sweep, env),
+)
+for _command in _COMMANDS:
     main.add_command(_command)

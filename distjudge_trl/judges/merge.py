@@ -12,7 +12,7 @@ from peft import PeftModel
 
 from distjudge_trl.errors import UserInputError, writing
 from distjudge_trl.files.atomic import check_folder
-from distjudge_trl.judge_folder.label_tokens import write_label_tokens
+from distjudge_trl.judge_folder.label_tokens import LABEL_TOKENS_NAME, write_label_tokens
 from distjudge_trl.judge_folder.model_card import write_model_card
 from distjudge_trl.judge_folder.replacing import replacing_judge
 from distjudge_trl.judge_folder.training_items import SEEN_ITEMS_NAME
@@ -57,10 +57,11 @@ def merge(path: str, out: str | Path, *, dtype: str | None = None, trust_remote_
         merged.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         # The results are not copied, because they are those of the adapter: a merged judge has to be evaluated again.
-        if (Path(found.folder) / SEEN_ITEMS_NAME).is_file():
-            shutil.copy(Path(found.folder) / SEEN_ITEMS_NAME, temporary / SEEN_ITEMS_NAME)
-        space = found.file.make_label_space().bind(tokenizer)
-        write_label_tokens(temporary, space)
+        for name in (SEEN_ITEMS_NAME, LABEL_TOKENS_NAME):
+            if (Path(found.folder) / name).is_file():
+                shutil.copy(Path(found.folder) / name, temporary / name)
+        if not (temporary / LABEL_TOKENS_NAME).is_file():  # of a judge that an earlier version saved
+            write_label_tokens(temporary, found.file.make_label_space().bind(tokenizer))
         judge_file = replace(found.file, quantization=None, dtype=str(merged_dtype).removeprefix("torch."))
         judge_file.write(temporary)
         write_model_card(

@@ -5,6 +5,7 @@ through llama.cpp's server.
 import ast
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -86,6 +87,14 @@ def test_transformers_alone_reads_the_same_distribution(judges, kind, item, caps
     if kind == "merged":
         adapter = Judge.from_pretrained(str(judges["adapter"]))
         np.testing.assert_allclose([*read.values()], adapter.judge([item])[0], atol=1e-4)
+
+
+def test_merging_writes_the_tokens_that_an_earlier_version_did_not(judges, tmp_path):
+    adapter = tmp_path / "adapter"
+    shutil.copytree(judges["adapter"], adapter)
+    expected = (adapter / LABEL_TOKENS_NAME).read_text()
+    (adapter / LABEL_TOKENS_NAME).unlink()
+    assert (merge(str(adapter), tmp_path / "merged") / LABEL_TOKENS_NAME).read_text() == expected
 
 
 def test_a_merged_judge_has_a_card(judges):
