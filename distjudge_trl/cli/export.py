@@ -107,6 +107,7 @@ def export_openai(
     task = task.choose(getattr(options, "question", None))
     from distjudge_trl.data.openai_chat import MAX_EXAMPLE_TOKENS, choose_rows
     from distjudge_trl.data.splits import SplitPlan
+    from distjudge_trl.report.findings import split_findings
     from distjudge_trl.report.openai_files import check_outputs, write_chat_files
     from distjudge_trl.tasks.parts import load_partition
 
@@ -116,12 +117,13 @@ def export_openai(
     template = task.read_template(prompt_template) if prompt_template is not None else None
     report = LoadReport()
     plan = SplitPlan(split or ("official" if task.official_split else "group"), split_seed, validation_fraction)
-    train, validation, _ = load_partition(
+    train, validation, test = load_partition(
         task, data_path, options, plan, hold_out=validation_out is not None, template=template, report=report
     )
     report.repeats.check(task.name, template or task.template)
     check_outputs(outputs, report.files)
     space = task.label_space()
+    assert train is not None  # no split without a training side can be chosen
     parts = [part for part in (train, validation) if part is not None]
     rows = [
         choose_rows(part, space, mode, rows_per_item=rows_per_item, max_rows=max_rows, seed=split_seed)
@@ -134,6 +136,10 @@ def export_openai(
             max_example_bytes=max_example_bytes or MAX_EXAMPLE_TOKENS,
         )
     click.echo(f"{task.name}: {'; '.join(report.lines())}")
+    others = {"test": test} if validation is None else {"validation": validation, "test": test}
+    for text, problem in split_findings(train, others, by_group=plan.kind == "group"):
+        if problem:
+            click.echo(f"{task.name}: {text}")
     for name, of_file in zip(outputs, rows, strict=True):
         items = len({row.record for row in of_file})
         click.echo(f"{name}: {counted(len(of_file), 'row')} of {counted(items, 'item')}")

@@ -57,6 +57,15 @@ def load_config(name: str, *, revision: str | None = None, trust_remote_code: bo
         )
     except LOADING_ERRORS as error:
         raise loading_error(f"The model {name!r}", error) from error
+    for part in (config, config.get_text_config()):
+        attention = str(getattr(part, "_attn_implementation", None))
+        if "/" in attention and not trust_remote_code:
+            # transformers would fetch a kernel of this name from the hub, which is compiled code.
+            raise UserInputError(
+                f"The model {name!r} cannot be loaded: its config.json asks for the attention kernel {attention!r}"
+                " from the hub, which is code. Remove the key, or allow it with --trust-remote-code"
+                " (`trust_remote_code=True` in Python) if you trust it."
+            )
     return config
 
 

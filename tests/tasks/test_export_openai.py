@@ -71,6 +71,18 @@ def test_validation_rows_are_held_out_of_the_training_rows(data, tmp_path):
         assert written == {json.dumps([*record["prompt"], *record["completion"]]) for record in part}
 
 
+def test_prompts_on_both_sides_are_said(data, tmp_path):
+    (tmp_path / "p.jinja").write_text("Does it follow? {{ hypothesis }}")
+    words = ["--mode", "single-point", "--prompt-template", tmp_path / "p.jinja", "--out", tmp_path / "t.jsonl"]
+    done = export("snli", "--data-path", data, *words)
+    assert done.exit_code == 2 and "prompts repeat another one" in done.output, done.output
+    done = export("snli", "--data-path", data, "--mode", "single-point", "--out", tmp_path / "t.jsonl")
+    assert "Test prompts that are in train" not in done.output
+    (tmp_path / "p.jinja").write_text("Does it follow? {{ premise[:15] }} {{ hypothesis }}")
+    done = export("snli", "--data-path", data, *words)
+    assert done.exit_code == 0 and "snli: Test prompts that are in train, too: " in done.output, done.output
+
+
 def test_options_of_the_task_count_for_training_items(data, tmp_path):
     out = tmp_path / "t.jsonl"
     more = ["--max_annotators", 2, "--rows-per-item", 4, "--max-rows", 40]
