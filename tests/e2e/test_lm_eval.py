@@ -18,13 +18,14 @@ from distjudge_trl import Judge
 from distjudge_trl.batching.prompts import render_prompt
 from distjudge_trl.cli import main
 from distjudge_trl.evaluation.results import read_results
+from distjudge_trl.files.shipped_files import shipped_folder
 from distjudge_trl.judge_folder.judge_file import JudgeFile
 from distjudge_trl.tasks import get_task
 from distjudge_trl.tasks.nli import TEMPLATE
 from distjudge_trl.trainer import DistributionSFTConfig, DistributionSFTTrainer
 
 
-FOLDER = ROOT / "docs/examples/lm_eval"
+FOLDER = shipped_folder("lm_eval_tasks")
 VOTES = {"entailment": [5, 0, 0], "neutral": [0, 4, 1], "contradiction": [1, 1, 3]}
 HYPOTHESES = {
     "entailment": "Somebody is in the {place}.",
@@ -94,7 +95,7 @@ def test_the_harness_and_evaluate_agree(world):
     """The command of docs/serving.md, on a file of this test."""
     page = (ROOT / "docs/serving.md").read_text("utf-8").replace("\\\n", " ")
     line = next(line for line in page.splitlines() if line.startswith("lm_eval "))
-    line = line.replace("runs/snli-merged", str(world / "judge")).replace("docs/examples/lm_eval", str(FOLDER))
+    line = line.replace("runs/snli-merged", str(world / "judge")).replace("lm_eval_tasks", str(FOLDER))
     line += f" --device cpu --log_samples --output_path {world / 'out'}"
     programs = os.path.dirname(sys.executable)
     done = subprocess.run(
