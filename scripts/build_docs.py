@@ -34,6 +34,7 @@ SOURCES = (
     "recipes",
     "scripts",
     "accelerate_configs",
+    "lm_eval_tasks",
     "tests",
     "distjudge_trl",
     "LICENSE",

@@ -6,8 +6,10 @@ import pytest
 from click.testing import CliRunner
 from conftest import make_tiny_model
 
+from distjudge_trl import Judge
 from distjudge_trl.cli import main
 from distjudge_trl.errors import UserInputError
+from distjudge_trl.labels import LabelSpace
 from distjudge_trl.recipe import Recipe
 
 
@@ -80,6 +82,22 @@ def invoke(world, tmp_path, command, *more):
     (world / "ran").unlink(missing_ok=True)
     # Whoever is asked on the terminal gets a yes.
     return CliRunner().invoke(main, [*words, *more], input="y\n" * 5)
+
+
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation"])
+def test_a_config_does_not_fetch_kernels_from_the_hub(tokenizer, tmp_path, key):
+    make_tiny_model(len(tokenizer)).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    rewrite(tmp_path / "config.json", **{key: "someone/kernel"})
+    space = LabelSpace(["1", "2"])
+    with pytest.raises(
+        UserInputError, match="asks for the attention kernel 'someone/kernel' from the hub, which is code"
+    ):
+        Judge.from_pretrained(str(tmp_path), label_space=space)
+    # transformers' own error: the package for kernels, or the kernel, is not here.
+    with pytest.raises(UserInputError, match="(?i)kernel") as error:
+        Judge.from_pretrained(str(tmp_path), label_space=space, trust_remote_code=True)
+    assert "which is code" not in str(error.value)
 
 
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())

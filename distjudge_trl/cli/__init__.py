@@ -8,6 +8,7 @@ import click
 
 from distjudge_trl.cli.data import data
 from distjudge_trl.cli.evaluate import evaluate
+from distjudge_trl.cli.export import export_openai
 from distjudge_trl.cli.judge import judge, merge
 from distjudge_trl.cli.lists import env, recipes, tasks
 from distjudge_trl.cli.plan import plan
@@ -55,5 +56,9 @@ def main() -> None:
     """
 
 
-for _command in (tasks, data, recipes, train, judge, merge, evaluate, submit, report, plan, sweep, env):
+_COMMANDS = (
+    *(tasks, data, recipes, train, judge, merge, evaluate),
+    *(submit, report, export_openai, plan, sweep, env),
+)
+for _command in _COMMANDS:
     main.add_command(_command)

@@ -1,4 +1,6 @@
-"""Files that ship with the package: recipe scripts and accelerate configs, in a wheel or in a clone."""
+"""Files that ship with the package, in a wheel or in a clone: recipe scripts, accelerate configs and tasks of
+lm-evaluation-harness.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,8 @@ from distjudge_trl.errors import UserInputError, nearest
 
 
 def shipped_folder(name: str) -> Path:
-    """`recipes` or `accelerate_configs`: inside the installed package, or at the root of the clone it is imported
-    from.
+    """`recipes`, `accelerate_configs` or `lm_eval_tasks`: inside the installed package, or at the root of the clone it
+    is imported from.
     """
     package = Path(str(files("distjudge_trl")))
     for folder in (package / "_shipped" / name, package.parent / name):

@@ -8,15 +8,16 @@ from pathlib import Path
 
 from distjudge_trl.files.atomic import replacing_files
 from distjudge_trl.judge_folder.judge_file import JUDGE_FILE_NAME
+from distjudge_trl.judge_folder.label_tokens import LABEL_TOKENS_NAME
 from distjudge_trl.judge_folder.training_items import SEEN_ITEMS_NAME
 
 
 # Files that transformers, PEFT or vLLM would read on their own beside a judge's files or instead of them: weights in
 # one file or in pieces with an index, their configs and a quantiser's; a tokenizer's files and its chat templates;
-# Mistral's own weights and tokenizers, which vLLM prefers to all others; and the list of items that the judge has
-# seen. Not listed are files that are read only if they are named (GGUF), only by older releases (TensorFlow's and
-# Flax's weights), or only beside others that are listed (Mistral's params.json, a name that users also give to their
-# own files).
+# Mistral's own weights and tokenizers, which vLLM prefers to all others; the list of items that it has seen; and
+# the tokens of its labels. Not listed are files that are read only if they are named (GGUF), only by older releases
+# (TensorFlow's and Flax's weights), or only beside others that are listed (Mistral's params.json, a name that users
+# also give to their own files).
 _WEIGHTS = re.compile(
     r"(model|pytorch_model|pytorch_model_fsdp|adapter_model|consolidated)(\.[\w-]+)*(-\d+-of-\d+)?"
     r"\.(safetensors|bin|index\.json)"
@@ -31,7 +32,7 @@ _NAMES = frozenset(
         *("sentencepiece.model", "spm.model", "tiktoken.model", "tekken.json"),
         *("preprocessor_config.json", "processor_config.json"),
         *("chat_template.jinja", "chat_template.json", "additional_chat_templates"),
-        SEEN_ITEMS_NAME,
+        *(SEEN_ITEMS_NAME, LABEL_TOKENS_NAME),
     }
 )
 _ADAPTER_FILES = frozenset({"adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"})

@@ -24,7 +24,7 @@ from distjudge_trl.judges.placement import (
 from distjudge_trl.labels import LabelSpace
 from distjudge_trl.modeling.bundled import resolve_model
 from distjudge_trl.modeling.kinds import check_quantization, find_kind
-from distjudge_trl.modeling.loading import LOADING_ERRORS, load_tokenizer, loading_error
+from distjudge_trl.modeling.loading import LOADING_ERRORS, check_no_pickle, load_tokenizer, loading_error
 
 
 class FoundJudge(NamedTuple):
@@ -106,6 +106,8 @@ def check_kind(source: str, judge_file: JudgeFile, trust_remote_code: bool) -> N
         [`UserInputError`]: says why, and the way out.
     """
     weights, is_adapter = _weights_of(source, judge_file)
+    if is_adapter or (Path(source) / JUDGE_FILE_NAME).is_file():
+        check_no_pickle(source)
     revision = judge_file.base_revision if is_adapter else None
     kind = find_kind(weights, revision=revision, trust_remote_code=trust_remote_code)
     check_quantization(f"The model {weights!r}", kind.config, trains=None)

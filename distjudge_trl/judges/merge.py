@@ -12,6 +12,8 @@ from peft import PeftModel
 
 from distjudge_trl.errors import UserInputError, writing
 from distjudge_trl.files.atomic import check_folder
+from distjudge_trl.judge_folder.label_tokens import LABEL_TOKENS_NAME, write_label_tokens
+from distjudge_trl.judge_folder.model_card import write_model_card
 from distjudge_trl.judge_folder.replacing import replacing_judge
 from distjudge_trl.judge_folder.training_items import SEEN_ITEMS_NAME
 from distjudge_trl.judges.loading import find_judge, load_model
@@ -55,10 +57,23 @@ def merge(path: str, out: str | Path, *, dtype: str | None = None, trust_remote_
         merged.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         # The results are not copied, because they are those of the adapter: a merged judge has to be evaluated again.
-        for name in (SEEN_ITEMS_NAME, "README.md"):
+        for name in (SEEN_ITEMS_NAME, LABEL_TOKENS_NAME):
             if (Path(found.folder) / name).is_file():
                 shutil.copy(Path(found.folder) / name, temporary / name)
-        replace(found.file, quantization=None, dtype=str(merged_dtype).removeprefix("torch.")).write(temporary)
+        if not (temporary / LABEL_TOKENS_NAME).is_file():  # of a judge that an earlier version saved
+            write_label_tokens(temporary, found.file.make_label_space().bind(tokenizer))
+        judge_file = replace(found.file, quantization=None, dtype=str(merged_dtype).removeprefix("torch."))
+        judge_file.write(temporary)
+        write_model_card(
+            temporary,
+            judge_file=judge_file,
+            model_name=out.resolve().name,
+            hub_model_id=None,
+            dataset_name=None,
+            metrics={},
+            tags=["distjudge-trl"],
+            merged_from=path if not Path(path).exists() else Path(path).resolve().name,
+        )
     return out
 
 

@@ -8,16 +8,13 @@ import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from datasets import Dataset
 
 from distjudge_trl.batching import PromptFitter, describe_way, pin_date
-from distjudge_trl.data import Partition, SplitPlan, fingerprint, within_budget
-from distjudge_trl.data.splits import SWAPPED
+from distjudge_trl.data import SplitPlan, fingerprint, within_budget
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.files.atomic import read_json, write_json
@@ -25,7 +22,8 @@ from distjudge_trl.modeling.bundled import resolve_model
 from distjudge_trl.modeling.kinds import Trains, check_quantization, find_kind
 from distjudge_trl.modeling.loading import load_tokenizer, loading_error
 from distjudge_trl.recipe.trial import PREPARED
-from distjudge_trl.tasks import Item, LoadReport
+from distjudge_trl.tasks import LoadReport
+from distjudge_trl.tasks.parts import load_partition
 from distjudge_trl.trainer.checkpoints import find_checkpoint, saved_date
 
 
@@ -77,7 +75,16 @@ def load_parts(run: ParsedRun, template: PromptTemplate, fitter: PromptFitter | 
     report = LoadReport()
     assert run.recipe.split is not None  # the parser has decided
     plan = SplitPlan(run.recipe.split, run.recipe.split_seed, run.recipe.validation_fraction)
-    train, validation, test = _load(run, plan, template, fitter, report)
+    train, validation, test = load_partition(
+        run.task,
+        run.recipe.data_path,
+        run.options,
+        plan,
+        hold_out=_holds_out(run.recipe, run.training),
+        template=template,
+        fitter=fitter,
+        report=report,
+    )
     assert train is not None  # recipes always split
     train = plan.sample(train, run.recipe.max_train_samples)
     if run.recipe.annotation_budget is not None:
@@ -135,38 +142,6 @@ def _key(run: ParsedRun, template: PromptTemplate, fitter: PromptFitter | None) 
         "max_length": fitter.max_length if fitter is not None else None,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def _load(
-    run: ParsedRun, plan: SplitPlan, template: PromptTemplate, fitter: PromptFitter | None, report: LoadReport
-) -> Partition:
-    """All records, split.
-
-    `--max_annotators` draws from the votes of training items alone: a judge that was trained on a small budget is
-    chosen and tested on all votes.
-    """
-    task, recipe_args, options, training_args, _ = run
-    all_votes = replace(options, max_annotators=None)
-    items: Iterable[Item] = task.items(recipe_args.data_path, all_votes, report=report)
-    if options.max_annotators is not None:
-        items = list(items)  # they are needed twice
-    drawn = task.draw(items, all_votes, report=report)
-    records = task.records(drawn, all_votes, template=template, fitter=fitter, report=report)
-    parts = plan.partition(records, hold_out=_holds_out(recipe_args, training_args))
-    if options.max_annotators is not None and parts.train is not None:
-        names = set(parts.train["id"])
-        # A pair in both orders has two ids, and a split of single records may take only one of them.
-        chosen = [item for item in items if item.id in names or f"{item.id}{SWAPPED}" in names]
-        training_report = LoadReport(num_read=len(chosen), files=report.files)
-        budget = task.draw(chosen, options, report=training_report)
-        # The report already counts prompts that were shortened.
-        without_notes = replace(training_report, notes=Counter())
-        train = task.records(budget, options, template=template, fitter=fitter, report=without_notes)
-        train = train.select([i for i, name in enumerate(train["id"]) if name in names])
-        train = train.select_columns(parts.train.column_names)
-        report.add_training(training_report)
-        parts = parts._replace(train=train)
-    return parts
 
 
 class FoundModel(NamedTuple):

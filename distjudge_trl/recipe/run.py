@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -133,6 +134,7 @@ def run_recipe(run: ParsedRun) -> dict[str, Any]:
             ),
         )
     if trained:
+        trainer.results = results or None
         trainer.save_state()
         trainer.create_model_card(model_name=f"{task.name}-judge")
     if results:
@@ -214,6 +216,6 @@ def _make_trainer(
             quantization_config=quantization_config(model_args, training_args),
             peft_config=get_peft_config(model_args),
         )
-    except (OSError, ImportError) as error:
+    except (OSError, ImportError, pickle.UnpicklingError) as error:
         # Weights, tokenizer files or a package that the options need (bitsandbytes, deepspeed) are missing.
         raise model_error(name, error) from error

@@ -22,6 +22,11 @@ def check_output(path: str | Path, inputs: Sequence[str]) -> None:
     path = Path(path)
     if path.suffix != ".parquet":
         raise UserInputError(f"{path}: records are written as Parquet; name a file that ends in .parquet.")
+    refuse_inputs(path, inputs)
+
+
+def refuse_inputs(path: Path, inputs: Sequence[str]) -> None:
+    """Raise [`UserInputError`] if `path` is a folder or one of the `inputs`."""
     if path.is_dir():
         raise UserInputError(f"{path}: is a folder; name the file to write.")
     for name in inputs:

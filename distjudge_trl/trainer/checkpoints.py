@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from distjudge_trl.errors import UserInputError, first_line
 from distjudge_trl.files.atomic import write_json
 from distjudge_trl.judge_folder.judge_file import JudgeFile
+from distjudge_trl.modeling.loading import refused_pickle
 
 
 # Written after every process has written its part, so a checkpoint with this file is complete.
@@ -198,16 +199,20 @@ def explaining_damage(folder: str | None) -> Iterator[None]:
     """Raise an error of one line if a file of the checkpoint cannot be loaded in the block.
 
     Raises:
-        [`UserInputError`]: a file of the checkpoint has the right size but is damaged.
+        [`UserInputError`]: a file of the checkpoint has the right size but is damaged, or it would run code.
     """
     try:
         yield
     except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "PytorchStreamReader" not in str(error):
             raise
+        reason = refused_pickle(error)
+        if reason is None or reason.startswith("is damaged"):
+            detail = first_line(error) if reason is None else "it is no file of tensors"
+            reason = f"is damaged, though it has the size that it was saved with ({detail})"
         raise UserInputError(
-            f"{folder}: a file in it is damaged, though it has the size that it was saved with ({first_line(error)})."
-            " Delete the folder; --resume_from_checkpoint true then takes the checkpoint before it."
+            f"{folder}: a file in it {reason}. Delete the folder; --resume_from_checkpoint true then takes the"
+            " checkpoint before it."
         ) from error
 
 

@@ -26,6 +26,7 @@ from distjudge_trl.batching import (
 )
 from distjudge_trl.errors import RunFailedError, UserInputError, explaining_memory
 from distjudge_trl.judge_folder.judge_file import JudgeFile
+from distjudge_trl.judge_folder.model_card import PAPER
 from distjudge_trl.judge_folder.training_items import SeenItems
 from distjudge_trl.labels import LabelSpace
 from distjudge_trl.modeling.bundled import resolve_model
@@ -34,7 +35,6 @@ from distjudge_trl.objective import dirichlet_smoothing, hybrid_loss, kl_diverge
 from distjudge_trl.trainer.distribution_sft_config import DistributionSFTConfig
 from distjudge_trl.trainer.judgment_rows import JudgmentRowsMixin
 from distjudge_trl.trainer.metrics import RowMeans, label_metrics
-from distjudge_trl.trainer.model_card import PAPER
 from distjudge_trl.trainer.out_of_memory import advise
 from distjudge_trl.trainer.perturbation import make_adversary, perturb, saddle_point
 from distjudge_trl.trainer.process_exit import set_timeout_on_cpu

@@ -12,6 +12,7 @@ from distjudge_trl.errors import LostProcessError, UserInputError, explaining_me
 from distjudge_trl.modeling.workarounds import keeping_dtypes
 from distjudge_trl.trainer.checkpoints import check_same_run, explaining_damage, find_checkpoint, saved_sampling
 from distjudge_trl.trainer.deepspeed_ops import load_cpu_adam
+from distjudge_trl.trainer.deepspeed_states import check_states
 from distjudge_trl.trainer.process_exit import let_threads_finish
 from distjudge_trl.trainer.sampling import Sampling, resume_sampling
 from distjudge_trl.trainer.saving import SavingMixin
@@ -48,6 +49,8 @@ class ResumingMixin(SavingMixin):
             self._sampling = resume_sampling(
                 self.args, self.train_dataset, self._train_batch_size, saved_sampling(found.path)
             )
+            if self.is_deepspeed_enabled:
+                check_states(found.path)
             changed = check_same_run(found.path, self.describe_run())
             print_once(f"Resuming from {found.path}" + (f". Changed: {', '.join(changed)}" if changed else ""))
         if self.is_deepspeed_enabled and self._offloads_optimizer():

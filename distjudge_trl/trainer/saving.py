@@ -16,11 +16,13 @@ from trl import SFTTrainer
 
 from distjudge_trl.errors import RunFailedError, disk_failed, first_line
 from distjudge_trl.judge_folder.judge_file import JudgeFile
+from distjudge_trl.judge_folder.label_tokens import write_label_tokens
+from distjudge_trl.judge_folder.model_card import write_model_card
 from distjudge_trl.judge_folder.replacing import replacing_judge
 from distjudge_trl.judge_folder.training_items import SeenItems
+from distjudge_trl.labels import LabelSpace
 from distjudge_trl.modeling.workarounds import gather_trained_weights
 from distjudge_trl.trainer.checkpoints import CHECKPOINT_FILE, unmark_checkpoint, write_checkpoint_file
-from distjudge_trl.trainer.model_card import write_model_card
 from distjudge_trl.trainer.run_description import complete_judge_file
 
 
@@ -37,10 +39,14 @@ def _names_items(dataset: Dataset) -> bool:
 
 
 class SavingMixin(SFTTrainer):
-    """The part of the trainer that writes files. `judge_file` and `seen_items` are saved beside the weights."""
+    """The part of the trainer that writes files. `judge_file` and `seen_items` are saved beside the weights. `results`
+    (the content of `results.json`) are shown on the model card, once there are some.
+    """
 
     judge_file: JudgeFile
+    label_space: LabelSpace
     seen_items: SeenItems | None
+    results: dict[str, Any] | None = None
 
     def describe_run(self) -> dict[str, Any]:
         """The properties that a resuming run must share with this one, and settings whose changes cause a warning."""
@@ -57,6 +63,8 @@ class SavingMixin(SFTTrainer):
             super()._save(str(temporary), state_dict)
             complete_judge_file(self.judge_file, self)
             self.judge_file.write(temporary)
+            if self.label_space.bindings:  # not where rows were tokenized before
+                write_label_tokens(temporary, self.label_space)
             if self.seen_items is not None:
                 self.seen_items.write(temporary)
 
@@ -119,7 +127,7 @@ class SavingMixin(SFTTrainer):
             raise RunFailedError(f"{folder}: cannot be written ({reason}). {cure}") from error
 
     def create_model_card(self, model_name=None, dataset_name=None, tags=None) -> None:
-        """Write the model card: labels, settings, the last evaluation, how to use it, the paper's citation."""
+        """Write the model card: labels, settings, results, how to use it, the paper's citation."""
         if not self.is_world_process_zero():
             return
         complete_judge_file(self.judge_file, self)
@@ -133,6 +141,7 @@ class SavingMixin(SFTTrainer):
             hub_model_id=self.hub_model_id,
             dataset_name=dataset_name,
             metrics=metrics,
+            results=self.results,
             tags=sorted({*self._tag_names, *([tags] if isinstance(tags, str) else tags or [])}),
         )
 

@@ -7,8 +7,10 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 from conftest import ROOT, make_records
 from hub import REVISION, model_hub
+from huggingface_hub import ModelCard
 from tiny_runs import EIGHT, LORA, SAVING
 
 from distjudge_trl import Judge
@@ -38,7 +40,7 @@ def test_an_adapter_is_pushed_and_found_again_by_its_name(tiny_runs, tmp_path):
         assert pushed["training_items.json"] == seen, "evaluations of the judge by its name leave its items out"
         assert "model.safetensors" not in pushed, "the base model is named, not pushed"
         assert pushed["adapter_model.safetensors"] == (folder / "adapter_model.safetensors").read_bytes()
-        assert "distjudge-trl" in pushed["README.md"].decode() and json.loads(pushed["judge.json"])["base_model"]
+        assert json.loads(pushed["judge.json"])["base_model"] and "label_tokens.json" in pushed
         done = subprocess.run(
             [sys.executable, "-c", FETCH],
             check=False,
@@ -50,6 +52,44 @@ def test_an_adapter_is_pushed_and_found_again_by_its_name(tiny_runs, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     fetched = json.loads(done.stdout.splitlines()[-1])
     np.testing.assert_allclose(fetched, Judge.from_pretrained(str(folder)).judge(make_records(5, seed=3)), atol=1e-6)
+
+
+def test_a_recipe_s_results_are_in_the_metadata_of_the_card_that_is_pushed(recipe_model, tmp_path):
+    rows = [{"text": f"the text {i}", "votes": ["1", "2", str(i % 3 + 1)]} for i in range(30)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "task.yaml").write_text(
+        "name: mine\nlabels: ['1', '2', '3']\ntemplate: 'rate {{ text }}'\nsource: rows.jsonl\nvotes: {list: votes}\n"
+    )
+    words = [
+        "--task",
+        tmp_path / "task.yaml",
+        "--model_name_or_path",
+        recipe_model,
+        "--output_dir",
+        tmp_path / "judge",
+    ]
+    words += ["--max_steps", 1, "--bf16", "False", "--save_strategy", "no", "--report_to", "none"]
+    words += ["--push_to_hub", "True", "--hub_model_id", "me/mine"]
+    with model_hub() as (environment, repositories):
+        done = subprocess.run(
+            [sys.executable, "recipes/custom.py", *map(str, words)],
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, **environment},
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        pushed = repositories["me/mine"]
+    card = ModelCard(pushed["README.md"].decode())
+    shown = {result.metric_type: result for result in card.data.eval_results}
+    metrics = json.loads(pushed["results.json"])["metrics"]
+    assert {"kl", "accuracy", "total_variation", "ece"} <= set(shown)
+    for name, result in shown.items():
+        assert result.metric_value == pytest.approx(metrics[name]["value"], abs=1e-6)
+        assert (result.dataset_name, result.dataset_split) == ("mine", "test")
+    assert {"judge.json", "label_tokens.json"} <= set(pushed)
+    assert "distjudge-trl" in card.data.tags and 'Judge.from_pretrained("me/mine")' in card.text
 
 
 def test_a_hub_that_takes_nothing_costs_no_checkpoint_and_no_judge(tiny_runs):

@@ -83,7 +83,7 @@ def test_the_wheel_has_the_package_and_what_it_launches(dist):
     names = set(zipfile.ZipFile(wheel).namelist())
     shipped = {
         f"distjudge_trl/_shipped/{path.relative_to(ROOT)}"
-        for folder in ("recipes", "accelerate_configs")
+        for folder in ("recipes", "accelerate_configs", "lm_eval_tasks")
         for path in (ROOT / folder).rglob("*")
         if path.suffix in (".py", ".yaml")
     }
