@@ -10,17 +10,13 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
+from distjudge_trl.calibration.arrays import as_array
+from distjudge_trl.calibration.scaling import FITS, MIN_CALIBRATION_ITEMS, Scaling
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.evaluation.baselines import training_majority, training_prior, uniform
-from distjudge_trl.evaluation.calibration import Scaling, fit_temperature, fit_vector
-from distjudge_trl.evaluation.distances import as_array
 from distjudge_trl.evaluation.metrics import evaluate_judgments, whole_counts
 from distjudge_trl.evaluation.noise_floor import NoiseFloor, noise_floor
 from distjudge_trl.evaluation.protocols import robustness
-
-
-# Fewer items are not enough to fit a temperature.
-MIN_CALIBRATION_ITEMS = 10
 
 
 @dataclass(frozen=True)
@@ -113,23 +109,9 @@ class TestItems:
                 f"Calibration needs at least {MIN_CALIBRATION_ITEMS} items that the judge was not trained on, and"
                 f" there are {len(held_out_p)}."
             )
-        fits = {
-            "temperature": fit_temperature(held_out_p, held_out_log_q),
-            "vector": fit_vector(held_out_p, held_out_log_q),
-        }
         return [
-            self.score_scaled(
-                method,
-                log_q,
-                {
-                    "kind": kind,
-                    "temperature": scaling.temperature,
-                    "weight": scaling.weight.tolist(),
-                    "bias": scaling.bias.tolist(),
-                    "num_items": len(held_out_p),
-                },
-            )
-            for kind, scaling in fits.items()
+            self.score_scaled(method, log_q, fit(held_out_p, held_out_log_q).to_dict(kind, len(held_out_p)))
+            for kind, fit in FITS.items()
         ]
 
     def score_scaled(self, method: str, log_q: Any, scaling: dict[str, Any]) -> dict[str, Any]:
@@ -162,5 +144,5 @@ def row_log_q(row: dict[str, Any], log_q: Any) -> np.ndarray:
     if "constant" in row:
         return np.broadcast_to(np.log(as_array(row["constant"])), log_q.shape)
     if "scaling" in row:
-        return Scaling(as_array(row["scaling"]["weight"]), as_array(row["scaling"]["bias"]))(log_q)
+        return Scaling.from_dict(row["scaling"])(log_q)
     return log_q

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from distjudge_trl.calibration.stored import Calibration
 from distjudge_trl.data.records import check_messages
 from distjudge_trl.data.template import PromptTemplate, finished_prompt
 from distjudge_trl.errors import JudgmentDataError
@@ -62,11 +63,13 @@ class PromptJudge(ABC):
     """A judge that turns prompts into label distributions.
 
     `label_space` is the judge's [`LabelSpace`]; the columns of every result follow its order. `template` renders bare
-    items.
+    items. `calibration` is applied to all that is read; it also makes label sets
+    (`judge.calibration.columns(probabilities, labels)`).
     """
 
     label_space: LabelSpace
     template: PromptTemplate | None = None
+    calibration: Calibration | None = None
 
     def judge(
         self, records: Iterable[Mapping[str, Any]], batch_size: int = 32, *, progress: bool = False
@@ -94,7 +97,10 @@ class PromptJudge(ABC):
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
         prompts = [self._prompt(record, i) for i, record in enumerate(records, start=1)]
-        return self._read_prompts(prompts, batch_size, progress)
+        judgments = self._read_prompts(prompts, batch_size, progress)
+        if self.calibration is None:
+            return judgments
+        return replace(judgments, log_probs=self.calibration(judgments.log_probs))
 
     def _prompt(self, record: Mapping[str, Any], row: int) -> list[dict[str, str]]:
         finished = checked_prompt(record, self.template, row=row)
