@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from distjudge_trl.cli.calibrate import calibrate
 from distjudge_trl.cli.data import data
 from distjudge_trl.cli.evaluate import evaluate
 from distjudge_trl.cli.judge import judge, merge
@@ -55,5 +56,5 @@ def main() -> None:
     """
 
 
-for _command in (tasks, data, recipes, train, judge, merge, evaluate, submit, report, plan, sweep, env):
+for _command in (tasks, data, recipes, train, judge, merge, calibrate, evaluate, submit, report, plan, sweep, env):
     main.add_command(_command)

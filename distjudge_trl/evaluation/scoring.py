@@ -11,12 +11,14 @@ import numpy as np
 from datasets import Dataset
 
 from distjudge_trl.calibration.arrays import as_array
+from distjudge_trl.calibration.conformal import LabelSets, item_coverage
 from distjudge_trl.calibration.scaling import FITS, MIN_CALIBRATION_ITEMS, Scaling
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.evaluation.baselines import training_majority, training_prior, uniform
-from distjudge_trl.evaluation.metrics import evaluate_judgments, whole_counts
+from distjudge_trl.evaluation.metrics import evaluate_judgments, to_dict, whole_counts
 from distjudge_trl.evaluation.noise_floor import NoiseFloor, noise_floor
 from distjudge_trl.evaluation.protocols import robustness
+from distjudge_trl.evaluation.statistics import bootstrap_mean
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,16 @@ class TestItems:
             floor=self.floor,
             seed=self.seed,
         )
+
+    def measure_sets(self, log_q: Any, label_sets: LabelSets) -> dict[str, Any]:
+        """The metrics of a calibrated judge's label sets: `coverage`, the share of an item's votes in its set, and
+        `set_size`, the number of labels, with intervals.
+        """
+        sets = label_sets(np.exp(as_array(log_q)))
+        return {
+            "coverage": to_dict(bootstrap_mean(item_coverage(self.p, sets), self.groups, seed=self.seed)),
+            "set_size": to_dict(bootstrap_mean(sets.sum(-1), self.groups, seed=self.seed)),
+        }
 
     def score_constants(self, train_p: Any = None) -> list[dict[str, Any]]:
         """Score the constant judges (see baselines.py), which are computed from the training items' distributions `(M,
@@ -136,11 +148,12 @@ def human_side(records: Dataset) -> tuple[np.ndarray, np.ndarray]:
     return as_array(rows["label_distribution"][:]), as_array(rows["num_annotators"][:])
 
 
-def row_log_q(row: dict[str, Any], log_q: Any) -> np.ndarray:
+def row_log_q(row: dict[str, Any], log_q: Any, raw_log_q: Any = None) -> np.ndarray:
     """Label log-probabilities `(N, K)` of a result file's row, computed from those of its judge: unchanged, scaled, or
-    a constant.
+    a constant. `raw_log_q` are those without the judge's own calibration, which scalings are about; by default it has
+    none.
     """
-    log_q = as_array(log_q)
+    log_q = as_array(raw_log_q if "scaling" in row and raw_log_q is not None else log_q)
     if "constant" in row:
         return np.broadcast_to(np.log(as_array(row["constant"])), log_q.shape)
     if "scaling" in row:
