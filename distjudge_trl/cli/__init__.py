@@ -56,5 +56,10 @@ def main() -> None:
     """
 
 
-for _command in (tasks, data, recipes, train, judge, merge, calibrate, evaluate, submit, report, plan, sweep, env):
+_COMMANDS = (
+    *(tasks, data, recipes, train),
+    *(judge, merge, calibrate, evaluate, submit),
+    *(report, plan, sweep, env),
+)
+for _command in _COMMANDS:
     main.add_command(_command)
