@@ -97,10 +97,7 @@ class PromptJudge(ABC):
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
         prompts = [self._prompt(record, i) for i, record in enumerate(records, start=1)]
-        judgments = self._read_prompts(prompts, batch_size, progress)
-        if self.calibration is None:
-            return judgments
-        return replace(judgments, log_probs=self.calibration(judgments.log_probs))
+        return self._calibrated(self._read_prompts(prompts, batch_size, progress))
 
     def _prompt(self, record: Mapping[str, Any], row: int) -> list[dict[str, str]]:
         finished = checked_prompt(record, self.template, row=row)
@@ -111,6 +108,12 @@ class PromptJudge(ABC):
         assert self.template is not None
         return self.template.render(item, row=row)
 
+    def _calibrated(self, judgments: Judgments) -> Judgments:
+        """The same with the judge's calibration, if it has one."""
+        if self.calibration is None:
+            return judgments
+        return replace(judgments, log_probs=self.calibration(judgments.log_probs))
+
     @abstractmethod
     def _read_prompts(self, prompts: list[list[dict[str, str]]], batch_size: int, progress: bool) -> Judgments:
-        """Judge rendered prompts, in order."""
+        """Judge rendered prompts, in order, uncalibrated."""

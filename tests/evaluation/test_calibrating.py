@@ -195,6 +195,9 @@ def test_evaluate_scores_the_calibrated_judge_and_its_label_sets(world, tmp_path
     assert "coverage" not in raw["metrics"] and "calibration" not in raw
     off = evaluate(world, "calibrated", calibration=False).results
     assert off["method"] == "distribution" and off["metrics"] == raw["metrics"]
+    report = CliRunner().invoke(main, ["report", str(out), "--out", str(tmp_path / "report")])
+    assert report.exit_code == 0, report.output
+    assert "label sets: coverage %" in (tmp_path / "report" / "report.md").read_text()
     # The report draws every row from the answers that it is about.
     by_method = {row.method: row for row in load_test_sets([out])[0].rows}
     for name, row in by_method.items():
