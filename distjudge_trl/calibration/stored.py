@@ -41,7 +41,7 @@ class Calibration:
 
         Args:
             probabilities (array `(N, K)`): of the calibrated judge.
-            labels (`Sequence[str]` of length K).
+            labels (`Sequence[str]` of length K): their names, in the order of the probabilities.
 
         Returns:
             `list[dict]`: `{"label_set": [...]}`, the labels in their own order; for ordinal labels `{"interval":

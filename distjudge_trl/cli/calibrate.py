@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 @click.option(
     "--split",
     type=click.Choice(["official", "group", "paper", "all"]),
-    help="Use records of the training side of this split, or any. Default: the split of the training run; of another"
+    help="Use records of the training side of this split, or all. Default: the split of the training run; of another"
     " task the official validation part, else `group`.",
 )
 @click.option("--split-seed", type=int, help="Seed of the split. Default: the one of the training run, else 0.")

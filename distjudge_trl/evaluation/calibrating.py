@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from datasets import Dataset
@@ -42,7 +42,8 @@ class Calibrated:
     """What was fitted, where it was written, and what it does on the records of the label sets.
 
     Args:
-        calibration ([`Calibration`]), folder (`Path`), report ([`LoadReport`]).
+        calibration ([`Calibration`]), folder (`Path`): what was fitted, and where it is.
+        report ([`LoadReport`]): on the items that were read.
         kl_before, kl_after (`float`): mean KL, nats, on records that the scaling was not fitted on.
         set_size (`float`): mean number of labels in a set.
         parts (`dict`): of each of several questions the coverage and the mean size.
@@ -72,9 +73,10 @@ def calibrate_judge(
 ) -> Calibrated:
     """Fit a scaling and label sets for a judge, and write them into its `judge.json`.
 
-    The records are those on the training side of the judge's split (the validation part of an official split; with
-    `split="all"` all records) that the judge was not trained on. One half of their groups fits the scaling, the other
-    half the label sets. They are added to the judge's held-out items, so that no evaluation tests on them.
+    The records are those that training held out; if it held none out or was on another task, all those on the training
+    side of the split that the judge was not trained on. Of an official split it is the validation part, with
+    `split="all"` all records. One half of their groups fits the scaling, the other half the label sets. They are added
+    to the judge's held-out items, so that no evaluation tests on them.
 
     Args:
         found ([`FoundJudge`]): returned by `find_judge`.
@@ -107,7 +109,8 @@ def calibrate_judge(
     plan = choose_plan(origin, task, options)
     # Which records they are does not depend on how prompts are shortened: too few are found before a model is loaded.
     records = task.records(items, task_options, template=template, report=LoadReport())
-    held_out = plan.sample(_held_out(records, origin, plan), options.max_eval_samples)
+    found_records, is_rest = _held_out(records, origin.seen, plan)
+    held_out = plan.sample(found_records, options.max_eval_samples)
     halves = _halves(held_out, origin, plan.seed, level)
     judge = load_judge(found, task, template, options, calibrated=False)
     records = task.records(items, task_options, template=template, fitter=judge.fitter, report=report)
@@ -147,7 +150,7 @@ def calibrate_judge(
         kl_after=float(item_kl(p, scaling(raw)).mean()),
         set_size=float(inside.sum(-1).mean()),
         parts=_parts(task, to_cover, item_coverage(p, inside), inside.sum(-1)),
-        warnings=_warnings(judge_file, calibration),
+        warnings=_warnings(judge_file, calibration, is_rest=is_rest),
     )
 
 
@@ -173,17 +176,29 @@ def _check(found: FoundJudge, level: float, out: str | Path | None) -> None:
     check_folder(out.parent, "--out")
 
 
-def _held_out(records: Dataset, origin: Origin, plan: SplitPlan) -> Dataset:
-    """The records that may be calibrated on: not on the test side, and not trained on."""
-    assert origin.seen is not None
-    if plan.kind == "official":
-        pool = plan.partition(records).validation
-    elif plan.kind == "all":
-        pool = plan.partition(records).test
-    else:
-        pool = plan.partition(records, hold_out=False).train
-    assert pool is not None
-    return origin.seen.unseen(pool, plan.match_by, held_out_too=False)
+class _HeldOut(NamedTuple):
+    """Records that may be calibrated on. `is_rest`: records that were not trained on are missing among them, because
+    they share a group with some that were.
+    """
+
+    records: Dataset
+    is_rest: bool = False
+
+
+def _held_out(records: Dataset, seen: SeenItems, plan: SplitPlan) -> _HeldOut:
+    """Records that are not on the test side and were not trained on."""
+    by, parts = plan.match_by, plan.partition(records)
+    side = {"official": parts.validation, "all": parts.test}.get(plan.kind)
+    if side is None:
+        side = plan.partition(records, hold_out=False).train
+        assert side is not None and parts.validation is not None
+        held_out = seen.unseen(parts.validation, by, held_out_too=False)
+        # Training held this part out, or it had nothing of this side. Otherwise the groups that it has not touched
+        # remain, and those are not like others: the smaller a group, the likelier it remains.
+        if len(held_out) == len(parts.validation) and len(seen.unseen(side, by, held_out_too=False)) < len(side):
+            return _HeldOut(held_out)
+    rest = seen.unseen(side, by, held_out_too=False)
+    return _HeldOut(rest, len(rest) < len(seen.unseen(side, "id", held_out_too=False)))
 
 
 def _halves(held_out: Dataset, origin: Origin, seed: int, level: float) -> tuple[Dataset, Dataset]:
@@ -208,7 +223,7 @@ def _halves(held_out: Dataset, origin: Origin, seed: int, level: float) -> tuple
             f"{name}: a calibration at level {level:g} needs {MIN_CALIBRATION_ITEMS} records for the scaling and"
             f" {needed_items(level)} items for the label sets, and there are"
             f" {counted(len(held_out), 'held-out record')} in {counted(len(set(held_out['group'])), 'group')} for"
-            " both. Use more data or a lower --level."
+            " both. Use more data, a lower --level, or train with a larger --validation_fraction."
         )
     return halves
 
@@ -230,10 +245,16 @@ def _parts(
     return {part: (float(coverage[parts == part].mean()), float(size[parts == part].mean())) for part in names}
 
 
-def _warnings(before: JudgeFile, calibration: Calibration) -> tuple[str, ...]:
+def _warnings(before: JudgeFile, calibration: Calibration, *, is_rest: bool) -> tuple[str, ...]:
     warnings: tuple[str, ...] = ()
     if before.calibration is not None:
         warnings += ("the judge was calibrated before; this calibration replaces it and was fitted without it.",)
+    if is_rest:
+        warning = (
+            "training held no groups out and touched many: the groups that remain are smaller than most, and coverage"
+            " on others may be some points off. Train with --calibrate True."
+        )
+        warnings += (warning,)
     sets = calibration.label_sets
     if sets.num_groups < min(sets.num_items, needed_items(sets.level) + 1):
         warning = (

@@ -36,8 +36,10 @@ def world(tmp_path_factory, tokenizer):
     common = ["--task", str(task), "--bf16", "False", "--learning_rate", "1e-3"]
     recipe.run([*common, "--max_train_samples", "40", "--output_dir", str(folder / "judge")])
     recipe.run([*common, "--output_dir", str(folder / "all")])
+    held_out = ("--calibrate", "True", "--validation_fraction", "0.3", "--max_train_samples", "40")
+    recipe.run([*common, *held_out, "--output_dir", str(folder / "held-out")])
     done = invoke("--model", folder / "judge", "--task", task, "--out", folder / "calibrated")
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == 0 and "warning" not in done.output, done.output
     (folder / "output").write_text(done.stdout)
     return folder
 
@@ -75,6 +77,28 @@ def test_neither_training_nor_test_records_are_used_and_all_others_are(world):
     assert len(after.unseen(tested, "id")) == len(tested)
     fitted_on = JudgeFile.read(world / "calibrated").calibration["fitted_on"]
     assert fitted_on["task"] == "ratings" and fitted_on["num_records"] == 120
+
+
+def test_what_training_held_out_is_used_alone(world, tmp_path):
+    done = invoke("--model", world / "held-out", "--task", world / "ratings.yaml", "--out", tmp_path / "judge")
+    assert done.exit_code == 0, done.output
+    assert SeenItems.read(tmp_path / "judge") == SeenItems.read(world / "held-out")
+    assert JudgeFile.read(tmp_path / "judge").calibration["fitted_on"]["num_records"] == 48
+
+
+def test_groups_that_training_has_touched_are_left_out_and_told(world, tmp_path):
+    task = write_task(tmp_path, rows=range(200))
+    task.write_text(task.read_text() + "group: topic\n")
+    rows = [json.loads(line) for line in (tmp_path / "ratings.jsonl").read_text().splitlines()]
+    rows = [{**row, "topic": f"topic-{i // 4 if i < 80 else i}"} for i, row in enumerate(rows)]
+    (tmp_path / "ratings.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    recipe = Recipe(task=None, model=str(world / "model"), training={"max_steps": 1, "save_strategy": "no"})
+    common = ["--task", str(task), "--bf16", "False", "--max_train_samples", "40"]
+    recipe.run([*common, "--output_dir", str(tmp_path / "judge")])
+    done = invoke("--model", tmp_path / "judge", "--task", task)
+    assert done.exit_code == 0, done.output
+    assert "warning: training held no groups out and touched many" in done.output
+    assert len(SeenItems.read(tmp_path / "judge").held_out_ids) < 120
 
 
 def test_scaling_and_label_sets_are_fitted_on_different_records(world):
@@ -276,7 +300,10 @@ def test_too_few_records(world, tmp_path):
             ("--level", "0.99"),
             "needs 10 records for the scaling and 99 items for the label sets, and there are 120",
         ),
-        (("--max-samples", "15"), "there are 15 held-out records in 15 groups for both. Use more data or a lower"),
+        (
+            ("--max-samples", "15"),
+            "there are 15 held-out records in 15 groups for both. Use more data, a lower --level",
+        ),
         (("--level", "1"), "--level 1: must lie between 0 and 1"),
         (("--level", "0"), "--level 0: must lie between 0 and 1"),
         (("--level", "nan"), "--level nan: must lie between 0 and 1"),
