@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command(
-    short_help="Calibrate a judge: a scaling, and label sets with a promised coverage.",
+    short_help="Give a judge calibrated probabilities and label sets.",
     context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
 )
 @click.option("--model", help="The judge: folder or hub id of a trained one.")
@@ -78,6 +78,7 @@ def calibrate(
 
     \b
         distjudge-trl calibrate --model runs/vader-distribution --task vader
+
     `judge` and `evaluate` apply them from then on; --no-calibration switches them off. Test records are not used, and
     `evaluate` never tests on a record that was used here. docs/calibration.md says what the label sets promise.
     """
