@@ -10,12 +10,14 @@ import pytest
 from click.testing import CliRunner
 from conftest import make_tiny_model
 from evaluation.test_run import write_task
+from tasks import test_questions as questions
 from trainer.tiny_trainers import make_trainer
 
 from distjudge_trl import Judge
 from distjudge_trl.cli import main
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.evaluation import read_predictions, read_results
+from distjudge_trl.evaluation.calibrating import calibrate_judge
 from distjudge_trl.evaluation.run import EvaluationOptions, evaluate_judge
 from distjudge_trl.judge_folder.judge_file import JudgeFile
 from distjudge_trl.judge_folder.training_items import SeenItems
@@ -290,7 +292,52 @@ def test_a_script_that_passes_the_judge_file_on_drops_it_too(world, tokenizer, t
     assert JudgeFile.read(tmp_path).task == "ratings" and JudgeFile.read(tmp_path).calibration is None
 
 
+def test_a_full_disk_leaves_the_judge_as_it_was(world, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    before = snapshot(world / "judge")
+    monkeypatch.setattr("distjudge_trl.evaluation.calibrating.update_card", full)
+    done = invoke("--model", world / "judge", "--task", world / "ratings.yaml")
+    line = f"error: {world / 'judge'}: cannot be written (No space left on device). Make room and try again."
+    assert done.exit_code == 1 and done.output.splitlines()[-1] == line, done.output
+    assert snapshot(world / "judge") == before
+
+
+# Several questions on a scale
+
+
+def test_intervals_of_several_questions(world, tmp_path):
+    """One calibration for all of them; what it does on each is told."""
+    questions.write_rows(tmp_path, 120, help=tuple([i % 3 + 1, (i * 7) % 3 + 1] for i in range(120)))
+    task = questions.write_task(tmp_path)
+    recipe = Recipe(task=None, model=str(world / "model"), training={"max_steps": 1, "save_strategy": "no"})
+    held_out = ("--calibrate", "True", "--validation_fraction", "0.5", "--output_dir", str(tmp_path / "judge"))
+    recipe.run(["--task", task, "--bf16", "False", *held_out])
+    done = invoke("--model", tmp_path / "judge", "--task", task, "--level", "0.8")
+    assert done.exit_code == 0, done.output
+    assert "intervals: level 0.8, fitted on 48 items in 24 groups" in done.output
+    assert "  help: coverage " in done.output and "  tone: coverage " in done.output
+    calibration = JudgeFile.read(tmp_path / "judge").make_calibration()
+    (column,) = calibration.columns([[0.05, 0.6, 0.35]], ["1", "2", "3"])
+    assert column["interval"][0] in ("1", "2") and column["interval"][1] in ("2", "3")
+    out = tmp_path / "results"
+    done = invoke("--model", tmp_path / "judge", "--task", task, "--out", out, command="evaluate")
+    assert done.exit_code == 0 and "| question | level of intervals |" in done.output, done.output
+    results = read_results(out)
+    parts = [part["coverage"]["value"] for part in results["parts"].values()]
+    assert results["metrics"]["coverage"]["value"] == pytest.approx(np.mean(parts))
+
+
 # What is refused
+
+
+def test_a_judge_on_the_hub_needs_a_place_for_its_copy(world):
+    """Its folder is the hub's cache."""
+    found = find_judge(str(world / "judge"))._replace(name="org/judge")
+    task = get_task(str(world / "ratings.yaml"))
+    with pytest.raises(UserInputError, match="org/judge: is on the hub. Give --out, a new folder"):
+        calibrate_judge(found, task, task.options())
 
 
 def test_too_few_records(world, tmp_path):
