@@ -7,20 +7,21 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from datasets import Dataset
 
 from distjudge_trl.calibration.conformal import fit_label_sets, item_coverage, needed_items
-from distjudge_trl.calibration.scaling import FITS, MIN_CALIBRATION_ITEMS, ScalingKind, cross_validate
+from distjudge_trl.calibration.scaling import FITS, ScalingKind, cross_validate
 from distjudge_trl.calibration.stored import Calibration
-from distjudge_trl.data import SplitPlan, fingerprint
-from distjudge_trl.data.splits import SWAPPED, split_records
-from distjudge_trl.errors import UserInputError, counted, writing
+from distjudge_trl.data import fingerprint
+from distjudge_trl.data.splits import SWAPPED
+from distjudge_trl.errors import UserInputError, writing
 from distjudge_trl.evaluation.distances import item_kl
+from distjudge_trl.evaluation.held_out import find_held_out, halve
 from distjudge_trl.evaluation.options import EvaluationOptions
-from distjudge_trl.evaluation.origin import Origin, choose_plan, find_origin
+from distjudge_trl.evaluation.origin import choose_plan, find_origin
 from distjudge_trl.evaluation.results import PREDICTIONS_NAME, RESULTS_NAME
 from distjudge_trl.evaluation.run import choose_template, load_judge
 from distjudge_trl.evaluation.scoring import human_side
@@ -109,9 +110,9 @@ def calibrate_judge(
     plan = choose_plan(origin, task, options)
     # Which records they are does not depend on how prompts are shortened: too few are found before a model is loaded.
     records = task.records(items, task_options, template=template, report=LoadReport())
-    found_records, is_rest = _held_out(records, origin.seen, plan)
+    found_records, is_rest = find_held_out(records, origin.seen, plan)
     held_out = plan.sample(found_records, options.max_eval_samples)
-    halves = _halves(held_out, origin, plan.seed, level)
+    halves = halve(held_out, found.name, plan.seed, level)
     judge = load_judge(found, task, template, options, calibrated=False)
     records = task.records(items, task_options, template=template, fitter=judge.fitter, report=report)
     held_out, to_scale, to_cover = (_same(records, part) for part in (held_out, *halves))
@@ -174,58 +175,6 @@ def _check(found: FoundJudge, level: float, out: str | Path | None) -> None:
     if Path(found.folder).resolve() in out.resolve().parents:
         raise UserInputError(f"{out}: is in the judge's own folder. Choose another --out.")
     check_folder(out.parent, "--out")
-
-
-class _HeldOut(NamedTuple):
-    """Records that may be calibrated on. `is_rest`: records that were not trained on are missing among them, because
-    they share a group with some that were.
-    """
-
-    records: Dataset
-    is_rest: bool = False
-
-
-def _held_out(records: Dataset, seen: SeenItems, plan: SplitPlan) -> _HeldOut:
-    """Records that are not on the test side and were not trained on."""
-    by, parts = plan.match_by, plan.partition(records)
-    side = {"official": parts.validation, "all": parts.test}.get(plan.kind)
-    if side is None:
-        side = plan.partition(records, hold_out=False).train
-        assert side is not None and parts.validation is not None
-        held_out = seen.unseen(parts.validation, by, held_out_too=False)
-        # Training held this part out, or it had nothing of this side. Otherwise the groups that it has not touched
-        # remain, and those are not like others: the smaller a group, the likelier it remains.
-        if len(held_out) == len(parts.validation) and len(seen.unseen(side, by, held_out_too=False)) < len(side):
-            return _HeldOut(held_out)
-    rest = seen.unseen(side, by, held_out_too=False)
-    return _HeldOut(rest, len(rest) < len(seen.unseen(side, "id", held_out_too=False)))
-
-
-def _halves(held_out: Dataset, origin: Origin, seed: int, level: float) -> tuple[Dataset, Dataset]:
-    """Records for the scaling and for the label sets, a group on one side.
-
-    Raises:
-        [`UserInputError`]: there are too few.
-    """
-    name = origin.judge.name
-    if not len(held_out):
-        raise UserInputError(
-            f"{name}: was trained on all records but the test records; none are left to calibrate on. Train it with"
-            " --calibrate True, which holds some out, or give others with --data-path and --split all."
-        )
-    # Checked first, because a split of one group would be an error about splits.
-    halves: tuple[Dataset, Dataset] | None = None
-    if len(set(held_out["group"])) > 1:
-        halves = split_records(held_out, test_fraction=0.5, seed=seed)
-    num_items = len({record.removesuffix(SWAPPED) for record in halves[1]["id"]}) if halves is not None else 0
-    if halves is None or len(halves[0]) < MIN_CALIBRATION_ITEMS or num_items < needed_items(level):
-        raise UserInputError(
-            f"{name}: a calibration at level {level:g} needs {MIN_CALIBRATION_ITEMS} records for the scaling and"
-            f" {needed_items(level)} items for the label sets, and there are"
-            f" {counted(len(held_out), 'held-out record')} in {counted(len(set(held_out['group'])), 'group')} for"
-            " both. Use more data, a lower --level, or train with a larger --validation_fraction."
-        )
-    return halves
 
 
 def _same(records: Dataset, part: Dataset) -> Dataset:
