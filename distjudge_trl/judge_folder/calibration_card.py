@@ -42,12 +42,12 @@ def _section(calibration: Calibration) -> str:
     sets, fitted_on = calibration.label_sets, calibration.fitted_on
     temperature = calibration.scaling.temperature
     scaling = f"temperature {temperature:.3g}" if temperature is not None else "vector scaling"
-    name, kind = ("interval", "interval of labels") if sets.kind == "intervals" else ("label_set", "set of labels")
+    name, kind = ("interval", "an interval") if sets.kind == "intervals" else ("label_set", "a set")
     return f"""\
 ## Calibration
 
 The judge's probabilities are scaled ({scaling}, fitted on {counted(calibration.num_items, "held-out record")}), and it
-gives a {kind} for every item (`{name}`).
+gives {kind} of labels for every item (`{name}`).
 
 | | |
 |---|---|
@@ -55,7 +55,7 @@ gives a {kind} for every item (`{name}`).
 | promised coverage | {sets.level:g} |
 | fitted on | {counted(sets.num_items, "item")} in {counted(sets.num_groups, "group")} |
 
-The chance that the label of an annotator of a new item lies in the {kind} is at least {sets.level:g}, on average over
-items such as those of the fit. It is not promised for other data, nor for every kind of item. `calibrated=False` (in a
+The chance that {kind} holds the label of an annotator of a new item is at least {sets.level:g}, on average over items
+such as those of the fit. It is not promised for other data, nor for every kind of item. `calibrated=False` (in a
 shell `--no-calibration`) gives the probabilities as they were trained.
 """
