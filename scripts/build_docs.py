@@ -28,6 +28,7 @@ API = {
     ),
     "Objective": ("objective.losses", "objective.projection", "objective.adversary"),
     "Evaluation": ("evaluation.metrics", "evaluation.noise_floor", "evaluation.calibration", "evaluation.statistics"),
+    "Calibration": ("calibration.conformal", "calibration.scaling", "calibration.stored"),
 }
 # Files that pages link to without being pages themselves.
 SOURCES = (

@@ -15,7 +15,7 @@ import import_graph  # isort: skip
 PACKAGE = ROOT / "distjudge_trl"
 FLOOR = {
     **dict.fromkeys(("errors", "files", "runtime", "methods"), 0),
-    **dict.fromkeys(("modeling", "data", "batching", "labels", "objective", "judge_folder"), 1),
+    **dict.fromkeys(("modeling", "data", "batching", "labels", "objective", "judge_folder", "calibration"), 1),
     **dict.fromkeys(("tasks", "planning"), 2),
     **dict.fromkeys(("trainer", "judges"), 3),
     "evaluation": 4,

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from distjudge_trl.cli.calibrate import calibrate
 from distjudge_trl.cli.data import data
 from distjudge_trl.cli.evaluate import evaluate
 from distjudge_trl.cli.export import export_openai
@@ -57,8 +58,9 @@ def main() -> None:
 
 
 _COMMANDS = (
-    *(tasks, data, recipes, train, judge, merge, evaluate),
-    *(submit, report, export_openai, plan, sweep, env),
+    *(tasks, data, recipes, train),
+    *(judge, merge, calibrate, evaluate, submit),
+    *(report, export_openai, plan, sweep, env),
 )
 for _command in _COMMANDS:
     main.add_command(_command)

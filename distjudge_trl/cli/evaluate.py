@@ -8,6 +8,7 @@ import click
 
 from distjudge_trl.cli.options import (
     BATCH_SIZE,
+    CALIBRATION,
     DATA_PATH,
     MAX_LENGTH,
     PROMPT_TEMPLATE,
@@ -59,6 +60,7 @@ from distjudge_trl.errors import UserInputError, writing
     help="Also score temperature and vector scaling, fitted on held-out training items. Always on for untrained"
     " models.",
 )
+@CALIBRATION
 @click.option(
     "--robustness", is_flag=True, help="Also print the KL against randomly perturbed targets (the paper's Table 3)."
 )
@@ -123,7 +125,13 @@ def evaluate(
     from distjudge_trl.files.atomic import removing_if_empty
     from distjudge_trl.judges.loading import find_judge
     from distjudge_trl.recipe.parsing import parse_task_options
-    from distjudge_trl.report.tables import parts_table, results_table, robustness_table, shared_task_table
+    from distjudge_trl.report.tables import (
+        label_sets_table,
+        parts_table,
+        results_table,
+        robustness_table,
+        shared_task_table,
+    )
     from distjudge_trl.runtime.logs import quieten
 
     quieten()
@@ -137,16 +145,16 @@ def evaluate(
     defaults = found.file.data.get("options") if found.file is not None and task.is_called(found.file.task) else None
     task_options = parse_task_options(task, ctx.args, defaults)
     task = task.choose(getattr(task_options, "question", None))
-    results, records, log_q, report, warnings = evaluate_judge(
+    results, records, log_q, report, warnings, raw_log_q = evaluate_judge(
         found, task, task_options, EvaluationOptions(truncation=truncate, **options), progress=True
     )
     if metrics is not None:
         from distjudge_trl.evaluation.lewidi import official_results
 
-        results["lewidi"] = official_results(task.name, results, records, log_q)
+        results["lewidi"] = official_results(task.name, results, records, log_q, raw_log_q)
     if out is not None:
         with writing(results_file(out)):
-            write_results(out, results, records, log_q)
+            write_results(out, results, records, log_q, raw_log_q)
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
     click.echo(f"{task.name}: {'; '.join(report.lines())}\n")
@@ -156,6 +164,8 @@ def evaluate(
         floor = f"; the targets' own entropy is {figures['floor']:.3f}" if figures["floor"] else ""
         click.echo(f"\n{figures['dataset']}, official figures of {figures['edition']}{floor}:\n")
         click.echo(shared_task_table(figures))
+    if "calibration" in results:
+        click.echo(f"\n{label_sets_table(results)}")
     if "parts" in results:
         click.echo(f"\n{parts_table(results)}")
     if robustness:

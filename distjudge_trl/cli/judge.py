@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from distjudge_trl.cli.options import BATCH_SIZE, MAX_LENGTH, TRUNCATE, TRUST_REMOTE_CODE, reading_options
+from distjudge_trl.cli.options import BATCH_SIZE, CALIBRATION, MAX_LENGTH, TRUNCATE, TRUST_REMOTE_CODE, reading_options
 from distjudge_trl.errors import UserInputError
 
 
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     help="Whether quote marks enclose the cells of a text table (standard) or belong to the texts (none).",
 )
 @click.option("--sheet", help="Sheet of an Excel workbook. Default: its only sheet.")
+@CALIBRATION
 @reading_options
 def judge(
     model: str,
@@ -59,6 +60,7 @@ def judge(
     encoding: str | None,
     quoting: Literal["auto", "none", "standard"],
     sheet: str | None,
+    calibration: bool,
     **reading: Any,
 ) -> None:
     """Judge new items: a distribution over the labels for every row of a file."""
@@ -76,7 +78,9 @@ def judge(
     quieten()
 
     def load() -> Judge:
-        return Judge.from_pretrained(model, max_length=max_length, truncation=truncate, **reading)
+        return Judge.from_pretrained(
+            model, max_length=max_length, truncation=truncate, calibrated=calibration, **reading
+        )
 
     def find_template() -> PromptTemplate | None:
         found = find_judge(model)

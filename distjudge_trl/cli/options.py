@@ -38,6 +38,11 @@ TRUNCATE = click.option(
     type=click.Choice(["middle", "end", "error"]),
     help="How to shorten the longest fields of an item that is too long; `error` stops. Default: as in training.",
 )
+CALIBRATION = click.option(
+    "--calibration/--no-calibration",
+    default=True,
+    help="Apply the judge's own calibration (distjudge-trl calibrate). Default: yes, if it has one.",
+)
 PROMPT_TEMPLATE = click.option("--prompt-template", help="Use this Jinja file instead of the task's prompt.")
 # For commands whose other options depend on the task.
 TASK_HELP = click.option("-h", "--help", "help_", is_flag=True, help="Show this text, and the options of TASK.")

@@ -8,6 +8,7 @@ import click
 
 from distjudge_trl.cli.options import (
     BATCH_SIZE,
+    CALIBRATION,
     MAX_LENGTH,
     PROMPT_TEMPLATE,
     TASK_HELP,
@@ -33,6 +34,7 @@ from distjudge_trl.errors import UserInputError
 @MAX_LENGTH
 @TRUNCATE
 @BATCH_SIZE
+@CALIBRATION
 @reading_options
 @TASK_HELP
 @click.pass_context

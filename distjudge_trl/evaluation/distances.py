@@ -12,15 +12,12 @@ from typing import Any
 import numpy as np
 from scipy.special import entr, rel_entr
 
+from distjudge_trl.calibration.arrays import as_array
+
 
 # If a judge gives a label that annotators chose a smaller probability, the KL describes the floor and not the judge.
 # This holds for most items of the paper's raw judges, which are read from five tokens.
 KL_FLOOR = 1e-6
-
-
-def as_array(values: Any) -> np.ndarray:
-    """float64 array of a numpy array, a list or a torch tensor on any device."""
-    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values, dtype=float)
 
 
 def item_kl(p: Any, log_q: Any) -> np.ndarray:

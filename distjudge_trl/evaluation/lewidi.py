@@ -97,18 +97,21 @@ def _mean_of_complete(ids: list[str], distances: np.ndarray, parts: tuple[str, .
     }
 
 
-def official_results(task: str, results: dict[str, Any], records: Dataset, log_q: Any) -> dict[str, Any]:
+def official_results(
+    task: str, results: dict[str, Any], records: Dataset, log_q: Any, raw_log_q: Any = None
+) -> dict[str, Any]:
     """The official figures of a judge, its calibrated variants and the constants: the key `lewidi` of a result file.
 
     Args:
         task (`str`): a key of `SHARED_TASKS`.
         results (`dict`): returned by `make_results` for the same records.
         records (`Dataset`), log_q (array `(N, K)`): see [`official_figures`].
+        raw_log_q (array `(N, K)`, *optional*): see [`row_log_q`].
     """
     p, _ = human_side(records)
     shared = SHARED_TASKS[task]
     rows = [
-        {"method": row["method"], **official_figures(task, records, row_log_q(row, log_q))}
+        {"method": row["method"], **official_figures(task, records, row_log_q(row, log_q, raw_log_q))}
         for row in (results, *results["variants"])
     ]
     floor = float(item_cross_entropy(p, p).mean()) if shared.metric == "cross-entropy" else 0.0

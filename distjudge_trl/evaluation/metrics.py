@@ -67,6 +67,8 @@ METRICS: dict[str, Metric] = {
     "positions.swap_consistency": Metric("swap consistency"),
     "positions.position_bias": Metric("position bias", spec="+.3f"),
     "label_mass": Metric("label mass"),
+    "coverage": Metric("label sets: coverage %", spec=".1f", factor=100),
+    "set_size": Metric("labels in a set", spec=".2f"),
     "floor_items": Metric("KL floor, % of items", spec=".1f", factor=100),
 }
 

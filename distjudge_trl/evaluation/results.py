@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from datasets import Dataset
 from pydantic import ValidationError
 
+from distjudge_trl.calibration.stored import Calibration
 from distjudge_trl.data import fingerprint
 from distjudge_trl.errors import UserInputError, first_line, listing
 from distjudge_trl.evaluation.schema import Results
@@ -28,8 +29,11 @@ from distjudge_trl.tasks import JudgmentTask
 RESULTS_NAME = "results.json"
 PREDICTIONS_NAME = "predictions.parquet"
 SCHEMA_VERSION = 4
+# What follows the name of the method if the judge was calibrated by `distjudge-trl calibrate`.
+OWN_CALIBRATION = " + calibration"
 
 _COLUMNS = ("id", "group", "prompt", "label_distribution", "num_annotators", "judge_distribution")
+RAW_COLUMN = "raw_distribution"
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ def make_results(
     train: Dataset | None,
     held_out: Predictions | None = None,
     scalings: Sequence[dict[str, Any]] = (),
+    calibration: Calibration | None = None,
     scored_on: Literal["test", "validation"] = "test",
     seed: int = 0,
     provenance: dict[str, Any],
@@ -87,11 +92,13 @@ def make_results(
 
     Args:
         judge ([`JudgeInfo`]), task ([`JudgmentTask`]): which judge is scored, and on which task.
-        predictions ([`Predictions`]): for the records that it is scored on.
+        predictions ([`Predictions`]): for the records that it is scored on, uncalibrated.
         train (`Dataset`, *optional*): training records, from which the training prior and majority are computed.
         held_out ([`Predictions`], *optional*): for records that neither training nor test has: temperature and vector
             scaling are fitted on them.
         scalings (`Sequence[dict]`): scalings that were fitted before, as [`TestItems.score_scaled`] takes them.
+        calibration ([`Calibration`], *optional*): of the judge. The row of the judge is then that of the calibrated
+            judge, and is called `NAME + calibration`; the variants are those of the uncalibrated judge.
         scored_on (`"test"` or `"validation"`): which part of the split the records are.
         seed (`int`, defaults to 0): of bootstrap, floor, ceiling and perturbations.
         provenance (`dict`): versions, options and data of the run.
@@ -101,7 +108,11 @@ def make_results(
     """
     log_q = predictions.log_q
     items = TestItems.of(predictions.records, ordinal=task.ordinal, seed=seed)
-    scores = items.score(log_q, mass=predictions.mass, floored=predictions.floored)
+    if calibration is not None:
+        predictions = replace(predictions, log_q=calibration(log_q))
+    scores = items.score(predictions.log_q, mass=predictions.mass, floored=predictions.floored)
+    if calibration is not None:
+        scores["metrics"] |= items.measure_sets(predictions.log_q, calibration.label_sets)
     variants = [items.score_scaled(judge.method, log_q, scaling) for scaling in scalings]
     if held_out is not None:
         held_out_p, _ = human_side(held_out.records)
@@ -110,7 +121,7 @@ def make_results(
     return {
         "task": task.name,
         "trained_on": judge.trained_on,
-        "method": judge.method,
+        "method": judge.method if calibration is None else f"{judge.method}{OWN_CALIBRATION}",
         "model": judge.model,
         "labels": list(task.labels),
         "ordinal": task.ordinal,
@@ -118,7 +129,8 @@ def make_results(
         "settings": judge.settings,
         "extraction": {"kind": "full" if judge.top_k_floor is None else "top5", "floor": judge.top_k_floor},
         **scores,
-        **_parts(task, predictions, seed),
+        **_parts(task, predictions, calibration, seed),
+        **({"calibration": calibration.to_dict()} if calibration is not None else {}),
         "variants": variants,
         "scored_on": scored_on,
         "test_fingerprint": fingerprint(predictions.records),
@@ -126,7 +138,7 @@ def make_results(
     }
 
 
-def _parts(task: JudgmentTask, predictions: Predictions, seed: int) -> dict[str, Any]:
+def _parts(task: JudgmentTask, predictions: Predictions, calibration: Calibration | None, seed: int) -> dict[str, Any]:
     """The key `parts`: the metrics of each of a task's questions, if the records have several."""
     rows: dict[str, list[int]] = {}
     for i, name in enumerate(predictions.records["id"][:]):
@@ -139,6 +151,8 @@ def _parts(task: JudgmentTask, predictions: Predictions, seed: int) -> dict[str,
         items = TestItems.of(predictions.records.select(chosen), ordinal=task.ordinal, seed=seed)
         floored = predictions.floored[chosen] if predictions.floored is not None else None
         metrics[part] = items.measure(predictions.log_q[chosen], floored=floored)
+        if calibration is not None:
+            metrics[part] |= items.measure_sets(predictions.log_q[chosen], calibration.label_sets)
     return {"parts": metrics}
 
 
@@ -175,7 +189,13 @@ def check_results_path(path: str | Path, *, judge: str | None = None) -> None:
     check_folder(file.parent, "--out", shown=file)
 
 
-def write_results(path: str | Path, results: dict[str, Any], records: Dataset, log_q: np.ndarray) -> None:
+def write_results(
+    path: str | Path,
+    results: dict[str, Any],
+    records: Dataset,
+    log_q: np.ndarray,
+    raw_log_q: np.ndarray | None = None,
+) -> None:
     """Write both files, each atomically. The results come last, so a folder that has them is complete.
 
     Args:
@@ -183,9 +203,12 @@ def write_results(path: str | Path, results: dict[str, Any], records: Dataset, l
         results (`dict`): the keys of the schema; the schema's version and the digest of the Parquet file are added.
         records (`Dataset`): the test records, N rows.
         log_q (`np.ndarray` of shape `(N, K)`): the judge's label log-probabilities for them, in the same order.
+        raw_log_q (`np.ndarray` of shape `(N, K)`, *optional*): those without the judge's own calibration.
     """
     table = records.select_columns(list(_COLUMNS[:-1])).with_format("arrow")[:]
-    table = table.append_column(_COLUMNS[-1], pa.array(np.exp(log_q).tolist(), pa.list_(pa.float64())))
+    for name, answers in ((_COLUMNS[-1], log_q), (RAW_COLUMN, raw_log_q)):
+        if answers is not None:
+            table = table.append_column(name, pa.array(np.exp(answers).tolist(), pa.list_(pa.float64())))
     with replacing(predictions_file(path)) as temporary:
         pq.write_table(table, temporary)
         digest = _digest(temporary)
@@ -244,7 +267,7 @@ def _finding(error: ValidationError) -> str:
 
 def read_predictions(path: str | Path) -> Dataset:
     """Per-item rows of a run: `id`, `group`, `prompt` (list of messages), `label_distribution`, `num_annotators`,
-    `judge_distribution` (lists of K floats).
+    `judge_distribution` (lists of K floats), and `raw_distribution` if the judge is calibrated.
 
     Raises:
         [`UserInputError`]: the file is missing or damaged, lacks these columns, or does not belong to the result file

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from dataclasses import asdict
+from typing import Any, NamedTuple
 
 import numpy as np
 from datasets import Dataset
 
-from distjudge_trl.data import Partition, SplitPlan
+from distjudge_trl.data import SplitPlan
 from distjudge_trl.data.question_template import read_template
 from distjudge_trl.data.template import PromptTemplate
-from distjudge_trl.errors import JudgmentDataError, UserInputError, listing
+from distjudge_trl.errors import JudgmentDataError, UserInputError
 from distjudge_trl.evaluation.options import EvaluationOptions
-from distjudge_trl.evaluation.results import JudgeInfo, Predictions, make_results, read_results
-from distjudge_trl.evaluation.scoring import MIN_CALIBRATION_ITEMS, calibration_records
+from distjudge_trl.evaluation.origin import (
+    Origin,
+    choose_plan,
+    drop_known,
+    find_origin,
+    own_scalings,
+    read_seen_items,
+    unseen_parts,
+)
+from distjudge_trl.evaluation.results import JudgeInfo, Predictions, make_results
+from distjudge_trl.evaluation.scoring import calibration_records
 from distjudge_trl.judge_folder.judge_file import JudgeFile
-from distjudge_trl.judge_folder.training_items import SeenItems
 from distjudge_trl.judges.loading import FoundJudge, check_kind
 from distjudge_trl.judges.local import LocalJudge
 from distjudge_trl.labels import TOP_K_FLOOR
@@ -32,7 +38,7 @@ TOP_K = 5
 
 class Evaluation(NamedTuple):
     """The arguments of [`write_results`], the report on items that were read and left out, and what a user should be
-    warned of.
+    warned of. `log_q` is that of the calibrated judge, if it is calibrated, and `raw_log_q` that of the uncalibrated.
     """
 
     results: dict[str, Any]
@@ -40,20 +46,7 @@ class Evaluation(NamedTuple):
     log_q: np.ndarray
     report: LoadReport
     warnings: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Origin:
-    """The origin of a judge: what its folder says about its training."""
-
-    judge: FoundJudge
-    seen: SeenItems | None
-    same_task: bool
-    data: dict[str, Any]
-
-    @property
-    def method(self) -> str:
-        return str(self.data.get("method", "trained")) if self.judge.file is not None else "raw"
+    raw_log_q: np.ndarray | None = None
 
 
 def evaluate_judge(
@@ -65,6 +58,8 @@ def evaluate_judge(
     progress: bool = False,
 ) -> Evaluation:
     """Score a judge, its calibrated variants and the constants on the items of a task that the judge has not seen.
+
+    A judge with a calibration of its own is scored with it. The variants are fitted on its uncalibrated answers.
 
     Args:
         found ([`FoundJudge`]): returned by `find_judge`.
@@ -78,25 +73,29 @@ def evaluate_judge(
     options = options if options is not None else EvaluationOptions()
     origin, judge_file = find_origin(found, task), found.file
     report = LoadReport()
-    known = {path: _read_seen_items(path) for path in options.leave_out}
+    known = {path: read_seen_items(path) for path in options.leave_out}
     if judge_file is None or options.trust_remote_code or not judge_file.trust_remote_code:
         check_kind(found.folder, judge_file or JudgeFile(label_space={}), options.trust_remote_code)
     # Read the data first, so that mistakes in it are found before a model is loaded.
     items = list(task.draw(task.items(options.data_path, task_options, report=report), task_options, report=report))
     template = choose_template(origin, task, items, options)
-    judge = load_judge(found, task, template, options)
+    judge = load_judge(found, task, template, options, calibrated=False)
     records = task.records(items, task_options, template=template, fitter=judge.fitter, report=report)
-    plan = _plan(origin, task, options)
-    train, validation, test = _parts(records, origin, plan, options, report)
-    test = plan.sample(_drop_known(test, known, plan.match_by, report), options.max_eval_samples)
+    plan = choose_plan(origin, task, options)
+    train, validation, test = unseen_parts(records, origin, plan, options, report)
+    test = plan.sample(drop_known(test, known, plan.match_by, report), options.max_eval_samples)
     warnings: tuple[str, ...] = ()
     if judge_file is not None and origin.seen is None:
         warning = (
             f"this judge has no list of its training items: all {len(test)} items are scored, and some may have been"
             " trained on."
         )
-        warnings = (warning,)
+        warnings += (warning,)
         report.notes["scored, though the judge may have been trained on them"] += len(test)
+    calibration = judge_file.make_calibration() if judge_file is not None and options.calibration else None
+    if calibration is not None and options.extraction == "top5":
+        calibration = None
+        warnings += ("the judge's calibration was fitted on all label tokens: it is not applied to five.",)
     judgments = judge.read(test, options.batch_size, progress=progress)
     held_out, scalings = None, []
     to_fit_on = calibration_records(validation, requested=options.calibrated, trained=judge_file is not None)
@@ -104,7 +103,7 @@ def evaluate_judge(
         read = judge.read(to_fit_on, options.batch_size, progress=progress)
         held_out = Predictions(to_fit_on, read.log_probs)
     elif options.calibrated:
-        scalings = _own_scalings(found)
+        scalings = own_scalings(found)
     results = make_results(
         _judge_info(origin, plan, options),
         task,
@@ -112,6 +111,7 @@ def evaluate_judge(
         train=train,
         held_out=held_out,
         scalings=scalings,
+        calibration=calibration,
         seed=options.seed,
         provenance=provenance(
             judge=found.name,
@@ -122,11 +122,12 @@ def evaluate_judge(
             judge_versions=judge_file.versions if judge_file is not None else None,
         ),
     )
-    return Evaluation(results, test, judgments.log_probs, report, warnings)
+    done = Evaluation(results, test, judgments.log_probs, report, warnings)
+    return done if calibration is None else done._replace(log_q=calibration(done.log_q), raw_log_q=done.log_q)
 
 
 def load_judge(
-    found: FoundJudge, task: JudgmentTask, template: PromptTemplate, options: EvaluationOptions
+    found: FoundJudge, task: JudgmentTask, template: PromptTemplate, options: EvaluationOptions, *, calibrated: bool
 ) -> LocalJudge:
     """The judge, or the untrained model with the task's labels, as the options say."""
     return LocalJudge(
@@ -141,25 +142,9 @@ def load_judge(
         max_length=options.max_length,
         truncation=options.truncation,
         share_prefixes=options.share_prefixes,
+        calibrated=calibrated,
         trust_remote_code=options.trust_remote_code,
     )
-
-
-def find_origin(judge: FoundJudge, task: JudgmentTask) -> Origin:
-    """Where a judge comes from.
-
-    Raises:
-        [`UserInputError`]: its labels are not those of the task.
-    """
-    file = judge.file
-    if file is None:
-        return Origin(judge, None, False, {})
-    labels = tuple(file.make_label_space().labels)
-    if labels != task.labels:
-        raise UserInputError(
-            f"{judge.name}: answers with {listing(labels)}, the task {task.name!r} with {listing(task.labels)}."
-        )
-    return Origin(judge, SeenItems.read(judge.folder), task.is_called(file.task), file.data)
 
 
 def _judge_info(origin: Origin, plan: SplitPlan, options: EvaluationOptions) -> JudgeInfo:
@@ -177,23 +162,6 @@ def _judge_info(origin: Origin, plan: SplitPlan, options: EvaluationOptions) -> 
             **origin.data.get("settings", {}),
         },
         top_k_floor=TOP_K_FLOOR if options.extraction == "top5" else None,
-    )
-
-
-def _plan(origin: Origin, task: JudgmentTask, options: EvaluationOptions) -> SplitPlan:
-    """The options' split. By default that of the judge's own run if it was trained on this task; else the official
-    one, if there is one.
-    """
-    own = origin.data if origin.same_task else {}
-    kind: Literal["official", "group", "paper", "all"] = "all" if origin.judge.file is not None else "group"
-    if origin.same_task:
-        kind = own.get("split", "group")
-    elif task.official_split:
-        kind = "official"
-    return SplitPlan(
-        options.split or kind,
-        options.split_seed if options.split_seed is not None else int(own.get("split_seed", 0)),
-        float(origin.data.get("validation_fraction", 0.1)),
     )
 
 
@@ -229,66 +197,3 @@ def choose_template(
             " answers."
         )
     return task.template
-
-
-def _parts(
-    records: Dataset, origin: Origin, plan: SplitPlan, options: EvaluationOptions, report: LoadReport
-) -> Partition:
-    """The three parts of the split, without test and validation items that the judge was trained on."""
-    train, validation, test = plan.partition(records)
-    if origin.judge.file is None:
-        return Partition(train, validation, test)
-    if origin.seen is None:
-        return Partition(train, None, test)
-    by = plan.match_by
-    new = origin.seen.unseen(test, by)
-    if len(new) < len(test):
-        report.excluded["seen in training or held out of it"] += len(test) - len(new)
-    if not len(new):
-        raise UserInputError(
-            f"{origin.judge.name}: has seen all {len(test)} test items in training, or they were held out of it to"
-            " choose or calibrate by."
-        )
-    if validation is not None:
-        validation = origin.seen.unseen(validation, by, held_out_too=False)
-        if options.calibrated and len(validation) < MIN_CALIBRATION_ITEMS:
-            raise UserInputError(
-                f"{origin.judge.name}: was trained on all items but the test items; none are left to calibrate on."
-                " Train it with --calibrate True, which holds some out."
-            )
-    if train is not None and origin.same_task and len(own := origin.seen.trained_on(records)):
-        # As in the judge's own run, which may have taken a part of the training side, or held none of it out.
-        train = own
-    return Partition(train, validation, new)
-
-
-def _read_seen_items(path: str) -> SeenItems:
-    seen = SeenItems.read(path)
-    if seen is None:
-        raise UserInputError(f"{path}: keeps no list of training items to leave out; name a judge's folder.")
-    return seen
-
-
-def _drop_known(
-    test: Dataset, known: Mapping[str, SeenItems], by: Literal["group", "id"], report: LoadReport
-) -> Dataset:
-    """The test items that none of these judges has seen. `known` maps a judge's folder to its items."""
-    for path, seen in known.items():
-        new = seen.unseen(test, by)
-        if not len(new):
-            raise UserInputError(f"{path}: has seen all {len(test)} test items in training, or they were held out.")
-        if len(new) < len(test):
-            report.excluded[f"known to {path}"] += len(test) - len(new)
-        test = new
-    return test
-
-
-def _own_scalings(judge: FoundJudge) -> list[dict[str, Any]]:
-    """The scalings that were fitted when the judge was trained, for tasks without items to fit them on."""
-    fix = "Train it with --calibrate True, or evaluate on a split of its own task."
-    if not (Path(judge.folder) / "results.json").is_file():
-        raise UserInputError(f"{judge.name}: keeps no results, and so no scaling to take over. {fix}")
-    scalings = [row["scaling"] for row in read_results(judge.folder)["variants"] if "scaling" in row]
-    if not scalings:
-        raise UserInputError(f"{judge.name}: was not calibrated in training. {fix}")
-    return scalings

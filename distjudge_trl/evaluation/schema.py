@@ -69,6 +69,8 @@ class Metrics(_Strict):
     positions: Positions | None
     divided_items: Annotated[int, Field(ge=1)] | None = None
     label_mass: _Number | None = None
+    coverage: Interval | None = None
+    set_size: Interval | None = None
     num_items: Annotated[int, Field(ge=1)]
     num_groups: Annotated[int, Field(ge=1)]
 
@@ -83,13 +85,31 @@ class Point(_Strict):
 
 
 class ScalingFit(_Strict):
-    """See `calibration.Scaling`."""
+    """See `calibration.scaling.Scaling`."""
 
     kind: _Text
     temperature: _Number | None
     weight: list[_Number]
     bias: list[_Number]
     num_items: int
+
+
+class ConformalFit(_Strict):
+    """See `calibration.conformal.LabelSets`."""
+
+    level: _Number
+    kind: Literal["sets", "intervals"]
+    threshold: _Number
+    num_items: int
+    num_groups: int
+
+
+class OwnCalibration(_Strict):
+    """See `calibration.stored.Calibration`."""
+
+    scaling: ScalingFit
+    conformal: ConformalFit
+    fitted_on: dict[str, Any]
 
 
 class Variant(_Strict):
@@ -151,7 +171,8 @@ class Results(_Strict):
     """A result file. `scored_on` says whether its items are test items, or validation items by which settings are
     chosen. `trained_on` is a task's name (`None` for an untrained model). `settings` are those of the training and its
     data, which distinguish runs. `parts` are the judge's metrics on each of several questions about the same items
-    (SummEval's dimensions); files of tasks with a single question do not have the key.
+    (SummEval's dimensions); files of tasks with a single question do not have the key. `calibration` is that of a
+    calibrated judge.
     """
 
     schema_version: int
@@ -168,6 +189,7 @@ class Results(_Strict):
     robustness: list[Point]
     parts: dict[_Text, Metrics] | None = None
     variants: list[Variant]
+    calibration: OwnCalibration | None = None
     scored_on: Literal["test", "validation"] = "test"
     lewidi: SharedTaskFigures | None = None
     test_fingerprint: _Text
@@ -182,4 +204,6 @@ class Results(_Strict):
             vectors = [variant.constant] if fit is None else [fit.weight, fit.bias]
             if any(vector is None or len(vector) != count for vector in vectors):
                 raise ValueError(f"the variant {variant.method!r} is not about {count} labels")
+        if self.calibration is not None and len(self.calibration.scaling.weight) != count:
+            raise ValueError(f"the calibration is not about {count} labels")
         return self

@@ -10,17 +10,15 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
+from distjudge_trl.calibration.arrays import as_array
+from distjudge_trl.calibration.conformal import LabelSets, item_coverage
+from distjudge_trl.calibration.scaling import FITS, MIN_CALIBRATION_ITEMS, Scaling
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.evaluation.baselines import training_majority, training_prior, uniform
-from distjudge_trl.evaluation.calibration import Scaling, fit_temperature, fit_vector
-from distjudge_trl.evaluation.distances import as_array
-from distjudge_trl.evaluation.metrics import evaluate_judgments, whole_votes
+from distjudge_trl.evaluation.metrics import evaluate_judgments, to_dict, whole_votes
 from distjudge_trl.evaluation.noise_floor import NoiseFloor, noise_floor
 from distjudge_trl.evaluation.protocols import robustness
-
-
-# Fewer items are not enough to fit a temperature.
-MIN_CALIBRATION_ITEMS = 10
+from distjudge_trl.evaluation.statistics import bootstrap_mean
 
 
 @dataclass(frozen=True)
@@ -80,6 +78,16 @@ class TestItems:
             seed=self.seed,
         )
 
+    def measure_sets(self, log_q: Any, label_sets: LabelSets) -> dict[str, Any]:
+        """The metrics of a calibrated judge's label sets: `coverage`, the share of an item's votes in its set, and
+        `set_size`, the number of labels, with intervals.
+        """
+        sets = label_sets(np.exp(as_array(log_q)))
+        return {
+            "coverage": to_dict(bootstrap_mean(item_coverage(self.p, sets), self.groups, seed=self.seed)),
+            "set_size": to_dict(bootstrap_mean(sets.sum(-1), self.groups, seed=self.seed)),
+        }
+
     def score_constants(self, train_p: Any = None) -> list[dict[str, Any]]:
         """Score the constant judges (see baselines.py), which are computed from the training items' distributions `(M,
         K)`; without these, only the uniform one.
@@ -113,23 +121,9 @@ class TestItems:
                 f"Calibration needs at least {MIN_CALIBRATION_ITEMS} items that the judge was not trained on, and"
                 f" there are {len(held_out_p)}."
             )
-        fits = {
-            "temperature": fit_temperature(held_out_p, held_out_log_q),
-            "vector": fit_vector(held_out_p, held_out_log_q),
-        }
         return [
-            self.score_scaled(
-                method,
-                log_q,
-                {
-                    "kind": kind,
-                    "temperature": scaling.temperature,
-                    "weight": scaling.weight.tolist(),
-                    "bias": scaling.bias.tolist(),
-                    "num_items": len(held_out_p),
-                },
-            )
-            for kind, scaling in fits.items()
+            self.score_scaled(method, log_q, fit(held_out_p, held_out_log_q).to_dict(kind, len(held_out_p)))
+            for kind, fit in FITS.items()
         ]
 
     def score_scaled(self, method: str, log_q: Any, scaling: dict[str, Any]) -> dict[str, Any]:
@@ -154,13 +148,14 @@ def human_side(records: Dataset) -> tuple[np.ndarray, np.ndarray]:
     return as_array(rows["label_distribution"][:]), as_array(rows["num_annotators"][:])
 
 
-def row_log_q(row: dict[str, Any], log_q: Any) -> np.ndarray:
+def row_log_q(row: dict[str, Any], log_q: Any, raw_log_q: Any = None) -> np.ndarray:
     """Label log-probabilities `(N, K)` of a result file's row, computed from those of its judge: unchanged, scaled, or
-    a constant.
+    a constant. `raw_log_q` are those without the judge's own calibration, which scalings are about; by default it has
+    none.
     """
-    log_q = as_array(log_q)
+    log_q = as_array(raw_log_q if "scaling" in row and raw_log_q is not None else log_q)
     if "constant" in row:
         return np.broadcast_to(np.log(as_array(row["constant"])), log_q.shape)
     if "scaling" in row:
-        return Scaling(as_array(row["scaling"]["weight"]), as_array(row["scaling"]["bias"]))(log_q)
+        return Scaling.from_dict(row["scaling"])(log_q)
     return log_q

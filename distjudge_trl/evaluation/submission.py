@@ -19,7 +19,9 @@ import numpy as np
 
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.evaluation.distances import as_array
-from distjudge_trl.evaluation.run import EvaluationOptions, choose_template, find_origin, load_judge
+from distjudge_trl.evaluation.options import EvaluationOptions
+from distjudge_trl.evaluation.origin import find_origin
+from distjudge_trl.evaluation.run import choose_template, load_judge
 from distjudge_trl.files.atomic import replacing
 from distjudge_trl.judges.loading import FoundJudge
 from distjudge_trl.tasks import Item, JudgmentTask, LoadReport, TaskOptions, get_task
@@ -56,7 +58,7 @@ def judge_inputs(
     origin, report = find_origin(found, task), LoadReport()
     items = _of_one_file(list(task.inputs(options.data_path, task_options, report=report)), options.data_path)
     template = choose_template(origin, task, items, options)
-    judge = load_judge(found, task, template, options)
+    judge = load_judge(found, task, template, options, calibrated=options.calibration)
     prompts = [{"prompt": task.prompt_of(item, template, judge.fitter)} for item in items]
     if judge.fitter is not None and judge.fitter.num_shortened:
         report.notes[f"prompts shortened to {judge.fitter.max_length:,} tokens"] += judge.fitter.num_shortened

@@ -10,6 +10,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from distjudge_trl.calibration.stored import Calibration
 from distjudge_trl.data.question_template import read_template
 from distjudge_trl.errors import UserInputError, listing
 from distjudge_trl.files.atomic import write_json
@@ -46,6 +47,8 @@ class JudgeFile:
         truncation (`"middle"`, `"end"` or `"error"`, *optional*): how items were cut.
         template_date (`str`, *optional*): the date (ISO) that the chat template printed in training, if it prints
             today's; judging prints the same. The file has this key only then.
+        calibration (`dict`, *optional*): `Calibration.to_dict()`, fitted for these weights by `distjudge-trl
+            calibrate`. The file has this key only then.
         data (`dict`): how a recipe selected its training items (method, task options, split, seeds), so that an
             evaluation finds the test items again.
         training (`dict`): settings of the objective.
@@ -66,6 +69,7 @@ class JudgeFile:
     max_length: int | None = None
     truncation: str | None = None
     template_date: str | None = None
+    calibration: dict[str, Any] | None = None
     data: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
@@ -74,8 +78,9 @@ class JudgeFile:
     def write(self, folder: str | Path) -> None:
         """Write into `folder`, atomically."""
         content = asdict(self)
-        if self.template_date is None:
-            del content["template_date"]  # earlier versions refuse keys that they do not know
+        for name in ("template_date", "calibration"):
+            if content[name] is None:
+                del content[name]  # earlier versions refuse keys that they do not know
         write_json(Path(folder) / JUDGE_FILE_NAME, content)
 
     @classmethod
@@ -117,6 +122,7 @@ class JudgeFile:
                 raise UserInputError(f"max_length {file.max_length!r}, truncation {file.truncation!r}")
             if file.template_date is not None:
                 date.fromisoformat(file.template_date)
+            file.make_calibration()
         except (TypeError, ValueError, AttributeError, KeyError, UserInputError) as error:
             raise UserInputError(
                 f"{path}: is damaged ({error}). Restore it from another checkpoint of the run."
@@ -134,6 +140,12 @@ class JudgeFile:
             return space
         words = {label: in_all_cases((label, *space.synonyms.get(label, ()))) for label in space.labels}
         return LabelSpace(space.labels, words, space.ordinal, space.answers)
+
+    def make_calibration(self) -> Calibration | None:
+        """The calibration of the judge, if it has one."""
+        if self.calibration is None:
+            return None
+        return Calibration.from_dict(self.calibration, len(self.label_space["labels"]))
 
 
 def _is_length(value: Any) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal
 
@@ -52,6 +52,14 @@ class SeenItems:
             seen |= self.held_out_groups if by == "group" else self.held_out_ids
         keep = [i for i, name in enumerate(records[by]) if _hash(name) not in seen]
         return records if len(keep) == len(records) else records.select(keep)
+
+    def and_held_out(self, records: Dataset) -> SeenItems:
+        """With further records among the held-out ones."""
+        return replace(
+            self,
+            held_out_ids=self.held_out_ids | _hashes(records["id"]),
+            held_out_groups=self.held_out_groups | _hashes(records["group"]),
+        )
 
     def trained_on(self, records: Dataset) -> Dataset:
         """The records that the judge was trained on."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from distjudge_trl.calibration.stored import Calibration
 from distjudge_trl.data.records import check_messages
 from distjudge_trl.data.template import PromptTemplate, finished_prompt
 from distjudge_trl.errors import JudgmentDataError
@@ -63,11 +64,13 @@ class PromptJudge(ABC):
     """A judge that turns prompts into label distributions.
 
     `label_space` is the judge's [`LabelSpace`]; the columns of every result follow its order. `template` renders bare
-    items.
+    items. `calibration` is applied to all that is read; it also makes label sets
+    (`judge.calibration.columns(probabilities, labels)`).
     """
 
     label_space: LabelSpace
     template: PromptTemplate | None = None
+    calibration: Calibration | None = None
 
     def judge(
         self, records: Iterable[Mapping[str, Any]], batch_size: int = 32, *, progress: bool = False
@@ -95,7 +98,7 @@ class PromptJudge(ABC):
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
         prompts = [self._prompt(record, i) for i, record in enumerate(records, start=1)]
-        return self._read_prompts(prompts, batch_size, progress)
+        return self._calibrated(self._read_prompts(prompts, batch_size, progress))
 
     def _prompt(self, record: Mapping[str, Any], row: int) -> list[dict[str, str]]:
         finished = checked_prompt(record, self.template, row=row)
@@ -106,6 +109,12 @@ class PromptJudge(ABC):
         assert self.template is not None
         return self.template.render(item, row=row)
 
+    def _calibrated(self, judgments: Judgments) -> Judgments:
+        """The same with the judge's calibration, if it has one."""
+        if self.calibration is None:
+            return judgments
+        return replace(judgments, log_probs=self.calibration(judgments.log_probs))
+
     @abstractmethod
     def _read_prompts(self, prompts: list[list[dict[str, str]]], batch_size: int, progress: bool) -> Judgments:
-        """Judge rendered prompts, in order."""
+        """Judge rendered prompts, in order, uncalibrated."""

@@ -84,6 +84,8 @@ class LocalJudge(PromptJudge):
         attn_implementation (`str`, *optional*): by default that of training, if this machine has it.
         share_prefixes (`bool` or `"auto"`, defaults to `"auto"`): compute common prefixes of a batch once; `"auto"`
             does so if the model can and a batch gains by it. Numbers differ by rounding.
+        calibrated (`bool`, defaults to `True`): apply the calibration of `judge.json`, if there is one. It was fitted
+            with the judge's own labels, read from all label tokens: with other labels or `top_k` it is not applied.
         trust_remote_code (`bool`, defaults to `False`): allow the code of the model's repository. A judge that needs
             it says so in `judge.json`, but only the caller can allow it.
 
@@ -110,6 +112,7 @@ class LocalJudge(PromptJudge):
         truncation: Truncation | None = None,
         attn_implementation: str | None = None,
         share_prefixes: SharePrefixes = "auto",
+        calibrated: bool = True,
         trust_remote_code: bool = False,
     ) -> None:
         check_device_map(device, device_map)
@@ -137,6 +140,8 @@ class LocalJudge(PromptJudge):
         if device is not None and is_quantized:
             device_map = {"": wanted}  # bitsandbytes moves quantised weights to a device itself
         self.label_space = label_space.copy() if label_space is not None else self.judge_file.make_label_space()
+        if calibrated and top_k is None and list(self.label_space.labels) == self.judge_file.label_space.get("labels"):
+            self.calibration = self.judge_file.make_calibration()
         self.tokenizer, self.model = load_model(
             source,
             replace(self.judge_file, quantization=types.quantization(self.judge_file.quantization)),

@@ -15,7 +15,7 @@ from datasets import Dataset
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.evaluation import read_predictions, read_results, row_log_q
 from distjudge_trl.evaluation.distances import as_array
-from distjudge_trl.evaluation.results import RESULTS_NAME
+from distjudge_trl.evaluation.results import OWN_CALIBRATION, RAW_COLUMN, RESULTS_NAME
 from distjudge_trl.methods import METHODS
 
 
@@ -23,7 +23,7 @@ CONSTANTS = ("uniform", "training-prior", "training-majority")
 # The methods in the order of a table's rows.
 METHOD_ORDER = (
     *CONSTANTS,
-    *(f"{name}{scaling}" for name in METHODS for scaling in ("", " + temperature", " + vector")),
+    *(f"{name}{scaling}" for name in METHODS for scaling in ("", " + temperature", " + vector", OWN_CALIBRATION)),
 )
 # Settings of the objective with the trainer's defaults. All other settings are about how a judge was trained.
 OBJECTIVE: dict[str, Any] = {
@@ -74,7 +74,15 @@ class Run:
     @cached_property
     def log_q(self) -> np.ndarray:
         """The judge's label log-probabilities `(N, K)`."""
-        return np.log(np.maximum(as_array(self.items["judge_distribution"][:]), 1e-300))
+        return self._logs("judge_distribution")
+
+    @cached_property
+    def raw_log_q(self) -> np.ndarray | None:
+        """Those without the judge's own calibration; `None` if it has none."""
+        return self._logs(RAW_COLUMN) if RAW_COLUMN in self.items.column_names else None
+
+    def _logs(self, column: str) -> np.ndarray:
+        return np.log(np.maximum(as_array(self.items[column][:]), 1e-300))
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,7 @@ class Row:
 
     @property
     def is_calibrated(self) -> bool:
-        return "scaling" in self.content
+        return "scaling" in self.content or "calibration" in self.content
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -150,7 +158,7 @@ class Row:
     @property
     def log_q(self) -> np.ndarray:
         """Label log-probabilities `(N, K)`, items sorted by id."""
-        return row_log_q(self.content, self.run.log_q)
+        return row_log_q(self.content, self.run.log_q, self.run.raw_log_q if self.is_calibrated else None)
 
 
 def find_results(paths: Iterable[str | Path]) -> list[Path]:

@@ -77,6 +77,25 @@ def parts_table(results: dict[str, Any]) -> str:
     return markdown_table(header, rows)
 
 
+def label_sets_table(results: dict[str, Any]) -> str:
+    """A Markdown table of a calibrated judge's label sets, over all items and for each question."""
+    fit, parts = results["calibration"]["conformal"], results.get("parts", {})
+    rows = []
+    for name, metrics in {"all": results["metrics"], **parts}.items():
+        coverage, size = metrics["coverage"], metrics["set_size"]
+        rows.append(
+            (
+                *((name,) if parts else ()),
+                f"{fit['level']:g}",
+                f"{coverage['value']:.3f} {_interval(coverage, '.3f')}",
+                f"{size['value']:.2f} of {len(results['labels'])} {_interval(size, '.2f')}",
+            )
+        )
+    kind = "intervals" if fit["kind"] == "intervals" else "label sets"
+    header = ("question",) if parts else ()
+    return markdown_table((*header, f"level of {kind}", "coverage (95 %)", "labels in one (95 %)"), rows)
+
+
 def robustness_table(runs: Sequence[dict[str, Any]], *, variants: bool = False) -> str:
     """A Markdown table of the KL at every length of the perturbation (the paper's Table 3)."""
     rows = [row for run in runs for row in rows_of(run, variants=variants)]

@@ -113,7 +113,7 @@ class TestSet:
         pairs = []
         for row in self.rows:
             first = self._seeds[row.model, row.method, row.configuration][row.seed]
-            if first is not row and not row.is_calibrated:
+            if first is not row and "scaling" not in row.content:
                 pairs.append((first, row))
         return tuple(pairs)
 

@@ -131,6 +131,7 @@ class DistributionSFTTrainer(JudgmentRowsMixin, ResumingMixin):
         self.label_space = label_space.copy()
         self.judge_file = judge_file or JudgeFile(label_space={})
         self.judge_file.label_space = label_space.to_dict()
+        self.judge_file.calibration = None  # it was fitted for the weights before training
         self.seen_items = seen_items
 
         # The collator needs the pad token, which is known only after SFTTrainer's `__init__`.

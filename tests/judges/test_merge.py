@@ -9,7 +9,11 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import LlamaForCausalLM
 
 from distjudge_trl import Judge
+from distjudge_trl.calibration.conformal import LabelSets
+from distjudge_trl.calibration.scaling import Scaling
+from distjudge_trl.calibration.stored import Calibration
 from distjudge_trl.cli import main
+from distjudge_trl.judge_folder.calibration_card import update_card
 from distjudge_trl.judge_folder.judge_file import JudgeFile
 from distjudge_trl.judges.merge import merge
 from distjudge_trl.labels import LabelSpace
@@ -76,3 +80,26 @@ def test_quantised_weights_are_widened_in_the_host_s_memory(tmp_path, tokenizer,
     np.testing.assert_allclose(
         Judge.from_pretrained(str(tmp_path / "merged")).judge(make_records(5)), expected, atol=5e-3
     )
+
+
+def test_the_calibration_of_a_judge_is_merged_with_it(tmp_path, tokenizer):
+    model = make_tiny_model(len(tokenizer))
+    model.save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "judge")
+    config = LoraConfig(target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    get_peft_model(model, config).save_pretrained(tmp_path / "judge")
+    scaling, sets = Scaling(np.full(5, 0.5), np.zeros(5)), LabelSets(0.9, "sets", 0.7, 50, 50)
+    calibration = Calibration(scaling, "temperature", 50, sets, {"task": "mine"})
+    file = JudgeFile(
+        LabelSpace(LABELS).to_dict(), base_model=str(tmp_path / "base"), calibration=calibration.to_dict()
+    )
+    file.write(tmp_path / "judge")
+    update_card(tmp_path / "judge", calibration)
+    merge(str(tmp_path / "judge"), tmp_path / "merged")
+    assert JudgeFile.read(tmp_path / "merged").calibration == calibration.to_dict()
+    assert "| promised coverage | 0.9 |" in (tmp_path / "merged" / "README.md").read_text()
+    judges = [Judge.from_pretrained(str(tmp_path / name)) for name in ("judge", "merged")]
+    (adapter, merged), records = judges, make_records(5)
+    np.testing.assert_allclose(merged.judge(records), adapter.judge(records), atol=1e-5)
+    uncalibrated = Judge.from_pretrained(str(tmp_path / "merged"), calibrated=False).read(records).log_probs
+    np.testing.assert_allclose(merged.read(records).log_probs, scaling(uncalibrated), atol=1e-6)

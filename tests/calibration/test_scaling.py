@@ -1,13 +1,13 @@
-"""Scaling recovers what was done to a judge; calibration error equals torchmetrics'."""
+"""Scaling recovers what was done to a judge."""
+
+import json
 
 import numpy as np
 import pytest
-import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
-from torchmetrics.functional.classification import multiclass_calibration_error
 
-from distjudge_trl.evaluation.calibration import Scaling, fit_temperature, fit_vector, reliability
+from distjudge_trl.calibration.scaling import Scaling, cross_validate, fit_temperature, fit_vector
 from distjudge_trl.evaluation.distances import item_kl
 
 
@@ -64,12 +64,19 @@ def test_a_scaling_by_hand():
     assert scaling.temperature == 0.5
 
 
-@pytest.mark.parametrize("num_bins", [5, 15])
-def test_calibration_error_equals_torchmetrics(num_bins):
-    log_q = log_softmax(1.7 * TRUE + 0.3 * RNG.normal(size=P.shape), axis=-1)
-    curve = reliability(P, log_q, num_bins=num_bins)
-    reference = multiclass_calibration_error(
-        torch.tensor(np.exp(log_q)), torch.tensor(P.argmax(-1)), num_classes=4, n_bins=num_bins
-    )
-    assert curve.ece == pytest.approx(reference.item(), abs=1e-6)
-    assert curve.counts.sum() == len(P) and np.isnan(curve.confidence[curve.counts == 0]).all()
+def test_cross_validation_prefers_what_fits_unseen_groups():
+    groups = [str(i // 3) for i in range(len(P))]
+    weight, bias = np.array([0.5, 1.0, 1.5, 1.0]), np.array([1.0, -1.0, 0.0, 0.5])
+    losses = cross_validate(P, log_softmax((TRUE - bias) / weight, axis=-1), groups)
+    assert losses["vector"] < losses["temperature"] - 0.05
+    assert losses["vector"] == pytest.approx(item_kl(P, TRUE).mean(), abs=0.02)
+    # With few items eight numbers fit chance, one does not.
+    few = cross_validate(P[:14], log_softmax(2 * TRUE[:14], axis=-1), groups[:14])
+    assert few["temperature"] < few["vector"]
+    assert cross_validate(P[:14], TRUE[:14], ["one"] * 14) == {}
+
+
+def test_a_scaling_survives_its_file():
+    scaling = fit_vector(P, TRUE)
+    again = Scaling.from_dict(json.loads(json.dumps(scaling.to_dict("vector", 7))))
+    np.testing.assert_array_equal(again(TRUE), scaling(TRUE))
