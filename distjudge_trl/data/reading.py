@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from distjudge_trl.errors import UserInputError
 
 
 Quoting = Literal["auto", "none", "standard"]
@@ -65,6 +68,37 @@ class Reading:
         keys = {"path": self.written or path, **given, key: value}
         text = ", ".join(f"{name}: {_yaml(text)}" for name, text in keys.items())
         return f"write `source: {{{text}}}` in the task file"
+
+
+_TEXT_TABLES = frozenset(("csv", "tsv", "txt"))
+_JSON = frozenset(("json", "jsonl"))
+_USED_BY: dict[str, frozenset[str]] = {
+    "delimiter": _TEXT_TABLES,
+    "encoding": _TEXT_TABLES | _JSON,
+    "quoting": _TEXT_TABLES,
+    "sheet": frozenset(("xlsx",)),
+    "header": _TEXT_TABLES | {"xlsx"},
+    "items": _JSON | {"parquet", "arrow", "hub"},
+}
+
+
+def check_used(reading: Reading, formats: Mapping[str, str]) -> None:
+    """Refuse a key that none of the files can use, because it would be ignored in silence.
+
+    Args:
+        reading ([`Reading`]): what a task file or options say.
+        formats (`Mapping[str, str]`): names of the files and their formats, as in [`DataFile`].
+
+    Raises:
+        [`UserInputError`]: names the first file and the key.
+    """
+    for key, used_by in _USED_BY.items():
+        given = getattr(reading, key)
+        if given in (None, "auto") or used_by & set(formats.values()):
+            continue
+        name, format = next(iter(formats.items()))
+        place = f"leave out --{key}" if reading.by_options else f"take `{key}` out of `source`"
+        raise UserInputError(f"{name}: is a .{format} file, which has no use for `{key}` ({given!r}): {place}.")
 
 
 def check_delimiter(value: object) -> str:

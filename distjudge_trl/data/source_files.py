@@ -161,8 +161,8 @@ def _on_disk(path: Path) -> DataFile:
         if ending in _PICKLES:
             raise UserInputError(f"{path}: may run code when it is read. Save its rows as JSON lines or Parquet.")
         raise UserInputError(
-            f"{path}: has none of the known formats .jsonl, .json, .csv, .tsv, .txt, .xlsx, .parquet, .arrow (each"
-            " also with .gz), .zip, .tar, .tar.gz. Rename it if only the ending is missing."
+            f"{path}: has none of the known formats .jsonl, .json, .csv, .tsv, .txt, .xlsx, .parquet and .arrow (or"
+            " archives of them). Rename it if only the ending is missing."
         )
 
     @contextmanager

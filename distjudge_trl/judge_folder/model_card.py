@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from distjudge_trl.judge_folder.calibration_card import update_card
 from distjudge_trl.judge_folder.judge_file import JudgeFile
 
 
@@ -192,3 +193,6 @@ def write_model_card(
         citation=PAPER["citation"],
     )
     card.save(Path(folder) / "README.md")
+    calibration = judge_file.make_calibration()
+    if calibration is not None:
+        update_card(folder, calibration)

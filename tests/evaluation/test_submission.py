@@ -85,7 +85,7 @@ def test_a_folder_without_a_test_file_and_tasks_of_others_are_refused(model, tmp
     assert done.exit_code == 2 and "holds no test files among" in done.output
     done = submit(model, "vader", tmp_path, tmp_path / "out")
     assert done.exit_code == 2 and "'vader' is not a task of LeWiDi" in done.output
-    assert not list((tmp_path / "out").iterdir())  # nothing is half-written
+    assert not (tmp_path / "out").exists()  # nothing is half-written
     done = CliRunner().invoke(main, ["submit", "--model", "x"])
     assert done.exit_code == 2 and "needs --model, --task, --data-path and --out" in done.output
 

@@ -153,3 +153,20 @@ def test_judging_every_form_writes_the_rows_own_fields(tmp_path):
         workbook.active.append(row)
     workbook.save(tmp_path / "f.xlsx")
     assert judge(tmp_path / "f.xlsx")[0] == rows
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("r.jsonl", "delimiter", ";"),
+        ("r.csv", "sheet", "Noten"),
+        ("r.jsonl", "quoting", "none"),
+        ("r.json", "header", 2),
+        ("r.csv", "items", "data"),
+        ("r.parquet", "encoding", "cp1252"),
+    ],
+)
+def test_a_key_that_no_file_can_use_is_not_ignored(tmp_path, name, key, value):
+    (tmp_path / name).write_text("{}")
+    with pytest.raises(UserInputError, match=rf"{name}: is a \.\w+ file, which has no use for `{key}`.*take `{key}`"):
+        load(tmp_path, {"path": name, key: value})

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from distjudge_trl.data.paths import ColumnPath
+from distjudge_trl.data.reading import check_used
 from distjudge_trl.data.source_files import DataFile, find_files
 from distjudge_trl.data.template import is_empty
 from distjudge_trl.data.values import has_classes, holds_bytes, name_classes, plain_value
@@ -65,9 +66,8 @@ def find(file: TaskFile, folder: Path, data_path: Path | None) -> list[DataFile]
     if isinstance(source, PartSources):
         return _find_parts(source, folder, data_path)
     files = find_files(data_path or folder / source.path, source.files)
-    if source.sheet is not None and not any(".xlsx" in found.base_name.lower() for found in files):
-        raise UserInputError(f"{files[0].name}: is no Excel workbook: take `sheet: {source.sheet}` out of `source`.")
     reading = source.reading(folder)
+    check_used(reading, {found.name: found.format for found in files})
     return [replace(found, reading=reading) for found in files]
 
 
