@@ -15,6 +15,7 @@ from sklearn.metrics import cohen_kappa_score, f1_score
 from distjudge_trl.data.splits import SWAPPED
 from distjudge_trl.evaluation.distances import as_array, item_entropy
 from distjudge_trl.evaluation.statistics import bootstrap_interval
+from distjudge_trl.judges.swapping import compare_orders
 
 
 # How many rows of the distance matrices are in memory at once.
@@ -149,10 +150,7 @@ def position_metrics(log_q: Any, ids: Sequence[str]) -> PositionMetrics | None:
     if not both:
         return None
     first, second = q[[row for row, _ in both]], q[[row for _, row in both]]
-    mirror = np.arange(q.shape[-1])
-    mirror[:2] = [1, 0]
-    likeliest, mirrored = (np.isclose(side, side.max(-1, keepdims=True)) for side in (first, second[:, mirror]))
-    consistent = (likeliest & mirrored).any(-1)
     # Response A of the canonical order is response B of the swapped one.
-    gain = (first[:, 0] - second[:, 1] + second[:, 0] - first[:, 1]) / 2
-    return PositionMetrics(float(consistent.mean()), float(gain.mean()), len(both))
+    mirror = [1, 0, *range(2, q.shape[-1])]
+    counts = compare_orders(first, second, mirror)
+    return PositionMetrics(counts.consistent / counts.pairs, counts.gains / counts.pairs, counts.pairs)

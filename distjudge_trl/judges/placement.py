@@ -218,9 +218,9 @@ def input_device(model: Any) -> torch.device:
 
 def read_in_batches(
     read: Callable[[list[int]], None], rows: Sequence[int], batch_size: int, *, progress: bool = False
-) -> None:
+) -> int:
     """Call `read` with batches of `rows`, in order. If a batch does not fit into memory, it and all later batches are
-    halved.
+    halved. Returns the size of batches at the end.
 
     Raises:
         [`RunFailedError`]: not even a single row fits.
@@ -240,6 +240,7 @@ def read_in_batches(
                 f"{len(batch)} prompts in one forward pass do not fit into memory: going on with {batch_size}.",
                 stacklevel=4,
             )
+    return batch_size
 
 
 def _fits(read: Callable[[list[int]], None], batch: list[int]) -> bool:
