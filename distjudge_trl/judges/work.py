@@ -171,11 +171,12 @@ class Work:
     def stop(self, error: BaseException) -> None:
         """Keep what is done, and say so in the error's message."""
         progress = self.progress
-        if progress is None or not progress.size:
-            if progress is not None:
-                self.partial.discard()
+        if progress is not None and not progress.size:
+            self.partial.discard()
             return
         self.partial.release()
+        if progress is None:
+            return
         if isinstance(error, (UserInputError, RunFailedError)) and MAKE_ROOM not in str(error):
             kept = f"{counted(progress.done, 'row')} of {progress.rows:,} are judged and kept in {self.partial.folder}"
             marks = isinstance(error, JudgmentDataError) and self.options.on_error == "fail"
