@@ -166,7 +166,7 @@ def _sides(names: Iterable[str]) -> list[tuple[str, str]]:
         pairs: dict[str, str] = {}
         for name in known:
             for found in re.finditer(rf"(?<![^\W_]){a}(?![^\W_])", name, re.IGNORECASE):
-                side = b.upper() if found[0].isupper() else b
+                side = b.upper() if found[0].isupper() else b.title() if found[0].istitle() else b
                 other = name[: found.start()] + side + name[found.end() :]
                 if other in known and name not in pairs:
                     pairs[name] = other

@@ -131,8 +131,14 @@ class JudgeMap:
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         # `datasets` pickles a function to recognise it, and would write out all weights.
-        return _elsewhere, (self._id, self._columns)
+        return _Elsewhere, (self._id, self._columns)
 
 
-def _elsewhere(*_: Any) -> Any:
-    raise UserInputError("A judge is not sent to other processes: call `map` without `num_proc`.")
+class _Elsewhere:
+    """What a pickled [`JudgeMap`] is in another process."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def __call__(self, batch: Any) -> Any:
+        raise UserInputError("A judge is not sent to other processes: call `map` without `num_proc`.")

@@ -121,10 +121,9 @@ class WindowJudge:
                     errors[i] = told(error)
         good = [i for i in range(len(rows)) if errors[i] is None]
         first, orders = self._judgments([prompts[i] for i in good], [rows[i] for i in good])
-        read = readouts(first.log_probs, first.mass, self.judge.label_space, self.columns, risk=self.risk)
-        results: list[dict[str, Any]] = [dict.fromkeys(self.columns) for _ in rows]
-        for i, result in zip(good, read, strict=True):
-            results[i] = result
+        read = iter(readouts(first.log_probs, first.mass, self.judge.label_space, self.columns, risk=self.risk))
+        empty = dict.fromkeys(self.columns)
+        results: list[dict[str, Any]] = [next(read) if error is None else empty for error in errors]
         if self.on_error == "mark":
             results = [{**result, ERROR: error} for result, error in zip(results, errors, strict=True)]
         lines = write_lines({**content, **result} for content, result in zip(contents, results, strict=True))
