@@ -230,3 +230,11 @@ def small_files(size):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def wait_for_lock(path):
+    """Wait until nobody holds a lock: what a killed `warm_python` has started ends a moment after it."""
+    from filelock import FileLock
+
+    with FileLock(path, timeout=60):
+        pass

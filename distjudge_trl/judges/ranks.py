@@ -33,13 +33,15 @@ class Ranks:
         self.device: str | None = None
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             return
+        import torch
         from accelerate import PartialState
 
-        from distjudge_trl.runtime.launches import check_processes
+        from distjudge_trl.runtime.launches import check_processes, launcher_asks
 
         check_processes()
         # The first process reads all rows while the others wait, which may take longer than a collective usually may.
-        state = PartialState(timeout=timedelta(days=7))
+        on_cpu = launcher_asks("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
+        state = PartialState(cpu=on_cpu, timeout=timedelta(days=7))
         self.rank, self.count, self.device = state.process_index, state.num_processes, str(state.device)
 
     @property

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from conftest import LABELS, ROOT, make_tiny_model
+from conftest import LABELS, ROOT, make_tiny_model, wait_for_lock
 
 from distjudge_trl import Judge
 from distjudge_trl.cli import main
@@ -248,6 +248,7 @@ def kill_after(python, args, part, done):
     assert process.poll() is None, process.communicate()[0].decode()[-2000:]
     process.send_signal(signal.SIGKILL)
     process.wait()
+    wait_for_lock(part / "lock")
     return json.loads((part / "progress.json").read_text())["done"]
 
 
