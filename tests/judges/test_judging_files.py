@@ -1,6 +1,7 @@
 """Judging a file: mistakes that are found early, what a full disk costs, and what is left beside the output."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -78,6 +79,20 @@ def test_a_disk_that_fills_up_in_the_meantime_costs_what_did_not_fit(paths, tmp_
     assert again.num_judged == 100 - 32 and names(tmp_path) == ["in.jsonl", "out.jsonl"]
     written = [json.loads(line)["text"] for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert written == ["a" * (50 + i) for i in range(100)]
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.csv"])
+def test_a_file_is_never_held(tmp_path, name):
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps({"text": f"{i} " * 1000}) + "\n" for i in range(4000)))
+    assert (tmp_path / "in.jsonl").stat().st_size > 16e6
+    run(StandIn(), (str(tmp_path / "in.jsonl"), str(tmp_path / "warm.up")), JudgingOptions(batch_size=100))
+    tracemalloc.start()
+    try:
+        run(StandIn(), (str(tmp_path / "in.jsonl"), str(tmp_path / name)))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4e6
 
 
 def test_two_runs_with_one_output_do_not_mix(paths, tmp_path):
