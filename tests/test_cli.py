@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from click.testing import CliRunner
-from conftest import LABELS, ROOT, make_records, make_tiny_model
+from conftest import LABELS, ROOT, make_records, make_tiny_judge, make_tiny_model
 
 from distjudge_trl.cli import main
 from distjudge_trl.errors import RunFailedError, UserInputError, run_script, writing
@@ -185,12 +185,7 @@ def test_shipped_accelerate_configs_are_read_by_accelerate():
 
 @pytest.fixture(scope="module")
 def judge_folder(tokenizer, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("judge")
-    make_tiny_model(len(tokenizer)).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    template = [{"role": "user", "content": "rate the text: {{ text }}"}]
-    JudgeFile(label_space=LabelSpace(LABELS).to_dict(), template=template).write(folder)
-    return str(folder)
+    return make_tiny_judge(tmp_path_factory.mktemp("judge"), tokenizer)
 
 
 def judge_lines(judge_folder, tmp_path, content):

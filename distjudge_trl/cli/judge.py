@@ -97,15 +97,18 @@ def judge(
     device_map: str | None,
     **options: Any,
 ) -> None:
-    """Judge new items: a distribution over the labels for every row of a file.
+    """Judge new items: a distribution over the labels for every row of a file, and numbers that follow from it.
 
     \b
         distjudge-trl judge --model runs/vader-distribution --input items.jsonl --out judged.jsonl
         distjudge-trl judge --model me/my-judge --input items.csv --out judged.parquet --columns label,mean
-    The file is read as a stream, so it may be of any size. If the run is killed, the same command goes on: finished
-    rows are kept in the folder OUT.part until all are there. Several GPUs share the rows:
+
+    The file may be of any size: it is read as a stream. If the run is killed, the same command goes on where it
+    stopped. Until all rows are judged, finished ones are kept in the folder OUT.part.
+
     \b
-        accelerate launch --num_processes 4 -m distjudge_trl judge --model ... --input ... --out ...
+    Several GPUs share the rows:
+        accelerate launch --multi_gpu --num_processes 4 -m distjudge_trl judge --model ... --input ... --out ...
     """
     from collections import Counter
 
@@ -144,6 +147,8 @@ def judge(
         template = PromptTemplate(file.template) if file.template is not None else None
         return KnownJudge(file.make_label_space(), template, fingerprint_of(found.folder))
 
+    if swap is None and (judging["swap_fields"] or judging["swap_labels"]):
+        raise UserInputError("--swap-fields and --swap-labels go with --swap average.")
     if delimiter is not None and len(delimiter) != 1:
         raise UserInputError(f"--delimiter must be one character, got {delimiter!r}.")
     if encoding is not None:

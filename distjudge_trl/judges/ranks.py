@@ -66,6 +66,7 @@ class Ranks:
             kind = next((name for name, known in _KNOWN.items() if isinstance(error, known)), "other")
             own, message = error, str(error)
         everyone = self._gather((result, kind, message))
+        everyone[self.rank] = (result, kind, message)  # its own result as it is, and not a copy
         failed = next(((rank, *entry[1:]) for rank, entry in enumerate(everyone) if entry[1]), None)
         if failed is None:
             return [entry[0] for entry in everyone]

@@ -34,7 +34,7 @@ class Window(NamedTuple):
 
 def check_names(row: InputRow, needed: Collection[str]) -> None:
     """Raise [`JudgmentDataError`] if the row has one of the `needed` columns, which will be written."""
-    if clash := sorted(name for name in needed if name in row.own):
+    if clash := sorted(row.own.keys() & set(needed)):
         raise JudgmentDataError(
             "is in the input already, and the output would overwrite it",
             source=row.source,

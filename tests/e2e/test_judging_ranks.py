@@ -6,12 +6,10 @@ import time
 
 import pytest
 from click.testing import CliRunner
-from conftest import LABELS, make_tiny_model, wait_for_lock
+from conftest import make_tiny_judge, wait_for_lock
 from ranks import run_ranks, start_ranks
 
 from distjudge_trl.cli import main
-from distjudge_trl.judge_folder.judge_file import JudgeFile
-from distjudge_trl.labels import LabelSpace
 
 
 ON_CPU = {"ACCELERATE_USE_CPU": "true"}
@@ -22,10 +20,7 @@ ROWS = 5 * 64 + 37
 @pytest.fixture(scope="module")
 def folder(tokenizer, tmp_path_factory):
     path = tmp_path_factory.mktemp("judge")
-    make_tiny_model(len(tokenizer)).save_pretrained(path)
-    tokenizer.save_pretrained(path)
-    template = [{"role": "user", "content": "rate the text: {{ text }}"}]
-    JudgeFile(LabelSpace(LABELS, ordinal=True).to_dict(), template).write(path)
+    make_tiny_judge(path, tokenizer)
     rows = [{"id": i, "text": f"the text {i}"} for i in range(ROWS)]
     (path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
@@ -88,16 +83,19 @@ def test_two_processes_that_are_killed_go_on(folder, alone, warm_python, tmp_pat
 
 
 def test_a_mistake_ends_both_and_is_said_once(folder, warm_python, tmp_path):
-    # The first process finds one row, the second another one: a finished prompt that is too long.
+    # A prompt that is too long is found by the process that judges it, here the second one.
     rows = (folder / "in.jsonl").read_text().splitlines(True)
-    rows[40] = json.dumps({"prompt": [{"role": "user", "content": "rate " * 400}]}) + "\n"
+    rows[170] = json.dumps({"prompt": [{"role": "user", "content": "rate " * 400}]}) + "\n"
     for source, content, message in (
         ("empty.jsonl", "", "empty.jsonl: holds no items."),
-        ("long.jsonl", "".join(rows), "long.jsonl, row 41, field `prompt`: the prompt has"),
+        ("long.jsonl", "".join(rows), "long.jsonl, row 171, field `prompt`: the prompt has"),
     ):
         (tmp_path / source).write_text(content)
         command = launched(warm_python, *words(folder, tmp_path / "out.jsonl", tmp_path / source))
         assert run_ranks(command, 2, ON_CPU, tmp_path / "log") == [2, 2]
         assert f"error: {tmp_path / message}" in (tmp_path / "log.0").read_text()
         assert "error:" not in (tmp_path / "log.1").read_text()
+        if content:
+            assert f"128 rows of {ROWS} are judged and kept" in (tmp_path / "log.0").read_text()
+            assert (tmp_path / "out.jsonl.part/rows.jsonl").read_bytes().count(b"\n") == 128
         assert "Traceback" not in (tmp_path / "log.0").read_text() + (tmp_path / "log.1").read_text()

@@ -13,36 +13,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from conftest import LABELS, ROOT, make_tiny_model, wait_for_lock
+from conftest import LABELS, ROOT, make_tiny_judge, wait_for_lock
 
 from distjudge_trl import Judge
 from distjudge_trl.cli import main
-from distjudge_trl.judge_folder.judge_file import JudgeFile
-from distjudge_trl.labels import LabelSpace
 
 
-TEMPLATE = [{"role": "user", "content": "rate the text: {{ text }}"}]
 COLUMNS = ["label_distribution", "label", "mean", "median", "entropy", "label_mass", "risk_averse"]
 ROWS = 400
 
 
-def make_judge(folder, tokenizer, labels=LABELS, template=TEMPLATE, ordinal=True):
-    make_tiny_model(len(tokenizer)).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    JudgeFile(label_space=LabelSpace(labels, ordinal=ordinal).to_dict(), template=template).write(folder)
-    return str(folder)
-
-
 @pytest.fixture(scope="module")
 def folder(tokenizer, tmp_path_factory):
-    return make_judge(tmp_path_factory.mktemp("judge"), tokenizer)
+    return make_tiny_judge(tmp_path_factory.mktemp("judge"), tokenizer)
 
 
 @pytest.fixture(scope="module")
 def pair_folder(tokenizer, tmp_path_factory):
     text = "A: {{ answer_a }} B: {{ answer_b }}"
     path = tmp_path_factory.mktemp("pairs")
-    return make_judge(path, tokenizer, ["A", "B", "tie"], [{"role": "user", "content": text}], ordinal=False)
+    return make_tiny_judge(path, tokenizer, ["A", "B", "tie"], [{"role": "user", "content": text}], ordinal=False)
 
 
 def write_rows(path, count=ROWS, **odd):
@@ -296,7 +286,7 @@ def test_half_a_line_is_written_again(folder, source, tmp_path):
 def test_what_has_changed_since_is_said(folder, tokenizer, source, tmp_path):
     changed = stopped(folder, source, tmp_path)
     target = tmp_path / "out.jsonl"
-    other = make_judge(tmp_path / "other", tokenizer, LABELS[:4])
+    other = make_tiny_judge(tmp_path / "other", tokenizer, LABELS[:4])
     for args, message in (
         ((folder, changed, target, "--columns", "mean"), "but with --columns not given, now mean. Restore that to go"),
         ((folder, changed, target, "--max-length", "100"), "but with --max-length not given, now 100."),

@@ -6,23 +6,17 @@ import sys
 import datasets
 import numpy as np
 import pytest
-from conftest import LABELS, ROOT, make_tiny_model
+from conftest import ROOT, make_tiny_judge
 
 from distjudge_trl import Judge
 from distjudge_trl.data import PromptTemplate
 from distjudge_trl.errors import UserInputError
-from distjudge_trl.judge_folder.judge_file import JudgeFile
 from distjudge_trl.labels import LabelSpace
 
 
 @pytest.fixture(scope="module")
 def folder(tokenizer, tmp_path_factory):
-    path = tmp_path_factory.mktemp("judge")
-    make_tiny_model(len(tokenizer)).save_pretrained(path)
-    tokenizer.save_pretrained(path)
-    template = [{"role": "user", "content": "rate the text: {{ text }}"}]
-    JudgeFile(LabelSpace(LABELS, ordinal=True).to_dict(), template).write(path)
-    return str(path)
+    return make_tiny_judge(tmp_path_factory.mktemp("judge"), tokenizer)
 
 
 @pytest.fixture(scope="module")
