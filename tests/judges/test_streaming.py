@@ -283,6 +283,25 @@ def test_half_a_line_is_written_again(folder, source, tmp_path):
     ]
 
 
+def test_a_run_that_is_killed_while_it_writes_the_target_needs_no_model(folder, source, tmp_path, monkeypatch):
+    changed = stopped(folder, source, tmp_path)
+    progress = json.loads((tmp_path / "out.jsonl.part/progress.json").read_text())
+    assert judge(folder, changed, tmp_path / "out.jsonl", "--on-error", "mark").exit_code == 0
+    rows = (tmp_path / "out.jsonl").read_bytes()
+    part = tmp_path / "out.csv.part"
+    part.mkdir()
+    (part / "rows.jsonl").write_bytes(rows)
+    (part / "progress.json").write_text(json.dumps({**progress, "done": 400, "size": len(rows)}))
+    monkeypatch.setattr("distjudge_trl.judges.local.LocalJudge.__init__", pytest.fail)
+    done = judge(folder, changed, tmp_path / "out.csv")
+    assert done.exit_code == 0, done.output
+    with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
+        assert [row["label"] for row in csv.DictReader(file)] == [
+            row["label"] or "" for row in read(tmp_path / "out.jsonl")
+        ]
+    assert names(tmp_path) == ["in.jsonl", "out.csv", "out.jsonl"]
+
+
 def test_what_has_changed_since_is_said(folder, tokenizer, source, tmp_path):
     changed = stopped(folder, source, tmp_path)
     target = tmp_path / "out.jsonl"
