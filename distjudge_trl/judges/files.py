@@ -23,7 +23,7 @@ from distjudge_trl.judges.work import JudgingOptions, KnownJudge, Work
 
 
 # Batches in a window: rows that are sorted by length, judged and written together. A kill costs at most one window.
-_BATCHES = 32
+_BATCHES = 16
 
 
 def judge_file(
@@ -88,10 +88,18 @@ def _judge_rows(ranks: Ranks, judge: PromptJudge, work: Work, progress: Progress
     """Judge the rows that are left, a window a process at a time."""
     options = work.options
     swap = work.find_swap(judge.template, judge.label_space)
-    windows = WindowJudge(judge, progress.columns, options.risk, options.on_error, swap, options.batch_size)
+    windows = WindowJudge(
+        judge,
+        progress.columns,
+        risk=options.risk,
+        on_error=options.on_error,
+        swap=swap,
+        batch_size=options.batch_size,
+        progress=ranks.is_first,
+    )
     size = options.batch_size * _BATCHES
     with tqdm(
-        total=progress.rows, initial=progress.done, desc="Judging", unit=" items", disable=not ranks.is_first
+        total=progress.rows, initial=progress.done, desc="Rows", unit=" rows", disable=not ranks.is_first
     ) as bar:
         for rows in InputFile(work.input_path, work.reading).windows(size * ranks.count, progress.done):
             share = -(-len(rows) // ranks.count)

@@ -226,7 +226,8 @@ def read_in_batches(
         [`RunFailedError`]: not even a single row fits.
     """
     start = 0
-    with tqdm(total=len(rows), desc="Judging", unit=" items", disable=not progress) as bar:
+    # Below another bar it is shown only where it takes a while, and does not stay.
+    with tqdm(total=len(rows), desc="Judging", unit=" items", disable=not progress, leave=None, delay=2) as bar:
         while start < len(rows):
             batch = list(rows[start : start + batch_size])
             if _fits(read, batch):

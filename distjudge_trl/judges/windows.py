@@ -84,19 +84,22 @@ class WindowJudge:
         on_error (`"fail"` or `"mark"`): what becomes of a row that cannot be judged.
         swap ([`Swap`], *optional*): how pairs are asked in the other order, too.
         batch_size (`int`): prompts in one forward pass.
+        progress (`bool`): show a progress bar where rows take a while.
     """
 
     def __init__(
         self,
         judge: PromptJudge,
         columns: Sequence[str],
+        *,
         risk: float,
         on_error: OnError,
         swap: Swap | None,
         batch_size: int,
+        progress: bool,
     ) -> None:
         self.judge, self.columns, self.risk = judge, columns, risk
-        self.on_error, self.swap, self.batch_size = on_error, swap, batch_size
+        self.on_error, self.swap, self.batch_size, self.progress = on_error, swap, batch_size, progress
 
     def read(self, rows: Sequence[InputRow]) -> Window:
         """Judge the rows.
@@ -144,7 +147,7 @@ class WindowJudge:
         """Judge prompts that are made already. Both orders of a pair are read together, because they share a start."""
         flat = [{"prompt": prompt} for made in prompts for prompt in made]
         try:
-            judged = self.judge.read(flat, self.batch_size)
+            judged = self.judge.read(flat, self.batch_size, progress=self.progress)
         except JudgmentDataError as error:
             if error.source is not None or not isinstance(error.row, int):
                 raise

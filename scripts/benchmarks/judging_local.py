@@ -108,7 +108,7 @@ def speed(args: argparse.Namespace) -> None:
     print("| way | rows/s | time / ours | largest difference of a probability |\n|---|---|---|---|")
     for name, seconds in best.items():
         apart = (found[name] - found["judge"]).abs().max().item()
-        print(f"| {ways[name][0]} | {len(items) / seconds:.1f} | {seconds / best['judge']:.1f} | {apart:.1e} |")
+        print(f"| {ways[name][0]} | {len(items) / seconds:.2f} | {seconds / best['judge']:.1f} | {apart:.1e} |")
 
 
 def make_tiny_judge(folder: Path) -> None:

@@ -13,7 +13,7 @@ from distjudge_trl.cli import main
 
 
 ON_CPU = {"ACCELERATE_USE_CPU": "true"}
-# Windows of 32 rows: two a round, and a last round that does not fill them.
+# Windows of 16 rows: two a round, and a last round that does not fill them.
 ROWS = 5 * 64 + 37
 
 
@@ -96,6 +96,6 @@ def test_a_mistake_ends_both_and_is_said_once(folder, warm_python, tmp_path):
         assert f"error: {tmp_path / message}" in (tmp_path / "log.0").read_text()
         assert "error:" not in (tmp_path / "log.1").read_text()
         if content:
-            assert f"128 rows of {ROWS} are judged and kept" in (tmp_path / "log.0").read_text()
-            assert (tmp_path / "out.jsonl.part/rows.jsonl").read_bytes().count(b"\n") == 128
+            assert f"160 rows of {ROWS} are judged and kept" in (tmp_path / "log.0").read_text()
+            assert (tmp_path / "out.jsonl.part/rows.jsonl").read_bytes().count(b"\n") == 160
         assert "Traceback" not in (tmp_path / "log.0").read_text() + (tmp_path / "log.1").read_text()

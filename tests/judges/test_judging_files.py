@@ -18,7 +18,7 @@ from distjudge_trl.labels import LabelSpace
 SPACE = LabelSpace(["bad", "good"])
 TEMPLATE = PromptTemplate([{"role": "user", "content": "Rate {{ text }}"}])
 KNOWN = KnownJudge(SPACE, TEMPLATE, "a hash")
-# Windows of 32 rows.
+# Windows of 16 rows.
 SMALL = JudgingOptions(batch_size=1, columns=("label_distribution",))
 
 
@@ -65,7 +65,7 @@ def test_without_room_for_the_output_nothing_is_judged(paths, tmp_path):
 
 def test_a_disk_that_fills_up_in_the_meantime_costs_what_did_not_fit(paths, tmp_path):
     judge, limit = StandIn(), small_files(9_000)
-    judge.meanwhile = lambda: limit.__enter__() if judge.num_judged else None
+    judge.meanwhile = lambda: limit.__enter__() if judge.num_judged == 16 else None
     with pytest.raises(
         RunFailedError, match=r"out.jsonl.part: cannot be written \(File too large\). Make room and run"
     ):
@@ -74,9 +74,11 @@ def test_a_disk_that_fills_up_in_the_meantime_costs_what_did_not_fit(paths, tmp_
         finally:
             limit.__exit__(None, None, None)
     assert (tmp_path / "out.jsonl").read_text() == "old" and "out.jsonl.part" in names(tmp_path)
+    done = json.loads((tmp_path / "out.jsonl.part/progress.json").read_text())["done"]
+    assert 16 <= done < 64
     again = StandIn()
     run(again, paths)
-    assert again.num_judged == 100 - 32 and names(tmp_path) == ["in.jsonl", "out.jsonl"]
+    assert again.num_judged == 100 - done and names(tmp_path) == ["in.jsonl", "out.jsonl"]
     written = [json.loads(line)["text"] for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert written == ["a" * (50 + i) for i in range(100)]
 
