@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -77,6 +76,7 @@ class PartialOutput:
         self._state = self.folder / "progress.json"
         self._lock = FileLock(self.folder / "lock", fallback_to_soft=False)
         self._file: IO[bytes] | None = None
+        self._is_mine = False
 
     def find(self, made_from: Mapping[str, Any], *, overwrite: bool) -> Progress | None:
         """What an earlier run has done of the same work; `None` if there is nothing, or `overwrite` removes it.
@@ -86,7 +86,7 @@ class PartialOutput:
         """
         if not self.folder.exists():
             return None
-        if not self.folder.is_dir():
+        if not self.folder.is_dir() or any(not _is_own(path) for path in self.folder.iterdir()):
             raise UserInputError(f"{self.folder}: is in the way; rows are kept there until all are judged. Rename it.")
         self._take_lock()
         if overwrite:
@@ -101,7 +101,10 @@ class PartialOutput:
             raise UserInputError(f"{self.folder}: its progress.json is missing or damaged. {anew}")
         if content.get("format_version") != FORMAT_VERSION:
             raise UserInputError(f"{self.folder}: was written by another version of distjudge-trl. {anew}")
-        progress = Progress(**content)
+        try:
+            progress = Progress(**content)
+        except TypeError:
+            raise UserInputError(f"{self.folder}: its progress.json is missing or damaged. {anew}") from None
         if (difference := _difference(progress.made_from, made_from)) is not None:
             raise UserInputError(
                 f"{self.folder}: holds {progress.done:,} of {progress.rows:,} rows of a run that was stopped, but"
@@ -142,15 +145,20 @@ class PartialOutput:
         self.discard()
 
     def discard(self) -> None:
-        """Remove the folder."""
-        self._close()
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self._lock.release()
+        """Remove the folder, unless another process has it."""
+        if self._is_mine:
+            self._close()
+            with suppress(OSError):
+                for path in filter(_is_own, self.folder.iterdir()):
+                    path.unlink()
+                self.folder.rmdir()
+        self.release()
 
     def release(self) -> None:
         """Leave the folder for a later run."""
         self._close()
         self._lock.release()
+        self._is_mine = False
 
     def _close(self) -> None:
         if self._file is not None:
@@ -159,14 +167,20 @@ class PartialOutput:
             self._file = None
 
     def _take_lock(self) -> None:
-        if self._lock.is_locked:
+        if self._is_mine:
             return
         try:
             self._lock.acquire(timeout=0)
         except NotImplementedError:
-            return  # the file system has no locks
+            pass  # the file system has no locks
         except Timeout:
             raise UserInputError(f"{self.folder}: another process is judging into it. Name another --out.") from None
+        self._is_mine = True
+
+
+def _is_own(path: Path) -> bool:
+    """Whether a file in the folder was written by [`PartialOutput`]; the last ones by a write that was killed."""
+    return path.name in ("rows.jsonl", "progress.json", "lock") or path.name.startswith(".progress.json.")
 
 
 def fingerprint_of(folder: str | Path) -> str:

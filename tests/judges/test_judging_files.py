@@ -11,6 +11,7 @@ from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import JudgmentDataError, RunFailedError, UserInputError
 from distjudge_trl.judges.base import Judgments, PromptJudge
 from distjudge_trl.judges.files import judge_file, judge_jsonl
+from distjudge_trl.judges.partial import PartialOutput, Progress
 from distjudge_trl.judges.work import JudgingOptions, KnownJudge
 from distjudge_trl.labels import LabelSpace
 
@@ -104,6 +105,28 @@ def test_two_runs_with_one_output_do_not_mix(paths, tmp_path):
 
     run(StandIn(other), paths)
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 100
+
+
+def test_two_runs_that_begin_at_once_do_not_mix(paths, tmp_path):
+    def load(_):
+        # Both have seen that there is no folder. The first one makes it, and the second one is about to.
+        first.begin(Progress({}, 100, ["label_distribution"]))
+        first.append(b"{}", Progress({}, 100, ["label_distribution"], done=1))
+        return StandIn()
+
+    first = PartialOutput(tmp_path / "out.jsonl")
+    with pytest.raises(UserInputError, match="another process is judging into it"):
+        judge_file(load, *paths, SMALL, find_judge=lambda: KNOWN)
+    assert first.rows.read_bytes() == b"{}"
+
+
+def test_a_folder_of_the_user_s_is_left_alone(paths, tmp_path):
+    (tmp_path / "out.jsonl.part").mkdir()
+    (tmp_path / "out.jsonl.part/thesis.tex").write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(UserInputError, match=r"out.jsonl.part: is in the way; .* Rename it"):
+            run(StandIn(), paths, JudgingOptions(overwrite=overwrite))
+    assert names(tmp_path / "out.jsonl.part") == ["thesis.tex"]
 
 
 def test_a_row_without_a_prompt_is_found_before_the_judge_is_loaded(paths):
