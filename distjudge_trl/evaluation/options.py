@@ -29,6 +29,8 @@ class EvaluationOptions:
         extraction (`"full"` or `"top5"`): read all label tokens, or those among the five likeliest tokens.
         calibrated (`bool`): also score temperature and vector scaling of a trained judge. For an untrained model they
             are always scored, if the split leaves items to fit them on.
+        average_orders (`bool`): score pairs that are judged in both orders by the mean of the two, with the labels
+            exchanged. The report says how many had the same answer in both before.
         device, device_map, dtype (*optional*): on which devices and in which type the weights are loaded; see
             [`LocalJudge`].
         autocast (`"none"`, `"bfloat16"` or `"float16"`, *optional*): by default as in training.
@@ -48,6 +50,7 @@ class EvaluationOptions:
     truncation: Truncation | None = None
     extraction: Literal["full", "top5"] = "full"
     calibrated: bool = False
+    average_orders: bool = False
     device: str | None = None
     device_map: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] | None = None

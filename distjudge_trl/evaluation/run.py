@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -13,6 +13,7 @@ from datasets import Dataset
 from distjudge_trl.data import Partition, SplitPlan
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import JudgmentDataError, UserInputError, listing
+from distjudge_trl.evaluation.association import average_orders, in_both_orders
 from distjudge_trl.evaluation.options import EvaluationOptions
 from distjudge_trl.evaluation.results import JudgeInfo, Predictions, make_results, read_results
 from distjudge_trl.evaluation.scoring import MIN_CALIBRATION_ITEMS, calibration_records
@@ -97,11 +98,14 @@ def evaluate_judge(
         warnings = (warning,)
         report.notes["scored, though the judge may have been trained on them"] += len(test)
     judgments = judge.read(test, options.batch_size, progress=progress)
+    if options.average_orders:
+        judgments = replace(judgments, log_probs=in_both_orders(judgments.log_probs, test["id"], report.notes))
     held_out, scalings = None, []
     to_fit_on = calibration_records(validation, requested=options.calibrated, trained=judge_file is not None)
     if to_fit_on is not None:
         read = judge.read(to_fit_on, options.batch_size, progress=progress)
-        held_out = Predictions(to_fit_on, read.log_probs)
+        log_probs = average_orders(read.log_probs, to_fit_on["id"]) if options.average_orders else read.log_probs
+        held_out = Predictions(to_fit_on, log_probs)
     elif options.calibrated:
         scalings = _own_scalings(found)
     results = make_results(
