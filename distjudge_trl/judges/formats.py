@@ -73,6 +73,19 @@ class ArrowTypes:
                 raise self._error(field.name, error) from None
         return self._schema
 
+    def array(self, field: Any, values: list[Any]) -> Any:
+        """Values of a column in its type.
+
+        Raises:
+            [`UserInputError`]: the type cannot hold a value: decimal fractions cannot hold all integers.
+        """
+        import pyarrow as pa
+
+        try:
+            return pa.array(values, type=field.type)
+        except (pa.ArrowException, OverflowError) as error:
+            raise self._error(field.name, error) from None
+
     def _take(self) -> None:
         import pyarrow as pa
 
@@ -106,19 +119,23 @@ def write_csv(rows: Path, target: Path) -> None:
         writer.writerows([_cell(row.get(name)) for name in columns] for row in read_lines(rows))
 
 
-def write_parquet(rows: Path, target: Path) -> None:
-    """Write a file of JSON lines as Parquet. Keys that only some mappings of a column have are null in the others."""
+def write_parquet(rows: Path, target: Path, shown: Path) -> None:
+    """Write a file of JSON lines as Parquet. Keys that only some mappings of a column have are null in the others.
+
+    Raises:
+        [`UserInputError`]: a column does not fit one type; the message names the file `shown`.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    types = ArrowTypes(target)
+    types = ArrowTypes(shown)
     for row in read_lines(rows):
         types.add(row)
     schema = types.schema()
     with pq.ParquetWriter(target, schema) as writer:
         stream = read_lines(rows)
         while group := list(islice(stream, _GROUP)):
-            columns = [pa.array([row.get(field.name) for row in group], type=field.type) for field in schema]
+            columns = [types.array(field, [row.get(field.name) for row in group]) for field in schema]
             writer.write_batch(pa.record_batch(columns, schema=schema))
 
 

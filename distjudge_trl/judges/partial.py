@@ -15,7 +15,7 @@ from typing import IO, Any
 from filelock import FileLock, Timeout
 
 from distjudge_trl.errors import UserInputError, counted, writing
-from distjudge_trl.files.atomic import read_json, replacing, write_json
+from distjudge_trl.files.atomic import read_json, write_json
 from distjudge_trl.judges.formats import Format, write_csv, write_parquet
 from distjudge_trl.judges.swapping import OrderCounts
 
@@ -140,8 +140,12 @@ class PartialOutput:
             if format == "jsonl":
                 self.rows.replace(self.target)
             else:
-                with replacing(self.target) as temporary:
-                    (write_csv if format == "csv" else write_parquet)(self.rows, temporary)
+                converted = self.folder / "converted"
+                if format == "csv":
+                    write_csv(self.rows, converted)
+                else:
+                    write_parquet(self.rows, converted, self.target)
+                converted.replace(self.target)
         self.discard()
 
     def discard(self) -> None:
@@ -180,7 +184,7 @@ class PartialOutput:
 
 def _is_own(path: Path) -> bool:
     """Whether a file in the folder was written by [`PartialOutput`]; the last ones by a write that was killed."""
-    return path.name in ("rows.jsonl", "progress.json", "lock") or path.name.startswith(".progress.json.")
+    return path.name in ("rows.jsonl", "progress.json", "converted", "lock") or path.name.startswith(".progress.json.")
 
 
 def fingerprint_of(folder: str | Path) -> str:

@@ -80,6 +80,7 @@ class JudgeReward:
         if missing := sorted(self._others - set(columns) - self._optional()):
             raise UserInputError(
                 f"The judge's template shows {listing(missing, 'and')}, and the training data has no such column."
+                " The one that shows the prompt is named with prompt=..."
             )
         items = []
         for i, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):

@@ -20,7 +20,7 @@ from distjudge_trl.errors import JudgmentDataError, RunFailedError, UserInputErr
 from distjudge_trl.judges.formats import ArrowTypes, format_of, write_lines
 from distjudge_trl.judges.inputs import InputFile
 from distjudge_trl.judges.partial import MAKE_ROOM, PartialOutput, Progress
-from distjudge_trl.judges.readouts import DISTRIBUTION, RISK, choose_columns
+from distjudge_trl.judges.readouts import DISTRIBUTION, READOUTS, RISK, choose_columns
 from distjudge_trl.judges.swapping import OrderCounts, Swap
 from distjudge_trl.judges.windows import ERROR, OnError, Window, check_names, check_prompt, writable
 from distjudge_trl.labels import LabelSpace
@@ -106,7 +106,7 @@ class Work:
         """On what the output depends."""
         options, reading = self.options, self.reading or Reading()
         settings = {
-            "--columns": list(options.columns) if options.columns is not None else None,
+            "--columns": [name for name in READOUTS if name in options.columns] if options.columns else None,
             "--risk": options.risk,
             "--swap": "average" if options.swap else None,
             "--swap-fields": options.swap_fields,

@@ -150,6 +150,15 @@ def test_a_column_of_two_types_is_no_parquet_column(folder, tmp_path):
     assert "the column 'id' does not fit" in judge(folder, tmp_path / "in.jsonl", tmp_path / "out.parquet").output
 
 
+def test_an_integer_that_its_column_cannot_hold_is_kept_in_the_rows(folder, tmp_path):
+    # Only beside a decimal fraction, thousands of rows away, the column becomes one of fractions.
+    rows = [{"text": "yes", "n": 2**60 + 1}, *({"text": "no", "n": 1} for _ in range(8300)), {"text": "no", "n": 0.5}]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = judge(folder, tmp_path / "in.jsonl", tmp_path / "out.parquet", "--batch-size", "128", "--columns", "label")
+    assert done.exit_code == 2 and "out.parquet: the column 'n' does not fit one type of Parquet" in done.output
+    assert "8,302 rows of 8,302 are judged and kept" in done.output
+
+
 @pytest.mark.parametrize("name", ["out.xlsx", "out.jsonl.gz", "out.tsv"])
 def test_formats_that_are_not_written(folder, tmp_path, name):
     write_rows(tmp_path / "in.jsonl", 2)
