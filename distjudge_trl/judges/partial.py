@@ -110,6 +110,8 @@ class PartialOutput:
                 f"{self.folder}: holds {progress.done:,} of {progress.rows:,} rows of a run that was stopped, but"
                 f" {difference}. Restore that to go on. {anew}"
             )
+        if progress.done == progress.rows and not self.rows.exists() and self.target.exists():
+            return progress  # killed after the target was written
         if not self.rows.is_file() or self.rows.stat().st_size < progress.size:
             raise UserInputError(f"{self.folder}: its rows.jsonl is missing or too short. {anew}")
         return progress
@@ -138,7 +140,8 @@ class PartialOutput:
         self._close()
         with writing(self.target, MAKE_ROOM):
             if format == "jsonl":
-                self.rows.replace(self.target)
+                with suppress(FileNotFoundError):  # it has been moved already, see `find`
+                    self.rows.replace(self.target)
             else:
                 converted = self.folder / "converted"
                 if format == "csv":

@@ -120,6 +120,24 @@ def test_two_runs_that_begin_at_once_do_not_mix(paths, tmp_path):
     assert first.rows.read_bytes() == b"{}"
 
 
+def test_a_run_that_is_killed_after_the_target_is_written_is_done(paths, tmp_path):
+    class Killed(BaseException):
+        pass
+
+    def kill(_):
+        raise Killed
+
+    judge = StandIn()
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(PartialOutput, "discard", kill)
+        run(judge, paths)
+    written = (tmp_path / "out.jsonl").read_text()
+    assert len(written.splitlines()) == 100 and names(tmp_path / "out.jsonl.part")
+    run(judge, paths)
+    assert judge.num_judged == 100 and (tmp_path / "out.jsonl").read_text() == written
+    assert names(tmp_path) == ["in.jsonl", "out.jsonl"]
+
+
 def test_a_folder_of_the_user_s_is_left_alone(paths, tmp_path):
     (tmp_path / "out.jsonl.part").mkdir()
     (tmp_path / "out.jsonl.part/thesis.tex").write_text("mine")
