@@ -125,6 +125,18 @@ def make_tiny_model(vocab_size: int, hidden_size: int = 32, context: int = 256):
 
 
 LABELS = ["1", "2", "3", "4", "5"]
+RATE = [{"role": "user", "content": "rate the text: {{ text }}"}]
+
+
+def make_tiny_judge(folder, tokenizer, labels=LABELS, template=RATE, ordinal=True):
+    """Folder of a judge with the tiny model, which rates texts."""
+    from distjudge_trl.judge_folder.judge_file import JudgeFile
+    from distjudge_trl.labels import LabelSpace
+
+    make_tiny_model(len(tokenizer)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    JudgeFile(label_space=LabelSpace(labels, ordinal=ordinal).to_dict(), template=template).write(folder)
+    return str(folder)
 
 
 def make_records(count: int, labels: list[str] = LABELS, seed: int = 0):
@@ -230,3 +242,11 @@ def small_files(size):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def wait_for_lock(path):
+    """Wait until nobody holds a lock: what a killed `warm_python` has started ends a moment after it."""
+    from filelock import FileLock
+
+    with FileLock(path, timeout=60):
+        pass

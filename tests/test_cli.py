@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from click.testing import CliRunner
-from conftest import LABELS, ROOT, make_records, make_tiny_model
+from conftest import LABELS, ROOT, make_records, make_tiny_judge, make_tiny_model
 
 from distjudge_trl.cli import main
 from distjudge_trl.errors import RunFailedError, UserInputError, run_script, writing
@@ -185,12 +185,7 @@ def test_shipped_accelerate_configs_are_read_by_accelerate():
 
 @pytest.fixture(scope="module")
 def judge_folder(tokenizer, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("judge")
-    make_tiny_model(len(tokenizer)).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    template = [{"role": "user", "content": "rate the text: {{ text }}"}]
-    JudgeFile(label_space=LabelSpace(LABELS).to_dict(), template=template).write(folder)
-    return str(folder)
+    return make_tiny_judge(tmp_path_factory.mktemp("judge"), tokenizer)
 
 
 def judge_lines(judge_folder, tmp_path, content):
@@ -263,11 +258,13 @@ def test_judge_writes_every_type_of_a_table_as_json(judge_folder, tmp_path):
 )
 def test_what_json_cannot_say_is_refused_before_the_model_is_loaded(tmp_path, column, shown):
     pq.write_table(pa.table({"text": ["yes", "no"], "odd": column}), tmp_path / "in.parquet")
-    command = ["judge", "--model", "nowhere", "--input", str(tmp_path / "in.parquet"), "--out", str(tmp_path / "out")]
-    result = invoke(*command)
+    (tmp_path / "judge").mkdir()
+    JudgeFile(LabelSpace(LABELS).to_dict(), [{"role": "user", "content": "{{ text }}"}]).write(tmp_path / "judge")
+    command = ["judge", "--model", str(tmp_path / "judge"), "--input", str(tmp_path / "in.parquet")]
+    result = invoke(*command, "--out", str(tmp_path / "out"))
     assert result.exit_code == 2 and "in.parquet, row 2, field `odd`: holds" in result.output
     assert shown in result.output and "cannot be written as JSON" in result.output
-    assert [path.name for path in tmp_path.iterdir()] == ["in.parquet"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.parquet", "judge"]
 
 
 def test_a_bad_item_is_named_by_its_line(judge_folder, tmp_path):

@@ -62,6 +62,11 @@ from distjudge_trl.errors import UserInputError, writing
 )
 @CALIBRATION
 @click.option(
+    "--average-orders",
+    is_flag=True,
+    help="Score pairs by the mean of both orders, with the labels exchanged, and say how consistent they were before.",
+)
+@click.option(
     "--robustness", is_flag=True, help="Also print the KL against randomly perturbed targets (the paper's Table 3)."
 )
 @click.option(

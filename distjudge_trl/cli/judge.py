@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+import os
+from typing import Any, Literal
 
 import click
 
@@ -10,8 +11,8 @@ from distjudge_trl.cli.options import BATCH_SIZE, CALIBRATION, MAX_LENGTH, TRUNC
 from distjudge_trl.errors import UserInputError
 
 
-if TYPE_CHECKING:
-    from distjudge_trl.data.template import PromptTemplate
+def _columns(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    return tuple(name.strip() for name in value.split(",") if name.strip()) or None if value is not None else None
 
 
 @click.command(short_help="Judge the items of a file.")
@@ -20,12 +21,53 @@ if TYPE_CHECKING:
     "--input",
     "input_path",
     required=True,
-    help="Items to judge (JSONL, JSON, CSV, Excel, Parquet). Every row has a `prompt` (a list of messages) or the"
-    " template's fields.",
+    help="Items to judge (JSONL, JSON, CSV, Excel, Parquet, Arrow, compressed or in an archive, or the folder of a"
+    " saved data set). Every row has a `prompt` (a list of messages) or the template's fields.",
 )
 @click.option(
-    "--out", "output_path", required=True, help="JSONL file to write: the input rows plus `label_distribution`."
+    "--out",
+    "output_path",
+    required=True,
+    help="File to write: the input rows plus the columns below, as CSV or Parquet if the name ends so, else as JSON"
+    " lines.",
 )
+@click.option(
+    "--columns",
+    metavar="NAME,NAME",
+    callback=_columns,
+    help="Columns to add: label_distribution; label (the likeliest); for ordinal labels mean, median and risk_averse;"
+    " entropy (nats); label_mass (the probability of all labels together). Default: all that the labels have.",
+)
+@click.option(
+    "--risk",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.25,
+    show_default=True,
+    help="`risk_averse` is the mean over this share of the distribution, the lowest one.",
+)
+@click.option(
+    "--on-error",
+    type=click.Choice(["fail", "mark"]),
+    default="fail",
+    show_default=True,
+    help="A row that cannot be judged stops the run, or is written without results and with its `error`.",
+)
+@click.option(
+    "--swap",
+    type=click.Choice(["average"]),
+    help="For judges of pairs: ask every pair in both orders, and average, with the labels exchanged.",
+)
+@click.option(
+    "--swap-fields",
+    metavar="ONE:OTHER,...",
+    help="Fields that --swap exchanges. Default: those that differ in `a` and `b`, or `1` and `2`.",
+)
+@click.option(
+    "--swap-labels",
+    metavar="ONE:OTHER,...",
+    help="Labels that --swap exchanges. Default: as the fields; ordinal ones from both ends.",
+)
+@click.option("--overwrite", is_flag=True, help="Begin anew, and drop the rows that a stopped run has kept.")
 @BATCH_SIZE
 @MAX_LENGTH
 @TRUNCATE
@@ -51,7 +93,7 @@ def judge(
     model: str,
     input_path: str,
     output_path: str,
-    batch_size: int,
+    swap: Literal["average"] | None,
     max_length: int | None,
     truncate: Literal["middle", "end", "error"] | None,
     header: int | None,
@@ -61,9 +103,23 @@ def judge(
     quoting: Literal["auto", "none", "standard"],
     sheet: str | None,
     calibration: bool,
-    **reading: Any,
+    device: str | None,
+    device_map: str | None,
+    **options: Any,
 ) -> None:
-    """Judge new items: a distribution over the labels for every row of a file."""
+    """Judge new items: a distribution over the labels for every row of a file, and numbers that follow from it.
+
+    \b
+        distjudge-trl judge --model runs/vader-distribution --input items.jsonl --out judged.jsonl
+        distjudge-trl judge --model me/my-judge --input items.csv --out judged.parquet --columns label,mean
+
+    The file may be of any size: it is read as a stream. If the run is killed, the same command goes on where it
+    stopped. Until all rows are judged, finished ones are kept in the folder OUT.part.
+
+    \b
+    Several GPUs share the rows:
+        accelerate launch --multi_gpu --num_processes 4 -m distjudge_trl judge --model ... --input ... --out ...
+    """
     from collections import Counter
 
     from distjudge_trl.data.encodings import check_encoding
@@ -71,22 +127,44 @@ def judge(
     from distjudge_trl.data.reading import Reading, check_delimiter
     from distjudge_trl.judge_folder.judge_file import JudgeFile
     from distjudge_trl.judges import Judge
-    from distjudge_trl.judges.files import judge_jsonl
+    from distjudge_trl.judges.files import judge_file
     from distjudge_trl.judges.loading import find_judge
+    from distjudge_trl.judges.partial import fingerprint_of
+    from distjudge_trl.judges.ranks import Ranks
+    from distjudge_trl.judges.work import JudgingOptions, KnownJudge
     from distjudge_trl.runtime.logs import quieten
 
     quieten()
 
-    def load() -> Judge:
+    judging = {name: options.pop(name) for name in ("columns", "risk", "on_error", "swap_fields", "swap_labels")}
+    judging |= {name: options.pop(name) for name in ("overwrite", "batch_size")}
+
+    def load(ranks: Ranks) -> Judge:
+        if ranks.device is not None and (device or device_map):
+            raise UserInputError("--device and --device-map: several processes are launched, each on its own device.")
         return Judge.from_pretrained(
-            model, max_length=max_length, truncation=truncate, calibrated=calibration, **reading
+            model,
+            max_length=max_length,
+            truncation=truncate,
+            device=ranks.device or device,
+            device_map=device_map,
+            calibrated=calibration,
+            **options,
         )
 
-    def find_template() -> PromptTemplate | None:
+    def find() -> KnownJudge:
         found = find_judge(model)
         file = found.file or JudgeFile.read(found.folder)  # raises an error that says what is missing
-        return read_template(file.template) if file.template is not None else None
+        template = read_template(file.template) if file.template is not None else None
+        return KnownJudge(
+            file.make_label_space(),
+            template,
+            fingerprint_of(found.folder),
+            file.make_calibration() if calibration else None,
+        )
 
+    if swap is None and (judging["swap_fields"] or judging["swap_labels"]):
+        raise UserInputError("--swap-fields and --swap-labels go with --swap average.")
     if delimiter is not None:
         try:
             check_delimiter(delimiter)
@@ -99,18 +177,25 @@ def judge(
             raise UserInputError(f"--encoding: {error}.") from None
     form = Reading(delimiter, encoding, quoting, sheet, header, items, by_options=True)
     notes: Counter[str] = Counter()
-    count = judge_jsonl(
+    settings = {"--max-length": max_length, "--truncate": truncate, "--no-calibration": not calibration}
+    settings |= {f"--{name}": options[name] for name in ("dtype", "autocast")}
+    done = judge_file(
         load,
         input_path,
         output_path,
-        batch_size=batch_size,
+        JudgingOptions(swap=swap is not None, settings=settings, **judging),
         reading=form,
+        find_judge=find,
         notes=notes,
-        find_template=find_template,
+        say=lambda line: click.echo(line, err=True),
     )
+    if os.environ.get("RANK", "0") != "0":
+        return
     for note, number in notes.items():
         click.echo(f"{note}: {number:,}")
-    click.echo(f"{count} items judged: {output_path}")
+    for line in done.lines():
+        click.echo(line)
+    click.echo(f"{done.rows} items judged: {output_path}")
 
 
 @click.command(short_help="Merge an adapter into its base model.")

@@ -4,6 +4,7 @@ position bias.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +14,10 @@ from scipy.stats import rankdata, spearmanr
 from sklearn.metrics import cohen_kappa_score, f1_score
 
 from distjudge_trl.data.splits import SWAPPED
+from distjudge_trl.errors import UserInputError
 from distjudge_trl.evaluation.distances import as_array, item_entropy
 from distjudge_trl.evaluation.statistics import bootstrap_interval
+from distjudge_trl.judges.swapping import compare_orders
 
 
 # How many rows of the distance matrices are in memory at once.
@@ -144,15 +147,50 @@ def position_metrics(log_q: Any, ids: Sequence[str]) -> PositionMetrics | None:
         [`PositionMetrics`], or `None` if no pair is present in both orders.
     """
     q = np.exp(as_array(log_q))
+    rows, swapped = _rows_of_pairs(ids)
+    if not rows:
+        return None
+    counts = compare_orders(q[rows], q[swapped], _mirror(q))
+    return PositionMetrics(counts.consistent / counts.pairs, counts.gains / counts.pairs, counts.pairs)
+
+
+def average_orders(log_q: Any, ids: Sequence[str]) -> np.ndarray:
+    """Log-probabilities `(N, K)` in which the two records of a pair have the mean of both orders, each with its own
+    labels. Records without the other order are as before. Arguments as in [`position_metrics`].
+    """
+    averaged = as_array(log_q).copy()
+    rows, swapped = _rows_of_pairs(ids)
+    mirror = _mirror(averaged)
+    averaged[rows] = np.logaddexp(averaged[rows], averaged[swapped][:, mirror]) - np.log(2)
+    averaged[swapped] = averaged[rows][:, mirror]
+    return averaged
+
+
+def in_both_orders(log_q: Any, ids: Sequence[str], notes: Counter[str]) -> np.ndarray:
+    """[`average_orders`], and notes on how consistent the orders were before.
+
+    Raises:
+        [`UserInputError`]: no pair is there in both orders.
+    """
+    before = position_metrics(log_q, ids)
+    if before is None:
+        raise UserInputError(
+            "--average-orders: no test item is there in both orders. Tasks of pairs make both with --swap both, their"
+            " default."
+        )
+    notes["pairs in both orders, averaged"] += before.num_pairs
+    same = round(before.swap_consistency * before.num_pairs)
+    notes["pairs with the same answer in both orders before (all of them after)"] += same
+    return average_orders(log_q, ids)
+
+
+def _rows_of_pairs(ids: Sequence[str]) -> tuple[list[int], list[int]]:
+    """The rows of pairs that are there in both orders: canonical, and swapped."""
     row_of = {name: row for row, name in enumerate(ids)}
     both = [(row, row_of[name + SWAPPED]) for name, row in row_of.items() if name + SWAPPED in row_of]
-    if not both:
-        return None
-    first, second = q[[row for row, _ in both]], q[[row for _, row in both]]
-    mirror = np.arange(q.shape[-1])
-    mirror[:2] = [1, 0]
-    likeliest, mirrored = (np.isclose(side, side.max(-1, keepdims=True)) for side in (first, second[:, mirror]))
-    consistent = (likeliest & mirrored).any(-1)
-    # Response A of the canonical order is response B of the swapped one.
-    gain = (first[:, 0] - second[:, 1] + second[:, 0] - first[:, 1]) / 2
-    return PositionMetrics(float(consistent.mean()), float(gain.mean()), len(both))
+    return [row for row, _ in both], [row for _, row in both]
+
+
+def _mirror(q: np.ndarray) -> list[int]:
+    """Response A of the canonical order is response B of the swapped one."""
+    return [1, 0, *range(2, q.shape[-1])]

@@ -31,6 +31,8 @@ class EvaluationOptions:
             are always scored, if the split leaves items to fit them on.
         calibration (`bool`, defaults to `True`): apply the calibration that `distjudge-trl calibrate` stored with the
             judge, if there is one.
+        average_orders (`bool`): score pairs that are judged in both orders by the mean of the two, with the labels
+            exchanged. The report says how many had the same answer in both before.
         device, device_map, dtype (*optional*): on which devices and in which type the weights are loaded; see
             [`LocalJudge`].
         autocast (`"none"`, `"bfloat16"` or `"float16"`, *optional*): by default as in training.
@@ -51,6 +53,7 @@ class EvaluationOptions:
     extraction: Literal["full", "top5"] = "full"
     calibrated: bool = False
     calibration: bool = True
+    average_orders: bool = False
     device: str | None = None
     device_map: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] | None = None

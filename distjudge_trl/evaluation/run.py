@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from distjudge_trl.data import SplitPlan
 from distjudge_trl.data.question_template import read_template
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import JudgmentDataError, UserInputError
+from distjudge_trl.evaluation.association import average_orders, in_both_orders
 from distjudge_trl.evaluation.options import EvaluationOptions
 from distjudge_trl.evaluation.origin import (
     Origin,
@@ -97,11 +98,14 @@ def evaluate_judge(
         calibration = None
         warnings += ("the judge's calibration was fitted on all label tokens: it is not applied to five.",)
     judgments = judge.read(test, options.batch_size, progress=progress)
+    if options.average_orders:
+        judgments = replace(judgments, log_probs=in_both_orders(judgments.log_probs, test["id"], report.notes))
     held_out, scalings = None, []
     to_fit_on = calibration_records(validation, requested=options.calibrated, trained=judge_file is not None)
     if to_fit_on is not None:
         read = judge.read(to_fit_on, options.batch_size, progress=progress)
-        held_out = Predictions(to_fit_on, read.log_probs)
+        log_probs = average_orders(read.log_probs, to_fit_on["id"]) if options.average_orders else read.log_probs
+        held_out = Predictions(to_fit_on, log_probs)
     elif options.calibrated:
         scalings = own_scalings(found)
     results = make_results(

@@ -95,8 +95,8 @@ class JudgeFile:
             content = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise UserInputError(
-                f"{path}: no such file, so this is not a trained judge. For an untrained model pass `label_space=`"
-                " (and `template=`)."
+                f"{path}: no such file, so this is not a trained judge. `distjudge-trl train` writes it beside the"
+                " weights; in Python an untrained model is a judge with `label_space=` (and `template=`)."
             ) from None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise UserInputError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,8 @@ from distjudge_trl.calibration.stored import Calibration
 from distjudge_trl.data.records import check_messages
 from distjudge_trl.data.template import PromptTemplate, finished_prompt
 from distjudge_trl.errors import JudgmentDataError
+from distjudge_trl.judges.readouts import readouts
+from distjudge_trl.judges.uses import JudgeMap, JudgeReward
 from distjudge_trl.labels import LabelSpace
 
 
@@ -98,7 +100,63 @@ class PromptJudge(ABC):
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
         prompts = [self._prompt(record, i) for i, record in enumerate(records, start=1)]
-        return self._calibrated(self._read_prompts(prompts, batch_size, progress))
+        return self.calibrate(self.read_prompts(prompts, batch_size, progress=progress))
+
+    def judge_one(self, /, **fields: Any) -> dict[str, Any]:
+        """Judge one item.
+
+        Args:
+            fields: those that the judge's template names, or a finished `prompt`.
+
+        Returns:
+            `dict`: all readouts that the labels have, by the names of the columns that `distjudge-trl judge` writes:
+            `label_distribution`, `label`, `entropy`, `label_mass`, for ordinal labels `mean`, `median` and
+            `risk_averse`, and for a calibrated judge `label_set` or `interval`.
+
+        Raises:
+            [`JudgmentDataError`]: as [`~PromptJudge.judge`].
+        """
+        judged = self.read([fields])
+        return readouts(judged.log_probs, judged.mass, self.label_space, calibration=self.calibration)[0]
+
+    def as_reward(
+        self,
+        completion: str | None = None,
+        *,
+        prompt: str | None = None,
+        label: str | None = None,
+        readout: str = "mean",
+        batch_size: int = 32,
+    ) -> JudgeReward:
+        """A reward function for TRL's trainers, such as `GRPOTrainer(reward_funcs=judge.as_reward("reply"))`.
+
+        Args:
+            completion (`str`, *optional*): the template's field that shows the completion. It may be left out if the
+                template has a single field. The other fields are columns of the training data.
+            prompt (`str`, *optional*): the field that shows the prompt's text: that of its last message in
+                conversational data.
+            label (`str`, *optional*): reward the probability of this label. By default the reward is `readout`, which
+                needs ordinal labels.
+            readout (`str`, defaults to `"mean"`): `"mean"`, `"median"` or `"risk_averse"`.
+            batch_size (`int`, defaults to 32): prompts in one forward pass.
+
+        Raises:
+            [`UserInputError`]: the judge has no template, or no such field or label; its labels have no order, and no
+                label is named.
+        """
+        return JudgeReward(self, completion, prompt=prompt, label=label, readout=readout, batch_size=batch_size)
+
+    def as_map(self, columns: Sequence[str] | None = None, *, batch_size: int = 32) -> JudgeMap:
+        """A function for `datasets`: `dataset.map(judge.as_map(), batched=True)` adds the readouts as columns.
+
+        Args:
+            columns (`Sequence[str]`, *optional*): which readouts; by default all that the labels have.
+            batch_size (`int`, defaults to 32): prompts in one forward pass.
+        """
+        return JudgeMap(self, columns, batch_size=batch_size)
+
+    def check_length(self, prompt: list[dict[str, str]], row: int) -> None:  # noqa: B027 (a hook)
+        """Raise [`JudgmentDataError`] if a prompt is known to be too long for the model."""
 
     def _prompt(self, record: Mapping[str, Any], row: int) -> list[dict[str, str]]:
         finished = checked_prompt(record, self.template, row=row)
@@ -109,11 +167,17 @@ class PromptJudge(ABC):
         assert self.template is not None
         return self.template.render(item, row=row)
 
-    def _calibrated(self, judgments: Judgments) -> Judgments:
-        """The same with the judge's calibration, if it has one."""
+    def calibrate(self, judgments: Judgments) -> Judgments:
+        """Uncalibrated judgments with the judge's calibration, if it has one."""
         if self.calibration is None:
             return judgments
         return replace(judgments, log_probs=self.calibration(judgments.log_probs))
+
+    def read_prompts(
+        self, prompts: list[list[dict[str, str]]], batch_size: int = 32, *, progress: bool = False
+    ) -> Judgments:
+        """Like [`~PromptJudge.read`] for finished prompts, and uncalibrated."""
+        return self._read_prompts(prompts, batch_size, progress)
 
     @abstractmethod
     def _read_prompts(self, prompts: list[list[dict[str, str]]], batch_size: int, progress: bool) -> Judgments:

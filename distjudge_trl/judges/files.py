@@ -1,61 +1,122 @@
-"""Judging a file of items: all of it is read and checked first, then judged, then written as JSON lines,
-atomically.
+"""Judging a file of items. A first pass over the rows finds mistakes before a model is loaded; a second one judges
+window by window, and what is done is kept, so that a run that was killed goes on where it stopped.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import sys
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+
+from tqdm.auto import tqdm
 
 from distjudge_trl.data.reading import Reading
-from distjudge_trl.data.rows import own_fields, read_rows
-from distjudge_trl.data.saved_datasets import saved_dataset
-from distjudge_trl.data.source_files import find_files
 from distjudge_trl.data.template import PromptTemplate
-from distjudge_trl.data.values import as_json
-from distjudge_trl.errors import JudgmentDataError, UserInputError, writing
-from distjudge_trl.files.atomic import replacing
-from distjudge_trl.judges.base import checked_prompt
-from distjudge_trl.judges.judge import Judge
+from distjudge_trl.errors import UserInputError
+from distjudge_trl.judges.base import PromptJudge
+from distjudge_trl.judges.inputs import InputFile
+from distjudge_trl.judges.partial import Progress
+from distjudge_trl.judges.ranks import Ranks
+from distjudge_trl.judges.readouts import DISTRIBUTION
+from distjudge_trl.judges.windows import WindowJudge
+from distjudge_trl.judges.work import JudgingOptions, KnownJudge, Work
 
 
-OUTPUT_FIELD = "label_distribution"
+# Batches in a window: rows that are sorted by length, judged and written together. A kill costs at most one window.
+_BATCHES = 16
 
 
-class InputRow(NamedTuple):
-    """A row to judge: its file, its number in the file, and its content."""
+def judge_file(
+    make_judge: Callable[[Ranks], PromptJudge],
+    input_path: str | Path,
+    output_path: str | Path,
+    options: JudgingOptions | None = None,
+    *,
+    reading: Reading | None = None,
+    find_judge: Callable[[], KnownJudge] | None = None,
+    notes: Counter[str] | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Progress:
+    """Judge every item of a file, and write the items with further columns (the readouts) as JSON lines, CSV or
+    Parquet, in their order. NaN, which stands for an empty cell, is written as null. The pseudo-columns of
+    [`~distjudge_trl.data.rows.read_rows`] can be in the prompt; they are not written.
 
-    source: str
-    number: int
-    content: dict[str, Any]
+    While it runs, finished rows are in the folder `OUTPUT.part`. If it is killed, the same call goes on behind them.
+    The output appears when all rows are there. Several processes of a launch share the rows; the first one writes.
 
-
-def read_items(path: str | Path, reading: Reading | None = None, notes: Counter[str] | None = None) -> list[InputRow]:
-    """Rows of a file: JSON lines, or any other format of [`~distjudge_trl.data.source_files.find_files`].
+    Args:
+        make_judge (`Callable`): loads the judge for a process. It is called after the input has been read once and the
+            output is known to be writable.
+        input_path, output_path (`str` or `Path`): see [`InputFile`] and [`format_of`].
+        options ([`JudgingOptions`], *optional*).
+        reading ([`Reading`], *optional*): delimiter, encoding, quoting and sheet of the input.
+        find_judge (`Callable`, *optional*): looks a judge up without loading its model. With it every row's prompt is
+            made before, so that a row without one costs no time.
+        notes (`Counter[str]`, *optional*): counts of what a reader should know of the input.
+        say (`Callable`, *optional*): receives lines for the user while it runs.
 
     Raises:
-        [`UserInputError`]: the file cannot be read or is empty.
-        [`JudgmentDataError`]: a broken row; the message names file, row and field.
+        [`UserInputError`]: unreadable or malformed input, an output that cannot be written, an earlier run's rows that
+            do not go with this one.
+        [`JudgmentDataError`]: a row that cannot be written or judged.
+        [`RunFailedError`]: the disk has too little space for the output.
     """
-    if Path(path).is_dir() and saved_dataset(Path(path)) is None:
-        raise UserInputError(f"{path}: is a folder; name the file to judge.")
-    files = [replace(file, reading=reading or file.reading) for file in find_files(path, ("*",))]
-    items = [InputRow(file.name, number, row) for file in files for number, row in read_rows(file, notes=notes)]
-    if not items:
-        raise UserInputError(f"{path}: holds no items.")
-    return items
+    options = options if options is not None else JudgingOptions()
+    ranks = Ranks()
+    work = Work(Path(input_path), Path(output_path), options, reading)
+    try:
+        progress = ranks.first(lambda: work.prepare(find_judge, notes if notes is not None else Counter(), say))
+        if progress.done < progress.rows:
+            judge = _load(ranks, make_judge)
+            ranks.first(lambda: work.partial.begin(progress))
+            _judge_rows(ranks, judge, work, progress)
+        ranks.first(lambda: work.partial.finish(work.format))
+    except BaseException as error:
+        if ranks.is_first:
+            work.stop(error)
+        raise
+    return progress
+
+
+def _load(ranks: Ranks, make_judge: Callable[[Ranks], PromptJudge]) -> PromptJudge:
+    judges: list[PromptJudge] = []
+    ranks.all(lambda: judges.append(make_judge(ranks)))
+    return judges[0]
+
+
+def _judge_rows(ranks: Ranks, judge: PromptJudge, work: Work, progress: Progress) -> None:
+    """Judge the rows that are left, a window a process at a time."""
+    options = work.options
+    swap = work.find_swap(judge.template, judge.label_space)
+    windows = WindowJudge(
+        judge,
+        progress.columns,
+        risk=options.risk,
+        on_error=options.on_error,
+        swap=swap,
+        batch_size=options.batch_size,
+        progress=ranks.is_first,
+    )
+    size = options.batch_size * _BATCHES
+    with tqdm(
+        total=progress.rows, initial=progress.done, desc="Rows", unit=" rows", disable=not ranks.is_first
+    ) as bar:
+        for rows in InputFile(work.input_path, work.reading).windows(size * ranks.count, progress.done):
+            share = -(-len(rows) // ranks.count)
+            own = rows[ranks.rank * share : (ranks.rank + 1) * share]
+            done = ranks.all(lambda own=own: windows.read(own))  # type: ignore[misc]
+            work.count(done, progress)
+            ranks.first(lambda done=done: work.partial.append(b"".join(w.lines for w in done), progress))  # type: ignore[misc]
+            bar.update(len(rows))
+    if progress.done != progress.rows:
+        raise UserInputError(
+            f"{work.input_path}: had {progress.rows:,} rows when it was read first, and {progress.done:,} now. Do not"
+            " change it while it is judged. Give --overwrite to begin anew."
+        )
 
 
 def judge_jsonl(
-    make_judge: Callable[[], Judge],
+    make_judge: Callable[[], PromptJudge],
     input_path: str,
     output_path: str,
     *,
@@ -64,103 +125,9 @@ def judge_jsonl(
     notes: Counter[str] | None = None,
     find_template: Callable[[], PromptTemplate | None] | None = None,
 ) -> int:
-    """Judge every item of a file and write the items as JSON lines with the field `label_distribution` (label to
-    probability). NaN, which stands for an empty cell, is written as null. The pseudo-columns of
-    [`~distjudge_trl.data.rows.read_rows`] can be in the prompt; they are not written.
-
-    Args:
-        make_judge (`Callable`): loads the judge. It is called after the input has been read, every row is known to be
-            JSON-serialisable, and the output is known to be writable. Disk space for the output is reserved before
-            judging.
-        input_path (`str`): JSON lines, or any other format of [`read_items`].
-        output_path (`str`): JSONL file.
-        batch_size (`int`, defaults to 32): prompts in one forward pass.
-        reading ([`Reading`], *optional*): delimiter, encoding, quoting and sheet of the input, where they cannot be
-            seen from it.
-        notes (`Counter[str]`, *optional*): counts of what a reader should know of the input.
-        find_template (`Callable`, *optional*): finds the judge's template. With it every row's prompt is made before
-            the judge is loaded, so that a row without a prompt costs no time.
-
-    Returns:
-        `int`: how many items were judged.
-
-    Raises:
-        [`UserInputError`]: unreadable or malformed input, an output that cannot be written, or items that already have
-            the field.
-        [`JudgmentDataError`]: a row that cannot be written as JSON, or that cannot be rendered as a prompt.
-        [`RunFailedError`]: the disk has too little space for the output.
-    """
-    items = read_items(input_path, reading, notes)
-    lines = []
-    for source, number, item in items:
-        if OUTPUT_FIELD in item:
-            raise JudgmentDataError(
-                "is in the input already, and the output would overwrite it",
-                source=source,
-                row=number,
-                field=OUTPUT_FIELD,
-                fix="Rename it.",
-            )
-        lines.append(as_json(own_fields(item), source=source, number=number))
-    target = Path(output_path)
-    if target.exists() and target.samefile(input_path):
-        raise UserInputError(f"{output_path}: is the input; name another file to write.")
-    if target.is_dir():
-        raise UserInputError(f"{output_path}: is a folder; name the file to write.")
-    if target.exists() and not target.is_file():
-        raise UserInputError(f"{output_path}: is not a regular file.")
-    with _room_beside(target) as room:
-        if find_template is not None:
-            _check_prompts(items, find_template())
-        judge = make_judge()
-        labels = judge.label_space.labels
-        with writing(output_path):
-            # Placeholders of the greatest length that a probability can have.
-            _write_lines(room, lines, labels, [[sys.float_info.min] * len(labels)] * len(lines))
-            room.flush()
-        try:
-            probabilities = judge.judge([item.content for item in items], batch_size, progress=True).tolist()
-        except JudgmentDataError as error:
-            if error.source is not None or not isinstance(error.row, int):
-                raise
-            # Judges count items, but users look for the line, which differs if the file has a header or blank lines.
-            place = items[error.row - 1]
-            raise JudgmentDataError(
-                error.problem, source=place.source, row=place.number, field=error.field, fix=error.fix
-            ) from None
-    assert all(math.isclose(sum(row), 1, abs_tol=1e-6) for row in probabilities)
-    with writing(output_path), replacing(target) as temporary, temporary.open("w", encoding="utf-8") as file:
-        _write_lines(file, lines, labels, probabilities)
-    return len(items)
-
-
-def _check_prompts(items: Sequence[InputRow], template: PromptTemplate | None) -> None:
-    for source, number, item in items:
-        if checked_prompt(item, template, source=source, row=number) is None:
-            assert template is not None
-            template.render(item, source=source, row=number)
-
-
-@contextmanager
-def _room_beside(target: Path) -> Iterator[IO[str]]:
-    """An unnamed file beside the target that reserves the disk space for the output. If the disk were full only after
-    judging, all of the work would be lost.
-    """
-    try:
-        file = tempfile.TemporaryFile("w", dir=target.parent, encoding="utf-8")  # noqa: SIM115 (closed below)
-    except OSError as error:
-        raise UserInputError(f"{target}: cannot be written ({error.strerror}).") from None
-    try:
-        yield file
-    finally:
-        # Closing tries once more to write data for which there was no space.
-        with suppress(OSError):
-            file.close()
-
-
-def _write_lines(
-    file: IO[str], lines: Sequence[dict[str, Any]], labels: Sequence[str], probabilities: Sequence[Sequence[float]]
-) -> None:
-    for line, row in zip(lines, probabilities, strict=True):
-        judged = {**line, OUTPUT_FIELD: dict(zip(labels, row, strict=True))}
-        file.write(json.dumps(judged, ensure_ascii=False, allow_nan=False) + "\n")
+    """[`judge_file`] with the column `label_distribution` alone; returns how many items were judged."""
+    find = None if find_template is None else lambda: KnownJudge(template=find_template())
+    options = JudgingOptions(batch_size=batch_size, columns=(DISTRIBUTION,))
+    return judge_file(
+        lambda _: make_judge(), input_path, output_path, options, reading=reading, find_judge=find, notes=notes
+    ).rows

@@ -172,6 +172,8 @@ class LocalJudge(PromptJudge):
             cut = truncation or cast(Truncation, self.judge_file.truncation or "middle")
             self.fitter = PromptFitter(self.tokenizer, min(limits), cut)
         self._bound = False
+        # Prompts in one forward pass, once more did not fit into memory.
+        self._fitting: int | None = None
         pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id
         self._collate = JudgmentCollator(pad or 0, sharing=self._sharing)
 
@@ -220,6 +222,13 @@ class LocalJudge(PromptJudge):
             return super()._render(item, row)
         return self.fitter.fit(self.template.of(item), item, row=row)
 
+    def check_length(self, prompt: list[dict[str, str]], row: int) -> None:
+        """Raise [`JudgmentDataError`] if a finished prompt is longer than the model's context."""
+        # Tokenizers do not make more tokens than bytes, so most prompts need no count.
+        longest = self.max_length
+        if longest is not None and len(render_prompt(self.tokenizer, prompt).encode()) + 2 > longest:
+            encode_prompts(self.tokenizer, [prompt], max_length=longest, ids=[str(row)])
+
     def _read_prompts(self, prompts: list[list[dict[str, str]]], batch_size: int, progress: bool) -> Judgments:
         if not prompts:
             return Judgments(
@@ -250,7 +259,9 @@ class LocalJudge(PromptJudge):
                 if self.top_k is not None:
                     floored[rows] = scores <= math.log(TOP_K_FLOOR) + 1e-6
 
-        read_in_batches(read, order, batch_size, progress=progress)
+        fitting = read_in_batches(read, order, min(batch_size, self._fitting or batch_size), progress=progress)
+        if fitting < batch_size:
+            self._fitting = fitting
         if not np.isfinite(log_probs).all():
             raise UserInputError(
                 "The model returns NaN: its weights are damaged, or its precision is too low (try --dtype float32"

@@ -218,15 +218,16 @@ def input_device(model: Any) -> torch.device:
 
 def read_in_batches(
     read: Callable[[list[int]], None], rows: Sequence[int], batch_size: int, *, progress: bool = False
-) -> None:
+) -> int:
     """Call `read` with batches of `rows`, in order. If a batch does not fit into memory, it and all later batches are
-    halved.
+    halved. Returns the size of batches at the end.
 
     Raises:
         [`RunFailedError`]: not even a single row fits.
     """
     start = 0
-    with tqdm(total=len(rows), desc="Judging", unit=" items", disable=not progress) as bar:
+    # Below another bar it is shown only where it takes a while, and does not stay.
+    with tqdm(total=len(rows), desc="Judging", unit=" items", disable=not progress, leave=None, delay=2) as bar:
         while start < len(rows):
             batch = list(rows[start : start + batch_size])
             if _fits(read, batch):
@@ -240,6 +241,7 @@ def read_in_batches(
                 f"{len(batch)} prompts in one forward pass do not fit into memory: going on with {batch_size}.",
                 stacklevel=4,
             )
+    return batch_size
 
 
 def _fits(read: Callable[[list[int]], None], batch: list[int]) -> bool:

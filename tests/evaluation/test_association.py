@@ -75,3 +75,13 @@ def test_a_judge_that_prefers_the_first_place():
 
 def test_without_both_orders_there_is_nothing_to_say():
     assert association.position_metrics(np.log(TRUE[:2]), ["a", "b"]) is None
+
+
+def test_both_orders_are_averaged_each_with_its_own_labels():
+    ids = ["a", "b/swapped", "a/swapped", "c", "b"]
+    q = np.array([[0.8, 0.1, 0.1], [0.6, 0.3, 0.1], [0.7, 0.2, 0.1], [0.5, 0.3, 0.2], [0.2, 0.4, 0.4]])
+    averaged = association.average_orders(np.log(q), ids)
+    expected = [[0.5, 0.4, 0.1], [0.5, 0.25, 0.25], [0.4, 0.5, 0.1], [0.5, 0.3, 0.2], [0.25, 0.5, 0.25]]
+    np.testing.assert_allclose(np.exp(averaged), expected)
+    after = association.position_metrics(averaged, ids)
+    assert (after.swap_consistency, after.num_pairs) == (1, 2) and after.position_bias == pytest.approx(0)

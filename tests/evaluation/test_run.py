@@ -288,3 +288,40 @@ def test_a_full_disk_is_one_line_when_results_are_written(world, tmp_path, monke
     with pytest.raises(RunFailedError, match=r"cannot be written .No space left on device.. The judge is saved: make"):
         recipe.run(["--task", str(task), "--bf16", "False", "--output_dir", str(tmp_path / "judge")])
     assert (tmp_path / "judge" / "judge.json").is_file()
+
+
+def pair_rows(folder, count=24):
+    """Votes on pairs as MT-Bench has them."""
+    rows = []
+    for i in range(count):
+        turns = [
+            [{"role": "user", "content": f"q {i}"}, {"role": "assistant", "content": f"no {j} {i}"}] for j in "xy"
+        ]
+        names = {"question_id": i, "model_a": "x", "model_b": "y", "winner": ("model_a", "tie")[i % 2], "turn": 1}
+        rows.append({**names, "conversation_a": turns[0], "conversation_b": turns[1]})
+    path = folder / "human.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def test_pairs_are_scored_by_the_mean_of_both_orders(recipe_model, tmp_path):
+    task, path = get_task("mtbench"), pair_rows(tmp_path)
+    options = {"data_path": path, "split": "all"}
+    plain = evaluate_judge(find_judge(recipe_model), task, task.options(), EvaluationOptions(**options))
+    averaged = evaluate_judge(
+        find_judge(recipe_model), task, task.options(), EvaluationOptions(**options, average_orders=True)
+    )
+    row_of = {name: row for row, name in enumerate(averaged.records["id"])}
+    q, own = np.exp(averaged.log_q), np.exp(plain.log_q)
+    for name, row in row_of.items():
+        other = row_of[name.removesuffix("/swapped") if name.endswith("/swapped") else f"{name}/swapped"]
+        np.testing.assert_allclose(q[row], (own[row] + own[other][[1, 0, 2]]) / 2, atol=1e-6)
+    before = plain.results["variants"][0]["metrics"]["positions"]
+    after = averaged.results["variants"][0]["metrics"]["positions"]
+    assert after["swap_consistency"] == 1 and after["position_bias"] == pytest.approx(0, abs=1e-9)
+    assert averaged.report.notes["pairs in both orders, averaged"] == 24
+    same = averaged.report.notes["pairs with the same answer in both orders before (all of them after)"]
+    assert same == round(24 * before["swap_consistency"])
+    with pytest.raises(UserInputError, match="--average-orders: no test item is there in both orders"):
+        one = task.options(swap="none")
+        evaluate_judge(find_judge(recipe_model), task, one, EvaluationOptions(**options, average_orders=True))

@@ -193,6 +193,9 @@ def test_batches_that_do_not_fit_are_halved(folder, expected, error):
         "8 prompts in one forward pass",
         "4 prompts in one forward pass",
     ]
+    given.clear()
+    judge.judge(RECORDS, batch_size=8)
+    assert max(given) == 2, "it knows what fits"
 
 
 def test_a_single_prompt_that_does_not_fit(folder):

@@ -9,7 +9,9 @@ import pytest
 import yaml
 
 from distjudge_trl.data.reading import Reading
+from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import UserInputError
+from distjudge_trl.judges.base import Judgments, PromptJudge
 from distjudge_trl.judges.files import judge_jsonl
 from distjudge_trl.labels import LabelSpace
 from distjudge_trl.tasks import LoadReport, get_task
@@ -119,12 +121,21 @@ def test_keys_that_are_wrong(tmp_path, keys, message):
     assert "\n" not in str(caught.value)
 
 
-class StandIn:
-    label_space = LabelSpace(["1", "2"])
+class StandIn(PromptJudge):
+    """A judge without a model that keeps the rows of which it makes prompts."""
 
-    def judge(self, items, batch_size, progress):
-        self.items = items
-        return np.tile([0.25, 0.75], (len(items), 1))
+    label_space, template = LabelSpace(["1", "2"]), PromptTemplate([{"role": "user", "content": "{{ a }}"}])
+
+    def __init__(self):
+        self.items = []
+
+    def _render(self, item, row):
+        self.items.append(item)
+        return super()._render(item, row)
+
+    def _read_prompts(self, prompts, batch_size, progress):
+        shape = (len(prompts), 2)
+        return Judgments(np.log(np.tile([0.25, 0.75], (len(prompts), 1))), np.ones(len(prompts)), np.zeros(shape))
 
 
 def judge(path, **reading):
@@ -132,7 +143,7 @@ def judge(path, **reading):
     out = path.parent / "out.jsonl"
     judge_jsonl(lambda: stand_in, str(path), str(out), reading=Reading(by_options=True, **reading), notes=notes)
     rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
-    assert all(row.pop("label_distribution") == {"1": 0.25, "2": 0.75} for row in rows)
+    assert all(row.pop("label_distribution") == pytest.approx({"1": 0.25, "2": 0.75}) for row in rows)
     return rows, stand_in.items, notes
 
 
