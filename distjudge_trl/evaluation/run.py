@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -13,13 +13,16 @@ from datasets import Dataset
 from distjudge_trl.data import Partition, SplitPlan
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import JudgmentDataError, UserInputError, listing
+from distjudge_trl.evaluation.kl_bounds import kl_bounds
 from distjudge_trl.evaluation.options import EvaluationOptions
 from distjudge_trl.evaluation.results import JudgeInfo, Predictions, make_results, read_results
-from distjudge_trl.evaluation.scoring import MIN_CALIBRATION_ITEMS, calibration_records
+from distjudge_trl.evaluation.scoring import MIN_CALIBRATION_ITEMS, calibration_records, human_side
 from distjudge_trl.judge_folder.judge_file import JudgeFile
 from distjudge_trl.judge_folder.training_items import SeenItems
+from distjudge_trl.judges.api.options import model_of
+from distjudge_trl.judges.base import Judgments, PromptJudge
 from distjudge_trl.judges.loading import FoundJudge, check_kind
-from distjudge_trl.judges.local import LocalJudge
+from distjudge_trl.judges.opening import open_judge
 from distjudge_trl.labels import TOP_K_FLOOR
 from distjudge_trl.runtime.provenance import provenance
 from distjudge_trl.tasks import Item, JudgmentTask, LoadReport, TaskOptions
@@ -78,7 +81,8 @@ def evaluate_judge(
     origin, judge_file = find_origin(found, task), found.file
     report = LoadReport()
     known = {path: _read_seen_items(path) for path in options.leave_out}
-    if judge_file is None or options.trust_remote_code or not judge_file.trust_remote_code:
+    is_local = model_of(found.name) is None
+    if is_local and (judge_file is None or options.trust_remote_code or not judge_file.trust_remote_code):
         check_kind(found.folder, judge_file or JudgeFile(label_space={}), options.trust_remote_code)
     # Read the data first, so that mistakes in it are found before a model is loaded.
     items = list(task.draw(task.items(options.data_path, task_options, report=report), task_options, report=report))
@@ -96,16 +100,20 @@ def evaluate_judge(
         )
         warnings = (warning,)
         report.notes["scored, though the judge may have been trained on them"] += len(test)
-    judgments = judge.read(test, options.batch_size, progress=progress)
     held_out, scalings = None, []
-    to_fit_on = calibration_records(validation, requested=options.calibrated, trained=judge_file is not None)
+    to_fit_on = calibration_records(
+        validation, requested=options.calibrated, trained=judge_file is not None or not is_local
+    )
+    if not is_local:
+        judge.expect([*test, *(to_fit_on if to_fit_on is not None else [])])
+    judgments = judge.read(test, options.batch_size, progress=progress)
     if to_fit_on is not None:
         read = judge.read(to_fit_on, options.batch_size, progress=progress)
         held_out = Predictions(to_fit_on, read.log_probs)
     elif options.calibrated:
         scalings = _own_scalings(found)
     results = make_results(
-        _judge_info(origin, plan, options),
+        replace(_judge_info(origin, plan, options), extraction=_extraction(judge, test, judgments)),
         task,
         Predictions(test, judgments.log_probs, float(judgments.mass.mean()), judgments.floored),
         train=train,
@@ -126,9 +134,9 @@ def evaluate_judge(
 
 def load_judge(
     found: FoundJudge, task: JudgmentTask, template: PromptTemplate, options: EvaluationOptions
-) -> LocalJudge:
+) -> PromptJudge:
     """The judge, or the untrained model with the task's labels, as the options say."""
-    return LocalJudge(
+    return open_judge(
         found.name,
         label_space=task.label_space() if found.file is None else None,
         template=template,
@@ -141,7 +149,20 @@ def load_judge(
         truncation=options.truncation,
         share_prefixes=options.share_prefixes,
         trust_remote_code=options.trust_remote_code,
+        api=options.api,
     )
+
+
+def _extraction(judge: PromptJudge, test: Dataset, judgments: Judgments) -> dict[str, Any] | None:
+    """How a judge behind a server was read, for result files; `None` for a judge on this machine."""
+    findings = judge.findings()
+    if not findings:
+        return None
+    floor = TOP_K_FLOOR if findings["kind"].startswith("top") else None
+    if judgments.bounds is None:
+        return {**findings, "floor": floor}
+    low, high = kl_bounds(human_side(test)[0], *judgments.bounds)
+    return {**findings, "floor": floor, "kl_low": float(low.mean()), "kl_high": float(high.mean())}
 
 
 def find_origin(judge: FoundJudge, task: JudgmentTask) -> Origin:

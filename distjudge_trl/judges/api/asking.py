@@ -1,0 +1,190 @@
+"""What a judge asks a server for: requests, their cost, and their answers, from the cache or from the server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from distjudge_trl.batching import count_tokens, render_prompt
+from distjudge_trl.errors import UserInputError
+from distjudge_trl.judges.api.batches import send_batches
+from distjudge_trl.judges.api.cache import ResponseCache, request_key
+from distjudge_trl.judges.api.client import OWN_SERVERS, Connection, Server, check_model, connect
+from distjudge_trl.judges.api.options import ApiOptions
+from distjudge_trl.judges.api.sending import Request, Sender, Usage, estimate, tell, unanswered, used
+
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+T = TypeVar("T")
+Messages = list[dict[str, str]]
+
+# The most tokens whose log-probabilities vLLM's server returns on request.
+_MOST_CHOSEN = 128
+
+
+class Asker:
+    """Answers of one model.
+
+    Args:
+        model (`str`): its name at the server.
+        options ([`ApiOptions`]): the server, and how it is asked.
+        tokenizer (*optional*): the model's, which counts tokens.
+
+    `usage` counts what was sent. `token_ids` are the tokens that mean labels, if they are known.
+    """
+
+    def __init__(self, model: str, options: ApiOptions, tokenizer: PreTrainedTokenizerBase | None) -> None:
+        self.model = model
+        self.options = options
+        self.tokenizer = tokenizer
+        self.cache = ResponseCache(options.cache)
+        self.usage = Usage()
+        self.token_ids: Sequence[int] = ()
+        self._server: Server | None = None
+        self._told = False
+
+    async def answers(self, prompts: list[Messages], *, progress: bool = False) -> list[str]:
+        """The raw answers to all prompts; with several samples, all of the first prompt come first."""
+        keys = await self._have_answered(prompts, progress)
+        raw = self.cache.get(keys)
+        return [raw[key] for key in keys]
+
+    async def _have_answered(self, prompts: list[Messages], progress: bool) -> list[str]:
+        """Have all prompts answered; returns the keys of their answers in the cache."""
+        requests = self._known_requests(prompts)
+        missing = self._missing(requests) if requests is not None else None
+        if missing == []:
+            assert requests is not None
+            self.usage.from_cache += len(requests)
+            return [request.key for request in requests]
+        async with connect(self.options, self.model) as connection:
+            requests = await self._look(connection, prompts)
+            missing = self._missing(requests)
+            self._check_budget(missing)
+            self.usage.from_cache += len(requests) - len(missing)
+            if progress and not self._told:
+                self._tell(requests, missing)
+            sender = Sender(connection, self.cache, self.usage, progress=progress)
+            try:
+                await (send_batches(sender, missing) if self.options.batch else sender.send(missing))
+            finally:
+                if progress and self.usage.requests:
+                    tell(used(self.usage, self.options))
+        return [request.key for request in requests]
+
+    async def expect(self, prompts: list[Messages]) -> None:
+        """Tell what the prompts will cost.
+
+        Raises:
+            [`UserInputError`]: the budget is too small for them.
+        """
+        requests = self._known_requests(prompts)
+        if requests is None:
+            async with connect(self.options, self.model) as connection:
+                requests = await self._look(connection, prompts)
+        missing = self._missing(requests)
+        self._check_budget(missing)
+        self._tell(requests, missing)
+        self._told = True
+
+    async def _look(self, connection: Connection, prompts: list[Messages]) -> list[Request]:
+        """Ask the server, once, what it is; the requests to it."""
+        if self._server is None:
+            self._server = await connection.look()
+            check_model(self._server, self.options, self.model)
+            self.cache.keep_server(self.options.address, self._server.kind)
+        requests = self._known_requests(prompts)
+        assert requests is not None
+        return requests
+
+    def _known_requests(self, prompts: list[Messages]) -> list[Request] | None:
+        """The requests to a server of the kind that it was before; `None` if that is not known."""
+        kind = self.kind
+        if kind is None:
+            return None
+        samples = self.options.samples if self.options.readout == "samples" else 1
+        requests = []
+        for row, messages in enumerate(prompts, start=1):
+            body = self._body(messages, kind)
+            requests += [
+                Request(row, request_key(self.options.address, body, sample), body) for sample in range(samples)
+            ]
+        return requests
+
+    @property
+    def kind(self) -> str | None:
+        """Of the server, as it says or as it was the last time; `None` if that is not known."""
+        return self._server.kind if self._server is not None else self.cache.server(self.options.address)
+
+    @property
+    def chosen(self) -> list[int]:
+        """The tokens whose log-probabilities are asked for by id, where the server can: vLLM's does."""
+        ids = self.token_ids
+        return list(ids) if self.kind == "vllm" and len(ids) <= _MOST_CHOSEN else []
+
+    def _body(self, messages: Messages, kind: str) -> dict[str, Any]:
+        """A request. At temperature 1 the model's own distribution is returned and sampled from, whatever the server
+        does to it elsewhere.
+        """
+        options = self.options
+        samples = options.readout == "samples"
+        limit = "max_completion_tokens" if options.is_openai else "max_tokens"
+        body: dict[str, Any] = {
+            "model": self.model,
+            "messages": messages,
+            limit: options.max_tokens if samples else 1,
+            "temperature": 1,
+        }
+        if not samples:
+            body |= {"logprobs": True, "top_logprobs": options.top_logprobs}
+        if kind in OWN_SERVERS:
+            # As local judges render the prompt; and these servers cut the distribution by default.
+            body |= {"chat_template_kwargs": {"enable_thinking": False}, "top_p": 1}
+            body |= {"top_k": 0 if kind == "llamacpp" else -1, "min_p": 0}
+        if not samples and (chosen := self.chosen):
+            body |= {"logprob_token_ids": chosen, "return_tokens_as_token_ids": True}
+        return body
+
+    def _missing(self, requests: Sequence[Request]) -> list[Request]:
+        return unanswered(requests, self.cache.get([request.key for request in requests]))
+
+    def _check_budget(self, missing: Sequence[Request]) -> None:
+        most = self.options.max_requests
+        if most is None or self.usage.requests + len(missing) <= most:
+            return
+        sent = f" after the {self.usage.requests:,} sent already" if self.usage.requests else ""
+        raise UserInputError(
+            f"--max-requests {most}: {len(missing):,} requests are needed{sent}, and nothing more was sent. Raise it,"
+            " or judge fewer items. Answers in the cache cost nothing."
+        )
+
+    def _tell(self, requests: Sequence[Request], missing: Sequence[Request]) -> None:
+        tokenizer = self.tokenizer
+
+        def count(messages: Sequence[Any]) -> int:
+            assert tokenizer is not None
+            return count_tokens(tokenizer, render_prompt(tokenizer, messages))
+
+        tell(
+            f"openai:{self.model}: "
+            + estimate(
+                missing,
+                self.options,
+                cached=len(requests) - len(missing),
+                count=count if tokenizer is not None else None,
+            )
+        )
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run to the end, in another thread if an event loop is running here (a notebook's)."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
