@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import click
 
-from distjudge_trl.cli.options import BATCH_SIZE, MAX_LENGTH, TRUNCATE, TRUST_REMOTE_CODE, reading_options
+from distjudge_trl.cli.options import (
+    BATCH_SIZE,
+    MAX_LENGTH,
+    TRUNCATE,
+    TRUST_REMOTE_CODE,
+    api_options,
+    make_api_options,
+    reading_options,
+)
 from distjudge_trl.errors import UserInputError
 
 
 @click.command(short_help="Judge the items of a file.")
-@click.option("--model", required=True, help="The judge: folder or hub id.")
+@click.option("--model", required=True, help="The judge: folder or hub id, or openai:NAME behind a server.")
+@click.option(
+    "--task",
+    "task_name",
+    help="For a model without judge.json: take labels and prompt from this task (a name, or a .yaml file).",
+)
 @click.option(
     "--input",
     "input_path",
@@ -36,8 +49,10 @@ from distjudge_trl.errors import UserInputError
 )
 @click.option("--sheet", help="Sheet of an Excel workbook. Default: its only sheet.")
 @reading_options
+@api_options
 def judge(
     model: str,
+    task_name: str | None,
     input_path: str,
     output_path: str,
     batch_size: int,
@@ -47,6 +62,7 @@ def judge(
     encoding: str | None,
     quoting: Literal["auto", "none", "standard"],
     sheet: str | None,
+    api: dict[str, Any],
     **reading: Any,
 ) -> None:
     """Judge new items: a distribution over the labels for every row of a file."""
@@ -57,17 +73,44 @@ def judge(
     from distjudge_trl.data.template import PromptTemplate
     from distjudge_trl.judge_folder.judge_file import JudgeFile
     from distjudge_trl.judges import Judge
+    from distjudge_trl.judges.base import PromptJudge
     from distjudge_trl.judges.files import judge_jsonl
     from distjudge_trl.judges.loading import find_judge
+    from distjudge_trl.judges.opening import open_judge
+    from distjudge_trl.report.tables import extraction_lines
     from distjudge_trl.runtime.logs import quieten
+    from distjudge_trl.tasks import get_task
 
     quieten()
 
+    server = make_api_options(model, api)
+    task = get_task(task_name) if task_name is not None else None
+
+    loaded: list[PromptJudge] = []
+
     def load() -> Judge:
-        return Judge.from_pretrained(model, max_length=max_length, truncation=truncate, **reading)
+        judge = open_judge(
+            model,
+            label_space=task.label_space() if task is not None else None,
+            template=task.template if task is not None else None,
+            api=server,
+            max_length=max_length,
+            truncation=truncate,
+            **reading,
+        )
+        loaded.append(judge)
+        return cast("Judge", judge)
 
     def find_template() -> PromptTemplate | None:
-        found = find_judge(model)
+        found = find_judge(model, server.judge_file if server is not None else None)
+        if task is not None:
+            if found.file is not None:
+                raise UserInputError("--task: is for a model without judge.json; this judge has labels and a prompt.")
+            return task.template
+        if server is not None and found.file is None:
+            raise UserInputError(
+                f"{model}: its labels are not known. Give --task, or --judge-file with a judge's folder."
+            )
         file = found.file or JudgeFile.read(found.folder)  # raises an error that says what is missing
         return PromptTemplate(file.template) if file.template is not None else None
 
@@ -91,6 +134,8 @@ def judge(
     )
     for note, number in notes.items():
         click.echo(f"{note}: {number:,}")
+    for line in extraction_lines(loaded[0].findings()):
+        click.echo(line)
     click.echo(f"{count} items judged: {output_path}")
 
 

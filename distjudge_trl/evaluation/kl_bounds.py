@@ -17,9 +17,9 @@ _MOST_EXHAUSTIVE = 10
 def kl_bounds(p: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Bounds of KL(p || q) over all q that are proportional to probabilities between `lower` and `upper`.
 
-    With θ = log of the label's probability, KL(p || q) = const - p·θ + logsumexp(θ) is convex in θ. So its maximum lies
-    at a corner of the box, and moving one coordinate after the other to its best value finds the minimum: that of
-    label k is p_k / (1 - p_k) times the sum of the others, cut to the bounds.
+    With θ = log of the label's probability, KL(p || q) = const - p·θ + logsumexp(θ) is convex in θ. So its maximum
+    lies at a corner of the box, and moving one coordinate after the other to its best value finds the minimum: that
+    of label k is p_k / (1 - p_k) times the sum of the others, cut to the bounds.
 
     Args:
         p (array `(N, K)`): human distributions.

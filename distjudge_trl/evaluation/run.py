@@ -107,13 +107,14 @@ def evaluate_judge(
     if not is_local:
         judge.expect([*test, *(to_fit_on if to_fit_on is not None else [])])
     judgments = judge.read(test, options.batch_size, progress=progress)
+    extraction = _extraction(judge, test, judgments)
     if to_fit_on is not None:
         read = judge.read(to_fit_on, options.batch_size, progress=progress)
         held_out = Predictions(to_fit_on, read.log_probs)
     elif options.calibrated:
         scalings = _own_scalings(found)
     results = make_results(
-        replace(_judge_info(origin, plan, options), extraction=_extraction(judge, test, judgments)),
+        replace(_judge_info(origin, plan, options), extraction=extraction),
         task,
         Predictions(test, judgments.log_probs, float(judgments.mass.mean()), judgments.floored),
         train=train,
@@ -123,6 +124,7 @@ def evaluate_judge(
         provenance=provenance(
             judge=found.name,
             reading=judge.reading(),
+            **({"usage": usage} if (usage := judge.findings().get("usage")) is not None else {}),
             evaluation=asdict(options),
             task_options=asdict(task_options),
             data_report=report.to_dict(),
@@ -155,14 +157,11 @@ def load_judge(
 
 def _extraction(judge: PromptJudge, test: Dataset, judgments: Judgments) -> dict[str, Any] | None:
     """How a judge behind a server was read, for result files; `None` for a judge on this machine."""
-    findings = judge.findings()
-    if not findings:
-        return None
-    floor = TOP_K_FLOOR if findings["kind"].startswith("top") else None
+    findings = {key: value for key, value in judge.findings().items() if key != "usage"}
     if judgments.bounds is None:
-        return {**findings, "floor": floor}
+        return findings or None
     low, high = kl_bounds(human_side(test)[0], *judgments.bounds)
-    return {**findings, "floor": floor, "kl_low": float(low.mean()), "kl_high": float(high.mean())}
+    return {**findings, "kl_low": float(low.mean()), "kl_high": float(high.mean())}
 
 
 def find_origin(judge: FoundJudge, task: JudgmentTask) -> Origin:

@@ -19,7 +19,7 @@ from distjudge_trl.judges.api.extraction import Findings, parse_answer, read_log
 from distjudge_trl.judges.api.matching import Matcher, TextMatcher, TokenMatcher
 from distjudge_trl.judges.api.options import ApiOptions
 from distjudge_trl.judges.base import Judgments, PromptJudge
-from distjudge_trl.labels import LabelSpace
+from distjudge_trl.labels import TOP_K_FLOOR, LabelSpace
 from distjudge_trl.modeling.loading import load_tokenizer
 
 
@@ -135,7 +135,7 @@ class ApiJudge(PromptJudge):
                 "prefix_mass": found.prefix_mass / items,
                 "ambiguous_mass": found.ambiguous_mass / items,
             }
-        return {"kind": kind, **content}
+        return {"kind": kind, "floor": TOP_K_FLOOR if kind.startswith("top") else None, **content}
 
     async def _aexpect(self, prompts: list[Messages]) -> None:
         if prompts:
