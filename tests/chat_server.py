@@ -162,7 +162,7 @@ def _handler(server: ChatServer):
                 models = [{"id": m, "object": "model", "created": 0, "owned_by": server.owner} for m in server.models]
                 return {"object": "list", "data": models}
             if path == "/chat/completions":
-                return server.completion(json.loads(content), dict(self.headers))
+                return server.completion(json.loads(content), {k.lower(): v for k, v in self.headers.items()})
             if path == "/files":
                 return server.upload(content)
             if path.startswith("/files/"):

@@ -182,9 +182,15 @@ class Asker:
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run to the end, in another thread if an event loop is running here (a notebook's)."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
+    if not _is_running():
         return asyncio.run(work)
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(asyncio.run, work).result()
+
+
+def _is_running() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -123,10 +123,11 @@ def read_log_probs(
                 fix="Raise --top-logprobs (at most 20), or choose --missing-labels floor or bound.",
             )
         # As `LabelSpace.log_probs` does it for local models, floor included.
-        given = np.maximum(found, TOP_K_FLOOR) if missing.any() or not matcher.token_ids else found
+        cuts = missing.any() or not matcher.token_ids
+        given = np.maximum(found, TOP_K_FLOOR) if cuts else found
         log_probs[row] = np.log(given) - math.log(given.sum())
         mass[row] = min(found.sum(), 1.0)
-        floored[row] = given <= TOP_K_FLOOR * (1 + 1e-6)
+        floored[row] = cuts & (given <= TOP_K_FLOOR * (1 + 1e-6))
         if bounds is not None:
             bounds[0, row] = bounds[1, row] = given
             bounds[1, row, missing] = _most(entries, np.asarray(matcher.num_forms))[missing]
