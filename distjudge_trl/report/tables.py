@@ -102,7 +102,7 @@ def extraction_lines(found: dict[str, Any]) -> list[str]:
     if "unparsed" in found:
         lines.append(f"{100 * found['unparsed']:.1f} % of the sampled answers are no label, and count for none.")
     if found.get("refused"):
-        lines.append(f"{found['refused']:,} answers are refusals.")
+        lines.append(f"{found['refused']:,} answers are refusals, and say nothing about the labels.")
     return lines
 
 

@@ -14,7 +14,6 @@ import pytest
 import torch
 from chat_server import chat_answer, serving
 from conftest import ROOT
-from llama_server import llama_server
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from distjudge_trl import Judge, get_task
@@ -48,10 +47,11 @@ def template(text):
 
 
 @pytest.fixture(scope="module")
-def llama():
+def llama(scripts):
+    """The address of llama.cpp's server with the bundled model's file."""
     pytest.importorskip("xllamacpp")
-    with llama_server() as (url, model):
-        yield url, model
+    with scripts("serve_bundled").serve() as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
@@ -72,12 +72,11 @@ def _cache(monkeypatch, tmp_path, bundled_model):
 def test_llama_cpp_and_a_local_judge_agree(llama, question, by):
     """The server computes with the quantised weights and rounded activations, the local judge with the dequantised
     weights."""
-    url, model = llama
     space, text = question
     here = Judge.from_pretrained(MODEL, label_space=space, template=template(text)).read(ITEMS)
     judge = Judge.from_openai(
-        model,
-        base_url=url,
+        MODEL,
+        base_url=llama,
         label_space=space,
         template=template(text),
         top_logprobs=20,
@@ -192,11 +191,10 @@ def test_a_run_that_is_killed_pays_for_nothing_twice(tmp_path, warm_python):
 
 def test_evaluate_and_report_on_a_real_server(llama, tmp_path, warm_python, lexicon):
     """A row of Table 1 as of a closed model, beside the raw local judge on the same items."""
-    url, model = llama
     shared = ("--task", "vader", "--data-path", str(lexicon), "--max-eval-samples", "8")
     environment = {**os.environ, "OPENAI_API_KEY": "sk-secret-1234"}
     there = (
-        *("evaluate", "--model", f"openai:{model}", "--base-url", url, "--top-logprobs", "20"),
+        *("evaluate", "--model", f"openai:{MODEL}", "--base-url", llama, "--top-logprobs", "20"),
         *("--missing-labels", "bound", "--cache", str(tmp_path / "cache.sqlite"), "--out", str(tmp_path / "there")),
     )
     here = ("evaluate", "--model", MODEL, "--extraction", "top5", "--out", str(tmp_path / "here"))
@@ -208,11 +206,11 @@ def test_evaluate_and_report_on_a_real_server(llama, tmp_path, warm_python, lexi
             assert "8 requests to send" in err and "8 requests sent" in err and "allows a KL between" in out
     results, local = read_results(tmp_path / "there"), read_results(tmp_path / "here")
     assert results["test_fingerprint"] == local["test_fingerprint"]
-    assert results["model"] == f"openai:{model}" and results["method"] == "raw" and results["trained_on"] is None
+    assert results["model"] == f"openai:{MODEL}" and results["method"] == "raw" and results["trained_on"] is None
     found = results["extraction"]
     assert found["kind"] == "top20" and found["floor"] == 1e-6 and found["missing_labels"] == "bound"
     assert found["kl_low"] <= results["metrics"]["kl"]["value"] <= found["kl_high"] + 1e-9
-    assert results["provenance"]["reading"]["base_url"] == url
+    assert results["provenance"]["reading"]["base_url"] == llama
     assert results["provenance"]["usage"]["requests"] == 8
     assert len(read_predictions(tmp_path / "there")) == 8
     # Not calibrated unasked: held-out items would have to be paid for.

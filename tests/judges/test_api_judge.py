@@ -187,6 +187,16 @@ def test_a_model_without_log_probabilities_names_the_way_out(failure):
         judge_at(server, concurrency=2).judge(ITEMS)  # nothing unusable was kept
 
 
+def test_an_answer_without_log_probabilities_among_others_is_asked_for_again():
+    """As of llama.cpp's server, when it samples a part of a character."""
+    none = chat_answer(TOKENS, log_probs=False)
+    with serving(failing_first(usual(None), none, none, usual(None), none, none, none)) as server:
+        judge = judge_at(server, concurrency=1)
+        judged = judge.read(ITEMS[:3])
+    assert judged.probabilities == pytest.approx(np.array([[2 / 3, 1 / 3]] * 2 + [[0.5, 0.5]]))
+    assert len(server.bodies) == 7 == judge.asker.usage.requests and judge.findings()["refused"] == 1
+
+
 def test_refusals_are_counted_and_not_asked_again():
     refusal = chat_answer([], content=None, refusal="I cannot help with that.")
     filtered = Failure(400, "The prompt was filtered.", code="content_filter")
@@ -329,6 +339,7 @@ def test_servers_of_ones_own_are_asked_for_the_uncut_distribution():
         judge.judge(ITEMS[:1])
     assert {key: server.bodies[0][key] for key in ("top_k", "top_p", "min_p")} == {"top_k": 0, "top_p": 1, "min_p": 0}
     assert server.bodies[0]["chat_template_kwargs"] == {"enable_thinking": False}
+    assert server.bodies[0]["temperature"] == 0
     assert judge.reading()["server"] == "llamacpp"
 
 

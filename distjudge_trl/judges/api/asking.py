@@ -127,8 +127,8 @@ class Asker:
         return list(ids) if self.kind == "vllm" and len(ids) <= _MOST_CHOSEN else []
 
     def _body(self, messages: Messages, kind: str) -> dict[str, Any]:
-        """A request. At temperature 1 the model's own distribution is returned and sampled from, whatever the server
-        does to it elsewhere.
+        """A request. At temperature 1 the model's own distribution is sampled from, and returned by servers that apply
+        the temperature first.
         """
         options = self.options
         samples = options.readout == "samples"
@@ -145,6 +145,9 @@ class Asker:
             # As local judges render the prompt; and these servers cut the distribution by default.
             body |= {"chat_template_kwargs": {"enable_thinking": False}, "top_p": 1}
             body |= {"top_k": 0 if kind == "llamacpp" else -1, "min_p": 0}
+        if kind == "llamacpp" and not samples:
+            # It returns log-probabilities before the temperature, but none if it samples a part of a character.
+            body["temperature"] = 0
         if not samples and (chosen := self.chosen):
             body |= {"logprob_token_ids": chosen, "return_tokens_as_token_ids": True}
         return body

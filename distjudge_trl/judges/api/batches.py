@@ -165,8 +165,10 @@ def _take_line(sender: Sender, line: str, wanted: dict[str, Request]) -> str | N
     except (ValueError, KeyError, TypeError):
         return "a line of the batch's answers is malformed"
     if status == 200:
+        raw = json.dumps(body, ensure_ascii=False)
+        sender.usage.add(raw)
         try:
-            sender.keep(key, json.dumps(body, ensure_ascii=False))
+            sender.keep(key, raw)
         except UserInputError as unusable:
             return str(unusable).removeprefix(f"{sender.options.address}: ").removesuffix(f" {KEPT}").rstrip(".")
         return None

@@ -18,6 +18,8 @@ from distjudge_trl.judges.api.extraction import NO_LOG_PROBS, REFUSED, Malformed
 from distjudge_trl.judges.api.options import ApiOptions
 
 
+# How often a server is asked for log-probabilities that it gives for other prompts.
+_TRIES = 3
 # Codes with which providers refuse to read a prompt at all.
 _FILTERED = frozenset(("content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"))
 
@@ -52,22 +54,6 @@ def unanswered(requests: Iterable[Request], found: Iterable[str]) -> list[Reques
     return list({request.key: request for request in requests if request.key not in known}.values())
 
 
-def check_answer(raw: str, options: ApiOptions, model: str) -> None:
-    """Raise if an answer cannot be used, so that it is neither kept nor asked for again and again.
-
-    Raises:
-        [`UserInputError`]: it is malformed, or has no log-probabilities where these are read.
-    """
-    try:
-        answer = parse_answer(raw)
-    except MalformedAnswerError as error:
-        raise UserInputError(
-            f"{options.address}: its answer is not in the format of chat completions ({error}). {KEPT}"
-        ) from None
-    if options.readout == "logprobs" and answer.entries is None and not answer.refused:
-        raise UserInputError(f"{options.address}: the model {model!r} {NO_LOG_PROBS}.")
-
-
 class Sender:
     """Asks for what is not in the cache.
 
@@ -83,6 +69,7 @@ class Sender:
         self.usage = usage
         self.progress = progress
         self._renames = False
+        self._has_log_probs = False
 
     async def send(self, requests: Sequence[Request]) -> None:
         """Ask for all of them and keep the answers. After a failure nothing new is sent, and what is under way is
@@ -111,24 +98,51 @@ class Sender:
             raise failures[0]
 
     def keep(self, key: str, raw: str) -> None:
-        """Count, check and keep an answer."""
-        self.usage.add(raw)
-        check_answer(raw, self.options, self.connection.model)
+        """Check and keep an answer.
+
+        Raises:
+            [`UserInputError`]: it is malformed, or has no log-probabilities though these are read.
+        """
+        if self._lacks_log_probs(raw):
+            raise UserInputError(f"{self.options.address}: the model {self.connection.model!r} {NO_LOG_PROBS}.")
         self.cache.put([(key, raw)])
 
+    def _lacks_log_probs(self, raw: str) -> bool:
+        try:
+            answer = parse_answer(raw)
+        except MalformedAnswerError as error:
+            raise UserInputError(
+                f"{self.options.address}: its answer is not in the format of chat completions ({error}). {KEPT}"
+            ) from None
+        self._has_log_probs |= answer.entries is not None
+        return self.options.readout == "logprobs" and answer.entries is None and not answer.refused
+
     async def _answer(self, request: Request) -> str:
+        """The answer to keep. Servers give no log-probabilities now and then, where the sampled token ends the text or
+        is a part of a character. So it is asked again; if this model always answers so, it counts as a refusal.
+        """
+        for _ in range(_TRIES):
+            try:
+                raw = await self._ask(request)
+            except RefusedError as error:
+                return self.refused(request, error)
+            self.usage.add(raw)
+            if not self._lacks_log_probs(raw):
+                return raw
+            if not self._has_log_probs:
+                break
+        return json.dumps({REFUSED: "no log-probabilities"}) if self._has_log_probs else raw
+
+    async def _ask(self, request: Request) -> str:
         body = with_new_name(request.body) if self._renames else request.body
         try:
             return await self.connection.ask(body)
         except RefusedError as error:
             if "max_completion_tokens" not in error.message or "max_tokens" not in body:
-                return self.refused(request, error)
+                raise
         # Models that think take the limit under the newer name alone.
         self._renames = True
-        try:
-            return await self.connection.ask(with_new_name(request.body))
-        except RefusedError as error:
-            return self.refused(request, error)
+        return await self.connection.ask(with_new_name(request.body))
 
     def refused(self, request: Request, error: RefusedError) -> str:
         """The answer to keep if a provider's filter refuses the prompt.
