@@ -21,7 +21,10 @@ OUT = ROOT / "build" / "docs"
 # What users and contributors call, page by page.
 API = {
     "Training": ("trainer.DistributionSFTConfig", "trainer.DistributionSFTTrainer", "recipe.Recipe"),
-    "Judging": ("judges.Judge", "judges.local.LocalJudge", "judges.Judgments", "labels.LabelSpace"),
+    "Judging": (
+        *("judges.Judge", "judges.local.LocalJudge", "judges.api.judge.ApiJudge", "judges.api.options.ApiOptions"),
+        *("judges.opening.open_judge", "judges.Judgments", "labels.LabelSpace"),
+    ),
     "Data": (
         *("data.records", "data.votes", "data.splits", "data.template.PromptTemplate"),
         *("tasks.get_task", "tasks.task.JudgmentTask"),

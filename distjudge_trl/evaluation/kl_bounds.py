@@ -10,8 +10,9 @@ from scipy.special import rel_entr
 from distjudge_trl.evaluation.distances import as_array
 
 
-# All combinations of ends are tried up to here; with more unknown labels the highest KL is a little too low.
-_MOST_EXHAUSTIVE = 10
+# All combinations of ends are tried up to here; with more unknown labels that people chose, the highest KL is a little
+# too low.
+_MOST_EXHAUSTIVE = 8
 
 
 def kl_bounds(p: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -56,12 +57,13 @@ def _lowest(p: np.ndarray, lower: np.ndarray, upper: np.ndarray, free: np.ndarra
 
 
 def _highest(p: np.ndarray, lower: np.ndarray, upper: np.ndarray, free: np.ndarray) -> float:
-    # The labels with most human probability, whose loss weighs most, are tried in all combinations. The others stay
-    # low if people chose them, and high if nobody did, because that takes probability away from the rest.
-    order = free[np.argsort(-p[free], kind="stable")]
-    tried, rest = order[:_MOST_EXHAUSTIVE], order[_MOST_EXHAUSTIVE:]
     values = lower.copy()
-    values[rest] = np.where(p[rest] > 0, lower[rest], upper[rest])
+    # What nobody chose only takes probability away from the rest.
+    unchosen = free[p[free] == 0]
+    values[unchosen] = upper[unchosen]
+    chosen = free[p[free] > 0]
+    # Where there are many, the less likely ones stay low.
+    tried = chosen[np.argsort(-p[chosen], kind="stable")][:_MOST_EXHAUSTIVE]
     highest = -np.inf
     for ends in product(*((lower[k], upper[k]) for k in tried)):
         values[tried] = ends

@@ -12,7 +12,9 @@ import traceback
 import numpy as np
 import pytest
 from chat_server import Cut, Failure, chat_answer, entry, serving, wait
+from click.testing import CliRunner
 
+from distjudge_trl.cli import main
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import JudgmentDataError, UserInputError
 from distjudge_trl.judge_folder.judge_file import JudgeFile
@@ -226,13 +228,13 @@ def test_a_budget_that_is_too_small_sends_nothing():
     with serving(usual) as server:
         judge_at(server).judge(ITEMS[:4])
         judge = judge_at(server, max_requests=7)
-        with pytest.raises(UserInputError, match="--max-requests 7: 8 requests are needed, and nothing more was sent"):
+        with pytest.raises(UserInputError, match="--max-requests 7: 8 requests more would be needed, and nothing"):
             judge.judge(ITEMS)
-        with pytest.raises(UserInputError, match="8 requests are needed"):
+        with pytest.raises(UserInputError, match="8 requests more"):
             judge.expect(ITEMS)
         assert len(server.bodies) == 4
         judge.judge(ITEMS[:11])
-        with pytest.raises(UserInputError, match="1 requests are needed after the 7 sent already"):
+        with pytest.raises(UserInputError, match="1 request more would be needed, after the 7 that were sent"):
             judge.judge(ITEMS)
     assert len(server.bodies) == 11
 
@@ -411,6 +413,29 @@ def test_a_trained_judge_whose_weights_a_server_holds(tmp_path):
 def test_mistakes_are_one_line(call, message):
     with pytest.raises(UserInputError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            "evaluate --model tiny --task vader --base-url http://x/v1 --batch",
+            "--base-url, --batch: for models",
+        ),
+        ("evaluate --model openai:x --task vader --device cpu", "--device: is for models on this machine"),
+        ("evaluate --model openai:x --task vader --top-logprobs 0", "--top-logprobs 0: servers return between"),
+        ("evaluate --model openai:x --task vader --judge-file nowhere", "nowhere/judge.json: no such file"),
+        ("judge --model openai:x --input {items} --out {out}", "openai:x: its labels are not known. Give --task"),
+        ("judge --model openai:x --input {items} --out {out} --task vader", "variable OPENAI_API_KEY is not set"),
+        ("judge --model openai:x --input {items} --out {out} --task vader --cache {folder}", "--cache"),
+    ],
+)
+def test_mistakes_on_the_command_line_are_one_line(words, message, tmp_path, lexicon):
+    (tmp_path / "items.jsonl").write_text('{"text": "good"}\n')
+    places = {"items": tmp_path / "items.jsonl", "out": tmp_path / "out.jsonl", "folder": tmp_path}
+    done = CliRunner().invoke(main, words.format(**places).split())
+    assert done.exit_code == 2 and message in done.output.splitlines()[-1], done.output
+    assert not (tmp_path / "out.jsonl").exists()
 
 
 def test_a_cache_that_is_none(tmp_path):

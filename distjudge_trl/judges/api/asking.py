@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from distjudge_trl.batching import count_tokens, render_prompt
-from distjudge_trl.errors import UserInputError
+from distjudge_trl.errors import UserInputError, counted
 from distjudge_trl.judges.api.batches import send_batches
 from distjudge_trl.judges.api.cache import ResponseCache, request_key
 from distjudge_trl.judges.api.client import OWN_SERVERS, Connection, Server, check_model, connect
@@ -159,10 +159,11 @@ class Asker:
         most = self.options.max_requests
         if most is None or self.usage.requests + len(missing) <= most:
             return
-        sent = f" after the {self.usage.requests:,} sent already" if self.usage.requests else ""
+        sent = self.usage.requests
+        state = f"after the {sent:,} that were sent already" if sent else "and nothing was sent"
         raise UserInputError(
-            f"--max-requests {most}: {len(missing):,} requests are needed{sent}, and nothing more was sent. Raise it,"
-            " or judge fewer items. Answers in the cache cost nothing."
+            f"--max-requests {most}: {counted(len(missing), 'request')} more would be needed, {state}. Raise it, or"
+            " judge fewer items. Answers in the cache cost nothing."
         )
 
     def _tell(self, requests: Sequence[Request], missing: Sequence[Request]) -> None:
