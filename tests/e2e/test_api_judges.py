@@ -224,4 +224,5 @@ def test_evaluate_and_report_on_a_real_server(llama, tmp_path, warm_python, lexi
     _, err = report.communicate(timeout=300)
     assert report.returncode == 0, err
     page = "".join(path.read_text() for path in (tmp_path / "report").rglob("*.md"))
-    assert "(top20)" in page and "(top5)" in page
+    assert "openai:smollm2-135m (top20)" in page and "smollm2-135m (top5)" in page
+    assert "% of the items have a label that is not among the returned tokens" in page

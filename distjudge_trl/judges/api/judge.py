@@ -113,12 +113,13 @@ class ApiJudge(PromptJudge):
         return reading | {
             "top_logprobs": "chosen tokens" if self.asker.chosen else str(options.top_logprobs),
             "missing_labels": options.missing_labels,
-            "labels_bound_by": "text" if self.tokenizer is None else "tokenizer",
+            "labels_bound_by": self._bound_by,
         }
 
     def findings(self) -> dict[str, Any]:
-        """`kind` and `floor` of the extraction, the share of items with missing labels, refusals, answers that are no
-        label, the mean probability that is read from beginnings of labels, and `usage`.
+        """`kind` and `floor` of the extraction, by what labels were bound, the shares of items and of labels that lack
+        a token, the mean probability of tokens that begin one label (`prefix_mass`) and several (`ambiguous_mass`);
+        the share of sampled answers that are no label; the number of refusals; and `usage`.
         """
         options, found = self.options, self._findings
         items = max(found.items, 1)
@@ -129,6 +130,7 @@ class ApiJudge(PromptJudge):
         else:
             kind = "full" if self.asker.chosen and not found.missing_labels else f"top{options.top_logprobs}"
             content |= {
+                "labels_bound_by": self._bound_by,
                 "missing_labels": options.missing_labels,
                 "items_with_missing_labels": found.items_with_missing / items,
                 "labels_missing": found.missing_labels / (items * len(self.label_space)),
@@ -136,6 +138,10 @@ class ApiJudge(PromptJudge):
                 "ambiguous_mass": found.ambiguous_mass / items,
             }
         return {"kind": kind, "floor": TOP_K_FLOOR if kind.startswith("top") else None, **content}
+
+    @property
+    def _bound_by(self) -> str:
+        return "text" if self.tokenizer is None else "tokenizer"
 
     async def _aexpect(self, prompts: list[Messages]) -> None:
         if prompts:
