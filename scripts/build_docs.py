@@ -22,8 +22,9 @@ OUT = ROOT / "build" / "docs"
 API = {
     "Training": ("trainer.DistributionSFTConfig", "trainer.DistributionSFTTrainer", "recipe.Recipe"),
     "Judging": (
-        *("judges.Judge", "judges.base.PromptJudge", "judges.local.LocalJudge", "judges.Judgments"),
-        *("judges.readouts", "labels.LabelSpace"),
+        *("judges.Judge", "judges.base.PromptJudge", "judges.local.LocalJudge", "judges.api.judge.ApiJudge"),
+        *("judges.api.options.ApiOptions", "judges.opening.open_judge", "judges.Judgments", "judges.readouts"),
+        *("labels.LabelSpace",),
     ),
     "Data": (
         *("data.records", "data.votes", "data.splits", "data.template.PromptTemplate"),

@@ -14,8 +14,10 @@ from distjudge_trl.cli.options import (
     PROMPT_TEMPLATE,
     TASK_HELP,
     TRUNCATE,
+    api_options,
     check_shared_task,
     echo_task_options,
+    make_api_options,
     reading_options,
 )
 from distjudge_trl.errors import UserInputError, writing
@@ -26,7 +28,8 @@ from distjudge_trl.errors import UserInputError, writing
     context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
 )
 @click.option(
-    "--model", help="The judge: folder or hub id of a trained one, or name, hub id or path of an untrained model."
+    "--model",
+    help="The judge: folder or hub id of a trained one, name, hub id or path of an untrained model, or openai:NAME.",
 )
 @click.option("--task", "task_name", help="The task: a name, or a .yaml file that defines your own.")
 @DATA_PATH
@@ -91,6 +94,7 @@ from distjudge_trl.errors import UserInputError, writing
     help="Seed of bootstrap, noise floor and perturbations.",
 )
 @reading_options
+@api_options
 @TASK_HELP
 @click.pass_context
 def evaluate(
@@ -102,6 +106,7 @@ def evaluate(
     robustness: bool,
     metrics: Literal["lewidi"] | None,
     help_: bool,
+    api: dict[str, Any],
     **options: Any,
 ) -> None:
     """Score a judge on items that it has not seen, beside baselines, noise floor and human ceiling.
@@ -112,6 +117,8 @@ def evaluate(
         distjudge-trl evaluate --model runs/snli-distribution --task chaosnli --out runs/snli-to-chaosnli
     The untrained baselines alone (raw, raw with temperature and vector scaling, uniform, training prior, majority):
         distjudge-trl evaluate --model smollm2-135m --task vader --out runs/vader-raw
+    A model behind an OpenAI-compatible server (docs/api_judges.md):
+        distjudge-trl evaluate --model openai:gpt-4o-mini --task vader --max-eval-samples 200 --out runs/vader-4o
     """
     from distjudge_trl.tasks import get_task
 
@@ -131,6 +138,7 @@ def evaluate(
     from distjudge_trl.judges.loading import find_judge
     from distjudge_trl.recipe.parsing import parse_task_options
     from distjudge_trl.report.tables import (
+        extraction_lines,
         label_sets_table,
         parts_table,
         results_table,
@@ -146,12 +154,13 @@ def evaluate(
         check_results_path(out, judge=model)
     if options["share_prefixes"] is None:
         options["share_prefixes"] = "auto"
-    found = find_judge(model)
+    server = make_api_options(model, api)
+    found = find_judge(model, server.judge_file if server is not None else None)
     defaults = found.file.data.get("options") if found.file is not None and task.is_called(found.file.task) else None
     task_options = parse_task_options(task, ctx.args, defaults)
     task = task.choose(getattr(task_options, "question", None))
     results, records, log_q, report, warnings, raw_log_q = evaluate_judge(
-        found, task, task_options, EvaluationOptions(truncation=truncate, **options), progress=True
+        found, task, task_options, EvaluationOptions(truncation=truncate, api=server, **options), progress=True
     )
     if metrics is not None:
         from distjudge_trl.evaluation.lewidi import official_results
@@ -164,6 +173,12 @@ def evaluate(
         click.echo(f"warning: {warning}", err=True)
     click.echo(f"{task.name}: {'; '.join(report.lines())}\n")
     click.echo(results_table([results], variants=True))
+    for line in extraction_lines(results["extraction"]):
+        click.echo(f"\n{line}")
+    if server is not None:
+        from distjudge_trl.judges.api.sending import Usage, used
+
+        click.echo(f"\n{used(Usage(**results['provenance']['usage']), server)}")
     if metrics is not None:
         figures = results["lewidi"]
         floor = f"; the targets' own entropy is {figures['floor']:.3f}" if figures["floor"] else ""

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from typing import Any, Literal
+from dataclasses import asdict
+from typing import Any, Literal, cast
 
 import click
 
-from distjudge_trl.cli.options import BATCH_SIZE, CALIBRATION, MAX_LENGTH, TRUNCATE, TRUST_REMOTE_CODE, reading_options
+from distjudge_trl.cli.options import (
+    BATCH_SIZE,
+    CALIBRATION,
+    MAX_LENGTH,
+    TRUNCATE,
+    TRUST_REMOTE_CODE,
+    api_options,
+    make_api_options,
+    reading_options,
+)
 from distjudge_trl.errors import UserInputError
 
 
@@ -16,7 +28,12 @@ def _columns(ctx: click.Context, parameter: click.Parameter, value: str | None) 
 
 
 @click.command(short_help="Judge the items of a file.")
-@click.option("--model", required=True, help="The judge: folder or hub id.")
+@click.option("--model", required=True, help="The judge: folder or hub id, or openai:NAME behind a server.")
+@click.option(
+    "--task",
+    "task_name",
+    help="For a model without judge.json: take labels and prompt from this task (a name, or a .yaml file).",
+)
 @click.option(
     "--input",
     "input_path",
@@ -36,7 +53,8 @@ def _columns(ctx: click.Context, parameter: click.Parameter, value: str | None) 
     metavar="NAME,NAME",
     callback=_columns,
     help="Columns to add: label_distribution; label (the likeliest); for ordinal labels mean, median and risk_averse;"
-    " entropy (nats); label_mass (the probability of all labels together). Default: all that the labels have.",
+    " entropy (nats); label_mass (the probability of all labels together); for a calibrated judge label_set, or interval"
+    " if its labels are ordinal. Default: all that the judge has.",
 )
 @click.option(
     "--risk",
@@ -89,8 +107,10 @@ def _columns(ctx: click.Context, parameter: click.Parameter, value: str | None) 
 @click.option("--sheet", help="Sheet of an Excel workbook. Default: its only sheet.")
 @CALIBRATION
 @reading_options
+@api_options
 def judge(
     model: str,
+    task_name: str | None,
     input_path: str,
     output_path: str,
     swap: Literal["average"] | None,
@@ -105,6 +125,7 @@ def judge(
     calibration: bool,
     device: str | None,
     device_map: str | None,
+    api: dict[str, Any],
     **options: Any,
 ) -> None:
     """Judge new items: a distribution over the labels for every row of a file, and numbers that follow from it.
@@ -127,23 +148,37 @@ def judge(
     from distjudge_trl.data.reading import Reading, check_delimiter
     from distjudge_trl.judge_folder.judge_file import JudgeFile
     from distjudge_trl.judges import Judge
+    from distjudge_trl.judges.api.judge import ApiJudge
+    from distjudge_trl.judges.api.options import READ_BY
+    from distjudge_trl.judges.base import PromptJudge
     from distjudge_trl.judges.files import judge_file
     from distjudge_trl.judges.loading import find_judge
+    from distjudge_trl.judges.opening import open_judge
     from distjudge_trl.judges.partial import fingerprint_of
     from distjudge_trl.judges.ranks import Ranks
     from distjudge_trl.judges.work import JudgingOptions, KnownJudge
+    from distjudge_trl.report.tables import extraction_lines
     from distjudge_trl.runtime.logs import quieten
+    from distjudge_trl.tasks import get_task
 
     quieten()
 
     judging = {name: options.pop(name) for name in ("columns", "risk", "on_error", "swap_fields", "swap_labels")}
     judging |= {name: options.pop(name) for name in ("overwrite", "batch_size")}
+    server = make_api_options(model, api)
+    task = get_task(task_name) if task_name is not None else None
+    loaded: list[PromptJudge] = []
 
     def load(ranks: Ranks) -> Judge:
         if ranks.device is not None and (device or device_map):
             raise UserInputError("--device and --device-map: several processes are launched, each on its own device.")
-        return Judge.from_pretrained(
+        if ranks.count > 1 and server is not None:
+            raise UserInputError(f"{model}: one process sends all requests; --concurrency says how many at once.")
+        judge = open_judge(
             model,
+            label_space=task.label_space() if task is not None else None,
+            template=task.template if task is not None else None,
+            api=server,
             max_length=max_length,
             truncation=truncate,
             device=ranks.device or device,
@@ -151,9 +186,22 @@ def judge(
             calibrated=calibration,
             **options,
         )
+        loaded.append(judge)
+        return cast("Judge", judge)
 
     def find() -> KnownJudge:
-        found = find_judge(model)
+        found = find_judge(model, server.judge_file if server is not None else None)
+        if task is not None:
+            if found.file is not None:
+                raise UserInputError("--task: is for a model without judge.json; this judge has labels and a prompt.")
+            made_from = json.dumps(
+                [fingerprint_of(found.folder), task.label_space().to_dict(), task.template.messages]
+            )
+            return KnownJudge(task.label_space(), task.template, hashlib.sha256(made_from.encode()).hexdigest())
+        if server is not None and found.file is None:
+            raise UserInputError(
+                f"{model}: its labels are not known. Give --task, or --judge-file with a judge's folder."
+            )
         file = found.file or JudgeFile.read(found.folder)  # raises an error that says what is missing
         template = read_template(file.template) if file.template is not None else None
         return KnownJudge(
@@ -177,8 +225,16 @@ def judge(
             raise UserInputError(f"--encoding: {error}.") from None
     form = Reading(delimiter, encoding, quoting, sheet, header, items, by_options=True)
     notes: Counter[str] = Counter()
-    settings = {"--max-length": max_length, "--truncate": truncate, "--no-calibration": not calibration}
+    settings: dict[str, Any] = {
+        "--max-length": max_length,
+        "--truncate": truncate,
+        "--no-calibration": not calibration,
+    }
     settings |= {f"--{name}": options[name] for name in ("dtype", "autocast")}
+    if server is not None:
+        asked = asdict(server)
+        settings |= {f"--{name.replace('_', '-')}": asked[name] for name in READ_BY}
+        settings |= {"--model": model, "--base-url": server.address}
     done = judge_file(
         load,
         input_path,
@@ -195,6 +251,11 @@ def judge(
         click.echo(f"{note}: {number:,}")
     for line in done.lines():
         click.echo(line)
+    for judge in loaded:
+        for line in extraction_lines(judge.findings()):
+            click.echo(line)
+        if isinstance(judge, ApiJudge):
+            click.echo(judge.usage_line())
     click.echo(f"{done.rows} items judged: {output_path}")
 
 

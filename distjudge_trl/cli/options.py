@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import click
 
 
 if TYPE_CHECKING:
+    from distjudge_trl.judges.api.options import ApiOptions
     from distjudge_trl.tasks import JudgmentTask
 
 BATCH_SIZE = click.option(
@@ -78,6 +80,121 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def api_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of models behind an OpenAI-compatible server. The command gets those that were given as the
+    dictionary `api`, for [`make_api_options`].
+    """
+    options = (
+        click.option(
+            "--base-url",
+            metavar="URL",
+            help="For --model openai:NAME: the server's address, such as http://localhost:8000/v1. Default:"
+            " $OPENAI_BASE_URL, else OpenAI's.",
+        ),
+        click.option(
+            "--judge-file",
+            metavar="FOLDER",
+            help="For a trained judge whose merged weights a server holds: its folder, for labels, template and"
+            " calibration.",
+        ),
+        click.option(
+            "--tokenizer",
+            metavar="NAME",
+            help="Tokenizer of a model behind a server: labels are then bound to tokens exactly, and costs counted.",
+        ),
+        click.option(
+            "--api-key-env", metavar="NAME", help="Environment variable with the key. Default: OPENAI_API_KEY."
+        ),
+        click.option(
+            "--readout",
+            type=click.Choice(["logprobs", "samples"]),
+            help="Read log-probabilities of one token, or count sampled answers, for models that give no"
+            " log-probabilities. Default: logprobs.",
+        ),
+        click.option(
+            "--top-logprobs",
+            type=int,
+            metavar="N",
+            help="Tokens that the server returns, up to 20. Default: 5, as in the paper.",
+        ),
+        click.option(
+            "--missing-labels",
+            type=click.Choice(["floor", "bound", "error"]),
+            help="A label that is not among these tokens gets 1e-6 (floor); bound also reports the lowest and highest"
+            " KL; error stops. Default: floor.",
+        ),
+        click.option("--samples", type=int, metavar="N", help="Answers per item with --readout samples. Default: 20."),
+        click.option(
+            "--smoothing",
+            type=float,
+            metavar="X",
+            help="With --readout samples: X votes more for each of the labels. Default: 0.5.",
+        ),
+        click.option(
+            "--max-tokens",
+            type=int,
+            metavar="N",
+            help="Longest sampled answer. Models that think first need thousands. Default: 16.",
+        ),
+        click.option("--concurrency", type=int, metavar="N", help="Requests at once. Default: 8."),
+        click.option(
+            "--max-requests",
+            type=click.IntRange(min=0),
+            metavar="N",
+            help="Stop before anything is sent if more requests are needed.",
+        ),
+        click.option("--max-retries", type=int, metavar="N", help="Retries of a failed request. Default: 6."),
+        click.option("--timeout", type=float, metavar="SECONDS", help="Of one try of a request. Default: 60."),
+        click.option(
+            "--cache", metavar="FILE", help="File that keeps all answers. Default: api.sqlite in the cache folder."
+        ),
+        click.option(
+            "--batch", is_flag=True, default=None, help="Use the provider's batch endpoint: cheaper, within a day."
+        ),
+        click.option("--poll", type=float, metavar="SECONDS", help="Between two looks at a batch. Default: 30."),
+        click.option(
+            "--price-in", type=float, metavar="PRICE", help="Of a million tokens of prompts, for the estimate."
+        ),
+        click.option("--price-out", type=float, metavar="PRICE", help="Of a million tokens of answers."),
+    )
+
+    @functools.wraps(command)
+    def with_api(*args: Any, **kwargs: Any) -> Any:
+        given = {name: kwargs.pop(name) for name in API_NAMES}
+        return command(*args, api={name: value for name, value in given.items() if value is not None}, **kwargs)
+
+    wrapped: Callable[..., Any] = with_api
+    for option in reversed(options):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+API_NAMES = (
+    *("base_url", "judge_file", "tokenizer", "api_key_env", "readout", "top_logprobs", "missing_labels", "samples"),
+    *("smoothing", "max_tokens", "concurrency", "max_requests", "max_retries", "timeout", "cache", "batch", "poll"),
+    *("price_in", "price_out"),
+)
+
+
+def make_api_options(model: str, api: dict[str, Any]) -> ApiOptions | None:
+    """The options of the server of `openai:MODEL`; `None` for a model on this machine.
+
+    Raises:
+        [`UserInputError`]: a value is wrong, or such options were given for a model on this machine.
+    """
+    from distjudge_trl.errors import UserInputError
+    from distjudge_trl.judges.api.options import ApiOptions, model_of
+
+    if model_of(model) is not None:
+        return ApiOptions(**api)
+    if api:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in api)
+        raise UserInputError(
+            f"{names}: for models behind a server, named openai:MODEL; {model} is a model on this machine."
+        )
+    return None
 
 
 def check_shared_task(name: str) -> None:

@@ -13,8 +13,10 @@ from distjudge_trl.cli.options import (
     PROMPT_TEMPLATE,
     TASK_HELP,
     TRUNCATE,
+    api_options,
     check_shared_task,
     echo_task_options,
+    make_api_options,
     reading_options,
 )
 from distjudge_trl.errors import UserInputError
@@ -24,7 +26,9 @@ from distjudge_trl.errors import UserInputError
     short_help="Write the submission of a judge to a shared task.",
     context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
 )
-@click.option("--model", help="The judge: folder or hub id of a trained one, or the name of an untrained model.")
+@click.option(
+    "--model", help="The judge: folder or hub id of a trained one, name of an untrained model, or openai:NAME."
+)
 @click.option("--task", "task_name", help="A task of LeWiDi, such as md_agreement.")
 @click.option(
     "--data-path", help="The file whose items are judged, with or without labels; of a folder it is the test file."
@@ -36,6 +40,7 @@ from distjudge_trl.errors import UserInputError
 @BATCH_SIZE
 @CALIBRATION
 @reading_options
+@api_options
 @TASK_HELP
 @click.pass_context
 def submit(
@@ -46,6 +51,7 @@ def submit(
     out: str | None,
     truncate: Literal["middle", "end", "error"] | None,
     help_: bool,
+    api: dict[str, Any],
     **options: Any,
 ) -> None:
     """Judge a test file of LeWiDi and write the submission in the organisers' format.
@@ -77,14 +83,15 @@ def submit(
     task = get_task(task_name)
     ctx.with_resource(removing_if_empty(out))
     check_folder(out, "--out")
-    found = find_judge(model)
+    server = make_api_options(model, api)
+    found = find_judge(model, server.judge_file if server is not None else None)
     defaults = found.file.data.get("options") if found.file is not None and found.file.task == task.name else None
     task_options = parse_task_options(task, ctx.args, defaults)
     items, q, report = judge_inputs(
         found,
         task,
         task_options,
-        EvaluationOptions(data_path=data_path, truncation=truncate, **options),
+        EvaluationOptions(data_path=data_path, truncation=truncate, api=server, **options),
         progress=True,
     )
     with writing(out):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from distjudge_trl.batching import SharePrefixes, Truncation
+from distjudge_trl.judges.api.options import ApiOptions
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,9 @@ class EvaluationOptions:
         batch_size (`int`): prompts in one forward pass.
         seed (`int`): of bootstrap, floor, ceiling and perturbations.
         trust_remote_code (`bool`): allow the code of the model's repository.
+        api ([`ApiOptions`], *optional*): how the server of a judge `openai:MODEL` is asked. Such a judge is read from
+            the tokens that the server returns, whatever `extraction` says, and without training it is calibrated on
+            request alone, because held-out items cost as much as test items.
     """
 
     data_path: str | None = None
@@ -62,3 +66,4 @@ class EvaluationOptions:
     batch_size: int = 32
     seed: int = 0
     trust_remote_code: bool = False
+    api: ApiOptions | None = None

@@ -48,6 +48,7 @@ class JudgeInfo:
         settings (`dict`): of the training, its data and the split.
         top_k_floor (`float`, *optional*): the probability of a label that is not among the five likeliest tokens;
             `None` where all tokens are read.
+        extraction (`dict`, *optional*): how a judge behind a server was read; replaces what `top_k_floor` says.
     """
 
     method: str
@@ -56,6 +57,7 @@ class JudgeInfo:
     seed: int | None
     settings: dict[str, Any]
     top_k_floor: float | None = None
+    extraction: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,8 @@ def make_results(
         "ordinal": task.ordinal,
         "seed": judge.seed,
         "settings": judge.settings,
-        "extraction": {"kind": "full" if judge.top_k_floor is None else "top5", "floor": judge.top_k_floor},
+        "extraction": judge.extraction
+        or {"kind": "full" if judge.top_k_floor is None else "top5", "floor": judge.top_k_floor},
         **scores,
         **_parts(task, predictions, calibration, seed),
         **({"calibration": calibration.to_dict()} if calibration is not None else {}),

@@ -13,6 +13,7 @@ from distjudge_trl.data.question_template import read_template
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import JudgmentDataError, UserInputError
 from distjudge_trl.evaluation.association import average_orders, in_both_orders
+from distjudge_trl.evaluation.kl_bounds import kl_bounds
 from distjudge_trl.evaluation.options import EvaluationOptions
 from distjudge_trl.evaluation.origin import (
     Origin,
@@ -24,10 +25,12 @@ from distjudge_trl.evaluation.origin import (
     unseen_parts,
 )
 from distjudge_trl.evaluation.results import JudgeInfo, Predictions, make_results
-from distjudge_trl.evaluation.scoring import calibration_records
+from distjudge_trl.evaluation.scoring import calibration_records, human_side
 from distjudge_trl.judge_folder.judge_file import JudgeFile
+from distjudge_trl.judges.api.options import model_of
+from distjudge_trl.judges.base import Judgments, PromptJudge
 from distjudge_trl.judges.loading import FoundJudge, check_kind
-from distjudge_trl.judges.local import LocalJudge
+from distjudge_trl.judges.opening import open_judge
 from distjudge_trl.labels import TOP_K_FLOOR
 from distjudge_trl.runtime.provenance import provenance
 from distjudge_trl.tasks import Item, JudgmentTask, LoadReport, TaskOptions
@@ -75,7 +78,8 @@ def evaluate_judge(
     origin, judge_file = find_origin(found, task), found.file
     report = LoadReport()
     known = {path: read_seen_items(path) for path in options.leave_out}
-    if judge_file is None or options.trust_remote_code or not judge_file.trust_remote_code:
+    is_local = model_of(found.name) is None
+    if is_local and (judge_file is None or options.trust_remote_code or not judge_file.trust_remote_code):
         check_kind(found.folder, judge_file or JudgeFile(label_space={}), options.trust_remote_code)
     # Read the data first, so that mistakes in it are found before a model is loaded.
     items = list(task.draw(task.items(options.data_path, task_options, report=report), task_options, report=report))
@@ -97,11 +101,17 @@ def evaluate_judge(
     if calibration is not None and options.extraction == "top5":
         calibration = None
         warnings += ("the judge's calibration was fitted on all label tokens: it is not applied to five.",)
+    held_out, scalings = None, []
+    to_fit_on = calibration_records(
+        validation, requested=options.calibrated, trained=judge_file is not None or not is_local
+    )
+    if not is_local:
+        judge.expect([*test, *(to_fit_on if to_fit_on is not None else [])])
     judgments = judge.read(test, options.batch_size, progress=progress)
     if options.average_orders:
-        judgments = replace(judgments, log_probs=in_both_orders(judgments.log_probs, test["id"], report.notes))
-    held_out, scalings = None, []
-    to_fit_on = calibration_records(validation, requested=options.calibrated, trained=judge_file is not None)
+        log_probs = in_both_orders(judgments.log_probs, test["id"], report.notes)
+        judgments = replace(judgments, log_probs=log_probs, bounds=None)
+    extraction = _extraction(judge, test, judgments)
     if to_fit_on is not None:
         read = judge.read(to_fit_on, options.batch_size, progress=progress)
         log_probs = average_orders(read.log_probs, to_fit_on["id"]) if options.average_orders else read.log_probs
@@ -109,7 +119,7 @@ def evaluate_judge(
     elif options.calibrated:
         scalings = own_scalings(found)
     results = make_results(
-        _judge_info(origin, plan, options),
+        replace(_judge_info(origin, plan, options), extraction=extraction),
         task,
         Predictions(test, judgments.log_probs, float(judgments.mass.mean()), judgments.floored),
         train=train,
@@ -120,6 +130,7 @@ def evaluate_judge(
         provenance=provenance(
             judge=found.name,
             reading=judge.reading(),
+            **({"usage": usage} if (usage := judge.findings().get("usage")) is not None else {}),
             evaluation=asdict(options),
             task_options=asdict(task_options),
             data_report=report.to_dict(),
@@ -132,9 +143,9 @@ def evaluate_judge(
 
 def load_judge(
     found: FoundJudge, task: JudgmentTask, template: PromptTemplate, options: EvaluationOptions, *, calibrated: bool
-) -> LocalJudge:
+) -> PromptJudge:
     """The judge, or the untrained model with the task's labels, as the options say."""
-    return LocalJudge(
+    return open_judge(
         found.name,
         label_space=task.label_space() if found.file is None else None,
         template=template,
@@ -148,7 +159,17 @@ def load_judge(
         share_prefixes=options.share_prefixes,
         calibrated=calibrated,
         trust_remote_code=options.trust_remote_code,
+        api=options.api,
     )
+
+
+def _extraction(judge: PromptJudge, test: Dataset, judgments: Judgments) -> dict[str, Any] | None:
+    """How a judge behind a server was read, for result files; `None` for a judge on this machine."""
+    findings = {key: value for key, value in judge.findings().items() if key != "usage"}
+    if judgments.bounds is None:
+        return findings or None
+    low, high = kl_bounds(human_side(test)[0], *judgments.bounds)
+    return {**findings, "kl_low": float(low.mean()), "kl_high": float(high.mean())}
 
 
 def _judge_info(origin: Origin, plan: SplitPlan, options: EvaluationOptions) -> JudgeInfo:

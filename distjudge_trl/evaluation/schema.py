@@ -140,10 +140,18 @@ class Settings(_Strict):
 
 
 class Extraction(_Strict):
-    """Which label tokens are read: all, or those among the five likeliest; the others get the floor."""
+    """Which label tokens are read: all, those among the five (`top5`) or more likeliest tokens, the others getting the
+    floor, or none, because answers were sampled (`samples20`).
 
-    kind: Literal["full", "top5"]
+    Judges behind a server have more keys: see `ApiJudge.findings`. `kl_low` and `kl_high` are the lowest and highest
+    mean KL that the tokens which the server did not return allow.
+    """
+
+    kind: Annotated[str, Field(pattern=r"^(full|top[0-9]+|samples[0-9]+)$")]
     floor: _Number | None
+    kl_low: _Number | None = None
+    kl_high: _Number | None = None
+    unparsed: _Number | None = None
 
 
 class SharedTaskRow(_Strict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from distjudge_trl.batching import PromptFitter
 from distjudge_trl.calibration.stored import Calibration
 from distjudge_trl.data.records import check_messages
 from distjudge_trl.data.template import PromptTemplate, finished_prompt
@@ -22,11 +24,16 @@ from distjudge_trl.labels import LabelSpace
 class Judgments:
     """A judge's answers for N items: `log_probs` `(N, K)`, normalised over the labels, in nats; the label `mass`
     `(N,)` in [0, 1]; and `floored` `(N, K)`, bool, the labels that top-k extraction did not find.
+
+    Judges behind a server may add `bounds` `(2, N, K)`, the least and the most that the label's probability can be
+    before normalisation, and `unparsed` `(N,)`, the share of sampled answers that are no label.
     """
 
     log_probs: np.ndarray
     mass: np.ndarray
     floored: np.ndarray
+    bounds: np.ndarray | None = None
+    unparsed: np.ndarray | None = None
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -66,13 +73,14 @@ class PromptJudge(ABC):
     """A judge that turns prompts into label distributions.
 
     `label_space` is the judge's [`LabelSpace`]; the columns of every result follow its order. `template` renders bare
-    items. `calibration` is applied to all that is read; it also makes label sets
-    (`judge.calibration.columns(probabilities, labels)`).
+    items, and `fitter` shortens them (`None` if nothing limits their length). `calibration` is applied to all that is
+    read; it also makes label sets (`judge.calibration.columns(probabilities, labels)`).
     """
 
     label_space: LabelSpace
     template: PromptTemplate | None = None
     calibration: Calibration | None = None
+    fitter: PromptFitter | None = None
 
     def judge(
         self, records: Iterable[Mapping[str, Any]], batch_size: int = 32, *, progress: bool = False
@@ -96,11 +104,42 @@ class PromptJudge(ABC):
         return self.read(records, batch_size, progress=progress).probabilities
 
     def read(self, records: Iterable[Mapping[str, Any]], batch_size: int = 32, *, progress: bool = False) -> Judgments:
-        """Like [`~PromptJudge.judge`], but log-probabilities and the label mass."""
+        """Like [`~PromptJudge.judge`], but log-probabilities and the label mass; warns of items that were
+        shortened.
+        """
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
+        return self.calibrate(self.read_prompts(self._prompts(records), batch_size, progress=progress))
+
+    def _prompts(self, records: Iterable[Mapping[str, Any]]) -> list[list[dict[str, str]]]:
+        """The prompts of records; warns if bare items were shortened."""
+        before = self.fitter.num_shortened if self.fitter is not None else 0
         prompts = [self._prompt(record, i) for i, record in enumerate(records, start=1)]
-        return self.calibrate(self.read_prompts(prompts, batch_size, progress=progress))
+        if self.fitter is not None and self.fitter.num_shortened > before:
+            warnings.warn(
+                f"{self.fitter.num_shortened - before} of {len(prompts)} items were too long for"
+                f" {self.fitter.max_length} tokens; their longest fields were shortened ({self.fitter.truncation}).",
+                stacklevel=4,
+            )
+        return prompts
+
+    def expect(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Say which records will be read, by all calls of `read` together, before the first one. A judge that pays for
+        each record checks its budget; one on this machine does nothing.
+        """
+        return
+
+    def expect_prompts(self, prompts: Iterable[list[dict[str, str]]]) -> None:
+        """Like [`~PromptJudge.expect`] for finished prompts, which are gone through one by one."""
+        return
+
+    def reading(self) -> dict[str, str]:
+        """How the judge computes, for result files."""
+        return {}
+
+    def findings(self) -> dict[str, Any]:
+        """What the judge found out while it read, for result files; empty for a judge on this machine."""
+        return {}
 
     def judge_one(self, /, **fields: Any) -> dict[str, Any]:
         """Judge one item.
@@ -165,6 +204,8 @@ class PromptJudge(ABC):
     def _render(self, item: Mapping[str, Any], row: int) -> list[dict[str, str]]:
         """The prompt of a bare item."""
         assert self.template is not None
+        if self.fitter is not None:
+            return self.fitter.fit(self.template.of(item), item, row=row)
         return self.template.render(item, row=row)
 
     def calibrate(self, judgments: Judgments) -> Judgments:

@@ -97,6 +97,9 @@ def _judge_rows(ranks: Ranks, judge: PromptJudge, work: Work, progress: Progress
         batch_size=options.batch_size,
         progress=ranks.is_first,
     )
+    if ranks.is_first:
+        left = InputFile(work.input_path, work.reading).windows(options.batch_size, progress.done)
+        judge.expect_prompts(prompt for rows in left for prompt in windows.prompts(rows))
     size = options.batch_size * _BATCHES
     with tqdm(
         total=progress.rows, initial=progress.done, desc="Rows", unit=" rows", disable=not ranks.is_first

@@ -18,6 +18,7 @@ from transformers import (
 
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.judge_folder.judge_file import JUDGE_FILE_NAME, JudgeFile
+from distjudge_trl.judges.api.options import model_of
 from distjudge_trl.judges.placement import (
     check_adaptable,
 )
@@ -37,12 +38,17 @@ class FoundJudge(NamedTuple):
     file: JudgeFile | None
 
 
-def find_judge(name: str) -> FoundJudge:
-    """Find a judge by folder, hub id or model name.
+def find_judge(name: str, judge_file: str | None = None) -> FoundJudge:
+    """Find a judge by folder, hub id, model name, or `openai:MODEL` for a model behind a server. `judge_file` is the
+    folder of the trained judge whose weights the server holds.
 
     Raises:
-        [`UserInputError`]: `judge.json` is damaged.
+        [`UserInputError`]: `judge.json` is damaged, or missing in the folder that `judge_file` names.
     """
+    if model_of(name) is not None:
+        return FoundJudge(name, judge_file or name, JudgeFile.read(judge_file) if judge_file is not None else None)
+    if judge_file is not None:
+        raise UserInputError(f"--judge-file: is for models behind a server; {name} is one on this machine.")
     folder = _fetch(resolve_model(name))
     is_trained = (Path(folder) / JUDGE_FILE_NAME).is_file()
     return FoundJudge(name, folder, JudgeFile.read(folder) if is_trained else None)

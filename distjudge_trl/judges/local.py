@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Literal, cast
 
@@ -167,7 +166,6 @@ class LocalJudge(PromptJudge):
         self.top_k = top_k
         self.max_length = max_length if max_length is not None else context_length(self.model)
         limits = [length for length in (max_length or self.judge_file.max_length, self.max_length) if length]
-        self.fitter: PromptFitter | None = None
         if limits:
             cut = truncation or cast(Truncation, self.judge_file.truncation or "middle")
             self.fitter = PromptFitter(self.tokenizer, min(limits), cut)
@@ -176,18 +174,6 @@ class LocalJudge(PromptJudge):
         self._fitting: int | None = None
         pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id
         self._collate = JudgmentCollator(pad or 0, sharing=self._sharing)
-
-    def read(self, records: Iterable[Mapping[str, Any]], batch_size: int = 32, *, progress: bool = False) -> Judgments:
-        """See [`Judge.read`]; warns if bare items were shortened."""
-        before = self.fitter.num_shortened if self.fitter is not None else 0
-        judgments = super().read(records, batch_size, progress=progress)
-        if self.fitter is not None and self.fitter.num_shortened > before:
-            warnings.warn(
-                f"{self.fitter.num_shortened - before} of {len(judgments.mass)} items were too long for"
-                f" {self.fitter.max_length} tokens; their longest fields were shortened ({self.fitter.truncation}).",
-                stacklevel=2,
-            )
-        return judgments
 
     def reading(self) -> dict[str, str]:
         """How the model computes, for result files: device, type of the weights, autocast, attention, and the compute
@@ -216,11 +202,6 @@ class LocalJudge(PromptJudge):
                 stacklevel=3,
             )
         return day
-
-    def _render(self, item: Mapping[str, Any], row: int) -> list[dict[str, str]]:
-        if self.fitter is None or self.template is None:
-            return super()._render(item, row)
-        return self.fitter.fit(self.template.of(item), item, row=row)
 
     def check_length(self, prompt: list[dict[str, str]], row: int) -> None:
         """Raise [`JudgmentDataError`] if a finished prompt is longer than the model's context."""

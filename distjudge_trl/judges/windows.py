@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
@@ -122,8 +123,17 @@ class WindowJudge:
                     if self.on_error == "fail":
                         raise _placed(error, row) from None
                     errors[i] = told(error)
-        good = [i for i in range(len(rows)) if errors[i] is None]
-        first, orders = self._judgments([prompts[i] for i in good], [rows[i] for i in good])
+        while True:
+            good = [i for i in range(len(rows)) if errors[i] is None]
+            try:
+                first, orders = self._judgments([prompts[i] for i in good], [rows[i] for i in good])
+                break
+            except JudgmentDataError as error:
+                bad = [i for i in good if (rows[i].source, rows[i].number) == (error.source, error.row)]
+                if self.on_error == "fail" or not bad:
+                    raise
+                # A server refuses this row. What it has answered of the others is kept, and is not asked again.
+                errors[bad[0]] = told(error)
         read = iter(
             readouts(
                 first.log_probs,
@@ -140,6 +150,12 @@ class WindowJudge:
             results = [{**result, ERROR: error} for result, error in zip(results, errors, strict=True)]
         lines = write_lines({**content, **result} for content, result in zip(contents, results, strict=True))
         return Window(lines, len(rows), len(rows) - len(good), self._num_shortened() - shortened, orders)
+
+    def prompts(self, rows: Iterable[InputRow]) -> Iterator[Prompt]:
+        """The prompts of the rows that have one."""
+        for row in rows:
+            with suppress(JudgmentDataError):
+                yield from self._prompts(row)
 
     def _prompts(self, row: InputRow) -> list[Prompt]:
         """The prompts of a row: one, or one of each order."""
@@ -178,7 +194,7 @@ class WindowJudge:
 def _every_second(judged: Judgments, start: int) -> Judgments:
     """Judgments of one order of pairs whose orders alternate."""
     arrays = ("log_probs", "mass", "floored")
-    return replace(judged, **{name: getattr(judged, name)[start::2] for name in arrays})
+    return replace(judged, **{name: getattr(judged, name)[start::2] for name in arrays}, bounds=None, unparsed=None)
 
 
 def _placed(error: JudgmentDataError, row: InputRow) -> JudgmentDataError:

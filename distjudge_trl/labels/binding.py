@@ -12,7 +12,7 @@ from distjudge_trl.errors import LabelSpaceError, listing
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_Kind = Literal["answer", "synonym", "variant"]
+Kind = Literal["answer", "synonym", "variant"]
 
 LETTERS_HELP = (
     "Let the judge answer with letters: write `answers: letters` into the task file and {{ legend }} into its template"
@@ -42,7 +42,7 @@ class BoundSpelling:
 class _Found(NamedTuple):
     label: str
     spelling: str
-    kind: _Kind
+    kind: Kind
     token_id: int
     fragment: str | None
 
@@ -86,7 +86,7 @@ def bind_spellings(
     found: list[_Found] = []
     refused: dict[str, str] = {}
     for label, answer in answers.items():
-        for spelling, kind in _spellings(answer, synonyms.get(label, ())):
+        for spelling, kind in spellings_of(answer, synonyms.get(label, ())):
             first = _first_token(tokenizer, prompt, prompt_ids, spelling)
             if isinstance(first, _Token):
                 found.append(_Found(label, spelling, kind, first.id, first.fragment))
@@ -125,7 +125,7 @@ def _is_explicit(one: _Found, owners: Mapping[str, Mapping[int, set[str]]]) -> b
     return any(one.label in owners[kind].get(one.token_id, ()) for kind in ("answer", "synonym"))
 
 
-def _spellings(answer: str, synonyms: Sequence[str]) -> Iterable[tuple[str, _Kind]]:
+def spellings_of(answer: str, synonyms: Sequence[str]) -> Iterable[tuple[str, Kind]]:
     """All spellings of a label: its answer, the synonyms, and variants of both."""
     given = (answer, *synonyms)
     yield answer, "answer"

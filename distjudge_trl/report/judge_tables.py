@@ -12,7 +12,7 @@ from distjudge_trl.evaluation.metrics import METRICS
 from distjudge_trl.evaluation.statistics import Estimate
 from distjudge_trl.report.cells import Table, number
 from distjudge_trl.report.comparisons import Comparison
-from distjudge_trl.report.tables import SUPPOSE_WHOLE, left_out
+from distjudge_trl.report.tables import SUPPOSE_WHOLE, extraction_lines, left_out
 from distjudge_trl.report.test_sets import TestSet, value_of
 
 
@@ -46,6 +46,8 @@ def metrics_table(test_set: TestSet) -> Table:
     others = len(test_set.cells) - len(cells)
     if others:
         notes.append(f"{others} further configurations are in all_runs.csv.")
+    read = {row.model: row.run.results["extraction"] for row in test_set.rows if row.model}
+    notes += [f"{model}: {' '.join(lines)}" for model, found in read.items() if (lines := extraction_lines(found))]
     for shown_row, row in test_set.repeated:
         notes.append(
             f"{row.run.path} equals {shown_row.run.path} in all settings and the seed and is left out of the tables;"

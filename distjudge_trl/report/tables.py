@@ -8,6 +8,8 @@ from typing import Any
 
 # Figures of a result that suppose whole votes.
 SUPPOSE_WHOLE = "Noise floor, excess KL and human ceiling"
+# A share of the probability from which on it is worth a line.
+_NOTED = 0.005
 _HEADER = ("method", "KL (95 %)", "excess KL", "accuracy (95 %)", "label mass")
 
 
@@ -103,6 +105,33 @@ def robustness_table(runs: Sequence[dict[str, Any]], *, variants: bool = False) 
     return markdown_table(
         header, [(row["method"], *(f"{point['kl']:.3f}" for point in row["robustness"])) for row in rows]
     )
+
+
+def extraction_lines(found: dict[str, Any]) -> list[str]:
+    """What readers should know of how a judge behind a server was read, from the key `extraction` of its result file;
+    empty for other judges.
+    """
+    lines = []
+    if "missing_labels" in found:
+        share, floor = 100 * found["items_with_missing_labels"], found["floor"]
+        given = f", and it gets {floor:g}" if floor is not None else ""
+        lines.append(f"{share:.1f} % of the items have a label that is not among the returned tokens{given}.")
+        if found.get("kl_low") is not None:
+            low, high = found["kl_low"], found["kl_high"]
+            lines.append(f"The probability that was not returned allows a KL between {low:.3f} and {high:.3f}.")
+        if found["prefix_mass"] > _NOTED:
+            mass = 100 * found["prefix_mass"]
+            lines.append(
+                f"{mass:.1f} % of the probability is read from beginnings of labels. --tokenizer reads exactly."
+            )
+        if found["ambiguous_mass"] > _NOTED:
+            mass = 100 * found["ambiguous_mass"]
+            lines.append(f"{mass:.1f} % of the probability begins several labels, and counts for none.")
+    if "unparsed" in found:
+        lines.append(f"{100 * found['unparsed']:.1f} % of the sampled answers are no label, and count for none.")
+    if found.get("refused"):
+        lines.append(f"{found['refused']:,} answers are refusals, and say nothing about the labels.")
+    return lines
 
 
 def _interval(estimate: dict[str, float | None], spec: str, factor: float = 1.0) -> str:

@@ -181,7 +181,10 @@ def _model_names(runs: Sequence[Run]) -> dict[tuple[str, str], str]:
 
 
 def _extraction(run: Run) -> str:
-    return str(run.results["extraction"].get("kind", "full"))
+    found = run.results["extraction"]
+    kind = str(found.get("kind", "full"))
+    # Of a judge behind a server the same tokens may be read in two ways.
+    return f"{kind}, tokenizer" if kind != "full" and found.get("labels_bound_by") == "tokenizer" else kind
 
 
 def _rows(runs: Sequence[Run], names: Mapping[tuple[str, str], str]) -> tuple[Row, ...]:

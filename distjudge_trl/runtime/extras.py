@@ -30,6 +30,7 @@ EXTRAS = {
         Extra("deepspeed", "ZeRO", _extra("deepspeed")),
         Extra("bitsandbytes", "QLoRA and 8-bit models", _extra("quantization")),
         Extra("python_calamine", "Excel workbooks", _extra("excel")),
+        Extra("openai", "judges behind a server (openai:MODEL)", _extra("openai")),
         Extra("psycopg", "sweeps on a PostgreSQL server", _extra("postgresql")),
         Extra("cvxpy", "the paper's projection (--projection_solver cvxpy)", _extra("cvxpy")),
         Extra("matplotlib", "figures", _extra("report")),

@@ -1,0 +1,1 @@
+"""Judges behind an OpenAI-compatible server: chat completions whose label distribution is read off one position."""
