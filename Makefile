@@ -94,5 +94,6 @@ benchmark: env  ## Print the benchmarks' tables
 	$(BIN)/python scripts/benchmarks/sweep.py
 	$(BIN)/pip install --quiet --constraint constraints.txt lm_eval
 	$(BIN)/python scripts/benchmarks/evaluation.py vader
-	$(BIN)/python scripts/benchmarks/judging_local.py vader
-	$(BIN)/python scripts/benchmarks/judging_local.py --memory 10000 100000
+	$(BIN)/python scripts/benchmarks/judging.py vader
+	$(BIN)/python scripts/benchmarks/judging.py --memory 10000 100000
+	$(BIN)/python scripts/benchmarks/judging_api.py
