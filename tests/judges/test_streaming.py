@@ -235,14 +235,17 @@ def start(python, args):
 
 def kill_after(python, args, part, done):
     """Kill a run with no warning once `done` rows are counted as done; returns what it has counted then."""
-    process = start(python, args)
-    while process.poll() is None:
+
+    def counted():
         try:
-            counted = json.loads((part / "progress.json").read_text())["done"]
+            return json.loads((part / "progress.json").read_text())["done"]
         except (OSError, ValueError):
-            counted = -1
-        if counted >= done:
-            break
+            return -1
+
+    # An earlier run may have done enough already: this one has to be at work before it is killed.
+    before = counted()
+    process = start(python, args)
+    while process.poll() is None and not (counted() >= done and counted() > before):
         time.sleep(0.002)
     assert process.poll() is None, process.communicate()[0].decode()[-2000:]
     process.send_signal(signal.SIGKILL)
