@@ -2,6 +2,7 @@
 model's logits; a run that is killed and goes on; the commands.
 """
 
+import itertools
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from chat_server import chat_answer, serving
-from conftest import ROOT
+from conftest import ROOT, wait_for_lock
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from distjudge_trl import Judge, get_task
@@ -153,11 +154,11 @@ def test_a_run_that_is_killed_pays_for_nothing_twice(tmp_path, warm_python):
         "name: mine\nlabels: ['yes', 'no']\ntemplate: '{{ text }}'\nsource: empty.jsonl\nvotes: {list: v}\n"
     )
     (tmp_path / "in.jsonl").write_text("".join(json.dumps({"text": f"text {i}"}) + "\n" for i in range(40)))
-    gate = threading.Event()
+    gate, calls = threading.Event(), itertools.count()
 
     def answer(body):
         # After 15 answers none comes any more, until the process is dead.
-        if server.answered >= 15 and not gate.is_set():
+        if next(calls) >= 15 and not gate.is_set():
             gate.wait(60)
             raise ConnectionResetError
         return chat_answer([("yes", 0.6), ("no", 0.2)])
@@ -175,7 +176,7 @@ def test_a_run_that_is_killed_pays_for_nothing_twice(tmp_path, warm_python):
         assert len(server.bodies) == 19, first.communicate()
         os.kill(first.pid, signal.SIGKILL)
         first.wait()
-        time.sleep(0.5)  # the warm process is killed by the one that was
+        wait_for_lock(tmp_path / "out.jsonl.part" / "lock")
         assert not (tmp_path / "out.jsonl").exists()
         gate.set()
         paid = server.answered
