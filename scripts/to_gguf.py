@@ -12,6 +12,8 @@ import argparse
 import json
 from pathlib import Path
 
+
+import distjudge_trl  # noqa: F401  # isort: skip (before torch: it says how OpenMP's threads wait)
 import gguf
 import numpy as np
 import torch

@@ -21,9 +21,10 @@ _SECRETS = re.compile(
 )
 
 
-def redact(text: str, environment: Mapping[str, str] = os.environ) -> str:
+def redact(text: str, environment: Mapping[str, str] | None = None) -> str:
     """The text without the values of environment variables that hold secrets, and without what looks like a token."""
-    for name, value in environment.items():
+    # Not as a default value: datasets replaces `os.environ` when it maps in several processes.
+    for name, value in (os.environ if environment is None else environment).items():
         if SECRET_NAME.search(name) and len(value) >= 6:
             text = text.replace(value, "[removed]")
     return _SECRETS.sub("[removed]", text)

@@ -11,6 +11,7 @@ from peft import LoraConfig
 from distjudge_trl import Judge
 from distjudge_trl.cli import main
 from distjudge_trl.errors import MemoryExhaustedError, RunFailedError, explaining_memory, memory_exhausted
+from distjudge_trl.judges import opening
 from distjudge_trl.judges.judge import Judge as BaseJudge
 from distjudge_trl.labels import LabelSpace
 from distjudge_trl.recipe import Recipe
@@ -162,7 +163,7 @@ def test_a_judge_that_runs_out_of_memory_says_what_to_change(tokenizer, tmp_path
 def test_the_command_line_ends_with_one_line_and_exit_code_1(tokenizer, tmp_path, monkeypatch, stage):
     make_trainer(tokenizer, tmp_path).save_model()
     (tmp_path / "items.jsonl").write_text('{"prompt": [{"role": "user", "content": "x"}]}\n')
-    monkeypatch.setattr(BaseJudge, "from_pretrained", exhaust if stage == "loading" else lambda *a, **k: _Reader())
+    monkeypatch.setattr(opening, "open_judge", exhaust if stage == "loading" else lambda *a, **k: _Reader())
     arguments = [
         "judge",
         "--model",
@@ -173,8 +174,11 @@ def test_the_command_line_ends_with_one_line_and_exit_code_1(tokenizer, tmp_path
         str(tmp_path / "out.jsonl"),
     ]
     done = CliRunner().invoke(main, arguments)
-    assert done.exit_code == 1 and done.output.startswith("error: DefaultCPUAllocator: can't allocate memory")
-    assert done.output.count("\n") == 1 and not (tmp_path / "out.jsonl").exists()
+    error = done.output.splitlines()[-1]  # the bar of the rows may stand before it
+    assert done.exit_code == 1 and error.startswith("error: DefaultCPUAllocator: can't allocate memory")
+    assert (
+        done.output.count("error:") == 1 and "Traceback" not in done.output and not (tmp_path / "out.jsonl").exists()
+    )
 
 
 @pytest.mark.parametrize(
