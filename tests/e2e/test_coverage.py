@@ -44,9 +44,9 @@ def coverage(p, log_q, items, groups, *, level, kind, repeats=200):
 
 
 CASES = {
-    "nominal": ("snli", "data/snli", 160, {"max_items": 120}),
+    "nominal": ("snli", "data/snli", 160, {"max_items": 100}),
     "ordinal": ("vader", None, 160, {"max_items": 250}),
-    "preference": ("mtbench", "data/mtbench", 320, {"max_items": 100, "swap": "random"}),
+    "preference": ("mtbench", "data/mtbench", 288, {"max_items": 70, "swap": "random"}),
 }
 
 

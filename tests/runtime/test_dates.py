@@ -3,7 +3,6 @@
 import os
 import socket
 import subprocess
-import sys
 from datetime import date
 
 from conftest import ROOT
@@ -31,14 +30,14 @@ def test_today_is_the_sweep_s_in_its_runs(monkeypatch):
     assert today() == today(shared=True) == "2030-01-02"
 
 
-def test_processes_between_which_midnight_comes_agree():
+def test_processes_between_which_midnight_comes_agree(warm_python):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": "2"}
     place |= {"PYTHONPATH": str(ROOT), "LOCAL_WORLD_SIZE": "2"}
     ranks = [
         subprocess.Popen(
-            [sys.executable, "-c", RANK],
+            [warm_python, "-c", RANK],
             env={**os.environ, **place, "RANK": rank, "LOCAL_RANK": rank},
             stdout=subprocess.PIPE,
             text=True,
