@@ -53,14 +53,14 @@ def test_no_modules_import_each_other_in_a_circle():
 
 
 def test_objective_needs_torch_alone():
-    """Except the paper's solver, and the saddle point, which is found on the CPU once for each kind of row."""
+    """Except the paper's solver, and what is found on the CPU once for each kind of row."""
     allowed = {"torch", "cvxpy", "numpy", "scipy", "distjudge_trl"}
     for path in (PACKAGE / "objective").glob("*.py"):
         for name in imports_of(path):
             top = name.split(".")[0]
             assert top in allowed or top in {"__future__", "functools", "math", "typing"}, (path.name, name)
             assert top != "distjudge_trl" or name.startswith("distjudge_trl.objective")
-            assert top not in ("cvxpy", "numpy", "scipy") or path.name in ("_cvxpy.py", "minimax.py")
+            assert top not in ("cvxpy", "numpy", "scipy") or path.name in ("_cvxpy.py", "coverage.py", "minimax.py")
 
 
 def test_every_module_says_what_it_is():

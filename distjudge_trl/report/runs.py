@@ -33,6 +33,7 @@ OBJECTIVE: dict[str, Any] = {
     "perturbation_step_size": 0.05,
     "perturbation_steps": 5,
     "radius_scaling": "constant",
+    "radius_coverage": 0.9,
     "label_normalization": "labels",
     "label_smoothing": 0.0,
     "target_smoothing": 0.0,

@@ -49,7 +49,10 @@ class DistributionSFTConfig(SFTConfig):
         radius_scaling (`str`, *optional*, defaults to `"constant"`):
             `"constant"` uses ε for every item. `"annotators"` uses ε sqrt(5 / n) for an item with n annotators: the
             sampling error of a distribution shrinks with the square root of n, and ε keeps its meaning at the five
-            annotators of the paper's NLI data.
+            annotators of the paper's NLI data. `"coverage"` computes the radius of each item from its votes, so that
+            the ball holds the item's true distribution with the probability `radius_coverage`; ε is not used then.
+        radius_coverage (`float`, *optional*, defaults to `0.9`):
+            The probability of `radius_scaling="coverage"`, in (0, 1). See `coverage_radius`.
         projection_solver (`str`, *optional*, defaults to `"torch"`):
             How `"pgd"` projects (eq. 9): `"torch"` is exact and batched, `"cvxpy"` the paper's solver, hundreds of
             times slower.
@@ -105,10 +108,16 @@ class DistributionSFTConfig(SFTConfig):
     )
     perturbation_step_size: float = field(default=0.05, metadata={"help": "Step size (eta) of the 'pgd' adversary."})
     perturbation_steps: int = field(default=5, metadata={"help": "Ascent steps of the 'pgd' adversary."})
-    radius_scaling: Literal["constant", "annotators"] = field(
+    radius_scaling: Literal["constant", "annotators", "coverage"] = field(
         default="constant",
-        metadata={"help": "'constant' radius, or 'annotators': radius * sqrt(5 / n) for an item with n annotators."},
+        metadata={
+            "help": (
+                "'constant' radius; 'annotators': radius * sqrt(5 / n) for an item with n annotators; 'coverage': the"
+                " radius within which an item's true distribution lies with the probability radius_coverage."
+            )
+        },
     )
+    radius_coverage: float = field(default=0.9, metadata={"help": "Probability of radius_scaling 'coverage'."})
     projection_solver: Literal["torch", "cvxpy"] = field(
         default="torch",
         metadata={
@@ -208,13 +217,15 @@ class DistributionSFTConfig(SFTConfig):
             raise UserInputError(f"`perturbation_step_size` must be positive, got {self.perturbation_step_size}.")
         if self.perturbation_steps < 0:
             raise UserInputError(f"`perturbation_steps` must be at least 0, got {self.perturbation_steps}.")
+        if not 0.0 < self.radius_coverage < 1.0:
+            raise UserInputError(f"`radius_coverage` must lie between 0 and 1, got {self.radius_coverage}.")
         if not 0.0 <= self.label_smoothing < 1.0:
             raise UserInputError(f"`label_smoothing` must be at least 0 and less than 1, got {self.label_smoothing}.")
         if not 0.0 <= self.target_smoothing < math.inf:
             raise UserInputError(f"`target_smoothing` must be at least 0 and finite, got {self.target_smoothing}.")
         choices = {
             "adversary": ("pgd", "worst_case", "minimax", "none"),
-            "radius_scaling": ("constant", "annotators"),
+            "radius_scaling": ("constant", "annotators", "coverage"),
             "projection_solver": ("torch", "cvxpy"),
             "label_normalization": ("labels", "vocab"),
             "share_prefixes": ("auto", True, False),

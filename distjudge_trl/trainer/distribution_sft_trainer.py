@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
-from torch import Tensor
 from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase
 
 from distjudge_trl.batching import (
@@ -36,7 +35,7 @@ from distjudge_trl.trainer.distribution_sft_config import DistributionSFTConfig
 from distjudge_trl.trainer.judgment_rows import JudgmentRowsMixin
 from distjudge_trl.trainer.metrics import RowMeans, label_metrics
 from distjudge_trl.trainer.out_of_memory import advise
-from distjudge_trl.trainer.perturbation import make_adversary, perturb, saddle_point
+from distjudge_trl.trainer.perturbation import make_adversary, perturb, row_radius, saddle_point
 from distjudge_trl.trainer.process_exit import set_timeout_on_cpu
 from distjudge_trl.trainer.refused_launches import (
     check_adapters,
@@ -183,12 +182,6 @@ class DistributionSFTTrainer(JudgmentRowsMixin, ResumingMixin):
         self._means.clear("train")
         super()._update_auto_batch_size(batch_size)
 
-    def _perturb(self, target: Tensor, log_q: Tensor, num_annotators: Tensor) -> Tensor:
-        """The target distribution `(B, K)` after the adversary's move; the human one if there is no adversary."""
-        if self.adversary is None:
-            return target
-        return perturb(self.adversary, self.args, target, log_q, num_annotators)
-
     def _prepare_input(self, data):
         """Under DeepSpeed transformers casts floating inputs to the engine's type. In bfloat16 the human distributions
         would change and no longer sum to 1. No other input here is floating.
@@ -208,11 +201,12 @@ class DistributionSFTTrainer(JudgmentRowsMixin, ResumingMixin):
         log_q = self.label_space.log_probs(logits, normalization=self.args.label_normalization)
         smoothed = dirichlet_smoothing(target, inputs["num_annotators"], self.args.target_smoothing)
         alpha = self.args.alpha
+        radius = row_radius(self.args, target, inputs["num_annotators"])
         if self.args.adversary == "minimax":
             # The saddle point has the cross-entropy in it.
-            perturbed, alpha = saddle_point(self.args, smoothed, reference, inputs["num_annotators"]), 1.0
+            perturbed, alpha = saddle_point(self.args, smoothed, reference, radius), 1.0
         else:
-            perturbed = self._perturb(smoothed, log_q, inputs["num_annotators"])
+            perturbed = perturb(self.adversary, smoothed, log_q, radius) if self.adversary is not None else smoothed
         # Without KL the target enters only through its majority label: the adversary acts by changing that label.
         hard_label = perturbed.argmax(-1) if alpha == 0.0 and self.adversary is not None else reference
         row_losses = hybrid_loss(log_q, perturbed, hard_label, alpha, label_smoothing=self.args.label_smoothing)[

@@ -24,6 +24,7 @@ TRAINING_SETTINGS = (
     "perturbation_step_size",
     "perturbation_steps",
     "radius_scaling",
+    "radius_coverage",
     "label_smoothing",
     "target_smoothing",
     "label_normalization",

@@ -15,8 +15,9 @@ from distjudge_trl.batching import encode_prompts
 from distjudge_trl.errors import JudgmentDataError, LabelSpaceError, UserInputError
 from distjudge_trl.judge_folder.judge_file import JudgeFile
 from distjudge_trl.labels import LabelSpace
-from distjudge_trl.objective import PGDAdversary, hybrid_loss, kl_divergence, minimax_target
+from distjudge_trl.objective import PGDAdversary, coverage_radius, hybrid_loss, kl_divergence, minimax_target
 from distjudge_trl.trainer import DistributionSFTConfig, DistributionSFTTrainer
+from distjudge_trl.trainer.perturbation import perturb, row_radius
 
 
 def weights(trainer):
@@ -71,6 +72,16 @@ def test_the_minimax_loss_is_the_kl_to_the_saddle_point(tokenizer, tmp_path):
     expected = kl_divergence(target, torch.tensor(result.predictions)).mean()
     assert result.metrics["test_loss"] == pytest.approx(float(expected), abs=1e-5)
     assert (target - p).abs().max() > 0.05
+
+
+def test_the_radius_from_the_votes_is_each_row_s_own(tokenizer, tmp_path):
+    records = make_records(6)
+    trainer = make_trainer(tokenizer, tmp_path, records, radius_scaling="coverage", perturbation_radius=0.0)
+    result = trainer.predict(records)
+    p, log_q = torch.tensor(result.label_ids), torch.tensor(result.predictions)
+    radius = coverage_radius(p, torch.tensor(records["num_annotators"][:]), 0.9)
+    losses = hybrid_loss(log_q, PGDAdversary(radius)(p, log_q), p.argmax(-1), 0.8)
+    assert result.metrics["test_loss"] == pytest.approx(float(losses.mean()), abs=1e-5)
 
 
 # How a batch is cut
@@ -240,7 +251,7 @@ def test_radius_shrinks_with_the_square_root_of_the_annotators(tokenizer, tmp_pa
     trainer = make_trainer(tokenizer, tmp_path, radius_scaling="annotators", perturbation_radius=0.2)
     p = torch.tensor([[0.6, 0.4, 0.0, 0.0, 0.0]]).expand(3, -1)
     log_q = torch.tensor([[0.1, 0.2, 0.3, 0.2, 0.2]]).log().expand(3, -1)
-    moved = trainer._perturb(p, log_q, torch.tensor([5, 20, 80]))
+    moved = perturb(trainer.adversary, p, log_q, row_radius(trainer.args, p, torch.tensor([5, 20, 80])))
     for row, radius in zip(moved, (0.2, 0.1, 0.05), strict=True):
         torch.testing.assert_close(row, PGDAdversary(radius)(p[:1], log_q[:1])[0])
     distances = (moved - p).norm(dim=-1)
@@ -561,6 +572,7 @@ def test_a_saved_judge_says_what_it_is(tokenizer, tmp_path):
         ({"perturbation_steps": -1}, "`perturbation_steps`"),
         ({"adversary": "fgsm"}, "`adversary` must be one of pgd, worst_case, minimax, none"),
         ({"radius_scaling": "x"}, "`radius_scaling`"),
+        ({"radius_coverage": 1.0}, "`radius_coverage` must lie between 0 and 1"),
         ({"projection_solver": "x"}, "`projection_solver`"),
         ({"label_normalization": "x"}, "`label_normalization`"),
         ({"label_smoothing": 1.0}, "`label_smoothing` must be at least 0 and less than 1"),
