@@ -1,6 +1,7 @@
 """Judges behind a server, over real HTTP: what is sent, what is kept, what fails and how."""
 
 import asyncio
+import dataclasses
 import itertools
 import json
 import logging
@@ -434,11 +435,22 @@ def test_the_newer_name_of_the_limit():
 
 def test_a_trained_judge_whose_weights_a_server_holds(tmp_path):
     space = LabelSpace(["good", "bad"], answers={"good": "A", "bad": "B"})
-    JudgeFile(space.to_dict(), [{"role": "user", "content": "Rate: {{ text }}"}], task="mine").write(tmp_path)
+    calibration = {
+        "scaling": {"kind": "temperature", "weight": [2, 2], "bias": [0, 0], "num_items": 20},
+        "conformal": {"level": 0.9, "kind": "sets", "threshold": 0.5, "num_items": 20, "num_groups": 20},
+        "fitted_on": {},
+    }
+    template = [{"role": "user", "content": "Rate: {{ text }}"}]
+    JudgeFile(space.to_dict(), template, task="mine", calibration=calibration).write(tmp_path)
     with serving(lambda body: chat_answer([("B", 0.6), (" A", 0.2)])) as server:
-        judge = open_judge("openai:stand-in", api=judge_at(server, judge_file=str(tmp_path)).options)
-        judged = judge.judge([{"text": "x"}])
-    assert judged == pytest.approx(np.array([[0.25, 0.75]]))
+        options = judge_at(server, judge_file=str(tmp_path)).options
+        judged = open_judge("openai:stand-in", api=options, calibrated=False).judge([{"text": "x"}])
+        assert judged == pytest.approx(np.array([[0.25, 0.75]]))
+        assert open_judge("openai:stand-in", api=options).judge([{"text": "x"}])[0, 1] == pytest.approx(0.9)
+        # The scaling says nothing about counted answers.
+        options = dataclasses.replace(options, readout="samples", samples=2)
+        judged = open_judge("openai:stand-in", api=options).judge([{"text": "x"}])
+        assert judged == pytest.approx(np.array([[0.5 / 3, 2.5 / 3]]))
     assert server.bodies[0]["messages"] == [{"role": "user", "content": "Rate: x"}]
 
 

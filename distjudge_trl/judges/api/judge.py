@@ -76,7 +76,8 @@ class ApiJudge(PromptJudge):
         if template is None and self.judge_file.template is not None:
             template = read_template(self.judge_file.template)
         self.template = template
-        if calibrated and label_space is None:  # it was fitted for the judge's own labels
+        # It was fitted for the judge's own labels.
+        if calibrated and label_space is None and self.options.takes_calibration:
             self.calibration = self.judge_file.make_calibration()
         self.tokenizer = _load_tokenizer(self.options)
         length = max_length or (self.judge_file.max_length if self.tokenizer is not None else None)

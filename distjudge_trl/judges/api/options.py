@@ -39,7 +39,7 @@ class ApiOptions:
     Args:
         base_url (`str`, *optional*): the server's address up to `/v1`; by default `$OPENAI_BASE_URL`, else OpenAI's.
         judge_file (`str`, *optional*): folder of a trained judge whose merged weights the server holds. Labels,
-            template and calibration are those of its `judge.json`.
+            template and calibration are those of its `judge.json`; sampled answers are not calibrated.
         tokenizer (`str`, *optional*): folder or hub id of the model's tokenizer, by default that of the judge's
             folder. With it labels are bound to tokens as for a local model; without it by text (see `matching.py`).
         api_key_env (`str`, defaults to `"OPENAI_API_KEY"`): the environment variable that holds the key.
@@ -123,6 +123,13 @@ class ApiOptions:
         return (self.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL).rstrip("/")
 
     @property
+    def takes_calibration(self) -> bool:
+        """Whether the calibration of a judge's folder applies: it was fitted on label tokens, not on counted
+        answers.
+        """
+        return self.readout == "logprobs"
+
+    @property
     def is_openai(self) -> bool:
         """Whether the server is OpenAI's."""
         return urlsplit(self.address).hostname == urlsplit(OPENAI_URL).hostname
@@ -182,8 +189,10 @@ def model_of(name: str) -> str | None:
 
 def refuse_local(options: dict[str, Any]) -> None:
     """Raise if options were given that only a model on this machine has."""
-    flags = {"device", "device_map", "dtype", "autocast", "trust_remote_code", "attn_implementation", "top_k"}
-    given = [name for name in flags if options.get(name)]
+    flags = {"device", "device_map", "dtype", "autocast", "trust_remote_code", "attn_implementation"}
+    given = [f"--{name.replace('_', '-')}" for name in flags if options.get(name)]
+    if options.get("top_k"):
+        given.append("--extraction top5")
     if given:
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(given))
+        names = ", ".join(sorted(given))
         raise UserInputError(f"{names}: is for models on this machine; one behind a server runs as the server says.")
