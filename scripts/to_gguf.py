@@ -17,10 +17,10 @@ import distjudge_trl  # noqa: F401  # isort: skip (before torch: it says how Ope
 import gguf
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from transformers import AutoTokenizer
 
-from distjudge_trl.errors import UserInputError, run_script, writing
+from distjudge_trl.errors import UserInputError, first_line, run_script, writing
 from distjudge_trl.files.atomic import replacing
 
 
@@ -92,8 +92,30 @@ def rotated(weight: torch.Tensor, heads: int) -> torch.Tensor:
     return weight.reshape(heads, 2, -1, *weight.shape[1:]).swapaxes(1, 2).reshape(weight.shape)
 
 
+def needed(layers: int, *, tied: bool) -> set[str]:
+    """The tensors without which llama.cpp has no model."""
+    parts = ("attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm", "ffn_gate", "ffn_up", "ffn_down")
+    names = {f"blk.{layer}.{part}.weight" for layer in range(layers) for part in parts}
+    return names | {"token_embd.weight", "output_norm.weight", *(() if tied else ("output.weight",))}
+
+
 def convert(folder: Path, out: Path, kind: str) -> None:
-    """Write the model of `folder` to `out`, its matrices in the type `kind`."""
+    """Write the model of `folder` to `out`, its matrices in the type `kind`.
+
+    Raises:
+        [`UserInputError`]: the folder holds no such model, or a damaged one, or `out` is no regular file.
+    """
+    if out.exists() and not out.is_file():
+        raise UserInputError(f"{out}: is not a regular file; name the file to write.")
+    try:
+        _convert(folder, out, kind)
+    except (SafetensorError, KeyError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, UserInputError):
+            raise
+        raise UserInputError(f"{folder}: is damaged ({type(error).__name__}: {first_line(error)}).") from error
+
+
+def _convert(folder: Path, out: Path, kind: str) -> None:
     path = folder / "config.json"
     if not path.is_file() or not (folder / "tokenizer.json").is_file():
         raise UserInputError(f"{folder}: is not a full model with a tokenizer.json. Merge an adapter first.")
@@ -126,6 +148,7 @@ def convert(folder: Path, out: Path, kind: str) -> None:
         writer.add_rope_freq_base(rope["rope_theta"])
         writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
         add_vocabulary(writer, folder, vocabulary, config["vocab_size"])
+        missing = needed(layers, tied=bool(config.get("tie_word_embeddings")))
         for file in sorted(folder.glob("model*.safetensors")):
             with safe_open(file, "pt") as weights:
                 for key in weights.keys():  # noqa: SIM118 (it has no __iter__)
@@ -137,9 +160,12 @@ def convert(folder: Path, out: Path, kind: str) -> None:
                     name = names.get_name(key, try_suffixes=(".weight", ".bias"))
                     if name is None:
                         raise unsupported(f"The weight {key!r}")
+                    missing.discard(name)
                     stored = TYPES["f32"] if weight.dim() == 1 else TYPES[kind]
                     array = weight.contiguous().numpy().astype(np.float32)
                     writer.add_tensor(name, gguf.quantize(array, stored), raw_dtype=stored)
+        if missing:
+            raise UserInputError(f"{folder}: lacks {len(missing)} weights, {min(missing)!r} among them.")
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
@@ -152,8 +178,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="GGUF file to write")
     parser.add_argument("--type", choices=list(TYPES), default="f16", help="type of the matrices")
     args = parser.parse_args()
-    if args.out.is_dir():
-        raise UserInputError(f"{args.out}: is a folder; name the file to write.")
     convert(args.folder, args.out, args.type)
     print(f"{args.out}: {args.out.stat().st_size / 1e6:,.0f} MB, {args.type}")
 

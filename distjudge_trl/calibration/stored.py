@@ -86,7 +86,7 @@ class Calibration:
                 and 0 <= sets.threshold <= 1
                 and isinstance(content["fitted_on"], Mapping)
             )
-        except (TypeError, KeyError, ValueError) as error:
+        except (TypeError, KeyError, ValueError, OverflowError) as error:
             raise ValueError(f"`calibration`: {error!r}") from None
         if not is_sound:
             raise ValueError(f"`calibration` does not describe a scaling and label sets for {num_labels} labels")

@@ -203,12 +203,18 @@ def judge(
                 f"{model}: its labels are not known. Give --task, or --judge-file with a judge's folder."
             )
         file = found.file or JudgeFile.read(found.folder)  # raises an error that says what is missing
+        is_calibrated = calibration and file.calibration is not None
+        if is_calibrated and server is not None and not server.takes_calibration:
+            click.echo(
+                "The judge's calibration was fitted on label tokens: sampled answers stay as they are.", err=True
+            )
+            is_calibrated = False
         template = read_template(file.template) if file.template is not None else None
         return KnownJudge(
             file.make_label_space(),
             template,
             fingerprint_of(found.folder),
-            file.make_calibration() if calibration else None,
+            file.make_calibration() if is_calibrated else None,
         )
 
     if swap is None and (judging["swap_fields"] or judging["swap_labels"]):

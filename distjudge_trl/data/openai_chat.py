@@ -88,28 +88,34 @@ def choose_rows(
         [`UserInputError`]: not even one record fits into `max_rows`.
     """
     ids = records["id"][:]
+    if mode == "single-point":
+        counts = [1] * len(ids)
+    else:
+        counts = records["num_annotators"][:] if rows_per_item is None else [rows_per_item] * len(ids)
+    kept = range(len(ids)) if max_rows is None else _that_fit(counts, max_rows, ids, seed)
     rows: dict[int, list[ChatRow]] = {}
-    columns = records.select_columns(["completion", "label_distribution", "num_annotators"])
-    for i, record in enumerate(columns):
+    for i, record in zip(kept, records.select_columns(["completion", "label_distribution"]).select(kept), strict=True):
         if mode == "single-point":
             rows[i] = [ChatRow(i, label_space.index_of_answer(record["completion"][0]["content"]))]
             continue
-        count = rows_per_item if rows_per_item is not None else record["num_annotators"]
-        shares = share_rows(record["label_distribution"], count, name=ids[i], seed=seed)
+        shares = share_rows(record["label_distribution"], counts[i], name=ids[i], seed=seed)
         rows[i] = [ChatRow(i, label) for label, number in enumerate(shares) for _ in range(number)]
-    if max_rows is not None:
-        kept, total = {}, 0
-        for i in sorted(rows, key=lambda i: stable_key(seed, ids[i])):
-            total += len(rows[i])
-            if total > max_rows:
-                break
-            kept[i] = rows[i]
-        if not kept:
-            raise UserInputError(f"--max-rows {max_rows}: one item has more rows.")
-        rows = kept
     numbered = [(row, number) for of_item in rows.values() for number, row in enumerate(of_item)]
     numbered.sort(key=lambda entry: stable_key(seed, f"row {entry[1]} of {ids[entry[0].record]}"))
     return [row for row, _ in numbered]
+
+
+def _that_fit(counts: Sequence[int], max_rows: int, ids: Sequence[str], seed: int) -> list[int]:
+    """Records, drawn by a hash of their ids, as long as their rows fit."""
+    kept, total = [], 0
+    for i in sorted(range(len(ids)), key=lambda i: stable_key(seed, ids[i])):
+        total += counts[i]
+        if total > max_rows:
+            break
+        kept.append(i)
+    if not kept:
+        raise UserInputError(f"--max-rows {max_rows}: one item has more rows.")
+    return kept
 
 
 def write_rows(path: Path, records: Dataset, rows: Sequence[ChatRow], label_space: LabelSpace) -> None:

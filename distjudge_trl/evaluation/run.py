@@ -101,6 +101,9 @@ def evaluate_judge(
     if calibration is not None and options.extraction == "top5":
         calibration = None
         warnings += ("the judge's calibration was fitted on all label tokens: it is not applied to five.",)
+    if calibration is not None and options.api is not None and not options.api.takes_calibration:
+        calibration = None
+        warnings += ("the judge's calibration was fitted on label tokens: it is not applied to sampled answers.",)
     held_out, scalings = None, []
     to_fit_on = calibration_records(
         validation, requested=options.calibrated, trained=judge_file is not None or not is_local
@@ -112,6 +115,13 @@ def evaluate_judge(
         log_probs = in_both_orders(judgments.log_probs, test["id"], report.notes)
         judgments = replace(judgments, log_probs=log_probs, bounds=None)
     extraction = _extraction(judge, test, judgments)
+    if calibration is not None and extraction is not None and extraction.get("labels_missing"):
+        warning = (
+            "the judge's calibration was fitted on all label tokens, and"
+            f" {extraction['labels_missing']:.1%} of the labels are not among the returned ones: its label sets may"
+            " not hold. Give --top-logprobs 20, or --tokenizer with a vLLM server."
+        )
+        warnings += (warning,)
     if to_fit_on is not None:
         read = judge.read(to_fit_on, options.batch_size, progress=progress)
         log_probs = average_orders(read.log_probs, to_fit_on["id"]) if options.average_orders else read.log_probs

@@ -24,6 +24,15 @@ FORMAT_VERSION = 1
 # had to be spelled out do not list them.
 _SPELLED_OUT = frozenset(("snli", "mnli", "chaosnli", "mtbench", "helpsteer2_pref"))
 
+# Of keys whose values are used as they are.
+_TEXT = (str, type(None))
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("task", "base_model", "base_revision", "dtype", "autocast", "attn_implementation"), _TEXT),
+    **dict.fromkeys(("data", "training", "versions"), dict),
+    "quantization": (dict, type(None)),
+    "trust_remote_code": bool,
+}
+
 
 @dataclass
 class JudgeFile:
@@ -98,13 +107,16 @@ class JudgeFile:
                 f"{path}: no such file, so this is not a trained judge. `distjudge-trl train` writes it beside the"
                 " weights; in Python an untrained model is a judge with `label_space=` (and `template=`)."
             ) from None
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except OSError as error:
+            raise UserInputError(f"{path}: cannot be read ({error.strerror}).") from None
+        except (ValueError, RecursionError) as error:
             raise UserInputError(
                 f"{path}: is damaged ({error}). Restore it from another checkpoint of the same run."
             ) from None
-        if not isinstance(content, dict) or not isinstance(content.get("label_space"), dict):
+        version = content.get("format_version") if isinstance(content, dict) else None
+        has_labels = isinstance(content, dict) and isinstance(content.get("label_space"), dict)
+        if not has_labels and version in (None, FORMAT_VERSION):
             raise UserInputError(f"{path}: has no `label_space`. Restore it from another checkpoint of the same run.")
-        version = content.get("format_version")
         if version != FORMAT_VERSION:
             raise UserInputError(
                 f"{path}: has format version {version!r}, this distjudge-trl reads {FORMAT_VERSION}. Update"
@@ -115,6 +127,9 @@ class JudgeFile:
             raise UserInputError(f"{path}: has unknown keys: {listing(sorted(unknown))}.")
         try:
             file = cls(**content)
+            wrong = [name for name, kind in _TYPES.items() if not isinstance(getattr(file, name), kind)]
+            if wrong:
+                raise UserInputError(f"{wrong[0]} {getattr(file, wrong[0])!r}")
             file.make_label_space()
             if file.template is not None:
                 read_template(file.template)
@@ -123,7 +138,7 @@ class JudgeFile:
             if file.template_date is not None:
                 date.fromisoformat(file.template_date)
             file.make_calibration()
-        except (TypeError, ValueError, AttributeError, KeyError, UserInputError) as error:
+        except (TypeError, ValueError, AttributeError, KeyError, OverflowError, UserInputError) as error:
             raise UserInputError(
                 f"{path}: is damaged ({error}). Restore it from another checkpoint of the run."
             ) from None

@@ -83,7 +83,7 @@ class SeenItems:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             return cls(*(frozenset(map(str, content[field.name])) for field in fields(cls)))
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, RecursionError) as error:
             raise UserInputError(
                 f"{path}: is damaged ({error!r}): which items this judge has seen is not known. Train it again, or"
                 " delete the file if you know that the test items are new."

@@ -81,6 +81,8 @@ class PromptJudge(ABC):
     template: PromptTemplate | None = None
     calibration: Calibration | None = None
     fitter: PromptFitter | None = None
+    # Prompts that it should get at once, if it wants many.
+    prompts_at_once: int | None = None
 
     def judge(
         self, records: Iterable[Mapping[str, Any]], batch_size: int = 32, *, progress: bool = False

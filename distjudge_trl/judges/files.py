@@ -101,6 +101,8 @@ def _judge_rows(ranks: Ranks, judge: PromptJudge, work: Work, progress: Progress
         left = InputFile(work.input_path, work.reading).windows(options.batch_size, progress.done)
         judge.expect_prompts(prompt for rows in left for prompt in windows.prompts(rows))
     size = options.batch_size * _BATCHES
+    if judge.prompts_at_once is not None:
+        size = max(judge.prompts_at_once // (1 if swap is None else 2), 1)
     with tqdm(
         total=progress.rows, initial=progress.done, desc="Rows", unit=" rows", disable=not ranks.is_first
     ) as bar:

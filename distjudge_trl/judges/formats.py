@@ -140,10 +140,19 @@ def write_parquet(rows: Path, target: Path, shown: Path) -> None:
 
 
 def read_lines(path: Path) -> Iterator[Row]:
-    """Rows of a file of JSON lines."""
+    """Rows of a file of JSON lines.
+
+    Raises:
+        [`UserInputError`]: the file is damaged.
+    """
     with path.open("rb") as file:
-        for line in file:
-            yield json.loads(line)
+        for number, line in enumerate(file, start=1):
+            try:
+                yield json.loads(line)
+            except ValueError as error:
+                raise UserInputError(
+                    f"{path}, line {number}: is damaged ({first_line(error)}). Give --overwrite to begin anew."
+                ) from None
 
 
 def write_lines(rows: Iterable[Mapping[str, Any]]) -> bytes:

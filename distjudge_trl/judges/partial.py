@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from distjudge_trl.errors import UserInputError, counted, writing
 from distjudge_trl.files.atomic import read_json, write_json
 from distjudge_trl.judges.formats import Format, write_csv, write_parquet
+from distjudge_trl.judges.readouts import READOUTS
 from distjudge_trl.judges.swapping import OrderCounts
 
 
@@ -49,6 +50,24 @@ class Progress:
     shortened: int = 0
     orders: dict[str, Any] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> Progress | None:
+        """The content of `progress.json`; `None` if it is damaged."""
+        try:
+            progress = cls(**content)
+            counts = [progress.rows, progress.done, progress.size, progress.failed, progress.shortened]
+            OrderCounts(**progress.orders).line()
+            is_sound = (
+                all(type(count) is int and count >= 0 for count in counts)
+                and progress.done <= progress.rows
+                and isinstance(progress.columns, list)
+                and all(name in READOUTS for name in progress.columns)
+                and isinstance(progress.made_from.get("settings"), dict)
+            )
+        except (TypeError, ValueError, AttributeError):
+            return None
+        return progress if is_sound else None
 
     def lines(self) -> list[str]:
         """What a user should know besides the number of rows."""
@@ -101,10 +120,9 @@ class PartialOutput:
             raise UserInputError(f"{self.folder}: its progress.json is missing or damaged. {anew}")
         if content.get("format_version") != FORMAT_VERSION:
             raise UserInputError(f"{self.folder}: was written by another version of distjudge-trl. {anew}")
-        try:
-            progress = Progress(**content)
-        except TypeError:
-            raise UserInputError(f"{self.folder}: its progress.json is missing or damaged. {anew}") from None
+        progress = Progress.of(content)
+        if progress is None:
+            raise UserInputError(f"{self.folder}: its progress.json is missing or damaged. {anew}")
         if (difference := _difference(progress.made_from, made_from)) is not None:
             raise UserInputError(
                 f"{self.folder}: holds {progress.done:,} of {progress.rows:,} rows of a run that was stopped, but"
@@ -114,7 +132,19 @@ class PartialOutput:
             return progress  # killed after the target was written
         if not self.rows.is_file() or self.rows.stat().st_size < progress.size:
             raise UserInputError(f"{self.folder}: its rows.jsonl is missing or too short. {anew}")
+        if not self._has_rows(progress):
+            raise UserInputError(f"{self.folder}: its rows.jsonl is damaged. {anew}")
         return progress
+
+    def _has_rows(self, progress: Progress) -> bool:
+        """Whether the file begins with as many lines as there should be."""
+        count = size = 0
+        with self.rows.open("rb") as file:
+            while size < progress.size and (line := file.readline()):
+                if not (line.startswith(b"{") and line.endswith(b"}\n")):
+                    return False
+                count, size = count + 1, size + len(line)
+        return (count, size) == (progress.done, progress.size)
 
     def begin(self, progress: Progress) -> None:
         """Make the folder, or take off what follows the rows that are done."""
@@ -182,6 +212,8 @@ class PartialOutput:
             pass  # the file system has no locks
         except Timeout:
             raise UserInputError(f"{self.folder}: another process is judging into it. Name another --out.") from None
+        except OSError as error:
+            raise UserInputError(f"{self.folder}: cannot be written ({error.strerror}). Name another --out.") from None
         self._is_mine = True
 
 

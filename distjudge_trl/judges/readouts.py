@@ -147,6 +147,12 @@ def choose_columns(
     return tuple(name for name in READOUTS if name in columns)
 
 
+def check_risk(risk: float) -> None:
+    """Raise [`UserInputError`] unless it is a share above 0."""
+    if not 0 < risk <= 1:
+        raise UserInputError(f"--risk must be above 0 and at most 1, got {risk}.")
+
+
 def readouts(
     log_probs: np.ndarray,
     mass: np.ndarray,
@@ -177,8 +183,7 @@ def readouts(
     Raises:
         [`UserInputError`]: as [`choose_columns`]; `risk` is out of range.
     """
-    if not 0 < risk <= 1:
-        raise UserInputError(f"--risk must be above 0 and at most 1, got {risk}.")
+    check_risk(risk)
     names = choose_columns(columns, label_space, calibration)
     read = _Read(np.exp(log_probs), mass, label_space.labels, label_values(label_space), risk, calibration)
     computed = [list(READOUTS[name].compute(read)) for name in names]

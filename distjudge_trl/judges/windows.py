@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.data.values import as_json
 from distjudge_trl.errors import JudgmentDataError
+from distjudge_trl.judges.api.client import KEPT
 from distjudge_trl.judges.base import Judgments, PromptJudge, checked_prompt
 from distjudge_trl.judges.formats import write_lines
 from distjudge_trl.judges.inputs import InputRow
@@ -72,7 +73,7 @@ def writable(row: InputRow, on_error: OnError) -> tuple[dict[str, Any], str | No
 
 def told(error: JudgmentDataError) -> str:
     """An error without its place, for the row itself."""
-    return str(JudgmentDataError(error.problem, field=error.field, fix=error.fix))
+    return str(JudgmentDataError(error.problem, field=error.field, fix=error.fix if error.fix != KEPT else None))
 
 
 class WindowJudge:

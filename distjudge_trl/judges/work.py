@@ -21,7 +21,7 @@ from distjudge_trl.errors import JudgmentDataError, RunFailedError, UserInputErr
 from distjudge_trl.judges.formats import ArrowTypes, format_of, write_lines
 from distjudge_trl.judges.inputs import InputFile
 from distjudge_trl.judges.partial import MAKE_ROOM, PartialOutput, Progress
-from distjudge_trl.judges.readouts import DISTRIBUTION, READOUTS, RISK, choose_columns
+from distjudge_trl.judges.readouts import DISTRIBUTION, READOUTS, RISK, check_risk, choose_columns
 from distjudge_trl.judges.swapping import OrderCounts, Swap
 from distjudge_trl.judges.windows import ERROR, OnError, Window, check_names, check_prompt, writable
 from distjudge_trl.labels import LabelSpace
@@ -65,6 +65,9 @@ class JudgingOptions:
     swap_labels: str | None = None
     overwrite: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_risk(self.risk)
 
 
 class Work:

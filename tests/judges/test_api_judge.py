@@ -1,6 +1,7 @@
 """Judges behind a server, over real HTTP: what is sent, what is kept, what fails and how."""
 
 import asyncio
+import dataclasses
 import itertools
 import json
 import logging
@@ -19,7 +20,9 @@ from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import JudgmentDataError, UserInputError
 from distjudge_trl.judge_folder.judge_file import JudgeFile
 from distjudge_trl.judges import Judge
+from distjudge_trl.judges.files import judge_file
 from distjudge_trl.judges.opening import open_judge
+from distjudge_trl.judges.work import JudgingOptions
 from distjudge_trl.labels import LabelSpace
 
 
@@ -184,7 +187,7 @@ def test_a_model_without_log_probabilities_names_the_way_out(failure):
     with serving(failing_first(*[failure] * 20)) as server:
         with pytest.raises(UserInputError, match=r"gives no log-probabilities.*--readout samples --samples 20"):
             judge_at(server, concurrency=2).judge(ITEMS)
-        assert len(server.bodies) <= 3
+        assert len(server.bodies) <= 5
         server.answer = usual
         judge_at(server, concurrency=2).judge(ITEMS)  # nothing unusable was kept
 
@@ -197,6 +200,20 @@ def test_an_answer_without_log_probabilities_among_others_is_asked_for_again():
         judged = judge.read(ITEMS[:3])
     assert judged.probabilities == pytest.approx(np.array([[2 / 3, 1 / 3]] * 2 + [[0.5, 0.5]]))
     assert len(server.bodies) == 7 == judge.asker.usage.requests and judge.findings()["refused"] == 1
+
+
+@pytest.mark.parametrize("batch", [False, True])
+def test_the_first_answer_may_lack_log_probabilities(batch):
+    with serving(lambda body: chat_answer(TOKENS, log_probs=body["messages"] != [message(0)])) as server:
+        judge = judge_at(server, concurrency=1, batch=batch, poll=0.05)
+        assert judge.judge(ITEMS[:2]) == pytest.approx(np.array([[0.5, 0.5], [2 / 3, 1 / 3]]))
+        # A later process that has such a row alone to ask for knows the model.
+        server.answer = lambda body: chat_answer(TOKENS, log_probs=False)
+        assert judge_at(server, concurrency=1).judge(ITEMS[2:3]) == pytest.approx(np.array([[0.5, 0.5]]))
+
+
+def message(i):
+    return {"role": "user", "content": f"text {i}"}
 
 
 def test_refusals_are_counted_and_not_asked_again():
@@ -268,7 +285,9 @@ def shown(error):
     return "".join(texts)
 
 
-@pytest.mark.parametrize("failure", [None, Failure(500, f"{KEY} broke"), Cut(), Failure(429, KEY), Failure(400, KEY)])
+@pytest.mark.parametrize(
+    "failure", [None, Failure(500, f"{'x' * 180}{KEY}"), Cut(), Failure(429, KEY), Failure(400, KEY)]
+)
 def test_the_key_is_sent_and_never_shown(failure, monkeypatch, caplog, tmp_path, capsys):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     caplog.set_level(logging.DEBUG)
@@ -289,6 +308,20 @@ def test_the_key_is_sent_and_never_shown(failure, monkeypatch, caplog, tmp_path,
     for text in (said, caplog.text, output.out, output.err, repr(judge.reading()), repr(judge.findings())):
         assert KEY not in text
     assert KEY not in repr(vars(judge)) + repr(vars(judge.asker)) + repr(judge.options)
+    assert KEY[:12] not in said.partition("x" * 180)[2]
+
+
+def test_a_key_that_cannot_be_sent_is_not_shown(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\nmore")
+    with serving(usual) as server, pytest.raises(UserInputError, match="OPENAI_API_KEY holds a line break") as caught:
+        judge_at(server).judge(ITEMS[:1])
+    assert KEY not in str(caught.value)
+
+
+def test_a_stand_in_for_a_key_is_not_taken_out_of_answers(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "yes")
+    with serving(usual) as server:
+        assert judge_at(server).judge(ITEMS[:1])[0, 0] == pytest.approx(2 / 3)
 
 
 def test_a_wrong_key_is_one_line_that_names_its_variable(monkeypatch):
@@ -307,8 +340,20 @@ def test_openai_without_a_key_is_not_called():
         Judge.from_openai("gpt-4o-mini", label_space=SPACE, template=TEMPLATE).judge(ITEMS[:1])
 
 
-@pytest.mark.parametrize("url", [f"http://me:{KEY}@localhost/v1", f"http://localhost/v1?key={KEY}", f"{KEY}/v1"])
-def test_an_address_holds_no_key(url):
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            f"http://me:{KEY}@localhost/v1",
+            f"http://localhost/v1?key={KEY}",
+            f"{KEY}/v1",
+            f"http://localhost/v1#{KEY}",
+        ),
+        *(f"http://localhost/{KEY}/v1", "http://[bad/v1", "http://localhost:x/v1", "http://localhost:99999/v1"),
+    ],
+)
+def test_an_address_holds_no_key(url, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with pytest.raises(UserInputError, match="--base-url") as caught:
         Judge.from_openai("x", label_space=SPACE, base_url=url)
     assert KEY not in str(caught.value)
@@ -390,11 +435,22 @@ def test_the_newer_name_of_the_limit():
 
 def test_a_trained_judge_whose_weights_a_server_holds(tmp_path):
     space = LabelSpace(["good", "bad"], answers={"good": "A", "bad": "B"})
-    JudgeFile(space.to_dict(), [{"role": "user", "content": "Rate: {{ text }}"}], task="mine").write(tmp_path)
+    calibration = {
+        "scaling": {"kind": "temperature", "weight": [2, 2], "bias": [0, 0], "num_items": 20},
+        "conformal": {"level": 0.9, "kind": "sets", "threshold": 0.5, "num_items": 20, "num_groups": 20},
+        "fitted_on": {},
+    }
+    template = [{"role": "user", "content": "Rate: {{ text }}"}]
+    JudgeFile(space.to_dict(), template, task="mine", calibration=calibration).write(tmp_path)
     with serving(lambda body: chat_answer([("B", 0.6), (" A", 0.2)])) as server:
-        judge = open_judge("openai:stand-in", api=judge_at(server, judge_file=str(tmp_path)).options)
-        judged = judge.judge([{"text": "x"}])
-    assert judged == pytest.approx(np.array([[0.25, 0.75]]))
+        options = judge_at(server, judge_file=str(tmp_path)).options
+        judged = open_judge("openai:stand-in", api=options, calibrated=False).judge([{"text": "x"}])
+        assert judged == pytest.approx(np.array([[0.25, 0.75]]))
+        assert open_judge("openai:stand-in", api=options).judge([{"text": "x"}])[0, 1] == pytest.approx(0.9)
+        # The scaling says nothing about counted answers.
+        options = dataclasses.replace(options, readout="samples", samples=2)
+        judged = open_judge("openai:stand-in", api=options).judge([{"text": "x"}])
+        assert judged == pytest.approx(np.array([[0.5 / 3, 2.5 / 3]]))
     assert server.bodies[0]["messages"] == [{"role": "user", "content": "Rate: x"}]
 
 
@@ -436,6 +492,47 @@ def test_mistakes_on_the_command_line_are_one_line(words, message, tmp_path, lex
     done = CliRunner().invoke(main, words.format(**places).split())
     assert done.exit_code == 2 and message in done.output.splitlines()[-1], done.output
     assert not (tmp_path / "out.jsonl").exists()
+
+
+@pytest.mark.parametrize("log_prob", [float("nan"), float("inf"), "nan", 5.0, -(10**400)])
+def test_no_distribution_is_made_of_what_is_no_log_probability(log_prob):
+    wrong = {"token": "yes", "bytes": None, "logprob": log_prob}
+    with serving(lambda body: chat_answer([wrong, *TOKENS[2:]])) as server:
+        with pytest.raises(UserInputError, match="not in the format of chat completions"):
+            judge_at(server).judge(ITEMS[:1])
+        server.answer = usual
+        judge_at(server).judge(ITEMS[:1])
+
+
+def test_answers_in_the_cache_that_cannot_be_read_are_asked_for_again(tmp_path):
+    with serving(usual) as server:
+        judge_at(server).judge(ITEMS[:2])
+        with sqlite3.connect(tmp_path / "api.sqlite") as connection:
+            connection.execute("UPDATE responses SET response = '{}' WHERE rowid = 1")
+        with pytest.raises(UserInputError, match=r"api.sqlite: 1 answer in it could not be read"):
+            judge_at(server).judge(ITEMS[:2])
+        judge_at(server).judge(ITEMS[:2])
+    assert len(server.bodies) == 3
+
+
+def test_a_damaged_cache_is_one_line(tmp_path):
+    with serving(usual) as server:
+        judge_at(server).judge(ITEMS[:1])
+        path = tmp_path / "api.sqlite"
+        content = path.read_bytes()
+        path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
+        with pytest.raises(UserInputError, match="--cache"):
+            judge_at(server).judge(ITEMS)
+
+
+def test_the_database_of_another_program_is_left_alone(tmp_path):
+    path = tmp_path / "places.sqlite"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE bookmarks (url)")
+    before = path.read_bytes()
+    with pytest.raises(UserInputError, match=r"--cache .*places.sqlite.*another program"):
+        Judge.from_openai("x", label_space=SPACE, cache=str(path))
+    assert path.read_bytes() == before
 
 
 def test_a_cache_that_is_none(tmp_path):
@@ -489,6 +586,39 @@ def test_a_batch_under_way_is_found_again(noted, tmp_path):
         server.polls_needed = 1
         batch_judge(server).judge([*ITEMS, {"text": "new"}])
     assert len(server.batches) == 2 and len(server.bodies) == len(ITEMS) + 1
+
+
+@pytest.mark.parametrize(
+    ("method", "answer", "problem"),
+    [
+        ("upload", [], "not as OpenAI's API documents"),
+        ("submit", {"object": "batch"}, "not as OpenAI's API documents"),
+        ("retrieve", {"id": "batch-1", "status": "failed", "errors": "x"}, "not as OpenAI's API documents"),
+        ("retrieve", {"id": "batch-1", "status": "completed"}, "2 requests in its batches got no answer"),
+    ],
+)
+def test_a_provider_that_answers_nonsense_about_batches(method, answer, problem, monkeypatch):
+    with serving(usual) as server:
+        monkeypatch.setattr(server, method, lambda *_: answer)
+        with pytest.raises(UserInputError, match=problem):
+            batch_judge(server).judge(ITEMS[:2])
+
+
+def test_a_file_is_one_batch_and_a_row_that_is_refused_is_marked(tmp_path):
+    def answer(body):
+        if body["messages"] == [message(1)]:
+            raise Failure(400, "no")
+        return usual(body)
+
+    rows, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    # More rows than a local judge would get at once.
+    rows.write_text("".join(json.dumps({"text": f"text {i}"}) + "\n" for i in range(20)))
+    with serving(answer) as server:
+        options = JudgingOptions(batch_size=1, on_error="mark")
+        judge_file(lambda _: batch_judge(server), rows, out, options)
+        assert len(server.batches) == 1
+    errors = [json.loads(line)["error"] for line in out.read_text().splitlines()]
+    assert errors[1] == "field `prompt`: the server refuses the request (no)." and errors.count(None) == 19
 
 
 def test_what_failed_in_a_batch_is_named_and_the_rest_kept():

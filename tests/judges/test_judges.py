@@ -93,6 +93,13 @@ def test_bad_batch_size(folder):
         untrained(folder).judge(make_records(1), batch_size=0)
 
 
+CALIBRATED_ON_INF = {
+    "scaling": {"kind": "temperature", "weight": [1, 1], "bias": [0, 0], "num_items": float("inf")},
+    "conformal": {"level": 0.9, "kind": "sets", "threshold": 0.5, "num_items": 9, "num_groups": 9},
+    "fitted_on": {},
+}
+
+
 @pytest.mark.parametrize(
     ("content", "match"),
     [
@@ -101,7 +108,13 @@ def test_bad_batch_size(folder):
         ("{}", "has no `label_space`"),
         (json.dumps({"label_space": {"labels": ["A", "B"]}, "format_version": 99}), "format version 99"),
         (json.dumps({"label_space": {"labels": ["A", "B"]}, "format_version": 1, "x": 1}), "unknown keys: x"),
+        (json.dumps({"labels": ["A", "B"], "format_version": 99}), "format version 99"),
+        ("[" * 100_000, "is damaged"),
         (json.dumps({"label_space": {}, "format_version": 1}), "is damaged"),
+        *(
+            (json.dumps({"label_space": {"labels": ["A", "B"]}, "format_version": 1, **wrong}), "is damaged")
+            for wrong in ({"data": []}, {"quantization": "x"}, {"base_model": 5}, {"calibration": CALIBRATED_ON_INF})
+        ),
         (json.dumps({"label_space": {"labels": "AB"}, "format_version": 1}), "is damaged"),
         (json.dumps({"label_space": {"labels": ["A", "B"], "y": 1}, "format_version": 1}), "is damaged"),
         (

@@ -328,7 +328,22 @@ def test_what_has_changed_since_is_said(folder, tokenizer, source, tmp_path):
         assert done.exit_code == 2 and "out.jsonl.part: holds 32 of 400 rows" in done.output, done.output
         assert message in done.output and "Give --overwrite to begin anew." in done.output
         assert len(done.output.strip().splitlines()) == 1 and not target.exists()
-    (tmp_path / "out.jsonl.part/progress.json").write_text("{")
+    state = tmp_path / "out.jsonl.part/progress.json"
+    sound = json.loads(state.read_text())
+    for broken in (
+        {"done": 500},
+        {"size": -1},
+        {"rows": None},
+        {"columns": ["x"]},
+        {"made_from": []},
+        {"orders": {"x": 1}},
+    ):
+        state.write_text(json.dumps({**sound, **broken}))
+        assert "progress.json is missing or damaged" in judge(folder, changed, target).output, broken
+    for broken in ({"done": 31}, {"size": sound["size"] - 1}):  # a row would be twice in the output, or cut off
+        state.write_text(json.dumps({**sound, **broken}))
+        assert "rows.jsonl is damaged" in judge(folder, changed, target).output, broken
+    state.write_text("{")
     assert "progress.json is missing or damaged. Give --overwrite" in judge(folder, changed, target).output
     done = judge(folder, source, target, "--overwrite")
     assert done.exit_code == 0 and len(read(target)) == 400

@@ -104,6 +104,24 @@ def test_what_it_does_not_know_is_one_line_and_leaves_nothing(convert, tokenizer
     assert (tmp_path / "m.gguf").read_text() == "kept"
 
 
+def test_a_model_that_lacks_weights_or_is_damaged_is_not_written(convert, tokenizer, tmp_path):
+    make_tiny_model(len(tokenizer)).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    path = tmp_path / "model/config.json"
+    config = json.loads(path.read_text())
+    for changes, message in (
+        ({"num_hidden_layers": 99}, "lacks .* weights, 'blk"),
+        ({"num_attention_heads": None}, "is damaged"),
+    ):
+        path.write_text(json.dumps({**config, **changes}))
+        with pytest.raises(UserInputError, match=message):
+            convert(tmp_path / "model", tmp_path / "m.gguf", "f16")
+    (tmp_path / "model/model.safetensors").write_bytes(b"x" * 100)
+    with pytest.raises(UserInputError, match="is damaged"):
+        convert(tmp_path / "model", tmp_path / "m.gguf", "f16")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
 def test_an_adapter_is_to_be_merged_first(tmp_path):
     (tmp_path / "adapter_config.json").write_text("{}")
     words = [sys.executable, "scripts/to_gguf.py", str(tmp_path), "--out", str(tmp_path / "m.gguf")]

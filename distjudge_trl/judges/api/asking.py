@@ -13,8 +13,20 @@ from distjudge_trl.errors import UserInputError, counted
 from distjudge_trl.judges.api.batches import send_batches
 from distjudge_trl.judges.api.cache import ResponseCache, request_key
 from distjudge_trl.judges.api.client import OWN_SERVERS, Connection, Server, check_model, connect
+from distjudge_trl.judges.api.extraction import Answer, MalformedAnswerError, parse_answer
 from distjudge_trl.judges.api.options import ApiOptions
-from distjudge_trl.judges.api.sending import Cost, Request, Sender, Usage, cost_of, estimate, tell, unanswered, used
+from distjudge_trl.judges.api.sending import (
+    Cost,
+    Habits,
+    Request,
+    Sender,
+    Usage,
+    cost_of,
+    estimate,
+    tell,
+    unanswered,
+    used,
+)
 
 
 if TYPE_CHECKING:
@@ -46,15 +58,31 @@ class Asker:
         self.tokenizer = tokenizer
         self.cache = ResponseCache(options.cache)
         self.usage = Usage()
+        self.habits = Habits(gives_log_probs=self.cache.gives_log_probs(options.address, model))
         self.token_ids: Sequence[int] = ()
         self._server: Server | None = None
         self._told = False
 
-    async def answers(self, prompts: list[Messages], *, progress: bool = False) -> list[str]:
-        """The raw answers to all prompts; with several samples, all of the first prompt come first."""
+    async def answers(self, prompts: list[Messages], *, progress: bool = False) -> list[Answer]:
+        """The answers to all prompts; with several samples, all of the first prompt come first.
+
+        Raises:
+            [`UserInputError`]: there is no answer; says why.
+        """
         keys = await self._have_answered(prompts, progress)
-        raw = self.cache.get(keys)
-        return [raw[key] for key in keys]
+        raw, answers, damaged = self.cache.get(keys), [], []
+        for key in keys:
+            try:
+                answers.append(parse_answer(raw[key]))
+            except MalformedAnswerError:
+                damaged.append(key)
+        if damaged:
+            self.cache.forget(damaged)
+            raise UserInputError(
+                f"{self.cache.path}: {counted(len(damaged), 'answer')} in it could not be read and were dropped. The"
+                " same command asks for them again."
+            )
+        return answers
 
     async def _have_answered(self, prompts: list[Messages], progress: bool) -> list[str]:
         """Have all prompts answered; returns the keys of their answers in the cache."""
@@ -71,7 +99,7 @@ class Asker:
             self.usage.from_cache += len(requests) - len(missing)
             if progress and not self._told:
                 self._tell(self._cost(requests, missing))
-            sender = Sender(connection, self.cache, self.usage, progress=progress)
+            sender = Sender(connection, self.cache, self.usage, self.habits, progress=progress)
             try:
                 await (send_batches(sender, missing) if self.options.batch else sender.send(missing))
             finally:

@@ -7,7 +7,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ CACHE_NAME = "api.sqlite"
 _TABLES = """
 CREATE TABLE IF NOT EXISTS responses (key TEXT PRIMARY KEY, response TEXT NOT NULL, received REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS servers (base_url TEXT PRIMARY KEY, kind TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS log_probs (base_url TEXT, model TEXT, PRIMARY KEY (base_url, model));
 CREATE TABLE IF NOT EXISTS batches (
     digest TEXT PRIMARY KEY, base_url TEXT NOT NULL, batch TEXT, keys TEXT NOT NULL, submitted REAL NOT NULL
 );
@@ -56,8 +57,12 @@ class ResponseCache:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with closing(self._connect()) as connection:
+                names = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+                if names and not {"responses", "servers"} <= names:
+                    raise sqlite3.DatabaseError("another program's file")
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.executescript(_TABLES)
+                connection.execute("SELECT key, response, received FROM responses LIMIT 0")
         except (OSError, sqlite3.Error) as error:
             raise UserInputError(
                 f"--cache {self.path}: cannot be used as the cache of answers ({error}). Name another file."
@@ -70,10 +75,23 @@ class ResponseCache:
         connection.execute("PRAGMA synchronous = NORMAL")
         return connection
 
+    @contextmanager
+    def _use(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with closing(self._connect()) as connection:
+                yield connection
+        except sqlite3.OperationalError as error:  # a full or failing disk, a file that may not be written
+            raise RunFailedError(f"{self.path}: the cache of answers cannot be used ({error}).") from None
+        except sqlite3.Error as error:
+            raise UserInputError(
+                f"{self.path}: the cache of answers is damaged ({error}). Restore it, or name another file with"
+                " --cache; what is only in it has to be asked for again."
+            ) from None
+
     def get(self, keys: Sequence[str]) -> dict[str, str]:
         """The responses that are there, by key."""
         found: dict[str, str] = {}
-        with closing(self._connect()) as connection:
+        with self._use() as connection:
             for part in _parts(list(dict.fromkeys(keys))):
                 marks = ",".join("?" * len(part))
                 found.update(
@@ -88,37 +106,44 @@ class ResponseCache:
             [`RunFailedError`]: the disk is full.
         """
         now = time.time()
-        try:
-            with closing(self._connect()) as connection:
-                connection.execute("BEGIN IMMEDIATE")
-                connection.executemany(
-                    "INSERT OR REPLACE INTO responses VALUES (?, ?, ?)", ((key, text, now) for key, text in responses)
-                )
-                connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            raise RunFailedError(f"{self.path}: the answers cannot be kept ({error}).") from None
+        with self._use() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany(
+                "INSERT OR REPLACE INTO responses VALUES (?, ?, ?)", ((key, text, now) for key, text in responses)
+            )
+            connection.execute("COMMIT")
 
     def forget(self, keys: Sequence[str]) -> None:
         """Remove responses that turned out to be unusable."""
-        with closing(self._connect()) as connection:
+        with self._use() as connection:
             connection.executemany("DELETE FROM responses WHERE key = ?", ((key,) for key in keys))
 
     # What the server at an address is
 
     def server(self, base_url: str) -> str | None:
-        with closing(self._connect()) as connection:
+        with self._use() as connection:
             row = connection.execute("SELECT kind FROM servers WHERE base_url = ?", (base_url,)).fetchone()
         return row[0] if row is not None else None
 
     def keep_server(self, base_url: str, kind: str) -> None:
-        with closing(self._connect()) as connection:
+        with self._use() as connection:
             connection.execute("INSERT OR REPLACE INTO servers VALUES (?, ?)", (base_url, kind))
+
+    def gives_log_probs(self, base_url: str, model: str) -> bool:
+        """Whether a model has given log-probabilities before."""
+        with self._use() as connection:
+            query = "SELECT 1 FROM log_probs WHERE base_url = ? AND model = ?"
+            return connection.execute(query, (base_url, model)).fetchone() is not None
+
+    def keep_log_probs(self, base_url: str, model: str) -> None:
+        with self._use() as connection:
+            connection.execute("INSERT OR IGNORE INTO log_probs VALUES (?, ?)", (base_url, model))
 
     # Batches
 
     def begin_batch(self, digest: str, base_url: str, keys: Sequence[str]) -> None:
         """Note that a batch is about to be submitted. `digest` is its name at the provider."""
-        with closing(self._connect()) as connection:
+        with self._use() as connection:
             connection.execute(
                 "INSERT OR IGNORE INTO batches VALUES (?, ?, NULL, ?, ?)",
                 (digest, base_url, json.dumps(list(keys)), time.time()),
@@ -126,18 +151,18 @@ class ResponseCache:
 
     def name_batch(self, digest: str, batch: str) -> None:
         """Note the provider's id of a submitted batch."""
-        with closing(self._connect()) as connection:
+        with self._use() as connection:
             connection.execute("UPDATE batches SET batch = ? WHERE digest = ?", (batch, digest))
 
     def end_batch(self, digest: str) -> None:
-        with closing(self._connect()) as connection:
+        with self._use() as connection:
             connection.execute("DELETE FROM batches WHERE digest = ?", (digest,))
 
     def batches(self, base_url: str) -> list[tuple[str, str | None, list[str]]]:
         """Digest, provider's id (`None` if it is not known whether it was submitted) and keys of all batches that
         are not collected.
         """
-        with closing(self._connect()) as connection:
+        with self._use() as connection:
             rows = connection.execute(
                 "SELECT digest, batch, keys FROM batches WHERE base_url = ? ORDER BY submitted", (base_url,)
             ).fetchall()

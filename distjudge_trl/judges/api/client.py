@@ -29,11 +29,11 @@ class Server(NamedTuple):
 
 
 class RefusedError(Exception):
-    """The server refused a request (400). `message` is the server's, `code` its code."""
+    """The server refused a request (400). `message` is the server's, `code` its code, if it is a text."""
 
-    def __init__(self, message: str, code: str | None) -> None:
+    def __init__(self, message: str, code: Any) -> None:
         super().__init__(message)
-        self.message, self.code = message, code
+        self.message, self.code = message, code if isinstance(code, str) else None
 
 
 class Connection:
@@ -65,11 +65,11 @@ class Connection:
                     model=body["model"], messages=body["messages"], extra_body=body
                 )
             )
-            text = raw.text
+            text = text_of(raw.content)
             try:
                 if isinstance(json.loads(text), dict):
                     return self.secret.hide(text)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
         raise UserInputError(
             f"{self.options.address}: answers with {_start(self.secret.hide(text))}, not JSON. {KEPT}"
@@ -83,9 +83,9 @@ class Connection:
         """
         try:
             raw = await self.call(self.client.models.with_raw_response.list)
-            content = json.loads(raw.text)
+            content = json.loads(text_of(raw.content))
             models = [model for model in content["data"] if isinstance(model["id"], str)]
-        except (RefusedError, _NoListError, ValueError, KeyError, TypeError):
+        except (RefusedError, _NoListError, ValueError, KeyError, TypeError, RecursionError):
             return Server(UNKNOWN, None)
         owners = {str(model.get("owned_by")).lower() for model in models}
         kind = next(iter(owners & OWN_SERVERS), UNKNOWN) if len(owners) == 1 else UNKNOWN
@@ -111,13 +111,16 @@ class Connection:
                 f"{self.options.address}: cannot be reached ({self.secret.hide(first_line(cause))}). Is the server"
                 f" running, and is --base-url right? {KEPT}"
             )
-        except (openai.OpenAIError, ValueError, TypeError) as error:
-            problem = UserInputError(f"{self.options.address}: {self.secret.hide(first_line(error))}. {KEPT}")
+        except (openai.OpenAIError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            problem = UserInputError(
+                f"{self.options.address}: its answer is not as OpenAI's API documents it"
+                f" ({self.secret.hide(first_line(error))}). {KEPT}"
+            )
         # Outside the `except` block: an error that is raised within it keeps the client's one, and its request.
         raise problem
 
     def _status_problem(self, error: Any) -> Exception:
-        message = self.secret.hide(_message_of(error))
+        message = _start(self.secret.hide(_message_of(error)), quoted=False)
         status = error.status_code
         place = self.options.address
         if status in (403, 404, 405, 501) and str(error.request.url).endswith("/models"):
@@ -134,7 +137,7 @@ class Connection:
             )
         if status == 429:
             wait = error.response.headers.get("retry-after")
-            after = f" in {wait} s" if wait else ""
+            after = f" in {wait} s" if wait and wait.isdecimal() else ""
             return UserInputError(f"{place}: takes no more requests now ({message}). Try again{after}. {KEPT}")
         if status in (400, 422):
             return RefusedError(message, error.code)
@@ -160,6 +163,11 @@ async def connect(options: ApiOptions, model: str) -> AsyncIterator[Connection]:
             f"The environment variable {options.api_key_env} is not set. It holds the key for {options.address}; for"
             " another server give --base-url."
         )
+    if not secret.is_usable:
+        raise UserInputError(
+            f"The environment variable {options.api_key_env} holds a line break or another character that no key has."
+            " Set it again."
+        )
     client = openai.AsyncOpenAI(
         api_key=secret.value,
         base_url=options.address,
@@ -181,17 +189,22 @@ def check_model(server: Server, options: ApiOptions, model: str) -> None:
     )
 
 
+def text_of(content: bytes) -> str:
+    """The text of an answer: JSON is UTF-8, whatever a header says."""
+    return content.decode("utf-8-sig", "replace")
+
+
 def _message_of(error: Any) -> str:
-    """The server's message, in one line."""
+    """The server's message."""
     body = error.body
     message = body.get("message") if isinstance(body, dict) else None
     if isinstance(message, str) and message.strip():
-        return _start(message, quoted=False)
-    text = body if isinstance(body, str) else first_line(error)
-    return _start(text, quoted=False)
+        return message
+    return body if isinstance(body, str) else first_line(error)
 
 
 def _start(text: str, *, quoted: bool = True) -> str:
-    line = " ".join(text.split())
+    """The beginning of a text, in one line that can be printed."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     line = line if len(line) <= 200 else f"{line[:197]}..."
     return repr(line) if quoted else line.rstrip(".")

@@ -57,7 +57,7 @@ def parse_answer(raw: str) -> Answer:
         entries = [parse_entry(entry) for entry in positions[0]["top_logprobs"]] if positions else None
         refused = bool(message.get("refusal")) or choice.get("finish_reason") == "content_filter"
         return Answer(entries or None, str(message.get("content") or ""), refused)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError) as error:
         raise MalformedAnswerError(f"{type(error).__name__}: {error}") from None
 
 

@@ -16,8 +16,9 @@ from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.judge_folder.judge_file import JUDGE_FILE_NAME, JudgeFile
 from distjudge_trl.judges.api.asking import Asker, Messages, run
+from distjudge_trl.judges.api.batches import MOST_REQUESTS
 from distjudge_trl.judges.api.client import UNKNOWN
-from distjudge_trl.judges.api.extraction import Findings, parse_answer, read_log_probs, read_samples
+from distjudge_trl.judges.api.extraction import Findings, read_log_probs, read_samples
 from distjudge_trl.judges.api.matching import Matcher, TextMatcher, TokenMatcher
 from distjudge_trl.judges.api.options import ApiOptions
 from distjudge_trl.judges.api.sending import used
@@ -75,7 +76,8 @@ class ApiJudge(PromptJudge):
         if template is None and self.judge_file.template is not None:
             template = read_template(self.judge_file.template)
         self.template = template
-        if calibrated and label_space is None:  # it was fitted for the judge's own labels
+        # It was fitted for the judge's own labels.
+        if calibrated and label_space is None and self.options.takes_calibration:
             self.calibration = self.judge_file.make_calibration()
         self.tokenizer = _load_tokenizer(self.options)
         length = max_length or (self.judge_file.max_length if self.tokenizer is not None else None)
@@ -85,6 +87,9 @@ class ApiJudge(PromptJudge):
             cut = truncation or cast(Truncation, self.judge_file.truncation or "middle")
             self.fitter = PromptFitter(self.tokenizer, length, cut)
         self.asker = Asker(model, self.options, self.tokenizer)
+        if self.options.batch:  # batches follow each other, and each may take a day
+            per_prompt = self.options.samples if self.options.readout == "samples" else 1
+            self.prompts_at_once = max(MOST_REQUESTS // per_prompt, 1)
         self._findings = Findings()
         self._matcher: Matcher | None = None
 
@@ -165,7 +170,7 @@ class ApiJudge(PromptJudge):
     async def _aread_prompts(self, prompts: list[Messages], progress: bool) -> Judgments:
         if prompts:
             self._bind(prompts[0])
-        answers = [parse_answer(raw) for raw in await self.asker.answers(prompts, progress=progress)]
+        answers = await self.asker.answers(prompts, progress=progress)
         if self.options.readout == "samples":
             n = self.options.samples
             by_item = [answers[start : start + n] for start in range(0, len(answers), n)]

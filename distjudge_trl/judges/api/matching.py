@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 _KINDS = ("answer", "synonym", "variant")
 # How vocabularies write a blank before a word, in servers that return tokens of the vocabulary.
 _BLANKS = ("\u2581", "\u0120")
+# Rounding may make a log-probability a little greater than 0.
+_HIGHEST = 0.1
 _TOKEN_ID = re.compile(r"token_id:(\d+)")
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _ESCAPED_BYTE = re.compile(r"\\x([0-9A-Fa-f]{2})")
@@ -71,11 +73,13 @@ def parse_entry(raw: Mapping[str, Any]) -> Entry:
     `token_id:N` as the token on request.
 
     Raises:
-        `KeyError`, `TypeError` or `ValueError`: it is malformed.
+        `KeyError`, `TypeError`, `ValueError` or `OverflowError`: it is malformed.
     """
     token, log_prob = raw["token"], float(raw["logprob"])
     if not isinstance(token, str):
         raise TypeError("token is not a text")
+    if not log_prob < _HIGHEST:
+        raise ValueError(f"logprob {log_prob:g} is no log-probability")
     named = _TOKEN_ID.fullmatch(token)
     token_id = int(named[1]) if named is not None else raw.get("id")
     return Entry(_text(token, raw.get("bytes")), log_prob, token_id if isinstance(token_id, int) else None)

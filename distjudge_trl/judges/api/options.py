@@ -4,10 +4,12 @@ command line.
 
 from __future__ import annotations
 
+import json
+import math
 import os
 from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from distjudge_trl.errors import UserInputError
 
@@ -18,6 +20,8 @@ OPENAI_URL = "https://api.openai.com/v1"
 MOST_TOP_LOGPROBS = 20
 # Servers that want no key get this one, because the client does not work without any.
 _NO_KEY = "none"
+# Shorter keys are stand-ins such as "EMPTY": no secrets, and perhaps labels.
+_SHORTEST_SECRET = 8
 
 # Options on which the distributions depend.
 READ_BY = (
@@ -35,7 +39,7 @@ class ApiOptions:
     Args:
         base_url (`str`, *optional*): the server's address up to `/v1`; by default `$OPENAI_BASE_URL`, else OpenAI's.
         judge_file (`str`, *optional*): folder of a trained judge whose merged weights the server holds. Labels,
-            template and calibration are those of its `judge.json`.
+            template and calibration are those of its `judge.json`; sampled answers are not calibrated.
         tokenizer (`str`, *optional*): folder or hub id of the model's tokenizer, by default that of the judge's
             folder. With it labels are bound to tokens as for a local model; without it by text (see `matching.py`).
         api_key_env (`str`, defaults to `"OPENAI_API_KEY"`): the environment variable that holds the key.
@@ -90,24 +94,40 @@ class ApiOptions:
         for name, least in (("samples", 1), ("max_tokens", 1), ("concurrency", 1), ("max_retries", 0)):
             if getattr(self, name) < least:
                 raise UserInputError(f"--{name.replace('_', '-')}: must be at least {least}.")
-        if not (self.smoothing > 0 and self.timeout > 0 and self.poll > 0):
-            raise UserInputError("--smoothing, --timeout and --poll: must be greater than 0.")
+        if not all(0 < value < math.inf for value in (self.smoothing, self.timeout, self.poll)):
+            raise UserInputError("--smoothing, --timeout and --poll: must be greater than 0, and finite.")
         if self.missing_labels != "floor" and self.readout == "samples":
             raise UserInputError(f"--missing-labels {self.missing_labels}: is for --readout logprobs.")
-        parts = urlsplit(self.address)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        self._check_address()
+
+    def _check_address(self) -> None:
+        address = self.address
+        try:
+            parts = urlsplit(address)
+            is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # brackets or a port that are none
+            is_address = False
+        if not is_address or not address.isprintable() or " " in address:
             # A mistyped address may hold a key, too.
             raise UserInputError("--base-url: must be an address such as http://localhost:8000/v1.")
-        if parts.username or parts.password or parts.query:
+        has_more = parts.username or parts.password or "?" in address or "#" in address
+        if has_more or Secret(self.api_key_env).hide(address) != address:
             raise UserInputError(
-                "--base-url: must hold no name, password or `?` part, because it is written into results. Put the key"
-                f" into the environment variable {self.api_key_env}."
+                "--base-url: must hold no name, password, key, `?` or `#` part, because it is written into results."
+                f" Put the key into the environment variable {self.api_key_env}."
             )
 
     @property
     def address(self) -> str:
         """The server's address, without a slash at its end."""
         return (self.base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL).rstrip("/")
+
+    @property
+    def takes_calibration(self) -> bool:
+        """Whether the calibration of a judge's folder applies: it was fitted on label tokens, not on counted
+        answers.
+        """
+        return self.readout == "logprobs"
 
     @property
     def is_openai(self) -> bool:
@@ -135,9 +155,22 @@ class Secret:
         """The key; a placeholder if there is none."""
         return os.environ.get(self._variable, "").strip() or _NO_KEY
 
+    @property
+    def is_usable(self) -> bool:
+        """Whether the key can be sent: other characters fail in the client, with the key in the message."""
+        return self.value.isascii() and self.value.isprintable()
+
     def hide(self, text: str) -> str:
-        """The text without the key."""
-        return text.replace(self.value, "***") if self.is_set else text
+        """The text without the key, also where it is quoted as in JSON or in an address. A key of fewer than eight
+        characters is a stand-in, and is not looked for: it may be a word of an answer.
+        """
+        key = self.value
+        if len(key) < _SHORTEST_SECRET:
+            return text
+        quoted = json.dumps(key)[1:-1]
+        for form in (key, quoted, quoted.replace("/", "\\/"), quote(key, safe="")):
+            text = text.replace(form, "***")
+        return text
 
 
 def model_of(name: str) -> str | None:
@@ -156,8 +189,10 @@ def model_of(name: str) -> str | None:
 
 def refuse_local(options: dict[str, Any]) -> None:
     """Raise if options were given that only a model on this machine has."""
-    flags = {"device", "device_map", "dtype", "autocast", "trust_remote_code", "attn_implementation", "top_k"}
-    given = [name for name in flags if options.get(name)]
+    flags = {"device", "device_map", "dtype", "autocast", "trust_remote_code", "attn_implementation"}
+    given = [f"--{name.replace('_', '-')}" for name in flags if options.get(name)]
+    if options.get("top_k"):
+        given.append("--extraction top5")
     if given:
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(given))
+        names = ", ".join(sorted(given))
         raise UserInputError(f"{names}: is for models on this machine; one behind a server runs as the server says.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -48,6 +48,16 @@ class Usage:
         self.tokens_out += tokens_out
 
 
+@dataclass
+class Habits:
+    """What is known of a model's server: it takes the newer name of `max_tokens` alone (`renames`), and the model has
+    given log-probabilities.
+    """
+
+    renames: bool = False
+    gives_log_probs: bool = False
+
+
 def unanswered(requests: Iterable[Request], found: Iterable[str]) -> list[Request]:
     """The requests without an answer, each key once."""
     known = set(found)
@@ -59,53 +69,77 @@ class Sender:
 
     Args:
         connection ([`Connection`]), cache ([`ResponseCache`]), usage ([`Usage`]): where, kept in, and counted in.
+        habits ([`Habits`]): known of the server, and learnt.
         progress (`bool`): show a progress bar.
     """
 
-    def __init__(self, connection: Connection, cache: ResponseCache, usage: Usage, *, progress: bool = False) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        cache: ResponseCache,
+        usage: Usage,
+        habits: Habits | None = None,
+        *,
+        progress: bool = False,
+    ) -> None:
         self.connection = connection
         self.options = connection.options
         self.cache = cache
         self.usage = usage
         self.progress = progress
-        self._renames = False
-        self._has_log_probs = False
+        self.habits = habits if habits is not None else Habits()
 
     async def send(self, requests: Sequence[Request]) -> None:
         """Ask for all of them and keep the answers. After a failure nothing new is sent, and what is under way is
-        waited for and kept.
+        waited for and kept. The first requests that get no log-probabilities are put off to the end: the model may
+        give them for others.
 
         Raises:
             [`UserInputError`]: the first failure.
         """
-        queue = iter(requests)
         failures: list[Exception] = []
+        put_off: list[Request] = []
         with tqdm(total=len(requests), desc="Asking", unit=" requests", disable=not self.progress) as bar:
 
-            async def work() -> None:
+            async def work(queue: Iterator[Request], *, may_put_off: bool) -> None:
                 for request in queue:
                     if failures:
                         return
                     try:
-                        self.keep(request.key, await self._answer(request))
+                        raw = await self._answer(request)
+                        if may_put_off and self._is_first_to_lack(raw) and len(put_off) < _TRIES:
+                            put_off.append(request)
+                            continue
+                        self.keep(request.key, raw)
                     except (UserInputError, RunFailedError) as error:
                         failures.append(error)
                         return
                     bar.update()
 
-            await asyncio.gather(*(work() for _ in range(min(self.options.concurrency, len(requests)))))
+            async def work_on(some: Sequence[Request], *, may_put_off: bool) -> None:
+                queue, workers = iter(some), min(self.options.concurrency, len(some))
+                await asyncio.gather(*(work(queue, may_put_off=may_put_off) for _ in range(workers)))
+
+            await work_on(requests, may_put_off=True)
+            await work_on(put_off, may_put_off=False)
         if failures:
             raise failures[0]
 
     def keep(self, key: str, raw: str) -> None:
-        """Check and keep an answer.
+        """Check and keep an answer. One without log-probabilities, of a model that gives them for other prompts,
+        counts as a refusal.
 
         Raises:
-            [`UserInputError`]: it is malformed, or has no log-probabilities though these are read.
+            [`UserInputError`]: it is malformed, or the model has never given log-probabilities though these are read.
         """
         if self._lacks_log_probs(raw):
-            raise UserInputError(f"{self.options.address}: the model {self.connection.model!r} {NO_LOG_PROBS}.")
+            if not self.habits.gives_log_probs:
+                raise UserInputError(f"{self.options.address}: the model {self.connection.model!r} {NO_LOG_PROBS}.")
+            raw = json.dumps({REFUSED: "no log-probabilities"})
         self.cache.put([(key, raw)])
+
+    def _is_first_to_lack(self, raw: str) -> bool:
+        return self._lacks_log_probs(raw) and not self.habits.gives_log_probs
 
     def _lacks_log_probs(self, raw: str) -> bool:
         try:
@@ -114,12 +148,14 @@ class Sender:
             raise UserInputError(
                 f"{self.options.address}: its answer is not in the format of chat completions ({error}). {KEPT}"
             ) from None
-        self._has_log_probs |= answer.entries is not None
+        if answer.entries is not None and not self.habits.gives_log_probs:
+            self.habits.gives_log_probs = True
+            self.cache.keep_log_probs(self.options.address, self.connection.model)
         return self.options.readout == "logprobs" and answer.entries is None and not answer.refused
 
     async def _answer(self, request: Request) -> str:
         """The answer to keep. Servers give no log-probabilities now and then, where the sampled token ends the text or
-        is a part of a character. So it is asked again; if this model always answers so, it counts as a refusal.
+        is a part of a character. So a model that has given them before is asked again.
         """
         for _ in range(_TRIES):
             try:
@@ -127,21 +163,19 @@ class Sender:
             except RefusedError as error:
                 return self.refused(request, error)
             self.usage.add(raw)
-            if not self._lacks_log_probs(raw):
-                return raw
-            if not self._has_log_probs:
+            if not self._lacks_log_probs(raw) or not self.habits.gives_log_probs:
                 break
-        return json.dumps({REFUSED: "no log-probabilities"}) if self._has_log_probs else raw
+        return raw
 
     async def _ask(self, request: Request) -> str:
-        body = with_new_name(request.body) if self._renames else request.body
+        body = with_new_name(request.body) if self.habits.renames else request.body
         try:
             return await self.connection.ask(body)
         except RefusedError as error:
             if "max_completion_tokens" not in error.message or "max_tokens" not in body:
                 raise
         # Models that think take the limit under the newer name alone.
-        self._renames = True
+        self.habits.renames = True
         return await self.connection.ask(with_new_name(request.body))
 
     def refused(self, request: Request, error: RefusedError) -> str:
