@@ -53,8 +53,8 @@ def _columns(ctx: click.Context, parameter: click.Parameter, value: str | None) 
     metavar="NAME,NAME",
     callback=_columns,
     help="Columns to add: label_distribution; label (the likeliest); for ordinal labels mean, median and risk_averse;"
-    " entropy (nats); label_mass (the probability of all labels together); for a calibrated judge label_set, or interval"
-    " if its labels are ordinal. Default: all that the judge has.",
+    " entropy (nats); label_mass (the probability of all labels together); for a calibrated judge label_set, or"
+    " interval if its labels are ordinal. Default: all that the judge has.",
 )
 @click.option(
     "--risk",

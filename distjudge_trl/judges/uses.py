@@ -144,8 +144,8 @@ class JudgeMap:
         return {name: [row[name] for row in read] for name in self._columns}
 
     def _is_batch(self, given: Mapping[str, Any]) -> bool:
-        """Whether `map` gives columns. In a row, some value is none of the sequences that columns are, or the prompt is
-        a list of messages.
+        """Whether `map` gives columns. In a row, some value is none of the sequences that columns are, or the prompt
+        is a list of messages.
         """
         return finished_prompt(given) is None and not any(
             isinstance(value, str) or not isinstance(value, Sized) or isinstance(value, Mapping)
