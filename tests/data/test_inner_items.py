@@ -11,7 +11,7 @@ from distjudge_trl.data.reading import Reading
 from distjudge_trl.data.rows import own_fields, read_rows
 from distjudge_trl.data.source_files import find_files
 from distjudge_trl.errors import UserInputError
-from distjudge_trl.judges.files import read_items
+from distjudge_trl.judges.inputs import InputFile
 
 
 def rows_of(path, notes=None, **reading):
@@ -136,9 +136,9 @@ def test_the_input_of_a_judge_is_read_alike(tmp_path):
     """`distjudge-trl judge` has the keys as options, and an error names these."""
     (tmp_path / "c.json").write_text(json.dumps({"data": ITEMS, "n": 1}))
     reading = Reading(items="data", by_options=True)
-    assert [row.content["text"] for row in read_items(tmp_path / "c.json", reading)] == ["t1", "t2"]
+    assert [row.content["text"] for row in InputFile(tmp_path / "c.json", reading).rows()] == ["t1", "t2"]
     (tmp_path / "r.csv").write_text("Replies of May\nnr,text,by\n1,hello,x\n")
     with pytest.raises(UserInputError, match="pass --header 2"):
-        read_items(tmp_path / "r.csv", Reading(by_options=True))
+        list(InputFile(tmp_path / "r.csv", Reading(by_options=True)).rows())
     options = {name for option in judge.params for name in option.opts}
     assert {"--header", "--items"} <= options
