@@ -282,10 +282,10 @@ def merge(model: str, out: str, dtype: str | None, trust_remote_code: bool) -> N
         hf upload me/summeval-judge runs/summeval-merged
     Quantised base weights are dequantised first, so that the merged judge gives the same answers.
     """
-    from distjudge_trl.judges.merge import merge as merge_judge
     from distjudge_trl.runtime.logs import quieten
 
-    quieten()
+    quieten()  # before PEFT imports bitsandbytes, which writes a message
+    from distjudge_trl.judges.merge import merge as merge_judge
 
     folder = merge_judge(model, out, dtype=dtype, trust_remote_code=trust_remote_code)
     click.echo(f"Merged: {folder}")

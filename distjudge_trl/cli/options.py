@@ -117,7 +117,7 @@ def api_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--top-logprobs",
             type=int,
             metavar="N",
-            help="Tokens that the server returns, up to 20. Default: 5, as in the paper.",
+            help="Tokens that the server returns: up to 20 at OpenAI, more elsewhere. Default: 5, as in the paper.",
         ),
         click.option(
             "--missing-labels",

@@ -146,9 +146,9 @@ class SplitPlan:
         train, held_out = split_records(train, test_fraction=self.validation_fraction, seed=self.seed + 1)
         return Partition(train, held_out, test)
 
-    def sample(self, records: Dataset, max_samples: int | None) -> Dataset:
+    def sample(self, records: Dataset, max_samples: int | None, *, pairs: bool = False) -> Dataset:
         """At most `max_samples` records of a part; see [`subsample`]."""
-        return subsample(records, max_samples, seed=self.seed)
+        return subsample(records, max_samples, seed=self.seed, pairs=pairs)
 
 
 def partition(
@@ -192,14 +192,23 @@ def _votes_of_items(dataset: Dataset) -> dict[str, int]:
     }
 
 
-def subsample(dataset: Dataset, max_samples: int | None, *, seed: int = 0) -> Dataset:
+def subsample(dataset: Dataset, max_samples: int | None, *, seed: int = 0, pairs: bool = False) -> Dataset:
     """At most `max_samples` records, drawn by hash of their ids: a larger budget always contains a smaller one's
-    records.
+    records. With `pairs` both orders of a pair are drawn together.
     """
     if max_samples is None or max_samples >= len(dataset):
         return dataset
     if max_samples < 1:
         raise UserInputError(f"A sample needs at least one record, got {max_samples}.")
     ids = dataset["id"]
-    chosen = sorted(range(len(dataset)), key=lambda i: stable_key(seed, ids[i]))[:max_samples]
+    if pairs:
+        orders: dict[str, list[int]] = {}
+        for row, name in enumerate(ids):
+            orders.setdefault(name.removesuffix(SWAPPED), []).append(row)
+        chosen = [row for name in sorted(orders, key=lambda name: stable_key(seed, name)) for row in orders[name]]
+        if chosen[max_samples] in orders[ids[chosen[max_samples - 1]].removesuffix(SWAPPED)]:
+            max_samples -= 1  # it would cut the last pair
+    else:
+        chosen = sorted(range(len(dataset)), key=lambda i: stable_key(seed, ids[i]))
+    chosen = chosen[:max_samples]
     return dataset.select(sorted(chosen))

@@ -88,7 +88,8 @@ def evaluate_judge(
     records = task.records(items, task_options, template=template, fitter=judge.fitter, report=report)
     plan = choose_plan(origin, task, options)
     train, validation, test = unseen_parts(records, origin, plan, options, report)
-    test = plan.sample(drop_known(test, known, plan.match_by, report), options.max_eval_samples)
+    test = drop_known(test, known, plan.match_by, report)
+    test = plan.sample(test, options.max_eval_samples, pairs=options.average_orders)
     warnings: tuple[str, ...] = ()
     if judge_file is not None and origin.seen is None:
         warning = (

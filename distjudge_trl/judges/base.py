@@ -187,11 +187,11 @@ class PromptJudge(ABC):
         """
         return JudgeReward(self, completion, prompt=prompt, label=label, readout=readout, batch_size=batch_size)
 
-    def as_map(self, columns: Sequence[str] | None = None, *, batch_size: int = 32) -> JudgeMap:
+    def as_map(self, columns: str | Sequence[str] | None = None, *, batch_size: int = 32) -> JudgeMap:
         """A function for `datasets`: `dataset.map(judge.as_map(), batched=True)` adds the readouts as columns.
 
         Args:
-            columns (`Sequence[str]`, *optional*): which readouts; by default all that the labels have.
+            columns (`str` or `Sequence[str]`, *optional*): which readouts; by default all that the labels have.
             batch_size (`int`, defaults to 32): prompts in one forward pass.
         """
         return JudgeMap(self, columns, batch_size=batch_size)

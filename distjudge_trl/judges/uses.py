@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from typing import Any, Protocol
 
 import numpy as np
 
 from distjudge_trl.calibration.stored import Calibration
-from distjudge_trl.data.template import PromptTemplate, is_empty
+from distjudge_trl.data.template import PromptTemplate, finished_prompt, is_empty
 from distjudge_trl.errors import UserInputError, listing
 from distjudge_trl.judges.readouts import READOUTS, choose_columns, label_values, readouts
 from distjudge_trl.labels import LabelSpace
@@ -119,13 +119,18 @@ def _text(value: Any) -> Any:
 class JudgeMap:
     """A function of batches for `datasets`; see [`~distjudge_trl.judges.base.PromptJudge.as_map`]."""
 
-    def __init__(self, judge: Reader, columns: Sequence[str] | None, *, batch_size: int) -> None:
+    def __init__(self, judge: Reader, columns: str | Sequence[str] | None, *, batch_size: int) -> None:
+        if isinstance(columns, str):
+            columns = [columns]
         self._columns = choose_columns(columns, judge.label_space, judge.calibration)
         self._judge, self._batch_size = judge, batch_size
         self._id = uuid.uuid4().hex
 
-    def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
-        """The readouts of a batch of rows, given and returned as columns."""
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """The readouts of a batch of rows, given and returned as columns; of a single row without `batched=True`."""
+        if not self._is_batch(batch):
+            columns = self({name: [value] for name, value in batch.items()})
+            return {name: read for name, (read,) in columns.items()}
         count = len(next(iter(batch.values()), ()))
         rows = [{name: values[i] for name, values in batch.items()} for i in range(count)]
         judged = self._judge.read(rows, self._batch_size)
@@ -137,6 +142,15 @@ class JudgeMap:
             calibration=self._judge.calibration,
         )
         return {name: [row[name] for row in read] for name in self._columns}
+
+    def _is_batch(self, given: Mapping[str, Any]) -> bool:
+        """Whether `map` gives columns. In a row, some value is none of the sequences that columns are, or the prompt
+        is a list of messages.
+        """
+        return finished_prompt(given) is None and not any(
+            isinstance(value, str) or not isinstance(value, Sized) or isinstance(value, Mapping)
+            for value in given.values()
+        )
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         # `datasets` pickles a function to recognise it, and would write out all weights.

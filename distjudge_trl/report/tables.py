@@ -116,6 +116,11 @@ def extraction_lines(found: dict[str, Any]) -> list[str]:
         share, floor = 100 * found["items_with_missing_labels"], found["floor"]
         given = f", and it gets {floor:g}" if floor is not None else ""
         lines.append(f"{share:.1f} % of the items have a label that is not among the returned tokens{given}.")
+        if found.get("items_without_labels"):
+            lines.append(
+                f"{100 * found['items_without_labels']:.1f} % of the items have no label at all among these tokens:"
+                " their distribution is uniform, and the model did not choose it. A larger --top-logprobs finds more."
+            )
         if found.get("kl_low") is not None:
             low, high = found["kl_low"], found["kl_high"]
             lines.append(f"The probability that was not returned allows a KL between {low:.3f} and {high:.3f}.")

@@ -322,6 +322,12 @@ def test_pairs_are_scored_by_the_mean_of_both_orders(recipe_model, tmp_path):
     assert averaged.report.notes["pairs in both orders, averaged"] == 24
     same = averaged.report.notes["pairs with the same answer in both orders before (all of them after)"]
     assert same == round(24 * before["swap_consistency"])
+    # A sample is one of pairs: a record without its other order would be scored as it was.
+    options["max_eval_samples"] = 7
+    few = evaluate_judge(
+        find_judge(recipe_model), task, task.options(), EvaluationOptions(**options, average_orders=True)
+    )
+    assert len(few.records) == 6 and few.report.notes["pairs in both orders, averaged"] == 3
     with pytest.raises(UserInputError, match="--average-orders: no test item is there in both orders"):
         one = task.options(swap="none")
         evaluate_judge(find_judge(recipe_model), task, one, EvaluationOptions(**options, average_orders=True))

@@ -192,6 +192,16 @@ def test_a_model_without_log_probabilities_names_the_way_out(failure):
         judge_at(server, concurrency=2).judge(ITEMS)  # nothing unusable was kept
 
 
+def test_a_server_that_returns_fewer_tokens_says_so():
+    failure = Failure(400, "Requested sample logprobs of 500, which is greater than max allowed: 20")
+    with (
+        serving(failing_first(failure)) as server,
+        pytest.raises(UserInputError, match=r"--top-logprobs 500: .* greater than max"),
+    ):
+        judge_at(server, top_logprobs=500).judge(ITEMS[:1])
+    assert server.bodies[0]["top_logprobs"] == 500
+
+
 def test_an_answer_without_log_probabilities_among_others_is_asked_for_again():
     """As of llama.cpp's server, when it samples a part of a character."""
     none = chat_answer(TOKENS, log_probs=False)
@@ -459,7 +469,7 @@ def test_a_trained_judge_whose_weights_a_server_holds(tmp_path):
     [
         (lambda: Judge.from_openai("x"), "its labels are not known"),
         (lambda: Judge.from_openai("x", judge_file="/nowhere"), "no such file, so this is not a trained judge"),
-        (lambda: Judge.from_openai("x", label_space=SPACE, top_logprobs=21), "between 1 and 20 tokens"),
+        (lambda: Judge.from_openai("x", label_space=SPACE, top_logprobs=21), "OpenAI's server returns at most 20"),
         (lambda: Judge.from_openai("x", label_space=SPACE, max_length=10), "give --tokenizer"),
         (lambda: Judge.from_openai("x", label_space=SPACE, concurrency=0), "--concurrency: must be at least 1"),
         (lambda: open_judge("openai:", label_space=SPACE), "names no model"),
@@ -479,7 +489,7 @@ def test_mistakes_are_one_line(call, message):
             "--base-url, --batch: for models",
         ),
         ("evaluate --model openai:x --task vader --device cpu", "--device: is for models on this machine"),
-        ("evaluate --model openai:x --task vader --top-logprobs 0", "--top-logprobs 0: servers return between"),
+        ("evaluate --model openai:x --task vader --top-logprobs 0", "--top-logprobs: must be at least 1"),
         ("evaluate --model openai:x --task vader --judge-file nowhere", "nowhere/judge.json: no such file"),
         ("judge --model openai:x --input {items} --out {out}", "openai:x: its labels are not known. Give --task"),
         ("judge --model openai:x --input {items} --out {out} --task vader", "variable OPENAI_API_KEY is not set"),

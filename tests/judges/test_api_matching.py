@@ -111,6 +111,8 @@ def test_a_missing_label_gets_the_floor_before_normalisation():
     assert judged.floored.tolist() == [[False, False, True]]
     assert judged.mass[0] == pytest.approx(0.8)
     assert (findings.items_with_missing, findings.missing_labels) == (1, 1)
+    assert findings.items_without_labels == 0
+    assert read([("The", 0.9)])[1].items_without_labels == 1  # the model said nothing about the item
     assert findings.prefix_mass == pytest.approx(0.2) and judged.bounds is None
 
 

@@ -94,6 +94,9 @@ def test_merging_writes_the_tokens_that_an_earlier_version_did_not(judges, tmp_p
     shutil.copytree(judges["adapter"], adapter)
     expected = (adapter / LABEL_TOKENS_NAME).read_text()
     (adapter / LABEL_TOKENS_NAME).unlink()
+    run(SNIPPETS[1], {"folder": str(adapter)})  # for a full model
+    assert (adapter / LABEL_TOKENS_NAME).read_text() == expected
+    (adapter / LABEL_TOKENS_NAME).unlink()
     assert (merge(str(adapter), tmp_path / "merged") / LABEL_TOKENS_NAME).read_text() == expected
 
 
@@ -120,13 +123,13 @@ def test_the_tokens_are_those_that_the_judge_reads(judges):
 
 
 def test_llama_cpp_serves_a_merged_judge(judges, scripts, tmp_path, monkeypatch, capsys):
-    """The page's second snippet, on the file that scripts/to_gguf.py writes."""
+    """The page's last snippet but one, on the file that scripts/to_gguf.py writes."""
     monkeypatch.chdir(tmp_path)
     scripts("to_gguf").convert(judges["merged"], tmp_path / "judge.gguf", "f32")
     for item in ITEMS:
         read, names = run_snippet(judges["merged"], item, capsys)
         # A tiny model's labels need not be among the 20 likeliest tokens. This server returns as many as one asks for.
-        run(SNIPPETS[1].replace('"top_logprobs": 20', '"top_logprobs": 400'), names)
+        run(SNIPPETS[2].replace('"top_logprobs": 20', '"top_logprobs": 400'), names)
         shares = np.array([*names["shares"].values()])
         np.testing.assert_allclose(shares / shares.sum(), [*read.values()], atol=5e-3)
         # The probability of all labels together, too: the server divides by all tokens, as `label_mass` does.

@@ -86,7 +86,13 @@ def test_a_data_set_is_judged_by_map(judge, of_answers):
     assert judged.column_names[:4] == ["text", "id", "label_distribution", "label"]
     expected = judge.judge([{"text": text} for text in data["text"]]) @ [1, 2, 3, 4, 5]
     np.testing.assert_allclose(judged["mean"][:], expected, atol=1e-5)
-    assert data.map(judge.as_map(["label"]), batched=True).column_names == ["text", "id", "label"]
+    assert data.map(judge.as_map("label"), batched=True).column_names == ["text", "id", "label"]
+    # A row at a time, a text must not be taken for a column of letters.
+    np.testing.assert_allclose(data.map(judge.as_map(["mean"]))["mean"][:], expected, atol=1e-5)
+    prompts = datasets.Dataset.from_dict({"prompt": [judge.template.render({"text": text}) for text in data["text"]]})
+    for batched in (False, True):
+        found = prompts.map(judge.as_map("mean"), batched=batched)["mean"][:]
+        np.testing.assert_allclose(found, expected, atol=1e-5)
     with pytest.raises(UserInputError, match="needs labels with an order"):
         of_answers.as_map(["mean"])
     with pytest.raises(Exception, match="without `num_proc`"):

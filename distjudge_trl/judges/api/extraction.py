@@ -77,6 +77,7 @@ class Findings:
     items: int = 0
     refused: int = 0
     items_with_missing: int = 0
+    items_without_labels: int = 0
     missing_labels: int = 0
     prefix_mass: float = 0.0
     ambiguous_mass: float = 0.0
@@ -120,7 +121,7 @@ def read_log_probs(
                 f"{'the model refused, and ' if answer.refused else ''}the labels {listing(names)} are not among the"
                 f" {len(entries)} returned tokens",
                 row=row + 1,
-                fix="Raise --top-logprobs (at most 20), or choose --missing-labels floor or bound.",
+                fix="Raise --top-logprobs, or choose --missing-labels floor or bound.",
             )
         # As `LabelSpace.log_probs` does it for local models, floor included.
         cuts = missing.any() or not matcher.token_ids
@@ -133,6 +134,7 @@ def read_log_probs(
             bounds[1, row, missing] = _most(entries, np.asarray(matcher.num_forms))[missing]
         findings.refused += answer.refused
         findings.items_with_missing += bool(missing.any())
+        findings.items_without_labels += bool(missing.all())
         findings.missing_labels += int(missing.sum())
         findings.prefix_mass += matches.prefix
         findings.ambiguous_mass += matches.ambiguous

@@ -148,6 +148,7 @@ class ApiJudge(PromptJudge):
                 "labels_bound_by": self._bound_by,
                 "missing_labels": options.missing_labels,
                 "items_with_missing_labels": found.items_with_missing / items,
+                "items_without_labels": found.items_without_labels / items,
                 "labels_missing": found.missing_labels / (items * len(self.label_space)),
                 "prefix_mass": found.prefix_mass / items,
                 "ambiguous_mass": found.ambiguous_mass / items,

@@ -16,7 +16,7 @@ from distjudge_trl.errors import UserInputError
 
 PREFIX = "openai:"
 OPENAI_URL = "https://api.openai.com/v1"
-# What OpenAI's API documents as the most; vLLM's and SGLang's servers have the same limit by default.
+# What OpenAI's API documents as the most. llama.cpp's server has no limit; that of vLLM's can be raised.
 MOST_TOP_LOGPROBS = 20
 # Servers that want no key get this one, because the client does not work without any.
 _NO_KEY = "none"
@@ -45,7 +45,8 @@ class ApiOptions:
         api_key_env (`str`, defaults to `"OPENAI_API_KEY"`): the environment variable that holds the key.
         readout (`"logprobs"` or `"samples"`, defaults to `"logprobs"`): read the label's log-probabilities off one
             token, or ask several times and count the answers.
-        top_logprobs (`int`, defaults to 5, as in the paper): how many tokens the server returns, at most 20.
+        top_logprobs (`int`, defaults to 5, as in the paper): how many tokens the server returns. OpenAI's server
+            returns at most 20, llama.cpp's as many as there are.
         missing_labels (`"floor"`, `"bound"` or `"error"`, defaults to `"floor"`): what happens to labels that are not
             among these tokens. `"floor"` gives them a probability of 1e-6 before normalisation, `"bound"` does so too
             and reports the lowest and the highest KL that the unseen probability allows, `"error"` stops.
@@ -87,11 +88,12 @@ class ApiOptions:
     price_out: float | None = None
 
     def __post_init__(self) -> None:
-        if not 1 <= self.top_logprobs <= MOST_TOP_LOGPROBS:
+        if self.is_openai and self.top_logprobs > MOST_TOP_LOGPROBS:
             raise UserInputError(
-                f"--top-logprobs {self.top_logprobs}: servers return between 1 and {MOST_TOP_LOGPROBS} tokens."
+                f"--top-logprobs {self.top_logprobs}: OpenAI's server returns at most {MOST_TOP_LOGPROBS} tokens."
             )
-        for name, least in (("samples", 1), ("max_tokens", 1), ("concurrency", 1), ("max_retries", 0)):
+        whole = (("top_logprobs", 1), ("samples", 1), ("max_tokens", 1), ("concurrency", 1), ("max_retries", 0))
+        for name, least in whole:
             if getattr(self, name) < least:
                 raise UserInputError(f"--{name.replace('_', '-')}: must be at least {least}.")
         if not all(0 < value < math.inf for value in (self.smoothing, self.timeout, self.poll)):

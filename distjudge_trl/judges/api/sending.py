@@ -15,7 +15,7 @@ from distjudge_trl.errors import JudgmentDataError, RunFailedError, UserInputErr
 from distjudge_trl.judges.api.cache import ResponseCache
 from distjudge_trl.judges.api.client import KEPT, Connection, RefusedError
 from distjudge_trl.judges.api.extraction import NO_LOG_PROBS, REFUSED, MalformedAnswerError, parse_answer, usage_of
-from distjudge_trl.judges.api.options import ApiOptions
+from distjudge_trl.judges.api.options import MOST_TOP_LOGPROBS, ApiOptions
 
 
 # How often a server is asked for log-probabilities that it gives for other prompts.
@@ -187,6 +187,11 @@ class Sender:
         if error.code in _FILTERED:
             return json.dumps({REFUSED: error.message})
         if "logprobs" in error.message.lower() and self.options.readout == "logprobs":
+            asked = self.options.top_logprobs
+            if asked > MOST_TOP_LOGPROBS:  # vLLM's limit, for example
+                raise UserInputError(
+                    f"--top-logprobs {asked}: {self.options.address} refuses. The server says: {error.message}."
+                )
             raise UserInputError(
                 f"{self.options.address}: the model {self.connection.model!r} {NO_LOG_PROBS}. The server says:"
                 f" {error.message}."
