@@ -44,7 +44,11 @@ class Judge(PromptJudge):
 
         Args:
             model (`str`): its name at the server.
-            label_space, template, max_length, truncation, calibrated: see [`ApiJudge`].
+            label_space ([`LabelSpace`], *optional*): replaces that of the judge's folder; needed without one.
+            template ([`PromptTemplate`], *optional*): replaces that of the judge's folder.
+            max_length (`int`, *optional*): longest prompt in tokens; needs a tokenizer.
+            truncation (*optional*): how longer items are shortened, as of [`LocalJudge`].
+            calibrated (`bool`, defaults to `True`): apply the calibration of the judge's folder, if it has one.
             **options: see [`ApiOptions`], such as `base_url`, `top_logprobs`, `judge_file`, `concurrency`.
 
         Example:

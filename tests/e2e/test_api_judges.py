@@ -204,7 +204,7 @@ def test_evaluate_and_report_on_a_real_server(llama, tmp_path, warm_python, lexi
         out, err = done.communicate(timeout=300)
         assert done.returncode == 0, err
         if words[0:3] == there[0:3]:
-            assert "8 requests to send" in err and "8 requests sent" in err and "allows a KL between" in out
+            assert "8 requests to send" in err and "8 requests sent" in out and "allows a KL between" in out
     results, local = read_results(tmp_path / "there"), read_results(tmp_path / "here")
     assert results["test_fingerprint"] == local["test_fingerprint"]
     assert results["model"] == f"openai:{MODEL}" and results["method"] == "raw" and results["trained_on"] is None

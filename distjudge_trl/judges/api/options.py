@@ -61,7 +61,8 @@ class ApiOptions:
         cache (`str`, *optional*): SQLite file that keeps all answers; by default `api.sqlite` in the cache folder.
         batch (`bool`, defaults to `False`): use the provider's batch endpoint.
         poll (`float`, defaults to 30): seconds between two looks at a batch.
-        price_in, price_out (`float`, *optional*): price of a million tokens, for the estimate.
+        price_in (`float`, *optional*): price of a million tokens of prompts, for the estimate.
+        price_out (`float`, *optional*): price of a million tokens of answers.
 
     Raises:
         [`UserInputError`]: a value is out of its range, or the address holds a key.
@@ -88,6 +89,7 @@ class ApiOptions:
     price_out: float | None = None
 
     def __post_init__(self) -> None:
+        self._check_address()
         if self.is_openai and self.top_logprobs > MOST_TOP_LOGPROBS:
             raise UserInputError(
                 f"--top-logprobs {self.top_logprobs}: OpenAI's server returns at most {MOST_TOP_LOGPROBS} tokens."
@@ -100,7 +102,6 @@ class ApiOptions:
             raise UserInputError("--smoothing, --timeout and --poll: must be greater than 0, and finite.")
         if self.missing_labels != "floor" and self.readout == "samples":
             raise UserInputError(f"--missing-labels {self.missing_labels}: is for --readout logprobs.")
-        self._check_address()
 
     def _check_address(self) -> None:
         address = self.address
