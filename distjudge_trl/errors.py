@@ -98,12 +98,22 @@ def listing(names: Iterable[object], joint: str | None = None, *, most: int = 8)
         >>> listing(range(20))
         '0, 1, 2, 3, 4, 5, 6, 7, ... and 12 more'
     """
-    texts = [text if len(text) <= 80 else f"{text[:77]}..." for text in map(str, names)]
+    texts = [clipped(text) for text in map(str, names)]
     if len(texts) > most:
         return f"{', '.join(texts[:most])}, ... and {len(texts) - most:,} more"
     if joint is None or len(texts) < 2:
         return ", ".join(texts)
     return f"{', '.join(texts[:-1])} {joint} {texts[-1]}"
+
+
+def clipped(text: str, length: int = 80) -> str:
+    """A text of at most so many characters for a message; dots stand for what is left out."""
+    return text if len(text) <= length else f"{text[: length - 3]}..."
+
+
+def short(value: object, length: int = 80) -> str:
+    """A value for a message, as Python writes it, with at most so many characters."""
+    return clipped(repr(value), length)
 
 
 def counted(number: int, noun: str) -> str:

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from distjudge_trl.cli.options import BATCH_SIZE, DATA_PATH, TASK_HELP, echo_task_options, reading_options
+from distjudge_trl.cli.options import (
+    BATCH_SIZE,
+    DATA_PATH,
+    JUDGE_SPLIT_SEED,
+    TASK_HELP,
+    echo_task_options,
+    reading_options,
+)
 from distjudge_trl.errors import UserInputError, counted
 
 
@@ -48,7 +55,7 @@ if TYPE_CHECKING:
     help="Use records of the training side of this split, or all. Default: the split of the training run; of another"
     " task the official validation part, else `group`.",
 )
-@click.option("--split-seed", type=int, help="Seed of the split. Default: the one of the training run, else 0.")
+@JUDGE_SPLIT_SEED
 @click.option(
     "--max-samples",
     type=click.IntRange(min=1),

@@ -10,6 +10,7 @@ from distjudge_trl.cli.options import (
     BATCH_SIZE,
     CALIBRATION,
     DATA_PATH,
+    JUDGE_SPLIT_SEED,
     MAX_LENGTH,
     PROMPT_TEMPLATE,
     TASK_HELP,
@@ -42,7 +43,7 @@ from distjudge_trl.errors import UserInputError, writing
     help="Score the test side of this split, or all items. Default: the split of the training run; of another task the"
     " official test part, else all items; `group` for untrained models.",
 )
-@click.option("--split-seed", type=int, help="Seed of the split. Default: the one of the training run, else 0.")
+@JUDGE_SPLIT_SEED
 @click.option(
     "--leave-out",
     multiple=True,

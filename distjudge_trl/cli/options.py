@@ -46,6 +46,9 @@ CALIBRATION = click.option(
     help="Apply the judge's own calibration (distjudge-trl calibrate). Default: yes, if it has one.",
 )
 PROMPT_TEMPLATE = click.option("--prompt-template", help="Use this Jinja file instead of the task's prompt.")
+JUDGE_SPLIT_SEED = click.option(
+    "--split-seed", type=int, help="Seed of the split. Default: the one of the training run, else 0."
+)
 # For commands whose other options depend on the task.
 TASK_HELP = click.option("-h", "--help", "help_", is_flag=True, help="Show this text, and the options of TASK.")
 

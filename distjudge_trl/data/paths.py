@@ -18,7 +18,7 @@ from jmespath.exceptions import JMESPathError
 from distjudge_trl.data.columns import missing_column
 from distjudge_trl.data.comparisons import CarefulInterpreter, MixedComparisonError
 from distjudge_trl.data.values import parse_structure
-from distjudge_trl.errors import JudgmentDataError, UserInputError, listing, nearest
+from distjudge_trl.errors import JudgmentDataError, UserInputError, listing, nearest, short
 from distjudge_trl.labels.spelling import nfc
 
 
@@ -148,7 +148,7 @@ class ColumnPath:
             if place and isinstance(part, Mapping):
                 what = f"`{place}` has: {listing(part)}."
             elif place:
-                what = f"`{place}` holds {_short(part)}."
+                what = f"`{place}` holds {short(part, 40)}."
         return JudgmentDataError(problem, source=source, field=self.text, fix=what)
 
 
@@ -280,8 +280,3 @@ def _is_chain(tree: Mapping[str, Any]) -> bool:
     if tree["type"] in ("field", "current"):
         return True
     return tree["type"] == "subexpression" and all(_is_chain(child) for child in tree["children"])
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -17,7 +17,7 @@ from distjudge_trl.batching.chat_templates import Messages
 from distjudge_trl.data import SplitPlan, fingerprint
 from distjudge_trl.data.splits import SWAPPED, stable_key
 from distjudge_trl.data.template import PromptTemplate
-from distjudge_trl.errors import UserInputError
+from distjudge_trl.errors import UserInputError, clipped
 from distjudge_trl.modeling.kinds import find_kind
 from distjudge_trl.modeling.loading import load_config, load_tokenizer
 from distjudge_trl.report.findings import (
@@ -192,7 +192,7 @@ def print_examples(
         record = records[i]
         prompt = (fitted or {}).get(record["id"], record["prompt"])
         line = "\u2500" if console.is_terminal else "-"
-        console.rule(escape(f"{record['id']}  (group {_short(record['group'])})"), characters=line, style="dim")
+        console.rule(escape(f"{record['id']}  (group {clipped(record['group'], 60)})"), characters=line, style="dim")
         if tokenizer is not None:
             console.print(escape(render_prompt(tokenizer, prompt)), soft_wrap=True)
         else:
@@ -272,7 +272,3 @@ def _votes(value: float) -> str:
 
 def _number(value: float | None) -> str:
     return f"{value:.3f}" if value is not None else "undefined"
-
-
-def _short(text: str, length: int = 60) -> str:
-    return text if len(text) <= length else text[: length - 3] + "..."

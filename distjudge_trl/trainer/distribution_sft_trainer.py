@@ -200,13 +200,14 @@ class DistributionSFTTrainer(JudgmentRowsMixin, ResumingMixin):
         logits = judgment_logits(model, inputs, blocks=self._sharing is not None and self._sharing.blocks)
         log_q = self.label_space.log_probs(logits, normalization=self.args.label_normalization)
         smoothed = dirichlet_smoothing(target, inputs["num_annotators"], self.args.target_smoothing)
-        alpha = self.args.alpha
-        radius = row_radius(self.args, target, inputs["num_annotators"])
+        perturbed, alpha = smoothed, self.args.alpha
         if self.args.adversary == "minimax":
+            radius = row_radius(self.args, target, inputs["num_annotators"])
             # The saddle point has the cross-entropy in it.
             perturbed, alpha = saddle_point(self.args, smoothed, reference, radius), 1.0
-        else:
-            perturbed = perturb(self.adversary, smoothed, log_q, radius) if self.adversary is not None else smoothed
+        elif self.adversary is not None:
+            radius = row_radius(self.args, target, inputs["num_annotators"])
+            perturbed = perturb(self.adversary, smoothed, log_q, radius)
         # Without KL the target enters only through its majority label: the adversary acts by changing that label.
         hard_label = perturbed.argmax(-1) if alpha == 0.0 and self.adversary is not None else reference
         row_losses = hybrid_loss(log_q, perturbed, hard_label, alpha, label_smoothing=self.args.label_smoothing)[

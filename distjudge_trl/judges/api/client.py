@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple, TypeVar
 
-from distjudge_trl.errors import UserInputError, first_line, listing, nearest
+from distjudge_trl.errors import UserInputError, clipped, first_line, listing, nearest
 from distjudge_trl.judges.api.options import ApiOptions, Secret
 from distjudge_trl.runtime.extras import needing
 
@@ -206,5 +206,5 @@ def _message_of(error: Any) -> str:
 def _start(text: str, *, quoted: bool = True) -> str:
     """The beginning of a text, in one line that can be printed."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    line = line if len(line) <= 200 else f"{line[:197]}..."
+    line = clipped(line, 200)
     return repr(line) if quoted else line.rstrip(".")

@@ -9,7 +9,7 @@ from typing import Any
 from distjudge_trl.data.paths import ColumnPath
 from distjudge_trl.data.template import is_empty
 from distjudge_trl.data.values import parse_structure
-from distjudge_trl.errors import nearest
+from distjudge_trl.errors import nearest, short
 from distjudge_trl.labels.spelling import spelling
 from distjudge_trl.tasks.custom.cells import Place, counted, counts_of_shares, in_yaml, number_of, unknown_fix
 from distjudge_trl.tasks.custom.schema import TaskFile
@@ -126,9 +126,3 @@ class TotalsReader:
         """The shares of a row with a column a label; empty if no cell is filled."""
         cells = {label: self._cell(row, column, source, number)[0] for label, column in columns.items()}
         return {} if all(map(self.is_missing, cells.values())) else cells
-
-
-def short(value: Any) -> str:
-    """A value for a message."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from distjudge_trl.errors import UserInputError, listing, nearest
+from distjudge_trl.errors import UserInputError, listing, nearest, short
 from distjudge_trl.tasks.custom.schema import Message, Question, TaskFile, Votes
 from distjudge_trl.tasks.custom.sources import (
     HubSource,
@@ -80,25 +80,20 @@ def _explain(error: ValidationError, model: type[BaseModel]) -> str:
     elif first["type"] == "missing":
         message = "is missing"
     elif (kind := _KINDS.get(first["type"])) is not None:
-        message = f"must be {kind}, got {_short(first['input'])}"
+        message = f"must be {kind}, got {short(first['input'])}"
     elif first["type"] in ("too_short", "string_too_short"):
         least = first["ctx"].get("min_length", 1)
         message = (
-            "must not be empty" if least == 1 else f"must have at least {least} entries, got {_short(first['input'])}"
+            "must not be empty" if least == 1 else f"must have at least {least} entries, got {short(first['input'])}"
         )
     elif first["type"] == "string_pattern_mismatch":
-        message = f"may have letters, digits, `_`, `.` and `-`, got {_short(first['input'])}"
+        message = f"may have letters, digits, `_`, `.` and `-`, got {short(first['input'])}"
     elif first["type"] in ("literal_error", "bool_parsing"):
-        message = f"{message[0].lower()}{message[1:]}, got {_short(first['input'])}"
+        message = f"{message[0].lower()}{message[1:]}, got {short(first['input'])}"
     elif first["type"].endswith("_type"):
         message = f"{message[0].lower()}{message[1:]}".partition(" or instance of ")[0]
-        message += f", got {_short(first['input'])}"
+        message += f", got {short(first['input'])}"
     return f"{place}{message}."
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _known_keys(place: tuple[int | str, ...], model: type[BaseModel]) -> list[str]:

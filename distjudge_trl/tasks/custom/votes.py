@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from distjudge_trl.data.values import parse_structure
 from distjudge_trl.data.votes import share_counts
-from distjudge_trl.errors import listing
+from distjudge_trl.errors import listing, short
 from distjudge_trl.labels.spelling import DECIMAL_COMMA, comparison_key, spelling, trimmed
 from distjudge_trl.tasks.custom.cells import (
     SEPARATORS,
@@ -19,7 +19,7 @@ from distjudge_trl.tasks.custom.cells import (
     split,
 )
 from distjudge_trl.tasks.custom.schema import TaskFile
-from distjudge_trl.tasks.custom.totals import TotalsReader, short
+from distjudge_trl.tasks.custom.totals import TotalsReader
 
 
 # The labels that one annotator gave, as indices; empty for a missing vote.
