@@ -214,11 +214,12 @@ def write_results(
             table = table.append_column(name, pa.array(np.exp(answers).tolist(), pa.list_(pa.float64())))
     with replacing(predictions_file(path)) as temporary:
         pq.write_table(table, temporary)
-        digest = _digest(temporary)
+        digest = digest_of(temporary)
     write_json(results_file(path), {"schema_version": SCHEMA_VERSION, **results, "predictions_sha256": digest})
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
+    """The SHA-256 of a file, as result files hold that of their predictions."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -287,7 +288,7 @@ def read_predictions(path: str | Path) -> Dataset:
     missing = [name for name in _COLUMNS if name not in dataset.column_names]
     if missing:
         raise UserInputError(f"{path}: lacks the columns {listing(missing)}. Run the evaluation again.")
-    if read_results(results_path)["predictions_sha256"] != _digest(path):
+    if read_results(results_path)["predictions_sha256"] != digest_of(path):
         raise UserInputError(
             f"{path}: is not the one that {results_file(results_path).name} was computed from. Run the evaluation"
             " again."

@@ -1,0 +1,60 @@
+"""How fast this machine is, for estimates of how long a study takes on it."""
+
+from __future__ import annotations
+
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+from distjudge_trl.runtime.threads import cores, cores_per_process
+
+
+def describe_machine(jobs: int = 1) -> dict[str, Any]:
+    """Its processor, cores and speed, and how many runs share it: what a result says about where it was made.
+
+    `gflops` is the speed of a matrix product of a small model's shape in the type that trainings compute in, as one of
+    `jobs` processes reaches it alone: the fastest of several, in 10^9 multiply-adds and additions per second.
+    """
+    import torch
+
+    from distjudge_trl.runtime.precision import decide_precision, runs_on_cpu
+
+    on_cpu = runs_on_cpu()
+    name = _processor() if on_cpu else torch.cuda.get_device_name()
+    dtype = decide_precision(on_cpu).dtype
+    device = "cpu" if on_cpu else "cuda"
+    before = torch.get_num_threads()
+    torch.set_num_threads(cores_per_process(jobs))
+    try:
+        rows, width = (512, 576) if on_cpu else (8192, 4096)
+        kind = getattr(torch, dtype)
+        a, b = (
+            torch.ones(rows, width, dtype=kind, device=device),
+            torch.ones(width, 4 * width, dtype=kind, device=device),
+        )
+        best = float("inf")
+        end = time.perf_counter() + 2
+        while time.perf_counter() < end:
+            begin = time.perf_counter()
+            for _ in range(10):
+                a @ b
+            if not on_cpu:
+                torch.cuda.synchronize()
+            best = min(best, (time.perf_counter() - begin) / 10)
+    finally:
+        torch.set_num_threads(before)
+    speed = 2 * rows * width * 4 * width / best / 1e9
+    return {"name": name, "cores": cores(), "jobs": jobs, "dtype": dtype, "gflops": round(speed, 1)}
+
+
+def _processor() -> str:
+    """The processor's name; of the ones that share a name (in virtual machines) the flags tell more."""
+    info = Path("/proc/cpuinfo")
+    if not info.is_file():
+        return platform.processor() or platform.machine()
+    lines = dict(line.split(":", 1) for line in info.read_text().splitlines() if ":" in line)
+    lines = {key.strip(): value.strip() for key, value in lines.items()}
+    flags = lines.get("flags", "").split()
+    best = next((flag for flag in ("amx_bf16", "avx512_bf16", "avx512f", "avx2") if flag in flags), "")
+    return " ".join(filter(None, (lines.get("model name", platform.machine()), best)))
