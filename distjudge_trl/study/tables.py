@@ -92,9 +92,8 @@ def data_table(plan: Plan, methods: Mapping[str, Group]) -> Table:
     tested = f"{metrics['num_items']:,} ({metrics['num_groups']:,} groups)"
     notes = [f"Trained on {sizes[-1]:,} items, tested on {tested}; noise floor {floor}."]
     if ceiling is not None:
-        accuracy = f"{100 * ceiling['accuracy']:.1f} %"
-        half = f"half of them predict the other half with KL {ceiling['kl']:.3f}"
-        notes.append(f"Human ceiling: one annotator predicts the others with accuracy {accuracy}; {half}.")
+        how_well = f"KL {ceiling['kl']:.3f} and accuracy {100 * ceiling['accuracy']:.1f} %"
+        notes.append(f"Human ceiling: half of an item's annotators predict the other half with {how_well}.")
     return Table(f"data-{first.about['data']}", plan.data_title(first.about["data"]), header, rows, notes)
 
 
