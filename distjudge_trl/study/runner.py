@@ -198,12 +198,12 @@ class Study:
     ) -> list[str]:
         """The command that tests a judge on another task; the untrained model on the items that `trained` leaves."""
         folder = str(self.work / trained.data / trained.name)
-        options = ["--model", folder]
+        options = ["--model", folder, "--calibrated"]
         if judge.options["method"] == "raw":
             model = read_results(result_folder(self.results, judge))["model"]
             options = ["--model", model, "--split", "all", "--leave-out", folder]
         command = [sys.executable, "-m", "distjudge_trl", "evaluate", *options, "--task", task]
-        return [*command, *self._data_option("--data-path", path), "--calibrated", "--robustness", "--out", str(out)]
+        return [*command, *self._data_option("--data-path", path), "--robustness", "--out", str(out)]
 
     def _data_option(self, name: str, path: str | None) -> list[str]:
         if path is None:
