@@ -64,7 +64,8 @@ def page_of(path: Path) -> str:
 
 def prepare() -> None:
     shutil.rmtree(OUT, ignore_errors=True)
-    shutil.copytree(ROOT / "docs", OUT)
+    # The study's results are read by scripts, not by people.
+    shutil.copytree(ROOT / "docs", OUT, ignore=shutil.ignore_patterns("results"))
     for page in OUT.rglob("*.md"):
         page.write_text(page_of(page), encoding="utf-8")
     for name, page in (("README", "index"), ("CONTRIBUTING", "contributing"), ("CHANGELOG", "changelog")):

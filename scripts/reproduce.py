@@ -7,11 +7,14 @@
 
 The first argument is a plan (docs/reproduce.md says what it holds), or the names of tasks, of which the paper's tables
 are made. Parts of the latter: `methods` trains every baseline and ablation (Tables 1, 2, 3 and 5), `budget` spends one
-number of annotations on many items or on many annotators (Table 4), `transfer` tests the SNLI judges of `methods` on
-ChaosNLI (Table 6), `grid` is alpha times epsilon (Figure 3). What stands behind `--` goes to every recipe.
+number of annotations on many items or on many annotators (Table 4), `transfer` is `methods`, with the SNLI judges
+tested on ChaosNLI, too (Table 6), `grid` is alpha times epsilon (Figure 3). What stands behind `--` goes to every
+recipe; it comes before the options of a plan, and `null` leaves an option to the recipe.
 
 A run that has finished is not repeated, so a stopped script goes on where it was, on this machine or on another one
-that has the folder of results; one that was made with other options is an error.
+that has the folder of results; one that was made with other options is an error. Several terminals may work on one
+study. Judges are deleted when their results are kept, unless --keep-judges is given. The exit code is 0 also if
+--time-budget leaves something, 1 if runs failed, 2 if something is wrong with what was asked for, 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -19,44 +22,60 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
-import subprocess
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
+from pydantic import ValidationError
 
-from distjudge_trl.errors import UserInputError, run_script
+from distjudge_trl.errors import RunFailedError, UserInputError, counted, listing, run_script
 from distjudge_trl.methods import METHODS
 from distjudge_trl.recipe import PAPER_GRID
+from distjudge_trl.recipe.parsing import parser_error, read_config
 from distjudge_trl.study import Plan, Study, read_plan
-from distjudge_trl.study.plan import PlanFile
+from distjudge_trl.study.costs import duration
+from distjudge_trl.study.plan import check_plan
+from distjudge_trl.study.plan_file import PlanFile, check_options, finding
+from distjudge_trl.study.store import size_text
 
 
 PARTS = ("methods", "budget", "transfer", "grid")
 # The methods of the paper's Table 1. Without --methods the others are trained with the first seed alone.
 MAIN_METHODS = ("single-point", "no-adversary", "distribution")
 BUDGET_ANNOTATORS = (1, 3, 5)
+# Options of tasks, with their defaults.
+OF_TASKS: dict[str, Any] = {
+    "parts": ["methods"],
+    "methods": None,
+    "seeds": [0],
+    "budget": 8000,
+    "grid_alpha": PAPER_GRID["alpha"],
+    "grid_radius": PAPER_GRID["perturbation_radius"],
+    "data_path": [],
+}
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600}
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
 def main() -> None:
+    # Whoever ends this process means its trainings, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     own, rest = sys.argv[1:], []
     if "--" in own:
         own, rest = own[: own.index("--")], own[own.index("--") + 1 :]
     args = make_parser().parse_args(own)
     options = parse_options(rest)
-    if args.plan[0].endswith((".yaml", ".yml")):
-        if len(args.plan) > 1:
-            raise UserInputError(f"One plan at a time; got {' '.join(args.plan)}.")
-        plan = with_options(read_plan(args.plan[0]), args.model, options)
-    else:
-        plan = paper_plan(args, options)
-    results = args.out or Path("docs/results" if args.plan[0].endswith((".yaml", ".yml")) else "runs/paper")
+    if args.model is not None and options.setdefault("model_name_or_path", args.model) != args.model:
+        raise UserInputError("--model and --model_name_or_path name different models: drop one of them.")
+    is_plan = args.plan[0].endswith((".yaml", ".yml"))
+    plan = own_plan(args, options) if is_plan else paper_plan(args, options)
+    results = args.out or Path("docs/results" if is_plan else "runs/paper")
+    work = args.work or Path("runs/study") / results.resolve().name
     study = Study(
         plan,
         results,
-        args.work or Path("runs/study"),
+        work,
         data_root=args.data_root,
         launcher=shlex.split(args.launcher),
         keep_judges=args.keep_judges,
@@ -65,40 +84,70 @@ def main() -> None:
     )
     runs = study.select(args.only)
     if args.list:
-        left, costs = study.left(runs), study.costs()
-        for run in runs:
-            print(f"{'left' if run in left else 'done'}  {run.full_name}  {study.time([run], costs)}")
-        print(f"{len(runs)} runs, {len(left)} left: {study.time(left, costs)} on this machine")
+        print_list(study, runs)
         return
     failed = [run.full_name for run in study.work_through(runs, seconds=args.time_budget)]
-    if not args.no_report and any(results.glob("*/*/results.json")):
-        report = [sys.executable, "-m", "distjudge_trl", "report", str(results), "--out", str(study.work / "report")]
-        print(f"\n$ {shlex.join(report)}", flush=True)
-        failed += ["report"] if subprocess.run(report, check=False).returncode else []
+    if any(results.glob("*/*/results.json")):
+        print(size_text(results))
+        if not args.no_report:
+            write_report(results, work / "report" if is_plan else results / "report")
     if failed:
-        print(f"error: {len(failed)} of the runs failed: {', '.join(failed)}", file=sys.stderr)
-        raise SystemExit(1)
+        raise RunFailedError(f"{counted(len(failed), 'run')} failed: {listing(failed)}.")
+
+
+def print_list(study: Study, runs: Any) -> None:
+    """What is done and what is left, and how long that takes."""
+    left = study.left(runs)
+    costs = study.costs()
+    for run in runs:
+        seconds = costs.seconds(run) if run in left else None
+        time = f"  {duration(seconds)}" if seconds is not None else ""
+        print(f"{'left' if run in left else 'done'}  {run.full_name}{time}")
+    about = f": {costs.total(left, study.jobs)} on this machine" if left else ""
+    print(f"{counted(len(runs), 'run')}, {len(left)} left{about}")
+
+
+def write_report(results: Path, out: Path) -> None:
+    """Write the report of all results."""
+    from distjudge_trl.report.build import build_report
+
+    try:
+        for line in build_report([results], out):
+            print(line, flush=True)
+    except UserInputError as error:
+        raise RunFailedError(f"The runs are done, but there is no report. {error}") from None
 
 
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
+    parser.error = parser_error  # type: ignore[method-assign]
     parser.add_argument("plan", nargs="+", metavar="PLAN.yaml | TASK", help="a plan, or tasks with a recipe")
     study = parser.add_argument_group("every study")
     study.add_argument("--out", type=Path, help="the results; default: docs/results (plan), runs/paper (tasks)")
-    study.add_argument("--work", type=Path, help="trainings, logs and the report; default: runs/study")
+    study.add_argument(
+        "--work",
+        type=Path,
+        help="trainings, logs, judges and a plan's report; default: runs/study/NAME, as the folder of --out is called",
+    )
     study.add_argument("--launcher", default=sys.executable, help="what starts a recipe; default: this Python")
-    study.add_argument("--jobs", type=int, default=1, help="runs side by side; on a CPU as many as cores. Default: 1")
+    study.add_argument(
+        "--jobs", type=int, default=1, help="runs side by side, each with a GPU or its share of the cores. Default: 1"
+    )
     study.add_argument("--keep-judges", action="store_true", help="keep the weights of the judges in --work")
-    study.add_argument("--only", nargs="+", default=[], metavar="PATTERN", help="runs (DATA/NAME), data sets or parts")
-    study.add_argument("--time-budget", type=seconds_of, metavar="2h", help="start nothing that would end later")
+    study.add_argument(
+        "--only", nargs="+", default=[], metavar="PATTERN", help="runs (DATA/NAME, with * and ?), data sets or parts"
+    )
+    study.add_argument(
+        "--time-budget", type=seconds_of, metavar="2h", help="start nothing that would probably end later; 90min, 30s"
+    )
     study.add_argument("--list", action="store_true", help="say what is done, what is left, and how long it takes")
     study.add_argument("--no-report", action="store_true", help="do not write the report at the end")
     study.add_argument("--data-root", type=Path, help="folder of the plan's data files; default: here")
     study.add_argument("--model", help="another model than the plan's")
     paper = parser.add_argument_group("the paper's tables of tasks")
-    paper.add_argument("--parts", nargs="+", choices=PARTS, default=["methods"], help="default: methods")
+    paper.add_argument("--parts", nargs="+", choices=PARTS, help="default: methods")
     paper.add_argument(
         "--methods", nargs="+", choices=list(METHODS), help="trained with every seed; raw needs one. Default: all"
     )
@@ -106,16 +155,13 @@ def make_parser() -> argparse.ArgumentParser:
         "--seeds",
         nargs="+",
         type=int,
-        default=[0],
         help="of the named methods; without --methods of those in Table 1. Default: 0",
     )
-    paper.add_argument("--budget", type=int, default=8000, help="annotations in Table 4; default: 8000, the paper's")
-    paper.add_argument("--grid-alpha", nargs="+", type=float, default=PAPER_GRID["alpha"], help="default: the paper's")
+    paper.add_argument("--budget", type=int, help="annotations in Table 4; default: 8000, the paper's")
+    paper.add_argument("--grid-alpha", nargs="+", type=float, help="default: the paper's")
+    paper.add_argument("--grid-radius", nargs="+", type=float, help="default: the paper's")
     paper.add_argument(
-        "--grid-radius", nargs="+", type=float, default=PAPER_GRID["perturbation_radius"], help="default: the paper's"
-    )
-    paper.add_argument(
-        "--data-path", nargs="+", default=[], metavar="TASK=PATH", help="official files that are here already"
+        "--data-path", nargs="+", metavar="TASK=PATH", help="official files that are here already, of snli and others"
     )
     return parser
 
@@ -129,68 +175,101 @@ def seconds_of(text: str) -> float:
 
 
 def parse_options(words: list[str]) -> dict[str, Any]:
-    """The options behind `--`, with the values that YAML would read."""
-    options: dict[str, Any] = {}
+    """The options behind `--`, with those of `--config`: numbers, true, false, null, texts, or lists of them."""
+    found: dict[str, list[str]] = {}
     name = None
     for word in words:
         if word.startswith("--"):
-            name, _, value = word.removeprefix("--").partition("=")
+            name, is_set, value = word.removeprefix("--").partition("=")
             name = name.replace("-", "_")
-            options[name] = [value] if value else []
+            if name in found:
+                raise UserInputError(f"--{name} is given twice behind --.")
+            found[name] = [value] if is_set else []
         elif name is None:
             raise UserInputError(f"Behind -- there must be options of recipes, got {word!r}.")
         else:
-            options[name].append(word)
-    read = {name: [yaml.safe_load(value) for value in values] for name, values in options.items()}
-    return {name: True if not values else values[0] if len(values) == 1 else values for name, values in read.items()}
+            found[name].append(word)
+    config = read_config(found.pop("config")[0]) if found.get("config") else {}
+    options: dict[str, Any] = {}
+    for name, values in found.items():
+        if values:
+            options[name] = value_of(values[0]) if len(values) == 1 else [value_of(value) for value in values]
+        elif name.startswith("no_"):
+            options[name.removeprefix("no_")] = False
+        else:
+            options[name] = True
+    try:
+        return check_options({**config, **options})
+    except ValueError as error:
+        raise UserInputError(f"Behind --: {error}.") from None
 
 
-def with_options(plan: Plan, model: str | None, options: dict[str, Any]) -> Plan:
-    """The plan with another model and further options, which come before its own."""
-    content = plan.content
-    model = options.pop("model_name_or_path", model)
-    changes = {"model": model or content.model, "options": {**content.options, **options}}
-    return Plan(PlanFile.model_validate({**content.model_dump(), **changes}), plan.folder)
+def value_of(word: str) -> Any:
+    """The value of a word. YAML would read `no`, which is the name of a strategy, as false, and 1e-4 as a text."""
+    known = {"true": True, "false": False, "null": None}
+    if word.lower() in known:
+        return known[word.lower()]
+    if _NUMBER.fullmatch(word):
+        return int(word) if re.fullmatch(r"[-+]?\d+", word) else float(word)
+    return word
+
+
+def own_plan(args: argparse.Namespace, options: dict[str, Any]) -> Plan:
+    """The plan of a file, with the options of the command line."""
+    if len(args.plan) > 1:
+        raise UserInputError(f"A plan stands alone: drop {' '.join(args.plan[1:])}.")
+    for name in OF_TASKS:
+        if getattr(args, name) is not None:
+            raise UserInputError(
+                f"--{name.replace('_', '-')} is for the tables of tasks. A plan says that in its file."
+            )
+    plan = read_plan(args.plan[0])
+    return Plan(plan.content, plan.folder, options)
 
 
 def paper_plan(args: argparse.Namespace, options: dict[str, Any]) -> Plan:
     """The plan that makes the paper's tables of some tasks."""
-    for path in args.data_path:
+    tasks = args.plan
+    parts, named, seeds, budget, alphas, radii, data_path = (
+        default if (given := getattr(args, name)) is None else given for name, default in OF_TASKS.items()
+    )
+    for path in data_path:
         if "=" not in path:
             raise UserInputError(f"--data-path takes TASK=PATH, got {path!r}.")
-    paths = dict(path.split("=", 1) for path in args.data_path)
-    unknown = [task for task in paths if task not in (*args.plan, "chaosnli")]
+    paths = dict(path.split("=", 1) for path in data_path)
+    unknown = [task for task in paths if task not in (*tasks, "chaosnli")]
     if unknown:
-        raise UserInputError(
-            f"--data-path names {unknown[0]!r}, which is not among the tasks: {', '.join(args.plan)}."
-        )
-    if "transfer" in args.parts and "snli" not in args.plan:
+        raise UserInputError(f"--data-path names {unknown[0]!r}, which is not among the tasks: {', '.join(tasks)}.")
+    if "transfer" in parts and "snli" not in tasks:
         raise UserInputError("--parts transfer tests judges of snli: name it among the tasks.")
-    model = options.pop("model_name_or_path", args.model)
-    transfer = {"chaosnli": paths.get("chaosnli")} if "transfer" in args.parts else {}
+    transfer = {"chaosnli": paths.get("chaosnli")} if "transfer" in parts else {}
     data = {
-        task: {"task": task, "path": paths.get(task), "transfer": transfer if task == "snli" else {}}
-        for task in args.plan
+        task: {"task": task, "path": paths.get(task), "transfer": transfer if task == "snli" else {}} for task in tasks
     }
-    methods = args.methods or list(METHODS)
-    repeated = MAIN_METHODS if args.methods is None else methods
+    methods = named or list(METHODS)
+    repeated = MAIN_METHODS if named is None else methods
     # The Table 1 methods first, so that a stopped script leaves whole comparisons.
     ordered = sorted(methods, key=lambda method: method not in ("raw", *MAIN_METHODS))
-    once = {"data": args.plan, "seeds": args.seeds[:1]}
-    parts: dict[str, Any] = {}
-    if {"methods", "transfer"} & {*args.parts}:
+    once = {"data": tasks, "seeds": seeds[:1]}
+    runs: dict[str, Any] = {}
+    if {"methods", "transfer"} & {*parts}:
         main = [name for name in ordered if name == "raw" or name in repeated]
-        parts["methods"] = {"data": args.plan, "methods": main, "seeds": args.seeds}
+        runs["methods"] = {"data": tasks, "methods": main, "seeds": seeds}
         if others := [name for name in ordered if name not in main]:
-            parts["other-methods"] = {**once, "methods": others}
-    if "budget" in args.parts:
-        vary = {"annotation_budget": [args.budget], "max_annotators": list(BUDGET_ANNOTATORS)}
-        parts["budget"] = {**once, "methods": ["distribution"], "vary": vary}
-    if "grid" in args.parts:
-        vary = {"alpha": args.grid_alpha, "perturbation_radius": args.grid_radius}
-        parts["grid"] = {**once, "methods": ["distribution"], "vary": vary}
-    content = {"model": model, "options": {"calibrate": True, **options}, "data": data, "runs": parts}
-    return Plan(PlanFile.model_validate(content))
+            runs["other-methods"] = {**once, "methods": others}
+    if "budget" in parts:
+        vary = {"annotation_budget": [budget], "max_annotators": list(BUDGET_ANNOTATORS)}
+        runs["budget"] = {**once, "methods": ["distribution"], "vary": vary}
+    if "grid" in parts:
+        vary = {"alpha": alphas, "perturbation_radius": radii}
+        runs["grid"] = {**once, "methods": ["distribution"], "vary": vary}
+    content = {"options": {"calibrate": True, **options}, "data": data, "runs": runs}
+    try:
+        plan = Plan(PlanFile.model_validate(content))
+    except ValidationError as error:
+        raise UserInputError(finding(error)) from None
+    check_plan(plan)
+    return plan
 
 
 if __name__ == "__main__":

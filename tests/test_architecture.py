@@ -22,11 +22,12 @@ FLOOR = {
     "report": 5,
     "recipe": 6,
     "sweep": 7,
+    "study": 7,
     "cli": 8,
     "__main__": 9,
 }
 # What the two sides of a floor may not know of each other.
-STRANGERS = {"trainer": "judges", "judges": "trainer"}
+STRANGERS = {"trainer": "judges", "judges": "trainer", "sweep": "study", "study": "sweep"}
 
 
 ALL = import_graph.find_modules()

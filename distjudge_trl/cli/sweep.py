@@ -279,8 +279,8 @@ def export(
 def best(name: str | None, study: str | None, storage: str | None, out: str | None, write_recipe: str | None) -> None:
     """The best configuration, as options of its recipe."""
     from distjudge_trl.files.atomic import check_folder
+    from distjudge_trl.recipe.parsing import option_tokens
     from distjudge_trl.sweep import best as winner
-    from distjudge_trl.sweep.definition import option_tokens
     from distjudge_trl.sweep.table import score_text
 
     store = _open(name, study, storage, out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from argparse import SUPPRESS, Action, ArgumentParser, ArgumentTypeError
 from collections.abc import Iterable, Mapping, Sequence
@@ -200,3 +201,15 @@ def parse_task_options(
         raise explain(ValueError(f"Unknown arguments: {' '.join(rest)}"), parser)
     options.check()
     return options
+
+
+def option_tokens(options: dict[str, Any]) -> list[str]:
+    """Options as words of a recipe's command line, without those that are `None`."""
+    tokens: list[str] = []
+    for name, value in options.items():
+        if value is None:
+            continue
+        values = value if isinstance(value, list | tuple) else [value]
+        # TRL's command lines take mappings as JSON.
+        tokens += [f"--{name}", *(json.dumps(item) if isinstance(item, dict) else str(item) for item in values)]
+    return tokens

@@ -39,10 +39,12 @@ class Table:
 
     def markdown(self) -> str:
         """Title, table and notes."""
+        return f"## {markdown_text(self.title)}\n\n{self.body()}"
+
+    def body(self) -> str:
+        """Table and notes, for a page that has a heading of its own."""
         notes = "".join(f"\n- {markdown_text(note)}" for note in self.notes)
-        return (
-            f"## {markdown_text(self.title)}\n\n{markdown_table(self.header, self.rows)}\n{notes and notes + chr(10)}"
-        )
+        return f"{markdown_table(self.header, self.rows)}\n{notes and notes + chr(10)}"
 
 
 def number(values: Sequence[float], spec: str, factor: float = 1.0) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -14,6 +16,25 @@ from distjudge_trl.study.store import StudyResult
 _READ = 1 / 3
 
 
+@dataclass
+class _Size:
+    """What is known of the number of items of a data set: the `whole`, or the most that a run was limited to."""
+
+    whole: int | None = None
+    most: int = 0
+
+    def learn(self, found: int, limit: int | None) -> None:
+        self.most = max(self.most, found)
+        if limit is None or found < limit:
+            self.whole = max(self.whole or 0, found)
+
+    def of(self, limit: int | None) -> int | None:
+        """The number of items of a run with this limit; `None` if it is not known."""
+        if self.whole is not None:
+            return min(self.whole, limit or self.whole)
+        return limit if self.most and limit else None
+
+
 class Costs:
     """Estimates for one machine.
 
@@ -22,43 +43,62 @@ class Costs:
         finished (`Iterable[StudyResult]`): runs whose seconds are known.
     """
 
-    def __init__(self, machine: Mapping[str, Any], finished: Iterable[StudyResult]) -> None:
+    def __init__(self, machine: Mapping[str, Any], finished: Iterable[StudyResult] = ()) -> None:
         self._machine = machine
-        self._known: dict[str, list[tuple[float, float]]] = {}
-        # The most items that a data set is known to have for training and for scoring.
-        self._sizes: dict[str, tuple[int, int]] = {}
+        # Seconds and work of finished runs, by what they have in common; on this machine, and on others.
+        self._here: dict[tuple[str, ...], list[tuple[float, float]]] = {}
+        self._elsewhere: dict[tuple[str, ...], list[tuple[float, float]]] = {}
+        self._trained: dict[str, _Size] = {}
+        self._read: dict[str, _Size] = {}
         for result in finished:
             self.learn(result)
 
     def learn(self, result: StudyResult) -> None:
         """Take a finished run into account."""
-        about, trained = result.about, result.results["settings"].get("num_train_items") or 0
+        about, options = result.about, result.about["options"]
         if "transfer" in about or not about.get("seconds"):
             return
-        read = result.results["metrics"]["num_items"]
-        before = self._sizes.get(about["data"], (0, 0))
-        self._sizes[about["data"]] = max(before[0], trained), max(before[1], read)
-        machine = about["machine"]
-        # A faster machine would have taken less time.
-        seconds = about["seconds"] * machine["gflops"] / self._machine["gflops"]
-        work = _work(about["options"], trained, read)
-        is_here = all(machine.get(key) == self._machine.get(key) for key in ("name", "cores", "jobs"))
-        # Runs on this machine count alone, if there are any.
-        key = f"{about['data']}{'' if is_here else ' elsewhere'}"
-        self._known.setdefault(key, []).append((seconds, work))
+        trained, read = result.results["settings"].get("num_train_items") or 0, result.results["metrics"]["num_items"]
+        if trained and not options.get("annotation_budget"):
+            self._trained.setdefault(about["data"], _Size()).learn(trained, options.get("max_train_samples"))
+        self._read.setdefault(about["data"], _Size()).learn(read, options.get("max_eval_samples"))
+        machine, seconds, known = about["machine"], about["seconds"], self._here
+        if any(machine.get(key) != self._machine.get(key) for key in ("name", "cores", "jobs", "dtype")):
+            # A faster machine takes less time. On this one the speed, measured beside other work, would only add noise.
+            seconds, known = seconds * machine["gflops"] / self._machine["gflops"], self._elsewhere
+        known.setdefault(_kind(about["data"], options), []).append((seconds, _work(options, trained, read)))
 
     def seconds(self, run: PlannedRun) -> float | None:
-        """Estimated seconds of a run; `None` if no run on its data set has finished anywhere."""
-        known = self._known.get(run.data) or self._known.get(f"{run.data} elsewhere")
-        if not known:
+        """Estimated seconds of a run, without tests on other tasks. `None` if no similar run has finished anywhere:
+        one on its data set with its model, trained or untrained as this one.
+        """
+        kind = _kind(run.data, run.options)
+        known = self._here.get(kind) or self._elsewhere.get(kind)
+        read = self._read.get(run.data, _Size()).of(run.options.get("max_eval_samples"))
+        trained: int | None = 0
+        if run.is_trained:
+            trained = self._trained.get(run.data, _Size()).of(run.options.get("max_train_samples"))
+        if not known or read is None or trained is None:
             return None
-        trained, read = self._sizes[run.data]
-        options = run.options
-        trained = min(trained, int(options.get("max_train_samples") or trained)) if trained else 0
-        read = min(read, int(options.get("max_eval_samples") or read))
-        work = _work(options, trained, read)
-        # A least-squares line through the origin would give long runs all the weight.
-        return work * median(seconds / max(done, 1e-9) for seconds, done in known)
+        # The median: a least-squares line through the origin would give long runs all the weight.
+        return _work(run.options, trained, read) * median(seconds / work for seconds, work in known)
+
+    def total(self, runs: Sequence[PlannedRun], jobs: int) -> str:
+        """How long runs take on this machine, `jobs` of them side by side, as text."""
+        known = [seconds for run in runs if (seconds := self.seconds(run)) is not None]
+        unknown = len(runs) - len(known)
+        if not known:
+            return "duration not known yet" if unknown else "nothing"
+        text = f"about {duration(max(sum(known) / jobs, *known))}"
+        return f"{text} and {unknown} of unknown duration" if unknown else text
+
+
+def _kind(data: str, options: Mapping[str, Any]) -> tuple[str, ...]:
+    model = str(options.get("model_name_or_path"))
+    model = Path(model).name if Path(model).is_absolute() else model
+    if options["method"] == "raw":
+        return data, model, "raw"
+    return data, model, "adapter" if options.get("use_peft") else "trained"
 
 
 def _work(options: Mapping[str, Any], trained: int, read: int) -> float:

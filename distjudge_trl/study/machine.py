@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 from pathlib import Path
@@ -10,22 +11,30 @@ from typing import Any
 from distjudge_trl.runtime.threads import cores, cores_per_process
 
 
+def threads_of(jobs: int) -> int:
+    """Threads of each of some runs that are made side by side. A user's own `OMP_NUM_THREADS` is kept."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return int(given) if given.isdigit() and int(given) else cores_per_process(jobs)
+
+
 def describe_machine(jobs: int = 1) -> dict[str, Any]:
     """Its processor, cores and speed, and how many runs share it: what a result says about where it was made.
 
     `gflops` is the speed of a matrix product of a small model's shape in the type that trainings compute in, as one of
-    `jobs` processes reaches it alone: the fastest of several, in 10^9 multiply-adds and additions per second.
+    `jobs` processes reaches it alone: the fastest of several, in 10^9 multiplications and additions per second. It is
+    measured for two seconds.
     """
     import torch
 
     from distjudge_trl.runtime.precision import decide_precision, runs_on_cpu
 
     on_cpu = runs_on_cpu()
-    name = _processor() if on_cpu else torch.cuda.get_device_name()
+    accelerator = None if on_cpu else torch.accelerator.current_accelerator()
+    device = accelerator.type if accelerator is not None else "cpu"
+    name = _processor() if on_cpu else torch.cuda.get_device_name() if device == "cuda" else device
     dtype = decide_precision(on_cpu).dtype
-    device = "cpu" if on_cpu else "cuda"
     before = torch.get_num_threads()
-    torch.set_num_threads(cores_per_process(jobs))
+    torch.set_num_threads(threads_of(jobs))
     try:
         rows, width = (512, 576) if on_cpu else (8192, 4096)
         kind = getattr(torch, dtype)
@@ -40,7 +49,7 @@ def describe_machine(jobs: int = 1) -> dict[str, Any]:
             for _ in range(10):
                 a @ b
             if not on_cpu:
-                torch.cuda.synchronize()
+                torch.accelerator.synchronize()
             best = min(best, (time.perf_counter() - begin) / 10)
     finally:
         torch.set_num_threads(before)

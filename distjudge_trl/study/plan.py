@@ -2,67 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from distjudge_trl.errors import UserInputError, listing, nearest
 from distjudge_trl.files.yaml import read_mapping
 from distjudge_trl.methods import METHODS
+from distjudge_trl.study.plan_file import PlanFile, PlannedMethod, PlannedPart, finding
 from distjudge_trl.tasks import get_task
 
 
-_Options = dict[str, bool | int | float | str | list[bool | int | float | str] | None]
-_Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
-_Names = Annotated[list[_Name], Field(min_length=1)]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class PlannedData(_Part):
-    """A data set: its task (a name or a YAML file beside the plan), its files below `--data-root`, options of all its
-    runs, and the tasks that its judges are tested on besides (`transfer`: task to files).
-    """
-
-    task: str
-    path: str | None = None
-    title: str | None = None
-    options: _Options = {}
-    transfer: dict[_Name, str | None] = {}
-
-
-class PlannedMethod(_Part):
-    """A method under its own name: a method of the recipes with other options."""
-
-    method: str
-    title: str | None = None
-    options: _Options = {}
-
-
-class PlannedPart(_Part):
-    """Runs: every method on every data set, for every seed and every combination of the values in `vary`."""
-
-    data: _Names
-    methods: _Names
-    seeds: Annotated[list[int], Field(min_length=1)] = [0]
-    vary: dict[str, Annotated[list[bool | int | float | str | None], Field(min_length=1)]] = {}
-    options: _Options = {}
-
-
-class PlanFile(_Part):
-    """What a plan file holds."""
-
-    model: str | None = None
-    options: _Options = {}
-    data: Annotated[dict[_Name, PlannedData], Field(min_length=1)]
-    methods: dict[_Name, PlannedMethod] = {}
-    runs: Annotated[dict[_Name, PlannedPart], Field(min_length=1)]
+# Varied options that change what an untrained model does. It has neither a seed nor a training.
+_READING = (
+    *("model_name_or_path", "model_revision", "prompt_template", "max_length", "truncate"),
+    *("split", "split_seed", "max_eval_samples"),
+)
 
 
 @dataclass(frozen=True)
@@ -71,6 +33,7 @@ class PlannedRun:
 
     Args:
         data (`str`): name of the data set in the plan.
+        task (`str`): the data set's task: its name, or that of its YAML file with a digest of what the file says.
         method (`str`): name of the method in the plan.
         seed (`int`): of the training.
         vary (`dict`): the values of the varied options, without those that are `None`.
@@ -79,6 +42,7 @@ class PlannedRun:
     """
 
     data: str
+    task: str
     method: str
     seed: int
     vary: Mapping[str, Any]
@@ -86,9 +50,16 @@ class PlannedRun:
     options: Mapping[str, Any]
 
     @property
+    def is_trained(self) -> bool:
+        return self.options["method"] != "raw"
+
+    @property
     def name(self) -> str:
         """Its name among the runs of its data set."""
-        varied = "".join(f"-{option.replace('_', '')}{value}" for option, value in sorted(self.vary.items()))
+        varied = "".join(
+            f"-{option.replace('_', '')}{re.sub(r'[^A-Za-z0-9_.+-]+', '-', str(value))}"
+            for option, value in sorted(self.vary.items())
+        )
         return f"{self.method}{varied}-seed{self.seed}"
 
     @property
@@ -99,21 +70,32 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan: what its file holds, and the file's folder, from which paths of YAML tasks are read."""
+    """A plan.
+
+    Args:
+        content ([`PlanFile`]): what its file holds.
+        folder (`Path`): the file's folder, from which paths of YAML tasks are read.
+        given (`Mapping`): options of a command line, which come before the plan's; `None` leaves an option to the
+            recipe.
+    """
 
     content: PlanFile
     folder: Path = field(default_factory=Path)
+    given: Mapping[str, Any] = field(default_factory=dict)
 
     def runs(self) -> list[PlannedRun]:
         """All runs, each once: in the order of the parts, and in a part seed by seed, so that a study that is stopped
         leaves whole comparisons.
 
         Raises:
-            [`UserInputError`]: two parts give one run different options.
+            [`UserInputError`]: two parts give one run different options, or an option of the command line is one that
+                the runs differ in.
         """
         found: dict[str, PlannedRun] = {}
+        tasks = {data: self._task_text(data) for data in self.content.data}
         for part, content in self.content.runs.items():
-            for run in self._of_part(part, content):
+            self._check_given(part, content)
+            for run in self._of_part(part, content, tasks):
                 before = found.get(run.full_name)
                 if before is None:
                     found[run.full_name] = run
@@ -123,36 +105,61 @@ class Plan:
                         f"The run {run.full_name} has other options in the part {part!r} than in {before.parts[0]!r}:"
                         f" {options_apart(before.options, run.options)}. Vary the option, or name another method."
                     )
-                found[run.full_name] = PlannedRun(
-                    run.data, run.method, run.seed, run.vary, (*before.parts, part), run.options
-                )
+                if part not in before.parts:
+                    found[run.full_name] = replace(before, parts=(*before.parts, part))
         return list(found.values())
 
-    def _of_part(self, part: str, content: PlannedPart) -> Iterator[PlannedRun]:
+    def _check_given(self, part: str, content: PlannedPart) -> None:
+        own = {name: self.content.methods[name].options for name in content.methods if name in self.content.methods}
+        for place, options in ((f"the part {part!r} varies", content.vary), *_setting(own)):
+            for name in self.given:
+                if name in options:
+                    raise UserInputError(f"--{name} cannot be given: {place} it. Change the plan.")
+
+    def _of_part(self, part: str, content: PlannedPart, tasks: Mapping[str, str]) -> Iterator[PlannedRun]:
         varied = [dict(zip(content.vary, values, strict=True)) for values in itertools.product(*content.vary.values())]
         for data, seed in itertools.product(content.data, content.seeds):
             for method, values in itertools.product(content.methods, varied):
                 own = self.content.methods.get(method, PlannedMethod(method=method))
-                if own.method == "raw" and (seed != content.seeds[0] or values != varied[0]):
-                    continue  # an untrained model has neither
-                values = {} if own.method == "raw" else {k: v for k, v in values.items() if v is not None}
+                values = {name: value for name, value in values.items() if value is not None}
+                if own.method == "raw":
+                    if seed != content.seeds[0]:
+                        continue
+                    values = {name: value for name, value in values.items() if name in _READING}
                 options = {
                     "model_name_or_path": self.content.model,  # without one, that of the recipe
                     **self.content.options,
                     **self.content.data[data].options,
                     **content.options,
+                    **self.given,
                     **own.options,
                     **values,
                     "method": own.method,
                     "seed": seed,
                 }
                 options = {name: value for name, value in options.items() if value is not None}
-                yield PlannedRun(data, method, seed, values, (part,), options)
+                yield PlannedRun(data, tasks[data], method, seed, values, (part,), options)
+
+    def find_task(self, name: str) -> str:
+        """Name of a task, or the path of its YAML file beside the plan."""
+        return str(self.folder / name) if name.endswith((".yaml", ".yml")) else name
 
     def task(self, data: str) -> str:
         """Name of a data set's task, or the path of its YAML file."""
-        name = self.content.data[data].task
-        return str(self.folder / name) if name.endswith((".yaml", ".yml")) else name
+        return self.find_task(self.content.data[data].task)
+
+    def _task_text(self, data: str) -> str:
+        path = self.task(data)
+        if not path.endswith((".yaml", ".yml")):
+            return path
+        # A comment or the description changes no result.
+        content = {key: value for key, value in read_mapping(path, "is no task.").items() if key != "description"}
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+        return f"{Path(path).name} {digest[:12]}"
+
+    def tests_elsewhere(self, run: PlannedRun) -> list[str]:
+        """The other tasks that a run is tested on. Tables compare judges without varied options there."""
+        return [] if run.vary else list(self.content.data[run.data].transfer)
 
     def method_title(self, method: str) -> str:
         """How tables call a method."""
@@ -162,6 +169,11 @@ class Plan:
     def data_title(self, data: str) -> str:
         """How tables call a data set."""
         return self.content.data[data].title or data
+
+
+def _setting(methods: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for name, options in methods.items():
+        yield f"the method {name!r} sets", options
 
 
 def read_plan(path: str | Path) -> Plan:
@@ -175,37 +187,56 @@ def read_plan(path: str | Path) -> Plan:
     content = read_mapping(
         path, "is not a plan: it has to hold the keys model, data and runs (see docs/reproduce.md)."
     )
+    if {"labels", "template"} & set(content):
+        raise UserInputError(f"{path}: is a task, and not a plan, which lists it under `data` (docs/reproduce.md).")
     try:
         plan = Plan(PlanFile.model_validate(content), path.parent)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UserInputError(f"{path}: `{where}`: {first['msg'][0].lower()}{first['msg'][1:]}.") from None
-    for part, entry in plan.content.runs.items():
-        _check_names(path, f"runs.{part}.data", entry.data, plan.content.data)
-        _check_names(path, f"runs.{part}.methods", entry.methods, {**METHODS, **plan.content.methods})
-        for taken in {"method", "seed"} & {*entry.vary, *entry.options}:
-            raise UserInputError(f"{path}: `runs.{part}`: give {taken} as `{taken}s`, and not as an option.")
-    for name, method in plan.content.methods.items():
-        if name in METHODS:
-            raise UserInputError(f"{path}: `methods.{name}`: is a method of the recipes. Choose another name.")
-        _check_names(path, f"methods.{name}.method", [method.method], METHODS)
-    for data, planned in plan.content.data.items():
-        try:
-            get_task(plan.task(data))
-            for task in planned.transfer:
-                get_task(task)
-        except UserInputError as error:
-            raise UserInputError(f"{path}: `data.{data}`: {error}") from None
+        raise UserInputError(f"{path}: {finding(error)}") from None
+    check_plan(plan, f"{path}: ")
     return plan
 
 
-def _check_names(path: Path, where: str, names: list[str], known: Mapping[str, Any]) -> None:
+def check_plan(plan: Plan, place: str = "") -> None:
+    """Check that everything which a plan names exists.
+
+    Args:
+        plan ([`Plan`]): the plan.
+        place (`str`): what messages begin with.
+
+    Raises:
+        [`UserInputError`]: a part names a data set, a method or a task that does not exist.
+    """
+    content = plan.content
+    for part, entry in content.runs.items():
+        _check_names(f"{place}`runs.{part}.data`", entry.data, content.data)
+        _check_names(f"{place}`runs.{part}.methods`", entry.methods, {**METHODS, **content.methods})
+    for name, method in content.methods.items():
+        if name in METHODS:
+            raise UserInputError(f"{place}`methods.{name}`: is a method of the recipes. Choose another name.")
+        _check_names(f"{place}`methods.{name}.method`", [method.method], METHODS)
+    for data, planned in content.data.items():
+        taken = [name for other, entry in content.data.items() for name in transfer_names(entry.transfer, other)]
+        if data in taken:
+            raise UserInputError(f"{place}`data.{data}`: results of a transfer have this name. Choose another one.")
+        for name in (planned.task, *planned.transfer):
+            try:
+                get_task(plan.find_task(name))
+            except UserInputError as error:
+                raise UserInputError(f"{place}`data.{data}`: {error}") from None
+
+
+def transfer_names(transfer: Mapping[str, Any], data: str) -> list[str]:
+    """What results of a data set's judges on other tasks are called: a folder each."""
+    return [f"{Path(task).stem if task.endswith(('.yaml', '.yml')) else task}-from-{data}" for task in transfer]
+
+
+def _check_names(place: str, names: list[str], known: Mapping[str, Any]) -> None:
     for name in names:
         if name not in known:
             close = nearest(name, known)
             hint = f" Did you mean {close!r}?" if close else ""
-            raise UserInputError(f"{path}: `{where}`: there is no {name!r}.{hint} There are: {listing(known)}.")
+            raise UserInputError(f"{place}: there is no {name!r}.{hint} There are: {listing(known)}.")
 
 
 def options_apart(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:

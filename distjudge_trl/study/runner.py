@@ -1,39 +1,34 @@
-"""Working through a plan: run what is not done, keep its results, say what is left."""
+"""Working through a plan: which run is made when, and what is left."""
 
 from __future__ import annotations
 
 import fnmatch
-import os
-import shlex
-import shutil
-import subprocess
+import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from distjudge_trl.errors import UserInputError, counted
-from distjudge_trl.evaluation.results import RESULTS_NAME, read_results
-from distjudge_trl.files.atomic import replacing
-from distjudge_trl.files.shipped_files import find_shipped
-from distjudge_trl.runtime.threads import cores_per_process
+from distjudge_trl.files.atomic import check_folder
+from distjudge_trl.runtime.devices import device_count
+from distjudge_trl.study.claims import Claims
+from distjudge_trl.study.commands import Commands
 from distjudge_trl.study.costs import Costs, duration
-from distjudge_trl.study.machine import describe_machine
+from distjudge_trl.study.making import Maker
 from distjudge_trl.study.plan import Plan, PlannedRun
-from distjudge_trl.study.store import StudyResult, is_done, keep, read_study, result_folder
-
-
-_COMMAND_NAME = "command.txt"
+from distjudge_trl.study.processes import Processes
+from distjudge_trl.study.store import StudyResult, is_done, read_study
 
 
 @dataclass
 class Study:
-    """A plan, and where its data, its results and its unfinished work are.
+    """A plan, and where its data, its results and its unfinished work are. Several processes, also on several machines
+    that share the folders, may work on one study: each claims a run before it makes it.
 
     Args:
         plan ([`Plan`]): the plan.
@@ -44,6 +39,9 @@ class Study:
         keep_judges (`bool`): keep the weights of the judges in `work`.
         jobs (`int`): runs that are made side by side.
         say (`Callable[[str], None]`): receives lines for the user.
+
+    Raises:
+        [`UserInputError`]: fewer than one job, or more than the machine has GPUs; `work` lies in `results`.
     """
 
     plan: Plan
@@ -54,8 +52,20 @@ class Study:
     keep_judges: bool = False
     jobs: int = 1
     say: Callable[[str], None] = print
-    _stopped: threading.Event = field(default_factory=threading.Event)
-    _running: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.jobs < 1:
+            raise UserInputError(f"--jobs must be at least 1, got {self.jobs}.")
+        if self.jobs > 1 and 0 < device_count() < self.jobs:
+            raise UserInputError(f"--jobs {self.jobs}: every run needs a GPU; this machine has {device_count()}.")
+        if self.work.resolve().is_relative_to(self.results.resolve()):
+            raise UserInputError(f"{self.work}: --work lies in --out, where the report would read it, too.")
+        self.commands = Commands(self.plan, self.work, self.data_root, self.launcher)
+        self._claims = Claims((self.results, self.work))
+        self._processes = Processes(self.jobs)
+        self._maker = Maker(self.commands, self.results, self._processes, self.keep_judges, self.say)
+        # Why a run was not started, by its name.
+        self._reasons: dict[str, str] = {}
 
     def select(self, only: Sequence[str] = ()) -> list[PlannedRun]:
         """Runs of the plan whose full name, data set or part matches one of the patterns (all without any).
@@ -78,203 +88,126 @@ class Study:
         Raises:
             [`UserInputError`]: a result was made with other options than the plan's.
         """
-        return [
-            run
-            for run in runs
-            if not all(is_done(self.results, run, transfer) for transfer in (None, *self._transfers(run)))
-        ]
+        return [run for run in runs if self._missing(run)]
 
     def costs(self) -> Costs:
         """Estimates for this machine, from the results folder."""
-        finished = read_study(self.results) if self.results.is_dir() else []
-        return Costs(describe_machine(self.jobs), finished)
+        return Costs(self._maker.machine, read_study(self.results) if self.results.is_dir() else [])
 
     def work_through(self, runs: Sequence[PlannedRun], *, seconds: float | None = None) -> list[PlannedRun]:
-        """Make all runs that are left; returns those that failed.
+        """Make all runs that are left; returns those that failed. Nothing is started before the options and the data
+        of all are checked.
 
         Args:
             runs (`Sequence[PlannedRun]`): in this order.
             seconds (`float`, *optional*): start no run that would probably end later than this from now. One whose
                 duration is not known is started while there is time.
+
+        Raises:
+            [`UserInputError`]: an option or a file of a run is wrong.
+            [`RunFailedError`]: the results cannot be written.
         """
-        left, total = self.left(runs), len(runs)
-        self.say(f"{counted(total, 'run')} planned, {total - len(left)} done, {len(left)} left")
+        begin = time.monotonic()
+        left = self.left(runs)
+        self.say(f"{counted(len(runs), 'run')} planned, {len(runs) - len(left)} done, {len(left)} left")
         if not left:
             return []
-        costs, begin = self.costs(), time.monotonic()
+        self.commands.check(left)
+        check_folder(self.results, "--out")
+        check_folder(self.work, "--work")
+        costs = self.costs()
         failed: list[PlannedRun] = []
+        active: dict[Future[list[StudyResult]], tuple[PlannedRun, ExitStack]] = {}
+        self._reasons = {}
         with ThreadPoolExecutor(self.jobs) as pool:
-            active: dict[Future[list[StudyResult]], PlannedRun] = {}
             try:
-                while left or active:
-                    while left and len(active) < self.jobs:
-                        remaining = None if seconds is None else seconds - (time.monotonic() - begin)
-                        run = _next(left, costs, remaining)
-                        if run is None:
-                            break
-                        left.remove(run)
-                        self._announce(run, [*left, *active.values()], costs)
-                        active[pool.submit(self._make, run)] = run
+                while True:
+                    remaining = None if seconds is None else seconds - (time.monotonic() - begin)
+                    while len(active) < self.jobs and (taken := self._take(left, costs, remaining)) is not None:
+                        run = taken[0]
+                        self._announce(run, [*left, *(other for other, _ in active.values())], costs)
+                        active[pool.submit(self._maker.make, run, self._missing(run))] = taken
                     if not active:
-                        self.say(f"The time is up: {counted(len(left), 'run')} left ({self.time(left, costs)}).")
                         break
                     for done in wait(active, return_when=FIRST_COMPLETED).done:
-                        run = active.pop(done)
-                        found = done.result()
+                        run, claim = active.pop(done)
+                        with claim:  # until the results are kept
+                            found = done.result()
                         for result in found:
                             costs.learn(result)
                             self.say(_line(result))
                         if not found:
                             failed.append(run)
+                        elif self._missing(run):
+                            left.append(run)  # an untrained model, to be tested once a judge is there
             except BaseException:
-                self._stop()
+                with _undisturbed():
+                    self._processes.stop()
                 raise
+        self._say_left(left, costs)
         return failed
 
-    def _transfers(self, run: PlannedRun) -> dict[str, str | None]:
-        # An untrained model is tested beside the first judge, on the items that this one was not trained on.
-        return {} if run.options["method"] == "raw" else self.plan.content.data[run.data].transfer
+    def _take(
+        self, left: list[PlannedRun], costs: Costs, remaining: float | None
+    ) -> tuple[PlannedRun, ExitStack] | None:
+        """Claim the first run that can be made in the remaining time, and take it out of `left`."""
+        for run in list(left):
+            if remaining is not None and (remaining <= 0 or (costs.seconds(run) or 0.0) > remaining):
+                self._reasons[run.full_name] = ": the time is up"
+                continue
+            claim = self._claims.take(run)
+            if claim is None:
+                self._reasons[run.full_name] = ", which another process is making"
+                continue
+            # Another process may have made it meanwhile.
+            missing = self._missing(run)
+            if missing and self._maker.can_make(run, missing):
+                left.remove(run)
+                return run, claim
+            claim.close()
+            if not missing:
+                left.remove(run)
+            self._reasons[run.full_name] = " to be tested on another task, once a judge of its data is done"
+        return None
 
-    def _untrained(self, run: PlannedRun) -> PlannedRun | None:
-        """The run of the untrained model on a run's data."""
-        found = (other for other in self.plan.runs() if other.data == run.data and other.options["method"] == "raw")
-        return next((other for other in found if is_done(self.results, other)), None)
+    def _missing(self, run: PlannedRun) -> list[str | None]:
+        """What is not done of a run: `None` for its training and test, or the other tasks to test it on."""
+        return [task for task in (None, *self.plan.tests_elsewhere(run)) if not is_done(self.results, run, task)]
 
     def _announce(self, run: PlannedRun, others: Sequence[PlannedRun], costs: Costs) -> None:
-        expected = costs.seconds(run)
-        about = f"about {duration(expected)}" if expected is not None else "duration not known yet"
-        self.say(f"{run.full_name}: {about}; then {len(others)} left ({self.time(others, costs)})")
+        self.say(
+            f"{run.full_name}: {costs.total([run], 1)}; besides {len(others)} left"
+            + (f" ({costs.total(others, self.jobs)})" if others else "")
+        )
 
-    def time(self, runs: Sequence[PlannedRun], costs: Costs) -> str:
-        """How long runs take on this machine, as text."""
-        known = [seconds for run in runs if (seconds := costs.seconds(run)) is not None]
-        text = f"about {duration(sum(known) / self.jobs)}"
-        unknown = len(runs) - len(known)
-        return f"{text} and {unknown} of unknown duration" if unknown else text
-
-    def _make(self, run: PlannedRun) -> list[StudyResult]:
-        """Train, test, test on other tasks, and keep the results; empty if a command failed."""
-        folder = self.work / run.data / run.name
-        command = self.command(run)
-        begin = time.monotonic()
-        about: dict[str, Any] = {"machine": describe_machine(self.jobs), "date": datetime.now(UTC).date().isoformat()}
-        if not self._is_finished(folder, command):
-            if not self._execute(command, folder):
-                return []
-            about["seconds"] = round(time.monotonic() - begin, 1)
-            with replacing(folder / _COMMAND_NAME) as temporary:
-                temporary.write_text(shlex.join(command), encoding="utf-8")
-        kept = [] if is_done(self.results, run) else [keep(self.results, run, folder, about)]
-        untrained = self._untrained(run)
-        for task, path in self._transfers(run).items():
-            for judge in filter(None, (run, untrained)):
-                if is_done(self.results, judge, task):
-                    continue
-                made = self.work / f"{task}-from-{run.data}" / judge.name
-                if not self._execute(self._transfer_command(judge, run, task, path, made), made):
-                    return []
-                kept.append(keep(self.results, judge, made, {**about, "seconds": None}, task))
-        if not self.keep_judges:
-            shutil.rmtree(folder, ignore_errors=True)
-        return [StudyResult(path, (found := read_results(path)), found["provenance"]["study"]) for path in kept]
-
-    def command(self, run: PlannedRun) -> list[str]:
-        """The command that makes a run."""
-        data, task = self.plan.content.data[run.data], self.plan.task(run.data)
-        is_own = task.endswith((".yaml", ".yml"))
-        recipe = find_shipped("custom" if is_own else task, "recipes", ".py", "recipe")
-        return [
-            *self.launcher,
-            str(recipe),
-            *(("--task", task) if is_own else ()),
-            *self._data_option("--data_path", data.path),
-            *_flags(run.options),
-            "--output_dir",
-            str(self.work / run.data / run.name),
-        ]
-
-    def _transfer_command(
-        self, judge: PlannedRun, trained: PlannedRun, task: str, path: str | None, out: Path
-    ) -> list[str]:
-        """The command that tests a judge on another task; the untrained model on the items that `trained` leaves."""
-        folder = str(self.work / trained.data / trained.name)
-        options = ["--model", folder, "--calibrated"]
-        if judge.options["method"] == "raw":
-            model = read_results(result_folder(self.results, judge))["model"]
-            options = ["--model", model, "--split", "all", "--leave-out", folder]
-        command = [sys.executable, "-m", "distjudge_trl", "evaluate", *options, "--task", task]
-        return [*command, *self._data_option("--data-path", path), "--robustness", "--out", str(out)]
-
-    def _data_option(self, name: str, path: str | None) -> list[str]:
-        if path is None:
-            return []
-        found = Path(path) if self.data_root is None else self.data_root / path
-        if not found.exists():
-            raise UserInputError(
-                f"{found}: there is no such data file. --data-root names the folder of the plan's files."
-            )
-        return [name, str(found)]
-
-    def _is_finished(self, folder: Path, command: Sequence[str]) -> bool:
-        """Whether a training that was not kept yet is there, of this very command."""
-        before = folder / _COMMAND_NAME
-        is_same = before.is_file() and before.read_text(encoding="utf-8") == shlex.join(command)
-        return is_same and (folder / RESULTS_NAME).is_file() and any(folder.glob("*model*.safetensors"))
-
-    def _execute(self, command: list[str], folder: Path) -> bool:
-        """Run a command; whether it succeeded. What it prints goes to the terminal, or if runs are made side by side
-        to a log beside its folder.
-        """
-        if self._stopped.is_set():
-            return False
-        log = folder.with_name(f"{folder.name}.log")
-        log.parent.mkdir(parents=True, exist_ok=True)
-        self.say(f"\n$ {shlex.join(command)}" if self.jobs == 1 else f"  {log}")
-        if self.jobs == 1:
-            process = subprocess.Popen(command)
-            self._running.append(process)
-            code = process.wait()
-        else:
-            with log.open("wb") as file:
-                threads = {"OMP_NUM_THREADS": str(cores_per_process(self.jobs))}
-                process = subprocess.Popen(
-                    command, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **threads}
-                )
-                self._running.append(process)
-                code = process.wait()
-        self._running.remove(process)
-        if code and not self._stopped.is_set():
-            self.say(f"{folder}: failed with exit code {code}" + (f"; see {log}" if self.jobs > 1 else ""))
-        return code == 0
-
-    def _stop(self) -> None:
-        self._stopped.set()
-        for process in list(self._running):
-            process.terminate()
+    def _say_left(self, left: Sequence[PlannedRun], costs: Costs) -> None:
+        """Say what was not started, and why."""
+        reasons: dict[str, list[PlannedRun]] = {}
+        for run in left:
+            reasons.setdefault(self._reasons.get(run.full_name, ""), []).append(run)
+        for reason, runs in reasons.items():
+            self.say(f"{counted(len(runs), 'run')} left{reason} ({costs.total(runs, self.jobs)})")
 
 
 def _matches(run: PlannedRun, pattern: str) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for name in (run.full_name, run.data, *run.parts))
 
 
-def _next(left: Sequence[PlannedRun], costs: Costs, remaining: float | None) -> PlannedRun | None:
-    """The first run that the remaining time is enough for."""
-    for run in left:
-        if remaining is None or (costs.seconds(run) or 0.0) <= remaining and remaining > 0:
-            return run
-    return None
-
-
-def _flags(options: Any) -> list[str]:
-    flags: list[str] = []
-    for name, value in options.items():
-        values = value if isinstance(value, list) else [value]
-        flags += [f"--{name}", *map(str, values)]
-    return flags
-
-
 def _line(result: StudyResult) -> str:
-    metrics = result.results["metrics"]
+    metrics, seconds = result.results["metrics"], result.about["seconds"]
     kl, excess = metrics["kl"]["value"], metrics["excess_kl"]
     above = f", {excess['value']:.3f} above the floor" if excess else ""
-    return f"{result.path}: KL {kl:.3f}{above} ({duration(result.about['seconds'])})"
+    return f"{result.path}: KL {kl:.3f}{above}" + (f" ({duration(seconds)})" if seconds else "")
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ignore Ctrl-C in the block, while processes end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,13 +1,14 @@
 """The results folder of a study: a small folder for every finished run, fit for a repository.
 
-A folder is one that `distjudge-trl report` reads, without what is large or another's: predictions are in single
-precision and carry no prompts, so that no text of a data set is in them.
+A folder is one that `distjudge-trl report` reads, without what is large, another's or of one machine: predictions are
+in single precision, prompts are left out and groups are numbered, so that no text of a data set is in them, apart from
+items' ids; of absolute paths the last name stays.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from distjudge_trl.errors import UserInputError
+from distjudge_trl.errors import UserInputError, counted
 from distjudge_trl.evaluation.results import (
     PREDICTIONS_NAME,
     RESULTS_NAME,
@@ -25,20 +26,26 @@ from distjudge_trl.evaluation.results import (
     read_results,
 )
 from distjudge_trl.files.atomic import replacing
+from distjudge_trl.judge_folder.training_items import SeenItems
 from distjudge_trl.report.runs import Row, Run
 from distjudge_trl.report.tables import rows_of
-from distjudge_trl.study.plan import PlannedRun, options_apart
+from distjudge_trl.study.plan import Plan, PlannedRun, options_apart, transfer_names
 
 
 # Of the provenance, what is not in a run's options already.
 _KEPT = ("versions", "git_revision", "platform", "world_size", "train_fingerprint", "data_report", "evaluation")
-_DECIMALS = 6
+# Of `evaluation`: where files are on the machine that read them.
+_PLACES = ("data_path", "leave_out")
+_DIGITS = 6
+# The smallest number of single precision with all its digits.
+_SMALLEST = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
 class StudyResult:
-    """A finished run. `about` is what the study says of it: `data`, `method`, `seed`, `vary`, `options`, `seconds`,
-    `machine`, and `transfer` (a task) if the judge was tested on other data than its own.
+    """A finished run. `about` is what the study says of it: `data`, `task`, `method`, `seed`, `vary`, `options`,
+    `seconds` (`None` if not known), `machine`, `date`, and `transfer` (a task) if the judge was tested on other data
+    than its own.
     """
 
     path: Path
@@ -62,100 +69,205 @@ class StudyResult:
 
 def result_folder(root: Path, run: PlannedRun, transfer: str | None = None) -> Path:
     """Where the results of a run are kept."""
-    return root / (run.data if transfer is None else f"{transfer}-from-{run.data}") / run.name
+    return root / (run.data if transfer is None else transfer_names({transfer: None}, run.data)[0]) / run.name
 
 
 def is_done(root: Path, run: PlannedRun, transfer: str | None = None) -> bool:
     """Whether the results of a run are there.
 
     Raises:
-        [`UserInputError`]: they are, but of a run with other options, or they are damaged.
+        [`UserInputError`]: they are, but of another run or of one with other options, or they are damaged.
     """
     folder = result_folder(root, run, transfer)
     if not (folder / RESULTS_NAME).is_file():
         return False
-    about = read_results(folder)["provenance"].get("study")
-    if about is None:
-        raise UserInputError(f"{folder}: holds results that are no study's. Choose another folder for the results.")
-    if about["options"] != dict(run.options):
+    about = _read_about(folder, read_results(folder))
+    if not (folder / PREDICTIONS_NAME).is_file():
         raise UserInputError(
-            f"{folder}: was made with other options than the plan's: {options_apart(about['options'], run.options)}"
-            " (there and in the plan). Delete that folder, or give the new run another name in the plan."
+            f"{folder}: lacks its {PREDICTIONS_NAME}. Get it from where the run was made, or delete the folder: then"
+            " it is made again."
+        )
+    if apart := _apart(about, run, transfer):
+        raise UserInputError(
+            f"{folder}: was made with other options than the plan's: {apart} (there and in the plan). Delete that"
+            " folder, give the new run another name in the plan, or choose another folder for the results."
         )
     return True
 
 
-def keep(root: Path, run: PlannedRun, made: Path, about: dict[str, Any], transfer: str | None = None) -> Path:
-    """Copy the results of a finished run in the folder `made` into the results folder, predictions first: a folder
-    with results is complete. Returns the folder.
+def _apart(about: dict[str, Any], run: PlannedRun, transfer: str | None) -> str:
+    """What distinguishes a kept result from a run of a plan, as text; empty if nothing does."""
+    wanted = _about(run, transfer)
+    if text := options_apart(about["options"], wanted.pop("options")):
+        return text
+    # Results of the first version do not name their task.
+    return options_apart({"task": wanted["task"], **{key: about[key] for key in wanted if key in about}}, wanted)
+
+
+def _about(run: PlannedRun, transfer: str | None) -> dict[str, Any]:
+    return {
+        "data": run.data,
+        "task": run.task,
+        "method": run.method,
+        "seed": run.seed,
+        "vary": _portable(dict(run.vary)),
+        "options": _portable(dict(run.options)),
+        **({"transfer": transfer} if transfer else {}),
+    }
+
+
+def _read_about(folder: Path, results: dict[str, Any]) -> dict[str, Any]:
+    about: dict[str, Any] | None = results["provenance"].get("study")
+    if about is None:
+        raise UserInputError(f"{folder}: holds results that are no study's. Choose another folder for the results.")
+    return about
+
+
+def keep(
+    root: Path,
+    run: PlannedRun,
+    made: Path,
+    about: dict[str, Any],
+    transfer: str | None = None,
+    *,
+    places: Sequence[Path] = (),
+) -> StudyResult:
+    """Copy the results of a finished run into the results folder, predictions first: a folder with results is
+    complete.
+
+    Args:
+        root (`Path`): the results folder.
+        run ([`PlannedRun`]): the run.
+        made (`Path`): the folder that the run has written.
+        about (`dict`): `seconds`, `machine` and `date`.
+        transfer (`str`, *optional*): the other task that the judge was tested on.
+        places (`Sequence[Path]`): folders of this machine. In texts their names are left out.
     """
     folder = result_folder(root, run, transfer)
     results = read_results(made)
-    # As arrow stores them, without the library's notes on the features of columns that change here.
-    table = pq.read_table(made / PREDICTIONS_NAME).replace_schema_metadata(None)
-    prompts = table.schema.get_field_index("prompt")
-    empty = pa.array([[] for _ in range(len(table))], table.schema.field(prompts).type)
-    table = table.set_column(prompts, "prompt", empty)
-    for name in ("label_distribution", "judge_distribution", "raw_distribution"):
-        if (place := table.schema.get_field_index(name)) >= 0:
-            table = table.set_column(place, name, table.column(name).cast(pa.list_(pa.float32())))
     with replacing(folder / PREDICTIONS_NAME) as temporary:
-        pq.write_table(table, temporary, compression="zstd", compression_level=19)
+        _write_small(_without_texts(made / PREDICTIONS_NAME), temporary)
         digest = digest_of(temporary)
     provenance = {name: results["provenance"][name] for name in _KEPT if name in results["provenance"]}
+    if "evaluation" in provenance:
+        provenance["evaluation"] = {k: v for k, v in provenance["evaluation"].items() if k not in _PLACES}
     results = {
         **results,
-        "provenance": {
-            **provenance,
-            "study": {**_about(run), **about, **({"transfer": transfer} if transfer else {})},
-        },
+        "model": _portable(results["model"]),
+        "settings": _portable(results["settings"]),
+        "provenance": {**_portable(provenance, places), "study": {**_about(run, transfer), **about}},
         "predictions_sha256": digest,
     }
+    results = _rounded(results)
     with replacing(folder / RESULTS_NAME) as temporary:
-        temporary.write_text(json.dumps(_rounded(results), ensure_ascii=False) + "\n", encoding="utf-8")
-    return folder
+        temporary.write_text(json.dumps(results, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    return StudyResult(folder, results, results["provenance"]["study"])
 
 
-def _about(run: PlannedRun) -> dict[str, Any]:
-    return {
-        "data": run.data,
-        "method": run.method,
-        "seed": run.seed,
-        "vary": dict(run.vary),
-        "options": dict(run.options),
-    }
+def _without_texts(path: Path) -> pa.Table:
+    """The predictions without texts, and in single precision where that is precise enough."""
+    # As arrow stores them, without the library's notes on the features of columns that change here.
+    table = pq.read_table(path).replace_schema_metadata(None)
+    prompts = table.schema.get_field_index("prompt")
+    table = table.set_column(
+        prompts, "prompt", pa.array([[] for _ in range(len(table))], table.schema.field(prompts).type)
+    )
+    # A group may be named by a text, such as a premise. The order stays, in which groups are drawn for intervals.
+    names = table.column("group").to_pylist()
+    numbers = {name: f"{number:06d}" for number, name in enumerate(sorted(set(names)))}
+    place = table.schema.get_field_index("group")
+    table = table.set_column(place, "group", pa.array([numbers[name] for name in names], pa.string()))
+    for name in ("label_distribution", "judge_distribution", "raw_distribution"):
+        if (place := table.schema.get_field_index(name)) >= 0:
+            values = np.array(table.column(name).to_pylist(), dtype=float)
+            if values[values > 0].min() >= _SMALLEST:
+                table = table.set_column(place, name, table.column(name).cast(pa.list_(pa.float32())))
+    return table
+
+
+def _write_small(table: pa.Table, path: Path) -> None:
+    """Write predictions as small as Parquet can: the bytes of a judge's numbers apart, the first of all numbers, the
+    second of all, and so on, which are alike (a third less than without); everything else as numbers of a list.
+    """
+    judged = [
+        f"{name}.list.element" for name in table.column_names if name in ("judge_distribution", "raw_distribution")
+    ]
+    rest = ["id", "group", "num_annotators", "label_distribution.list.element"]
+    pq.write_table(
+        table, path, compression="zstd", compression_level=19, use_dictionary=rest, use_byte_stream_split=judged
+    )
+
+
+def keep_seen_items(root: Path, run: PlannedRun, made: Path) -> None:
+    """Keep which items a judge was trained on (hashes of their ids): an untrained model is tested on other tasks
+    without them.
+    """
+    seen = SeenItems.read(made)
+    if seen is not None and seen_items(root, run) is None:
+        seen.write(root / run.data)
+
+
+def seen_items(root: Path, run: PlannedRun) -> Path | None:
+    """The folder that lists the items which judges of a run's data were trained on; `None` if no judge is done yet."""
+    return root / run.data if SeenItems.read(root / run.data) is not None else None
+
+
+def _portable(value: Any, places: Sequence[Path] = ()) -> Any:
+    """Without the paths of this machine."""
+    if isinstance(value, dict):
+        return {_portable(key, places): _portable(entry, places) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_portable(entry, places) for entry in value]
+    if not isinstance(value, str):
+        return value
+    if Path(value).is_absolute():
+        return Path(value).name
+    for place in places:
+        value = value.replace(f"{place.resolve()}/", "").replace(f"{place}/", "")
+    return value
 
 
 def _rounded(value: Any) -> Any:
     """Numbers with six significant digits: the predictions beside them tell more."""
     if isinstance(value, float):
-        return float(f"{value:.{_DECIMALS}g}") if np.isfinite(value) else value
+        return float(f"{value:.{_DIGITS}g}")
     if isinstance(value, dict):
-        return {key: entry if key == "options" else _rounded(entry) for key, entry in value.items()}
+        return {key: entry if key in ("options", "vary") else _rounded(entry) for key, entry in value.items()}
     return [_rounded(entry) for entry in value] if isinstance(value, list) else value
 
 
-def read_study(root: str | Path, *, names: Iterable[str] | None = None) -> list[StudyResult]:
+def read_study(root: str | Path, *, plan: Plan | None = None) -> list[StudyResult]:
     """All finished runs of a results folder, sorted by their folders.
 
     Args:
         root (`str` or `Path`): the folder.
-        names (`Iterable[str]`, *optional*): read only these data sets.
+        plan ([`Plan`], *optional*): read only its runs. The folder may hold those of other plans.
 
     Raises:
-        [`UserInputError`]: the folder does not exist, or a result in it is damaged or no study's.
+        [`UserInputError`]: the folder does not exist, a result in it is damaged or no study's, or it was made with
+            other options than the plan's.
     """
     root = Path(root)
     if not root.is_dir():
         raise UserInputError(f"{root}: no such folder.")
-    wanted = set(names) if names is not None else None
+    wanted = None
+    if plan is not None:
+        wanted = {
+            result_folder(root, run, transfer)
+            for run in plan.runs()
+            for transfer in (None, *plan.tests_elsewhere(run))
+            if is_done(root, run, transfer)
+        }
     found = []
     for path in sorted(root.glob(f"*/*/{RESULTS_NAME}")):
-        if wanted is not None and path.parent.parent.name not in wanted:
-            continue
-        results = read_results(path)
-        about = results["provenance"].get("study")
-        if about is None:
-            raise UserInputError(f"{path}: is not a result of a study.")
-        found.append(StudyResult(path.parent, results, about))
+        if wanted is None or path.parent in wanted:
+            results = read_results(path)
+            found.append(StudyResult(path.parent, results, _read_about(path.parent, results)))
     return found
+
+
+def size_text(root: Path) -> str:
+    """How many results a folder holds, and how large they are, as text."""
+    runs = sum(1 for _ in root.glob(f"*/*/{RESULTS_NAME}"))
+    size = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
+    return f"{root}: {counted(runs, 'result')}, {size / 1e6:.1f} MB"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -183,15 +182,3 @@ def find_parameters(texts: Sequence[str], configured: dict[str, Any]) -> tuple[P
             raise UserInputError(f"--param {parameter.name} is given twice.")
         given[parameter.name] = parameter
     return tuple((found | given).values())
-
-
-def option_tokens(options: dict[str, Any]) -> list[str]:
-    """Options as words of a recipe's command line, without those that are `None`."""
-    tokens: list[str] = []
-    for name, value in options.items():
-        if value is None:
-            continue
-        values = value if isinstance(value, list | tuple) else [value]
-        # TRL's command lines take mappings as JSON.
-        tokens += [f"--{name}", *(json.dumps(item) if isinstance(item, dict) else str(item) for item in values)]
-    return tokens

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Sequence
 from filelock import Timeout
 
 from distjudge_trl.errors import UserInputError
-from distjudge_trl.sweep.locks import kernel_lock, machine_folder
+from distjudge_trl.files.locks import kernel_lock
+from distjudge_trl.sweep.locks import machine_folder
 
 
 # In a process of its own: asking makes a CUDA context, which takes memory of a GPU for as long as the process lives.

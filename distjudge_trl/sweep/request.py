@@ -17,13 +17,13 @@ from distjudge_trl.files.shipped_files import find_shipped
 from distjudge_trl.methods import METHODS
 from distjudge_trl.recipe import PREFLIGHT
 from distjudge_trl.recipe.loading import load_recipe
-from distjudge_trl.recipe.parsing import find_option
+from distjudge_trl.recipe.parsing import find_option, option_tokens
 from distjudge_trl.recipe.preflight import ANSWER_NAME, REQUEST_NAME, option_names
 from distjudge_trl.runtime.dates import TODAY
 from distjudge_trl.runtime.devices import device_count, seeing, visible_devices
 from distjudge_trl.runtime.launches import check_launch, count_processes, read_accelerate_config
 from distjudge_trl.runtime.threads import cores_per_process
-from distjudge_trl.sweep.definition import Definition, find_parameters, option_tokens
+from distjudge_trl.sweep.definition import Definition, find_parameters
 from distjudge_trl.sweep.devices import reserved_devices
 from distjudge_trl.sweep.process import Launch
 from distjudge_trl.sweep.settings import SweepSettings

@@ -18,9 +18,10 @@ from rich.text import Text
 from distjudge_trl.errors import RunFailedError, UserInputError, counted, first_line
 from distjudge_trl.files.atomic import check_folder, read_json
 from distjudge_trl.files.shipped_files import find_shipped
+from distjudge_trl.recipe.parsing import option_tokens
 from distjudge_trl.runtime.dates import today
 from distjudge_trl.sweep.best import score_best
-from distjudge_trl.sweep.definition import Definition, find_metric, option_tokens
+from distjudge_trl.sweep.definition import Definition, find_metric
 from distjudge_trl.sweep.process import Launch
 from distjudge_trl.sweep.request import (
     Checked,

@@ -24,8 +24,9 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 
 from distjudge_trl.errors import RunFailedError, UserInputError, first_line
+from distjudge_trl.files.locks import kernel_lock
 from distjudge_trl.runtime.extras import install_hint
-from distjudge_trl.sweep.locks import kernel_lock, study_folder
+from distjudge_trl.sweep.locks import study_folder
 
 
 _ATTEMPTS = 5  # to open a database

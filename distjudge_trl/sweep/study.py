@@ -19,8 +19,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.files.atomic import read_json, write_json
+from distjudge_trl.files.locks import kernel_lock
 from distjudge_trl.sweep.definition import Definition
-from distjudge_trl.sweep.locks import kernel_lock, machine_folder, study_folder
+from distjudge_trl.sweep.locks import machine_folder, study_folder
 from distjudge_trl.sweep.space import Scalar
 from distjudge_trl.sweep.storages import be_patient, explaining, open_storage
 

@@ -22,10 +22,11 @@ from distjudge_trl.evaluation import read_predictions, read_results
 from distjudge_trl.evaluation.results import RESULTS_NAME
 from distjudge_trl.files.atomic import read_json
 from distjudge_trl.recipe.data import SCORED_COLUMNS
+from distjudge_trl.recipe.parsing import option_tokens
 from distjudge_trl.recipe.trial import PROGRESS_NAME
 from distjudge_trl.report.test_sets import value_of
 from distjudge_trl.runtime.logs import log_tail
-from distjudge_trl.sweep.definition import METRICS, Definition, option_tokens
+from distjudge_trl.sweep.definition import METRICS, Definition
 from distjudge_trl.sweep.process import LOG_NAME, Launch, RunProcess, end_run
 from distjudge_trl.sweep.space import name_of
 from distjudge_trl.sweep.store import Store

@@ -1,18 +1,28 @@
-"""scripts/reproduce.py: which runs it makes, and how it stops. tests/e2e/test_reproduce.py trains with it."""
+"""scripts/reproduce.py: which runs it makes of tasks and options, and how it stops. tests/e2e trains with it."""
 
-import re
 import subprocess
-import sys
 
+import psutil
 import pytest
 from conftest import ROOT
 
+from distjudge_trl.errors import UserInputError
 
-def runs(reproduce, monkeypatch, capfd, tmp_path, *options):
-    """Names of the runs that the script starts; `true` stands for training."""
-    monkeypatch.setattr(sys, "argv", ["reproduce.py", "vader", "--launcher", "true", "--out", str(tmp_path), *options])
-    reproduce.main()
-    return re.findall(r"/vader/([\w-]+)$", capfd.readouterr().out, re.MULTILINE)
+
+@pytest.fixture(scope="module")
+def reproduce(scripts):
+    return scripts("reproduce")
+
+
+def planned(reproduce, *words):
+    """The runs of a command line."""
+    own, rest = (words[: words.index("--")], words[words.index("--") + 1 :]) if "--" in words else (words, ())
+    args = reproduce.make_parser().parse_args(list(own))
+    return reproduce.paper_plan(args, reproduce.parse_options(list(rest))).runs()
+
+
+def names(reproduce, *words):
+    return [run.name for run in planned(reproduce, *words)]
 
 
 @pytest.mark.parametrize(
@@ -22,26 +32,88 @@ def runs(reproduce, monkeypatch, capfd, tmp_path, *options):
         (("--methods", "distribution"), ["distribution-seed0", "distribution-seed1"]),
     ],
 )
-def test_seeds_hold_for_all_methods_that_are_named(scripts, monkeypatch, capfd, tmp_path, options, expected):
-    assert runs(scripts("reproduce"), monkeypatch, capfd, tmp_path, *options, "--seeds", "0", "1") == expected
+def test_seeds_hold_for_all_methods_that_are_named(reproduce, options, expected):
+    assert names(reproduce, "vader", *options, "--seeds", "0", "1") == expected
 
 
-def test_without_names_the_methods_of_table_1_have_all_seeds(scripts, monkeypatch, capfd, tmp_path):
-    reproduce = scripts("reproduce")
-    found = runs(reproduce, monkeypatch, capfd, tmp_path, "--seeds", "3", "4")
+def test_without_names_the_methods_of_table_1_have_all_seeds(reproduce):
+    found = names(reproduce, "vader", "--seeds", "3", "4")
     assert len(found) == len(set(found)) == len(reproduce.METHODS) + len(reproduce.MAIN_METHODS)
     assert "no-kl-seed3" in found and "no-kl-seed4" not in found and "distribution-seed4" in found
+    assert found[:4] == ["raw-seed3", "single-point-seed3", "no-adversary-seed3", "distribution-seed3"]
 
 
-def test_ctrl_c_is_one_line(warm_python, tmp_path):
-    stops_it = "sh -c 'kill -INT $PPID; sleep 5'"
+def test_the_other_parts(reproduce):
+    budget = planned(reproduce, "vader", "--parts", "budget", "--budget", "600", "--seeds", "7", "8")
+    assert [run.name for run in budget] == [
+        f"distribution-annotationbudget600-maxannotators{n}-seed7" for n in (1, 3, 5)
+    ]
+    assert {(run.options["annotation_budget"], run.options["calibrate"]) for run in budget} == {(600, True)}
+    grid = planned(reproduce, "vader", "--parts", "grid", "--grid-alpha", "0", "0.5", "--", "--alpha", "0.9")
+    assert len(grid) == 12 and {run.options["alpha"] for run in grid} == {0.0, 0.5}
+    assert len(names(reproduce, "snli", "vader", "--parts", "methods", "budget", "grid", "--methods", "no-kl")) == 80
+
+
+def test_transfer_tests_the_judges_of_methods_and_no_others(reproduce):
+    words = ("snli", "vader", "--parts", "transfer", "budget", "--data-path", "chaosnli=chaos.zip")
+    args = reproduce.make_parser().parse_args(list(words))
+    plan = reproduce.paper_plan(args, {})
+    tested = [run.full_name for run in plan.runs() if plan.tests_elsewhere(run)]
+    assert tested == [f"snli/{name}" for name in names(reproduce, "snli")]
+    assert plan.content.data["snli"].transfer == {"chaosnli": "chaos.zip"}
+
+
+def test_options_behind_the_dashes(reproduce, tmp_path):
+    config = tmp_path / "more.yaml"
+    config.write_text("max-items: 5\nlearning_rate: 0.1\nlr_scheduler_kwargs: {num_cycles: 2}\n")
+    words = "--save_strategy no --learning-rate=1e-4 --bf16 False --lora_target_modules q_proj v_proj --use_peft"
+    words += f" --no_calibrate --revision 010 --model_name_or_path null --config {config}"
+    assert reproduce.parse_options(words.split()) == {
+        "max_items": 5,
+        "learning_rate": 1e-4,
+        "lr_scheduler_kwargs": {"num_cycles": 2},
+        "save_strategy": "no",
+        "bf16": False,
+        "lora_target_modules": ["q_proj", "v_proj"],
+        "use_peft": True,
+        "calibrate": False,
+        "revision": 10,
+        "model_name_or_path": None,
+    }
+    for words, match in (
+        ("x --alpha 1", "there must be options of recipes, got 'x'"),
+        ("--seed 3", "seed is no option of a plan: a part's `seeds` list it"),
+        ("--alpha 1 --alpha 2", "--alpha is given twice"),
+    ):
+        with pytest.raises(UserInputError, match=match):
+            reproduce.parse_options(words.split())
+
+
+def test_a_command_line_comes_before_a_plan(reproduce):
+    words = ["recipes/studies/paper.yaml", "--model", "org/other"]
+    args = reproduce.make_parser().parse_args([str(ROOT / words[0]), *words[1:]])
+    plan = reproduce.own_plan(args, {"model_name_or_path": "org/other", "num_train_epochs": 7, "max_length": None})
+    for run in plan.runs():
+        assert run.options["model_name_or_path"] == "org/other" and run.options["num_train_epochs"] == 7
+        assert "max_length" not in run.options
+
+
+def test_durations(reproduce):
+    assert [reproduce.seconds_of(text) for text in ("30s", "90min", "90m", "1.5h", "0h")] == [30, 5400, 5400, 5400, 0]
+
+
+def test_ctrl_c_is_one_line_and_leaves_no_process(warm_python, tmp_path):
+    stops_it = f"sh -c 'echo $$ > {tmp_path}/child; kill -INT $PPID; sleep 60'"
+    command = [warm_python, "scripts/reproduce.py", "vader", "--launcher", stops_it, "--out", tmp_path / "results"]
     done = subprocess.run(
-        [warm_python, "scripts/reproduce.py", "vader", "--launcher", stops_it, "--out", tmp_path],
+        [*command, "--work", tmp_path / "work"],
         check=False,
         capture_output=True,
         text=True,
         cwd=ROOT,
-        timeout=120,
+        timeout=300,
     )
     assert done.returncode == 130
     assert done.stderr.splitlines() == ["Stopped. The same command goes on where it was."]
+    assert not psutil.pid_exists(int((tmp_path / "child").read_text()))
+    assert not any((tmp_path / "results").glob("*/*"))

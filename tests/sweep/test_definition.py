@@ -8,11 +8,11 @@ from conftest import ROOT
 
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.files.shipped_files import list_shipped
+from distjudge_trl.recipe.parsing import option_tokens
 from distjudge_trl.sweep.definition import (
     Definition,
     find_metric,
     find_parameters,
-    option_tokens,
 )
 from distjudge_trl.sweep.settings import read_config
 from distjudge_trl.sweep.space import Parameter, parse_parameter

@@ -15,7 +15,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState
 from sweep.test_store import GRID, POINTS, sampler
 
-from distjudge_trl.sweep.locks import kernel_lock
+from distjudge_trl.files.locks import kernel_lock
 from distjudge_trl.sweep.store import Store
 
 
@@ -90,7 +90,7 @@ HOLDS_A_LOCK = """
 import signal, sys
 from pathlib import Path
 from optuna.storages.journal import JournalFileOpenLock
-from distjudge_trl.sweep.locks import kernel_lock
+from distjudge_trl.files.locks import kernel_lock
 
 JournalFileOpenLock(sys.argv[1]).acquire()
 kernel_lock(Path(sys.argv[2])).acquire()

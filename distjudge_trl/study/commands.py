@@ -1,0 +1,125 @@
+"""The commands that make the runs of a plan, and what can be wrong with them, found before anything is trained."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from distjudge_trl.errors import UserInputError
+from distjudge_trl.files.shipped_files import find_shipped
+from distjudge_trl.recipe.loading import load_recipe
+from distjudge_trl.recipe.parsing import option_tokens
+from distjudge_trl.runtime.logs import quieten
+from distjudge_trl.study.plan import Plan, PlannedRun
+
+
+_load_recipe = cache(load_recipe)
+
+
+@dataclass(frozen=True)
+class Commands:
+    """The commands of a plan.
+
+    Args:
+        plan ([`Plan`]): the plan.
+        work (`Path`): folder of trainings.
+        data_root (`Path`, *optional*): folder below which the plan's data paths lie.
+        launcher (`Sequence[str]`): what starts a recipe, such as `("accelerate", "launch")`.
+    """
+
+    plan: Plan
+    work: Path
+    data_root: Path | None = None
+    launcher: Sequence[str] = (sys.executable,)
+
+    def folder(self, run: PlannedRun) -> Path:
+        """Where a run is trained."""
+        return self.work / run.data / run.name
+
+    def training(self, run: PlannedRun) -> list[str]:
+        """The command that trains and tests a run.
+
+        Raises:
+            [`UserInputError`]: its task has no recipe, or its data are not there.
+        """
+        return [*self.launcher, str(self._recipe(run)), *self._words(run)]
+
+    def test(self, run: PlannedRun, task: str, out: Path, model: str, leave_out: Path | None) -> list[str]:
+        """The command that tests a run's judge on another task; an untrained model on the items that were not trained
+        on.
+
+        Args:
+            run ([`PlannedRun`]): the run.
+            task (`str`): a name in `transfer`.
+            out (`Path`): where the results go.
+            model (`str`): the judge's folder, or the name of an untrained model.
+            leave_out (`Path`, *optional*): a folder that lists the items which judges were trained on.
+
+        Raises:
+            [`UserInputError`]: the data are not there.
+        """
+        # A judge takes over the scalings that were fitted when it was trained; an untrained model has none.
+        more = ["--calibrated"] if leave_out is None else ["--split", "all", "--leave-out", str(leave_out)]
+        path = self.plan.content.data[run.data].transfer[task]
+        data = ["--data-path", self._data(path)] if path is not None else []
+        command = [
+            sys.executable,
+            "-m",
+            "distjudge_trl",
+            "evaluate",
+            "--model",
+            model,
+            *more,
+            "--task",
+            self.plan.find_task(task),
+        ]
+        return [*command, *data, "--robustness", "--out", str(out)]
+
+    def check(self, runs: Iterable[PlannedRun]) -> None:
+        """Parse the options of runs as their recipes do, and look for their data.
+
+        Raises:
+            [`UserInputError`]: an option that a recipe does not have, a value that it does not take, a task without a
+                recipe, or data that are not there. The message names the run.
+        """
+        quieten()
+        done = []
+        for run in runs:
+            for path in self.plan.content.data[run.data].transfer.values():
+                if path is not None:
+                    self._data(path)
+            options = {name: value for name, value in run.options.items() if name != "seed"}
+            if (run.data, options) in done:
+                continue
+            done.append((run.data, options))
+            try:
+                _load_recipe(self._recipe(run)).parse(self._words(run))
+            except UserInputError as error:
+                raise UserInputError(f"The run {run.full_name} (part {run.parts[0]!r}): {error}") from None
+
+    def _recipe(self, run: PlannedRun) -> Path:
+        return find_shipped("custom" if self._is_own(run) else self.plan.task(run.data), "recipes", ".py", "recipe")
+
+    def _words(self, run: PlannedRun) -> list[str]:
+        path = self.plan.content.data[run.data].path
+        return [
+            *(("--task", self.plan.task(run.data)) if self._is_own(run) else ()),
+            *(("--data_path", self._data(path)) if path is not None else ()),
+            *option_tokens(dict(run.options)),
+            *("--output_dir", str(self.folder(run))),
+        ]
+
+    def _is_own(self, run: PlannedRun) -> bool:
+        return self.plan.task(run.data).endswith((".yaml", ".yml"))
+
+    def _data(self, path: str) -> str:
+        if self.data_root is not None and not self.data_root.is_dir():
+            raise UserInputError(f"--data-root {self.data_root}: there is no such folder.")
+        found = Path(path) if self.data_root is None else self.data_root / path
+        if not found.exists():
+            hint = "--data-root names the folder below which the plan's files lie."
+            raise UserInputError(f"{found}: there is no such file or folder. {hint}")
+        return str(found)

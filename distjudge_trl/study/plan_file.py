@@ -1,0 +1,145 @@
+"""What a plan's YAML file holds, and the checks of its keys and values."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from distjudge_trl.errors import listing, nearest, short
+
+
+# Options of recipes that a plan gives in another way.
+_ELSEWHERE = {
+    "method": "a part's `methods` list it",
+    "seed": "a part's `seeds` list it",
+    "task": "it is the key `task` of a data set",
+    "data_path": "it is the key `path` of a data set",
+    "output_dir": "the study chooses the folder of each run",
+    "resume_from_checkpoint": "an interrupted run goes on from its last checkpoint, if its options save any",
+    "config": "write its options into the plan",
+    "help": "see `distjudge-trl train RECIPE --help`",
+}
+
+
+def _named(content: Any) -> Any:
+    """A mapping with option names as keys, dashes as underscores."""
+    if not isinstance(content, dict):
+        # Of a TypeError pydantic would make no message.
+        raise ValueError("must be a mapping of option names to values, such as `alpha: 0.8`")  # noqa: TRY004
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        name = str(key).replace("-", "_")
+        if name in _ELSEWHERE:
+            raise ValueError(f"{name} is no option of a plan: {_ELSEWHERE[name]}")
+        if name in found:
+            raise ValueError(f"{name} occurs twice, with dashes and with underscores")
+        found[name] = value
+    return found
+
+
+def check_options(content: Any) -> dict[str, Any]:
+    """Options by name, dashes as underscores.
+
+    Raises:
+        `ValueError`: not a mapping, an option that is given in another way, or a value that is neither a number, a
+            text, a truth value, `None`, nor a list of such.
+    """
+    for name, value in _named(content).items():
+        for entry in value if isinstance(value, list) else [value]:
+            _check_value(name, entry)
+    named: dict[str, Any] = _named(content)
+    return named
+
+
+def _checked_vary(content: Any) -> Any:
+    for name, values in _named(content).items():
+        if not isinstance(values, list) or not values:
+            raise ValueError(f"{name} needs a list of values, such as [100, 400, null]; got {short(values)}")
+        for entry in values:
+            _check_value(name, entry)
+    return _named(content)
+
+
+def _check_value(name: str, value: Any) -> None:
+    if value is not None and not isinstance(value, bool | int | float | str | dict):
+        raise ValueError(f"{name} must be a number, a text, true or false, or null; got {short(value)}")
+
+
+Options = Annotated[dict[str, Any], BeforeValidator(check_options)]
+_Vary = Annotated[dict[str, list[Any]], BeforeValidator(_checked_vary)]
+_Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+_Names = Annotated[list[_Name], Field(min_length=1)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class PlannedData(_Part):
+    """A data set: its task (a name or a YAML file beside the plan), its files below `--data-root`, options of all its
+    runs, and the tasks that its judges are tested on besides (`transfer`: task to files).
+    """
+
+    task: str
+    path: str | None = None
+    title: str | None = None
+    options: Options = {}
+    transfer: dict[_Name, str | None] = {}
+
+
+class PlannedMethod(_Part):
+    """A method under its own name: a method of the recipes with other options."""
+
+    method: str
+    title: str | None = None
+    options: Options = {}
+
+
+class PlannedPart(_Part):
+    """Runs: every method on every data set, for every seed and every combination of the values in `vary`."""
+
+    data: _Names
+    methods: _Names
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
+    vary: _Vary = {}
+    options: Options = {}
+
+
+class PlanFile(_Part):
+    """What a plan file holds."""
+
+    model: str | None = None
+    options: Options = {}
+    data: Annotated[dict[_Name, PlannedData], Field(min_length=1)]
+    methods: dict[_Name, PlannedMethod] = {}
+    runs: Annotated[dict[_Name, PlannedPart], Field(min_length=1)]
+
+
+def finding(error: ValidationError) -> str:
+    """The first thing that is wrong with a plan: its key and what to do, as a sentence."""
+    first = error.errors(include_url=False)[0]
+    # A pattern of names is reported at a place of its own.
+    keys = [str(key) for key in first["loc"] if key != "[key]"]
+    where = f"`{'.'.join(keys)}`: " if keys else ""
+    if first["type"] == "extra_forbidden":
+        known = _keys_at(keys[:-1])
+        close = nearest(keys[-1], known)
+        return f"{where}there is no such key.{f' Did you mean {close}?' if close else ''} There are: {listing(known)}."
+    if first["type"] == "missing":
+        return f"{where}is missing."
+    if first["type"] == "string_pattern_mismatch":
+        return (
+            f"{where}a name may have letters, digits, dots, dashes and underscores, and begins with one of the first."
+        )
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{where}{message[0].lower()}{message[1:]}{_got(first)}."
+
+
+def _got(found: Any) -> str:
+    return "" if found["type"] == "value_error" else f", got {short(found['input'])}"
+
+
+def _keys_at(place: list[str]) -> list[str]:
+    kinds: dict[str, type[BaseModel]] = {"data": PlannedData, "methods": PlannedMethod, "runs": PlannedPart}
+    return list((kinds[place[0]] if place else PlanFile).model_fields)

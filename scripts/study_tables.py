@@ -1,0 +1,126 @@
+"""The tables that pages show of the study: drawn from docs/results, so that no number is typed by hand.
+
+    python scripts/study_tables.py --list      the names of the tables
+    python scripts/study_tables.py --write     draw every block of the pages
+    python scripts/study_tables.py --check     exit with 1 if a block is not what the results say
+
+The pages are README.md, docs/paper.md, docs/choosing.md and docs/lewidi.md. A block begins with a line
+`<!-- from docs/results: NAME -->` and ends with a line `<!-- end -->`. The plan is recipes/studies/paper.yaml. Without
+an option all tables are printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from distjudge_trl.errors import UserInputError, counted, nearest, run_script
+from distjudge_trl.files.atomic import replacing
+from distjudge_trl.recipe.parsing import parser_error
+from distjudge_trl.report.cells import Table
+from distjudge_trl.study import read_plan, read_study
+from distjudge_trl.study.tables import all_tables
+
+
+ROOT = Path(__file__).resolve().parent.parent
+PLAN = ROOT / "recipes/studies/paper.yaml"
+RESULTS = ROOT / "docs/results"
+PAGES = tuple(ROOT / name for name in ("README.md", "docs/paper.md", "docs/choosing.md", "docs/lewidi.md"))
+START, END = re.compile(r"^<!-- from docs/results: (.*) -->\n", re.MULTILINE), "<!-- end -->"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.error = parser_error  # type: ignore[method-assign]
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--write", action="store_true", help="draw the blocks of the pages")
+    which.add_argument("--check", action="store_true", help="exit with 1 if a block of a page differs")
+    which.add_argument("--list", action="store_true", help="print the names of the tables")
+    args = parser.parse_args()
+    tables = draw_tables()
+    if args.write:
+        for page in write_pages(tables, PAGES):
+            print(f"{page}: written")
+    elif args.check:
+        if wrong := [text for page in PAGES for text in find_differences(page, tables)]:
+            print("\n".join(wrong), file=sys.stderr)
+            print(
+                f"error: {counted(len(wrong), 'block')} to draw again: python scripts/study_tables.py --write",
+                file=sys.stderr,
+            )
+            raise SystemExit(1)
+    elif args.list:
+        for name, table in tables.items():
+            print(f"{name}: {table.title}")
+    else:
+        print("\n".join(f"<!-- {name} -->\n{table.markdown()}" for name, table in tables.items()))
+
+
+def draw_tables() -> dict[str, Table]:
+    """All tables of the study by name; none if it has no results yet."""
+    plan = read_plan(PLAN)
+    results = read_study(RESULTS, plan=plan) if RESULTS.is_dir() else []
+    return all_tables(plan, results) if results else {}
+
+
+def write_pages(tables: Mapping[str, Table], pages: Sequence[Path]) -> list[Path]:
+    """Draw every block of these pages; the pages that have changed.
+
+    Raises:
+        [`UserInputError`]: a block names no table, or does not end. No page is changed then.
+    """
+    drawn = {page: draw(page, tables) for page in pages}
+    changed = [page for page, text in drawn.items() if text != page.read_text(encoding="utf-8")]
+    for page in changed:
+        with replacing(page) as temporary:
+            temporary.write_text(drawn[page], encoding="utf-8")
+    return changed
+
+
+def draw(page: Path, tables: Mapping[str, Table]) -> str:
+    """The text of a page with its blocks drawn."""
+    text, place, parts = page.read_text(encoding="utf-8"), 0, []
+    for name, begin, end in find_blocks(page, text):
+        parts += [text[place:begin], block(page, name, tables)]
+        place = end
+    return "".join([*parts, text[place:]])
+
+
+def find_differences(page: Path, tables: Mapping[str, Table]) -> Iterator[str]:
+    """A line for each block that is not what the results say: the first line in which they differ."""
+    text = page.read_text(encoding="utf-8")
+    for name, begin, end in find_blocks(page, text):
+        there, drawn = text[begin:end].splitlines(), block(page, name, tables).splitlines()
+        if there != drawn:
+            pairs = zip([*there, *[""] * len(drawn)], [*drawn, *[""] * len(there)], strict=False)
+            old, new = next((old, new) for old, new in pairs if old != new)
+            yield f"{page}: {name}: the page has {old!r}, the results say {new!r}"
+
+
+def find_blocks(page: Path, text: str) -> Iterator[tuple[str, int, int]]:
+    """Table's name, begin and end of the content of each block of a page."""
+    starts = list(START.finditer(text))
+    for start, following in zip(starts, [*starts[1:], None], strict=False):
+        end = text.find(f"\n{END}\n", start.end() - 1, following.start() if following is not None else len(text))
+        if end < 0:
+            raise UserInputError(f"{page}: the block of {start[1]!r} does not end. It needs a line {END}")
+        yield start[1], start.end(), end + 1
+
+
+def block(page: Path, name: str, tables: Mapping[str, Table]) -> str:
+    """The content of a block: a table and its notes."""
+    if name not in tables:
+        close = nearest(name, tables)
+        hint = f" Did you mean {close}?" if close else ""
+        known = ", ".join(tables) or "none, because docs/results is empty"
+        raise UserInputError(f"{page}: there is no table {name!r}.{hint} Tables: {known}.")
+    return f"\n{tables[name].body()}\n"
+
+
+if __name__ == "__main__":
+    run_script(main)

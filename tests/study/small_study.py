@@ -1,0 +1,43 @@
+"""Plans and results for tests of studies. The results are made up, and scored by the real code (made_runs)."""
+
+import sys
+
+import yaml
+from conftest import ROOT
+
+
+sys.path.append(str(ROOT / "tests/report"))
+from made_runs import make_items, make_judge, make_run  # isort: skip
+
+
+HERE = {"name": "a processor", "cores": 2, "jobs": 1, "dtype": "float32", "gflops": 100.0}
+ABOUT = {"seconds": 60.0, "machine": HERE, "date": "2026-01-31"}
+CONTENT = {
+    "options": {"num_train_epochs": 2},
+    "data": {"first": {"task": "snli"}, "second": {"task": "vader", "options": {"max_train_samples": 400}}},
+    "methods": {"wide": {"method": "distribution", "title": "a wide ball", "options": {"perturbation_radius": 0.5}}},
+    "runs": {"main": {"data": ["first"], "methods": ["raw", "no-adversary", "wide"], "seeds": [0, 1]}},
+}
+
+
+def write_plan(folder, content=None, **changes):
+    """Write a plan file; `changes` take the place of its keys."""
+    path = folder / "plan.yaml"
+    path.write_text(yaml.safe_dump({**(content or CONTENT), **changes}, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def make_result(folder, *, method="distribution", seed=0, count=40, calibrate=True, **changes):
+    """What a recipe leaves in its folder."""
+    records = make_items(count, text="a premise that nobody may copy", group="its text")
+    judge = make_judge(records, {"raw": 0.2, "no-adversary": 1.0}.get(method, 1.5), seed)
+    return make_run(folder, records, judge, method=method, seed=seed, calibrate=calibrate, **changes)
+
+
+# Stands for a recipe: says in $LOG what it was asked for, and leaves the results of $MADE.
+LAUNCHER = """#!/bin/sh
+echo "$*" >> "$LOG"
+while [ "$#" -gt 1 ]; do [ "$1" = --output_dir ] && out=$2; shift; done
+case "$out" in *$FAILS*) echo "it went wrong" >&2; exit 3;; esac
+mkdir -p "$out" && cp -R "$MADE"/. "$out"
+"""

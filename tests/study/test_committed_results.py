@@ -1,0 +1,25 @@
+"""docs/results: small, without texts of data sets and without paths of the machines that made it."""
+
+import pytest
+from conftest import ROOT
+
+from distjudge_trl.evaluation import read_predictions
+from distjudge_trl.study import read_plan, read_study
+
+
+RESULTS = ROOT / "docs/results"
+pytestmark = pytest.mark.skipif(not RESULTS.is_dir(), reason="the study has no results yet")
+
+
+def test_they_are_small():
+    files = [path for path in RESULTS.rglob("*") if path.is_file() and ".locks" not in path.parts]
+    assert sum(path.stat().st_size for path in files) < 20e6
+    assert all(path.parent.parent.parent == RESULTS or path.name == "training_items.json" for path in files)
+
+
+def test_they_are_those_of_the_plan_without_texts_and_paths():
+    for result in read_study(RESULTS, plan=read_plan(ROOT / "recipes/studies/paper.yaml")):
+        assert '"/' not in (result.path / "results.json").read_text(encoding="utf-8"), result.path
+        rows = read_predictions(result.path)
+        assert not any(rows["prompt"][:]), result.path
+        assert not any(" " in group for group in rows["group"][:]), f"{result.path}: a group is a text"

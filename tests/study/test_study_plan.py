@@ -1,0 +1,139 @@
+"""Plans: which runs follow from them, and what is wrong with them."""
+
+import copy
+
+import pytest
+from small_study import CONTENT, write_plan
+
+from distjudge_trl.errors import UserInputError
+from distjudge_trl.study import Plan, read_plan
+
+
+def changed(path, value):
+    """The plan's content with another value at a path of keys."""
+    content = copy.deepcopy(CONTENT)
+    place = content
+    *above, last = path.split(".")
+    for key in above:
+        place = place.setdefault(key, {})
+    place[last] = value
+    return content
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "match"),
+    [
+        ("run", {}, "`run`: there is no such key. Did you mean runs?"),
+        ("data", {}, "`data`: .*at least 1"),
+        ("data.first", {}, "`data.first.task`: is missing"),
+        ("data.first.tsk", "snli", "`data.first.tsk`: there is no such key. Did you mean task?"),
+        ("data.first.task", "snly", "`data.first`: There is no task 'snly'. Did you mean 'snli'"),
+        ("data.first.transfer", {"chaosnly": None}, "`data.first`: There is no task 'chaosnly'"),
+        ("data.a/b", {"task": "snli"}, "`data.a/b`: a name may have"),
+        ("methods.raw", {"method": "raw"}, "`methods.raw`: is a method of the recipes"),
+        ("methods.wide.method", "distributoin", "`methods.wide.method`: there is no 'distributoin'. Did you mean"),
+        ("runs.main.data", ["third"], "`runs.main.data`: there is no 'third'. There are: first, second"),
+        ("runs.main.methods", ["wise"], "`runs.main.methods`: there is no 'wise'. Did you mean 'wide'"),
+        ("runs.main.methods", [], "`runs.main.methods`: .*at least 1"),
+        ("runs.main.seeds", [0, "1"], "`runs.main.seeds.1`: .*valid integer, got '1'"),
+        ("runs.main.vary", {"alpha": 0.5}, "`runs.main.vary`: alpha needs a list of values"),
+        (
+            "runs.main.vary",
+            {"seed": [0, 1]},
+            "`runs.main.vary`: seed is no option of a plan: a part's `seeds` list it",
+        ),
+        ("runs.main.vary", {"alpha": [[1]]}, r"`runs.main.vary`: alpha must be a number.*got \[1\]"),
+        ("options.method", "raw", "`options`: method is no option of a plan: a part's `methods` list it"),
+        ("data.first.options", {"data-path": "x"}, "`data.first.options`: data_path is no option .* key `path`"),
+        ("options", {"max-length": 1, "max_length": 2}, "`options`: max_length occurs twice"),
+        ("options", ["alpha"], "`options`: must be a mapping of option names"),
+    ],
+)
+def test_mistakes_name_file_and_key(tmp_path, path, value, match):
+    plan = write_plan(tmp_path, changed(path, value))
+    with pytest.raises(UserInputError, match=match) as caught:
+        read_plan(plan)
+    assert str(caught.value).startswith(f"{plan}: ") and "\n" not in str(caught.value)
+
+
+def test_a_task_file_is_no_plan(tmp_path):
+    with pytest.raises(UserInputError, match="is a task, and not a plan"):
+        read_plan(write_plan(tmp_path, {"labels": ["a", "b"], "template": "t"}))
+
+
+def names(plan):
+    return [run.full_name for run in plan.runs()]
+
+
+def test_runs_are_made_seed_by_seed_and_an_untrained_model_once(tmp_path):
+    plan = read_plan(write_plan(tmp_path))
+    seeds = [["no-adversary-seed0", "wide-seed0"], ["no-adversary-seed1", "wide-seed1"]]
+    assert names(plan) == [f"first/{name}" for name in ("raw-seed0", *seeds[0], *seeds[1])]
+    wide = plan.runs()[2]
+    assert wide.options == {"num_train_epochs": 2, "perturbation_radius": 0.5, "method": "distribution", "seed": 0}
+    assert plan.method_title("wide") == "a wide ball" and plan.data_title("first") == "first"
+
+
+def test_a_run_of_several_parts_is_made_once_and_null_means_unvaried(tmp_path):
+    more = {"data": ["first"], "methods": ["raw", "wide"], "vary": {"max_train_samples": [100, None]}}
+    plan = read_plan(write_plan(tmp_path, runs={**CONTENT["runs"], "size": more}))
+    assert names(plan)[5:] == ["first/wide-maxtrainsamples100-seed0"]
+    parts = {run.full_name: run.parts for run in plan.runs()}
+    assert parts["first/wide-seed0"] == parts["first/raw-seed0"] == ("main", "size")
+    assert parts["first/wide-seed1"] == ("main",)
+
+
+def test_an_untrained_model_is_run_again_if_another_is_read(tmp_path):
+    vary = {"model_name_or_path": ["org/small", "org/large"], "alpha": [0.0, 0.5]}
+    plan = read_plan(write_plan(tmp_path, runs={"one": {"data": ["first"], "methods": ["raw"], "vary": vary}}))
+    assert names(plan) == [f"first/raw-modelnameorpathorg-{size}-seed0" for size in ("small", "large")]
+
+
+def test_what_comes_later_holds(tmp_path):
+    """Options of the plan, its data set, its part, the command line, the method, and the varied ones."""
+    options = dict.fromkeys(("a", "b", "c", "d", "e", "f"), "plan")
+    content = {
+        "options": options,
+        "data": {"x": {"task": "snli", "options": dict.fromkeys(list(options)[1:], "data")}},
+        "methods": {"own": {"method": "no-kl", "options": {"e": "method"}}},
+        "runs": {
+            "p": {"data": ["x"], "methods": ["own"], "options": dict.fromkeys("cdf", "part"), "vary": {"f": ["vary"]}}
+        },
+    }
+    plan = read_plan(write_plan(tmp_path, content))
+    (run,) = Plan(plan.content, plan.folder, {"d": "given", "a": None}).runs()
+    found = {name: run.options.get(name) for name in options}
+    assert found == {"a": None, "b": "data", "c": "part", "d": "given", "e": "method", "f": "vary"}
+    assert "a" not in run.options
+    for name, match in (("e", "the method 'own' sets it"), ("f", "the part 'p' varies it")):
+        with pytest.raises(UserInputError, match=f"--{name} cannot be given: {match}"):
+            Plan(plan.content, plan.folder, {name: 1}).runs()
+
+
+def test_one_name_for_two_runs_is_refused(tmp_path):
+    other = {"data": ["first"], "methods": ["no-adversary"], "options": {"num_train_epochs": 5}}
+    plan = read_plan(write_plan(tmp_path, runs={**CONTENT["runs"], "other": other}))
+    with pytest.raises(
+        UserInputError, match="first/no-adversary-seed0 .*'other' than in 'main': num_train_epochs 2 and 5"
+    ):
+        plan.runs()
+
+
+TASK = """name: own
+description: {about}
+labels: ["no", "yes"]  # {about}
+template: "{{{{ text }}}}? {words}"
+source: x.jsonl
+votes: {{list: votes}}
+"""
+
+
+def test_a_task_file_beside_the_plan_is_known_by_what_it_says(tmp_path):
+    content = {"data": {"x": {"task": "own.yaml"}}, "runs": {"p": {"data": ["x"], "methods": ["raw"]}}}
+    found = []
+    for about, words in (("first", "yes or no"), ("second", "yes or no"), ("second", "yes, or no")):
+        (tmp_path / "own.yaml").write_text(TASK.format(about=about, words=words), encoding="utf-8")
+        plan = read_plan(write_plan(tmp_path, content))
+        assert plan.task("x") == str(tmp_path / "own.yaml")
+        found.append(plan.runs()[0].task)
+    assert found[0] == found[1] != found[2] and found[0].startswith("own.yaml ")

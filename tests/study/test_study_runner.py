@@ -1,0 +1,274 @@
+"""Working through a plan. A shell script stands for the recipes; tests/e2e/test_small_study.py trains."""
+
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from small_study import ABOUT, CONTENT, HERE, LAUNCHER, make_result, write_plan
+
+from distjudge_trl.errors import UserInputError
+from distjudge_trl.study import Plan, Study, read_plan, read_study
+from distjudge_trl.study.claims import Claims
+from distjudge_trl.study.machine import describe_machine
+from distjudge_trl.study.processes import Processes
+from distjudge_trl.study.store import keep, result_folder
+from distjudge_trl.trainer.checkpoints import write_checkpoint_file
+
+
+ALL = ["raw-seed0", "no-adversary-seed0", "wide-seed0", "no-adversary-seed1", "wide-seed1"]
+
+
+class World:
+    """A folder with a plan; `study` works on it, and `asked` are the runs that were started."""
+
+    def __init__(self, folder, made):
+        self.folder, self.results, self.work = folder, folder / "results", folder / "work"
+        self.launcher = folder / "launcher"
+        self.launcher.write_text(LAUNCHER)
+        self.launcher.chmod(0o700)
+        self.made = made
+        self.said = []
+
+    def study(self, *, given=None, **changes):
+        content = changes.pop("content", {})
+        plan = read_plan(write_plan(self.folder, **content))
+        plan = Plan(plan.content, plan.folder, given or {})
+        options = {"launcher": [str(self.launcher)], "say": self.said.append, **changes}
+        return Study(plan, self.results, self.work, **options)
+
+    def make(self, only=(), seconds=None, **changes):
+        study = self.study(**changes)
+        self.said.clear()
+        return [run.name for run in study.work_through(study.select(only), seconds=seconds)]
+
+    @property
+    def asked(self):
+        log = self.folder / "log"
+        lines = log.read_text().splitlines() if log.is_file() else []
+        return [Path(line.split("--output_dir ")[1].split()[0]).name for line in lines]
+
+    @property
+    def done(self):
+        return sorted(result.path.name for result in read_study(self.results)) if self.results.is_dir() else []
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """What a recipe leaves."""
+    folder = tmp_path_factory.mktemp("made")
+    make_result(folder, calibrate=False)
+    (folder / "model.safetensors").touch()
+    return folder
+
+
+@pytest.fixture()
+def world(tmp_path, monkeypatch, made):
+    for name, value in {"LOG": tmp_path / "log", "MADE": made, "FAILS": "none"}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr("distjudge_trl.study.making.describe_machine", lambda jobs: {**HERE, "jobs": jobs})
+    return World(tmp_path, made)
+
+
+def test_nothing_is_made_twice(world):
+    assert world.make() == []
+    assert world.asked == ALL and world.done == sorted(ALL)
+    assert world.said[0] == "5 runs planned, 0 done, 5 left"
+    assert world.said[1].startswith("first/raw-seed0: duration not known yet; besides 4 left")
+    assert world.make() == [] and world.said == ["5 runs planned, 5 done, 0 left"]
+    assert world.asked == ALL
+    # Judges are large: their results alone are kept.
+    assert not any(world.work.rglob("*.safetensors"))
+    about = read_study(world.results)[0].about
+    assert about["machine"] == HERE and about["seconds"] < 60
+
+
+def test_other_options_are_refused_before_anything_is_started(world):
+    world.make()
+    with pytest.raises(UserInputError, match="made with other options than the plan's: alpha unset and 0.5"):
+        world.make(given={"alpha": 0.5})
+    assert world.asked == ALL
+
+
+@pytest.mark.parametrize(
+    ("only", "expected"),
+    [
+        (["first/wide*"], ["wide-seed0", "wide-seed1"]),
+        (["first/raw-seed0", "*-seed1"], ["raw-seed0", "no-adversary-seed1", "wide-seed1"]),
+        (["first"], ALL),
+        (["main"], ALL),
+    ],
+)
+def test_only(world, only, expected):
+    assert world.make(only) == [] and world.asked == expected
+
+
+def test_only_must_match(world):
+    with pytest.raises(UserInputError, match=r"--only wise\*: matches no run. Runs are called like first/raw-seed0"):
+        world.make(["wise*"])
+
+
+def test_what_would_end_too_late_is_not_started(world):
+    study = world.study()
+    long = next(run for run in study.plan.runs() if run.name == "no-adversary-seed1")
+    keep(world.results, long, world.made, {**ABOUT, "seconds": 3600})
+    # How long an untrained model takes is not known, so it is tried; the others take an hour.
+    assert world.make(seconds=1800) == []
+    assert world.asked == ["raw-seed0"]
+    assert world.said[-1] == "3 runs left: the time is up (about 3.0 h)"
+    assert world.make(seconds=0) == [] and world.asked == ["raw-seed0"]
+    assert world.make(seconds=3700) == [] and world.asked == ["raw-seed0", "no-adversary-seed0", *ALL[2:3], ALL[4]]
+
+
+def test_one_that_fails_leaves_the_others_alone(world, monkeypatch):
+    monkeypatch.setenv("FAILS", "wide-seed0")
+    assert world.make() == ["wide-seed0"]
+    assert world.asked == ALL and world.done == sorted({*ALL} - {"wide-seed0"})
+    assert f"{world.work / 'first/wide-seed0'}: failed with exit code 3" in world.said
+    monkeypatch.setenv("FAILS", "none")
+    assert world.make() == [] and world.asked == [*ALL, "wide-seed0"]
+
+
+def test_one_that_leaves_no_results_has_failed(world):
+    assert world.make(["*raw*"], launcher=["true"]) == ["raw-seed0"]
+    assert f"{world.work / 'first/raw-seed0'}: left no results" in world.said and world.done == []
+
+
+def test_side_by_side_they_print_into_logs(world, monkeypatch):
+    monkeypatch.setenv("FAILS", "wide-seed1")
+    assert world.make(jobs=2) == ["wide-seed1"]
+    assert sorted(world.asked) == sorted(ALL)
+    log = world.work / "first/wide-seed1.log"
+    assert f"{world.work / 'first/wide-seed1'}: failed with exit code 3: it went wrong (see {log})" in world.said
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"jobs": 0}, "--jobs must be at least 1, got 0"),
+        ({"data_root": Path("nowhere")}, "--data-root nowhere: there is no such folder"),
+        ({"data_root": Path(".")}, "there.zip: there is no such file or folder. --data-root names"),
+    ],
+)
+def test_mistakes_are_found_before_anything_is_started(world, changes, match):
+    data = {**CONTENT["data"], "first": {"task": "snli", "path": "there.zip"}}
+    with pytest.raises(UserInputError, match=match):
+        world.make(content={"data": data}, **changes)
+    assert world.asked == []
+
+
+@pytest.mark.parametrize(
+    ("vary", "match"),
+    [
+        (
+            {"alfa": [0.5]},
+            r"run first/wide-alfa0.5-seed0 \(part 'size'\): Unknown option --alfa. Did you mean --alpha",
+        ),
+        ({"alpha": [0.5, "much"]}, r"run first/wide-alphamuch-seed0 \(part 'size'\): .*alpha"),
+    ],
+)
+def test_options_that_no_recipe_takes_are_found_before_anything_is_started(world, vary, match):
+    runs = {**CONTENT["runs"], "size": {"data": ["first"], "methods": ["wide"], "vary": vary}}
+    with pytest.raises(UserInputError, match=match):
+        world.make(content={"runs": runs})
+    assert world.asked == []
+
+
+def test_a_run_that_another_process_makes_is_left_to_it(world):
+    study = world.study()
+    run = study.plan.runs()[1]
+    with Claims((world.results,)).take(run):
+        assert world.make() == []
+        assert world.asked == [ALL[0], *ALL[2:]]
+        assert world.said[-1].startswith("1 run left, which another process is making")
+    assert world.make() == [] and world.asked == [ALL[0], *ALL[2:], ALL[1]]
+    # Nothing of the claims is committed.
+    assert (world.results / ".locks/.gitignore").read_text() == "*\n"
+
+
+def test_two_share_a_study(world):
+    threads = [threading.Thread(target=world.make, kwargs={"jobs": 2}) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(world.asked) == sorted(ALL) and world.done == sorted(ALL)
+
+
+def interrupted(world):
+    """The folder of a run whose training was interrupted, and the run."""
+    study = world.study()
+    run = study.plan.runs()[1]
+    folder = study.commands.folder(run)
+    world.make([run.full_name], launcher=["true"])
+    (folder / "of the interrupted one").touch()
+    return folder, run
+
+
+def log_of(world):
+    return (world.folder / "log").read_text()
+
+
+def test_an_interrupted_run_begins_again(world):
+    folder, run = interrupted(world)
+    (folder / "checkpoint-5").mkdir()  # incomplete
+    world.make([run.full_name], keep_judges=True)
+    assert "--resume_from_checkpoint" not in log_of(world) and not (folder / "of the interrupted one").exists()
+
+
+def test_an_interrupted_run_goes_on_from_its_checkpoint(world):
+    study = world.study()
+    run = study.plan.runs()[1]
+    folder = study.commands.folder(run)
+    study.select()
+    world.make([run.full_name], launcher=[str(world.launcher), "interrupted"], keep_judges=True)
+    first = log_of(world)
+    (folder / "results.json").unlink()
+    (world.results / run.full_name / "results.json").unlink()
+    (folder / "checkpoint-5").mkdir()
+    (folder / "checkpoint-5/trainer_state.json").write_text("{}")
+    write_checkpoint_file(folder / "checkpoint-5", {})
+    world.make([run.full_name], launcher=[str(world.launcher), "interrupted"], keep_judges=True)
+    assert log_of(world) == first + first.strip() + " --resume_from_checkpoint true\n"
+    # How long all of it takes is not known then.
+    assert read_study(world.results)[0].about["seconds"] is None
+    # Another command does not go on from there.
+    (folder / "results.json").unlink()
+    (world.results / run.full_name / "results.json").unlink()
+    world.make([run.full_name])
+    assert log_of(world).count("--resume_from_checkpoint") == 1 and not folder.exists()
+
+
+def test_what_was_finished_but_not_kept_is_kept(world):
+    world.make(keep_judges=True)
+    assert len(list(world.work.rglob("model.safetensors"))) == 5
+    for run in world.study().plan.runs():
+        (result_folder(world.results, run) / "results.json").unlink()
+    assert world.make() == [] and world.asked == ALL and world.done == sorted(ALL)
+    assert not any(world.work.rglob("*.safetensors"))
+
+
+def test_a_machine_says_what_it_is_and_how_fast():
+    found = describe_machine(2)
+    assert found["jobs"] == 2 and found["cores"] >= 1 and found["name"] and found["gflops"] > 0.1
+    assert found["dtype"] in ("float32", "bfloat16", "float16")
+
+
+def test_a_process_that_is_stopped_ends_with_what_it_started(tmp_path):
+    processes, log, codes = Processes(1), tmp_path / "log", []
+    command = ["sh", "-c", "sleep 60 & echo $!; wait"]
+    thread = threading.Thread(target=lambda: codes.append(processes.run(command, log)))
+    thread.start()
+    deadline = time.monotonic() + 60
+    while not (log.is_file() and log.read_text().endswith("\n")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    child = int(log.read_text())
+    assert psutil.pid_exists(child)
+    processes.stop()
+    thread.join(60)
+    assert codes == [None] and processes.run(["true"], None) is None
+    while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -1,0 +1,160 @@
+"""The results folder: what is kept of a run, and that the report and the tables read it as they read the run."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from small_study import ABOUT, make_items, make_judge, make_result, make_run, write_plan
+
+from distjudge_trl.errors import UserInputError
+from distjudge_trl.evaluation import read_predictions, read_results
+from distjudge_trl.report.build import all_tables
+from distjudge_trl.report.comparisons import compare
+from distjudge_trl.report.test_sets import load_test_sets
+from distjudge_trl.study import read_plan, read_study
+from distjudge_trl.study.store import is_done, keep, result_folder
+
+
+RUNS = {"main": {"data": ["first"], "methods": ["raw", "wide"], "seeds": [0, 1]}}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A plan's runs as recipes leave them, and as they are kept."""
+    folder = tmp_path_factory.mktemp("study")
+    model = str(folder / "models/small")
+    plan = read_plan(write_plan(folder, model=model, runs=RUNS))
+    for run in plan.runs():
+        made = folder / "made" / run.full_name
+        provenance = {
+            "git_revision": "abc",
+            "training": {"output_dir": str(made)},
+            "data_report": {"read": 40, "excluded": {f"known to {folder / 'kept' / run.data}": 3}},
+            "evaluation": {"data_path": str(folder / "data"), "leave_out": [str(folder)], "seed": 0},
+        }
+        make_result(made, method=run.options["method"], seed=run.seed, provenance=provenance, model=model)
+        keep(folder / "kept", run, made, ABOUT, places=[folder])
+    return plan, folder / "made", folder / "kept"
+
+
+def test_predictions_stay_and_texts_go(folders):
+    plan, made, kept = folders
+    for run in plan.runs():
+        before, after = (read_predictions(root / run.full_name) for root in (made, kept))
+        assert before["id"][:] == after["id"][:] and before["num_annotators"][:] == after["num_annotators"][:]
+        for name in ("label_distribution", "judge_distribution"):
+            assert np.abs(np.array(before[name][:]) - np.array(after[name][:])).max() < 1e-6
+        assert all(not prompt for prompt in after["prompt"][:]) and all(before["prompt"][:])
+        # Groups are numbered in their order.
+        pairs = sorted(set(zip(before["group"][:], after["group"][:], strict=True)))
+        assert [number for _, number in pairs] == [f"{i:06d}" for i in range(20)]
+    everything = b"".join(path.read_bytes() for path in kept.rglob("*") if path.is_file())
+    assert b"premise" not in everything and b"its text" not in everything
+    size = sum(path.stat().st_size for path in (kept / plan.runs()[1].full_name).iterdir())
+    assert size < 20_000
+
+
+def test_no_path_of_this_machine_is_kept(folders):
+    plan, made, kept = folders
+    for run in plan.runs():
+        text = (kept / run.full_name / "results.json").read_text(encoding="utf-8")
+        assert str(made.parent) not in text and '"/' not in text
+        results = json.loads(text)
+        assert results["model"] == results["provenance"]["study"]["options"]["model_name_or_path"] == "small"
+        assert results["provenance"]["data_report"]["excluded"] == {"known to kept/first": 3}
+        assert results["provenance"]["evaluation"] == {"seed": 0} and "training" not in results["provenance"]
+        # The plan names the folder of this machine, and knows its result again.
+        assert run.options["model_name_or_path"].startswith("/") and is_done(kept, run)
+
+
+def test_the_report_says_the_same_of_both(folders):
+    _, made, kept = folders
+    tables = []
+    for root in (made, kept):
+        test_sets = load_test_sets([root])
+        assert [len(test_set.runs) for test_set in test_sets] == [3]
+        tables.append({table.name: table for table in all_tables(test_sets, compare(test_sets))})
+    before, after = tables
+    assert before.keys() == after.keys() and len(before) > 3
+    for name, table in before.items():
+        assert table.rows == after[name].rows and table.header == after[name].header
+
+
+def test_a_tiny_probability_is_not_lost(folders, tmp_path):
+    plan, _, _ = folders
+    run, source = plan.runs()[1], tmp_path / "made"
+    records = make_items(12)
+    log_q = make_judge(records, 1.0)
+    log_q[0] = [-120.0, np.log(0.5), np.log(0.5)]
+    make_run(source, records, log_q)
+    kept = keep(tmp_path / "kept", run, source, ABOUT)
+    assert kept.run.log_q.min() == pytest.approx(-120.0)
+
+
+def test_what_is_read_is_what_was_kept(folders):
+    plan, made, kept = folders
+    found = read_study(kept, plan=plan)
+    assert [result.path for result in found] == sorted(result_folder(kept, run) for run in plan.runs())
+    wide = next(result for result in found if result.path.name == "wide-seed1")
+    assert wide.about["vary"] == {} and wide.about["seconds"] == 60.0 and wide.about["machine"]["cores"] == 2
+    assert set(wide.rows) == {"plain", "temperature", "vector", "uniform", "training-prior", "training-majority"}
+    before = read_results(made / "first/wide-seed1")
+    assert wide.rows["temperature"].metrics["kl"]["value"] == pytest.approx(
+        before["variants"][[row["method"] for row in before["variants"]].index("distribution + temperature")][
+            "metrics"
+        ]["kl"]["value"],
+        rel=1e-5,
+    )
+
+
+@pytest.fixture()
+def copied(folders, tmp_path):
+    shutil.copytree(folders[2], tmp_path / "kept")
+    return folders[0], tmp_path / "kept"
+
+
+def test_runs_of_another_plan_are_left_aside(copied, tmp_path):
+    plan, kept = copied
+    only = {"main": {"data": ["first"], "methods": ["wide"], "seeds": [1]}}
+    other = read_plan(write_plan(tmp_path, model=plan.content.model, runs=only))
+    assert [result.path.name for result in read_study(kept, plan=other)] == ["wide-seed1"]
+    assert len(read_study(kept)) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"options": {"num_train_epochs": 3}}, "made with other options than the plan's: num_train_epochs 2 and 3"),
+        ({"data": {"first": {"task": "mnli"}}}, "made with other options than the plan's: task snli and mnli"),
+    ],
+)
+def test_results_of_other_options_are_refused(copied, tmp_path, change, match):
+    plan, kept = copied
+    other = read_plan(write_plan(tmp_path, **{"model": plan.content.model, "runs": RUNS, **change}))
+    with pytest.raises(UserInputError, match=match):
+        read_study(kept, plan=other)
+
+
+def test_damaged_and_foreign_results_are_named(copied):
+    plan, kept = copied
+    run = plan.runs()[1]
+    folder = result_folder(kept, run)
+    results = json.loads((folder / "results.json").read_text())
+    (folder / "predictions.parquet").rename(folder / "elsewhere")
+    with pytest.raises(UserInputError, match=f"{folder}: lacks its predictions.parquet"):
+        is_done(kept, run)
+    (folder / "elsewhere").rename(folder / "predictions.parquet")
+    other = plan.runs()[2]
+    shutil.copytree(folder, result_folder(kept, other), dirs_exist_ok=True)
+    with pytest.raises(UserInputError, match=f"{result_folder(kept, other)}: was made with other options"):
+        is_done(kept, other)
+    shutil.rmtree(kept)
+    make_result(folder)
+    with pytest.raises(UserInputError, match=f"{folder}: holds results that are no study's"):
+        is_done(kept, run)
+    (folder / "results.json").write_text(json.dumps(results)[:-9])
+    with pytest.raises(UserInputError, match="results.json: is damaged"):
+        is_done(kept, run)
+    (folder / "results.json").unlink()
+    assert not is_done(kept, run)
