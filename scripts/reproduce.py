@@ -3,11 +3,11 @@
     python scripts/reproduce.py snli summeval --parts methods budget --seeds 0 1 2 3 4 --out runs/paper \
         -- --model_name_or_path Qwen/Qwen2.5-7B-Instruct --max_items 10000
 
-Parts: `methods` trains every baseline and ablation (Tables 1, 2, 3 and 5), `budget` spends one number of annotations
-on many items or on many annotators (Table 4), `transfer` tests the SNLI judges of `methods` on ChaosNLI (Table 6),
-`grid` is alpha times epsilon (Figure 3). What stands behind `--` goes to every recipe. A run that has finished is not
-repeated, so a stopped script goes on where it was; one that was made with other options is an error. `--launcher`
-takes the place of `python`, such as
+Parts: `methods` trains every baseline and ablation (Tables 1, 2, 3 and 5; `ordinal` only where labels have an order),
+`budget` spends one number of annotations on many items or on many annotators (Table 4), `transfer` tests the SNLI
+judges of `methods` on ChaosNLI (Table 6), `grid` is alpha times epsilon (Figure 3). What stands behind `--` goes to
+every recipe. A run that has finished is not repeated, so a stopped script goes on where it was; one that was made with
+other options is an error. `--launcher` takes the place of `python`, such as
 "accelerate launch --config_file accelerate_configs/zero2.yaml".
 """
 
@@ -26,6 +26,9 @@ from distjudge_trl.files.atomic import replacing
 from distjudge_trl.files.shipped_files import find_shipped
 from distjudge_trl.methods import METHODS
 from distjudge_trl.recipe import PAPER_GRID
+from distjudge_trl.recipe.loading import load_recipe
+from distjudge_trl.recipe.parsing import find_option, read_config, split_config
+from distjudge_trl.tasks import get_task
 
 
 PARTS = ("methods", "budget", "transfer", "grid")
@@ -69,7 +72,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/paper"), help="default: runs/paper")
     args = parser.parse_args(own)
     args.repeated = MAIN_METHODS if args.methods is None else [name for name in args.methods if name != "raw"]
-    args.methods = args.methods or list(METHODS)
+    named = args.methods or []
+    args.methods = named or list(METHODS)
     for path in args.data_path:
         if "=" not in path:
             parser.error(f"--data-path takes TASK=PATH, got {path!r}")
@@ -80,6 +84,10 @@ def main() -> None:
 
     if "transfer" in args.parts and "snli" not in args.tasks:
         parser.error("--parts transfer tests judges of snli: name it among the tasks")
+    args.ordered = {task for task in args.tasks if has_order(task, rest)}
+    for method in named:
+        if METHODS[method].ordinal and not args.ordered:
+            parser.error(f"--methods {method} needs labels with an order, which no task has: {', '.join(args.tasks)}")
     failed = []
     for task in args.tasks:
         recipe = [*shlex.split(args.launcher), str(find_shipped(task, "recipes", ".py", "recipe"))]
@@ -104,9 +112,10 @@ def runs_of(args: argparse.Namespace, task: str) -> Iterator[Run]:
     same = ["--seed", str(args.seeds[0]), "--calibrate", "True"]
     if "methods" in args.parts:
         # The Table 1 methods first, and seed by seed, so that a stopped script leaves whole comparisons.
-        ordered = sorted(args.methods, key=lambda method: method not in ("raw", *MAIN_METHODS))
+        first = sorted(args.methods, key=lambda method: method not in ("raw", *MAIN_METHODS))
+        fitting = [method for method in first if task in args.ordered or not METHODS[method].ordinal]
         for seed in args.seeds:
-            for method in ordered:
+            for method in fitting:
                 if seed != args.seeds[0] and method not in args.repeated:
                     continue
                 yield f"{method}-seed{seed}", ["--method", method, "--seed", str(seed), "--calibrate", "True"]
@@ -119,6 +128,15 @@ def runs_of(args: argparse.Namespace, task: str) -> Iterator[Run]:
             for radius in args.grid_radius:
                 options = ["--alpha", str(alpha), "--perturbation_radius", str(radius), *same]
                 yield f"grid-{alpha}-{radius}", options
+
+
+def has_order(recipe: str, rest: list[str]) -> bool:
+    """Whether the labels of a recipe's task have an order; `rest` are the options that it gets."""
+    path, words = split_config(rest)
+    config = read_config(path)
+    name = load_recipe(find_shipped(recipe, "recipes", ".py", "recipe")).task or find_option("task", words, config)
+    # Without a name the recipe itself will say what is missing.
+    return name is not None and get_task(str(name)).choose(find_option("question", words, config)).ordinal
 
 
 def transfer(args: argparse.Namespace, data_path: str | None) -> list[Path]:
