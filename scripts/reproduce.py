@@ -6,9 +6,10 @@
         -- --model_name_or_path Qwen/Qwen2.5-7B-Instruct --max_items 10000
 
 The first argument is a plan (docs/reproduce.md says what it holds), or the names of tasks, of which the paper's tables
-are made. Parts of the latter: `methods` trains every baseline and ablation (Tables 1, 2, 3 and 5), `budget` spends one
-number of annotations on many items or on many annotators (Table 4), `transfer` tests the SNLI judges of `methods` on
-ChaosNLI (Table 6), `grid` is alpha times epsilon (Figure 3). What stands behind `--` goes to every recipe.
+are made. Parts of the latter: `methods` trains every baseline and ablation (Tables 1, 2, 3 and 5; `ordinal` only where
+labels have an order), `budget` spends one number of annotations on many items or on many annotators (Table 4),
+`transfer` tests the SNLI judges of `methods` on ChaosNLI (Table 6), `grid` is alpha times epsilon (Figure 3). What
+stands behind `--` goes to every recipe.
 
 A run that has finished is not repeated, so a stopped script goes on where it was, on this machine or on another one
 that has the folder of results; one that was made with other options is an error.

@@ -46,7 +46,9 @@ class PlannedMethod(_Part):
 
 
 class PlannedPart(_Part):
-    """Runs: every method on every data set, for every seed and every combination of the values in `vary`."""
+    """Runs: every method on every data set, for every seed and every combination of the values in `vary`. Methods for
+    ordered labels are left out where labels have no order, and an untrained model is tested once.
+    """
 
     data: _Names
     methods: _Names
@@ -133,6 +135,8 @@ class Plan:
         for data, seed in itertools.product(content.data, content.seeds):
             for method, values in itertools.product(content.methods, varied):
                 own = self.content.methods.get(method, PlannedMethod(method=method))
+                if METHODS[own.method].ordinal and not self._is_ordinal(data):
+                    continue
                 if own.method == "raw" and (seed != content.seeds[0] or values != varied[0]):
                     continue  # an untrained model has neither
                 values = {} if own.method == "raw" else {k: v for k, v in values.items() if v is not None}
@@ -153,6 +157,13 @@ class Plan:
         """Name of a data set's task, or the path of its YAML file."""
         name = self.content.data[data].task
         return str(self.folder / name) if name.endswith((".yaml", ".yml")) else name
+
+    def _is_ordinal(self, data: str) -> bool:
+        """Whether the labels of a data set have an order."""
+        options = {**self.content.options, **self.content.data[data].options}
+        task = str(options["task"]) if self.task(data) == "custom" and "task" in options else self.task(data)
+        question = options.get("question")
+        return get_task(task).choose(str(question) if question is not None else None).ordinal
 
     def method_title(self, method: str) -> str:
         """How tables call a method."""
