@@ -16,12 +16,14 @@ class Method:
         fixed (`Mapping[str, Any]`): settings of the objective that define the method; users choose the others.
         defaults (`Mapping[str, Any]`): settings that the method sets and that users may change.
         chosen (`tuple[str, ...]`): settings that are chosen on validation items if they are not given.
+        ordinal (`bool`): whether it needs labels whose order means something.
     """
 
     summary: str
     fixed: Mapping[str, Any] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)
     chosen: tuple[str, ...] = ()
+    ordinal: bool = False
 
     @property
     def own_settings(self) -> frozenset[str]:
@@ -33,17 +35,26 @@ class Method:
 METHODS: dict[str, Method] = {
     "raw": Method("no training at all"),
     "single-point": Method(
-        "cross-entropy on the majority label", {"alpha": 0.0, "adversary": "none", "label_smoothing": 0.0}
+        "cross-entropy on the majority label",
+        {"alpha": 0.0, "adversary": "none", "label_smoothing": 0.0, "ordinal_loss_weight": 0.0},
     ),
     "label-smoothing": Method(
-        "the same on a smoothed label", {"alpha": 0.0, "adversary": "none"}, defaults={"label_smoothing": 0.1}
+        "the same on a smoothed label",
+        {"alpha": 0.0, "adversary": "none", "ordinal_loss_weight": 0.0},
+        defaults={"label_smoothing": 0.1},
     ),
-    "kl-only": Method("KL alone", {"alpha": 1.0, "adversary": "none"}),
+    "kl-only": Method("KL alone", {"alpha": 1.0, "adversary": "none", "ordinal_loss_weight": 0.0}),
     "no-adversary": Method("KL + cross-entropy", {"adversary": "none"}),
     "dirichlet": Method(
         "the same on add-lambda smoothed targets (lambda chosen on validation items, or --target_smoothing)",
         {"adversary": "none"},
         chosen=("target_smoothing",),
+    ),
+    "ordinal": Method(
+        "KL + cross-entropy + a term that knows the labels' order (--ordinal_loss_weight)",
+        {"adversary": "none"},
+        defaults={"ordinal_loss_weight": 10.0},
+        ordinal=True,
     ),
     "distribution": Method("the paper's method (KL + cross-entropy + adversary)", {"adversary": "pgd"}),
     "worst-case": Method("the same with a stronger adversary", {"adversary": "worst_case"}),

@@ -6,10 +6,11 @@
         -- --model_name_or_path Qwen/Qwen2.5-7B-Instruct --max_items 10000
 
 The first argument is a plan (docs/reproduce.md says what it holds), or the names of tasks, of which the paper's tables
-are made. Parts of the latter: `methods` trains every baseline and ablation (Tables 1, 2, 3 and 5), `budget` spends one
-number of annotations on many items or on many annotators (Table 4), `transfer` is `methods`, with the SNLI judges
-tested on ChaosNLI, too (Table 6), `grid` is alpha times epsilon (Figure 3). What stands behind `--` goes to every
-recipe; it comes before the options of a plan, and `null` leaves an option to the recipe.
+are made. Parts of the latter: `methods` trains every baseline and ablation (Tables 1, 2, 3 and 5; `ordinal` only where
+labels have an order), `budget` spends one number of annotations on many items or on many annotators (Table 4),
+`transfer` is `methods`, with the SNLI judges tested on ChaosNLI, too (Table 6), `grid` is alpha times epsilon
+(Figure 3). What stands behind `--` goes to every recipe; it comes before the options of a plan, and `null` leaves an
+option to the recipe.
 
 A run that has finished is not repeated, so a stopped script goes on where it was, on this machine or on another one
 that has the folder of results; one that was made with other options is an error. Several terminals may work on one
@@ -190,6 +191,7 @@ def parse_options(words: list[str]) -> dict[str, Any]:
         else:
             found[name].append(word)
     config = read_config(found.pop("config")[0]) if found.get("config") else {}
+    task = found.pop("task", [])
     options: dict[str, Any] = {}
     for name, values in found.items():
         if values:
@@ -199,9 +201,10 @@ def parse_options(words: list[str]) -> dict[str, Any]:
         else:
             options[name] = True
     try:
-        return check_options({**config, **options})
+        options = check_options({**config, **options})
     except ValueError as error:
         raise UserInputError(f"Behind --: {error}.") from None
+    return {**options, "task": task[0]} if task else options
 
 
 def value_of(word: str) -> Any:
@@ -223,6 +226,8 @@ def own_plan(args: argparse.Namespace, options: dict[str, Any]) -> Plan:
             raise UserInputError(
                 f"--{name.replace('_', '-')} is for the tables of tasks. A plan says that in its file."
             )
+    if "task" in options:
+        raise UserInputError("Behind --: a plan lists tasks in its file.")
     plan = read_plan(args.plan[0])
     return Plan(plan.content, plan.folder, options)
 
@@ -243,8 +248,17 @@ def paper_plan(args: argparse.Namespace, options: dict[str, Any]) -> Plan:
     if "transfer" in parts and "snli" not in tasks:
         raise UserInputError("--parts transfer tests judges of snli: name it among the tasks.")
     transfer = {"chaosnli": paths.get("chaosnli")} if "transfer" in parts else {}
+    # A recipe without a task of its own has that of its options.
+    own = options.pop("task", None)
+    if ("custom" in tasks) != (own is not None):
+        raise UserInputError("The task custom needs the YAML file of your own behind --: -- --task FILE.yaml.")
     data = {
-        task: {"task": task, "path": paths.get(task), "transfer": transfer if task == "snli" else {}} for task in tasks
+        task: {
+            "task": own if task == "custom" else task,
+            "path": paths.get(task),
+            "transfer": transfer if task == "snli" else {},
+        }
+        for task in tasks
     }
     methods = named or list(METHODS)
     repeated = MAIN_METHODS if named is None else methods
@@ -269,6 +283,12 @@ def paper_plan(args: argparse.Namespace, options: dict[str, Any]) -> Plan:
     except ValidationError as error:
         raise UserInputError(finding(error)) from None
     check_plan(plan)
+    made = {run.method for run in plan.runs()}
+    for name in named or ():
+        if METHODS[name].ordinal and name not in made:
+            raise UserInputError(
+                f"--methods {name} needs labels with an order, which no task of {', '.join(tasks)} has."
+            )
     return plan
 
 

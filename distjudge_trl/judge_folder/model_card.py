@@ -97,7 +97,7 @@ Versions: {% for name, version in versions.items() %}{{ name }} {{ version }}{% 
 """
 
 # Timings and counters do not describe the judge.
-_METRICS_SHOWN = ("kl", "ce", "accuracy", "label_mass", "loss")
+_METRICS_SHOWN = ("kl", "ce", "rps", "accuracy", "label_mass", "loss")
 
 # Keys of `results.json`, with their names on the card. The last two are those of ordinal labels.
 _RESULTS_SHOWN = {

@@ -1,6 +1,7 @@
-"""The losses of the paper (eqs. 4-6), on label distributions.
+"""The losses of the paper (eqs. 4-6), on label distributions, and a term for labels that have an order.
 
-Shape suffixes: K = labels; leading dimensions are free. All values are in nats.
+Shape suffixes: K = labels; leading dimensions are free. All values are in nats, except those of the term for ordered
+labels, which have no unit.
 """
 
 from __future__ import annotations
@@ -71,6 +72,42 @@ def reference_nll(log_q: Tensor, reference: Tensor, label_smoothing: float = 0.0
     if label_smoothing == 0.0:
         return nll
     return (1.0 - label_smoothing) * nll - label_smoothing * log_q.mean(-1)
+
+
+def ranked_probability_score(p: Tensor, log_q: Tensor) -> Tensor:
+    """Σ_k (P_k - Q_k)² / (K - 1) over the K - 1 thresholds between neighbouring labels, P and Q cumulative (Epstein
+    1969): a distance that knows the labels' order. 4 is nearer to 5 than 1 is, where KL counts all wrong labels alike.
+
+    With p on one label, a single vote, it is the ranked probability score of that vote: the discrete CRPS over K - 1.
+    Its mean over the annotators' votes is this distance to their distribution p plus Σ_k P_k (1 - P_k) / (K - 1). The
+    addend does not depend on q, so both have the same gradient, and p alone minimises both (strictly proper).
+
+    It is added to KL or cross-entropy and does not replace them: where the judge is sure of a wrong label, its
+    gradient with respect to the logits vanishes, and theirs does not.
+
+    The Wasserstein distance Σ_k |P_k - Q_k| is a metric (`wasserstein`) and no loss here. Its mean over votes is least
+    where all of q is on a median label. To p as a whole its gradient keeps its size until it changes its sign, so that
+    gradient descent does not settle.
+
+    Args:
+        p (`Tensor` of shape `(..., K)`): probabilities of K >= 2 labels, in their order, rising or falling. Rows sum
+            to 1. Neighbours count as equally far apart.
+        log_q (`Tensor` of shape `(..., K)`): log-probabilities. They are normalised over the labels: mass on other
+            tokens has no place on the scale. KL or cross-entropy charges for it.
+
+    Returns:
+        `Tensor` of shape `(...,)`; in [0, 1]. 0 where p = q, 1 where they are at opposite ends of the scale.
+
+    Example:
+        >>> p = torch.tensor([0.0, 0.0, 0.0, 0.0, 1.0])
+        >>> ranked_probability_score(p, torch.eye(5).log())  # q on label 1, ..., on label 5
+        tensor([1.0000, 0.7500, 0.5000, 0.2500, 0.0000])
+    """
+    differences = p - log_q.softmax(-1)
+    # Sums over labels up to each threshold, and not `cumsum`: on CUDA that has no deterministic implementation, and
+    # `full_determinism` would refuse it.
+    up_to = torch.ones(p.shape[-1] - 1, p.shape[-1], dtype=differences.dtype, device=differences.device).tril()
+    return (differences.unsqueeze(-2) * up_to).sum(-1).square().mean(-1)
 
 
 def dirichlet_smoothing(p: Tensor, num_annotators: Tensor, pseudo_count: float) -> Tensor:

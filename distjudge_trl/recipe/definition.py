@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from distjudge_trl.errors import MemoryExhaustedError, RunFailedError, UserInputError, exit_code
+from distjudge_trl.errors import MemoryExhaustedError, RunFailedError, UserInputError, exit_code, listing
 from distjudge_trl.files.atomic import removing_if_empty
 from distjudge_trl.methods import METHODS
 from distjudge_trl.recipe.arguments import ParsedRun, RecipeArguments, TaskArgument
@@ -165,7 +165,7 @@ class Recipe:
         process.
         """
         from distjudge_trl.tasks import get_task
-        from distjudge_trl.trainer.refused_options import ONLY
+        from distjudge_trl.trainer.refused_options import ONLY, check_order
 
         path, words = split_config(sys.argv[1:] if argv is None else argv)
         config = read_config(path)
@@ -199,6 +199,13 @@ class Recipe:
                     f"--method {recipe_args.method} means {name}={value}, but {name}={getattr(training_args, name)} is"
                     " given: drop one of them."
                 )
+        if METHODS[recipe_args.method].ordinal and not task.ordinal:
+            raise UserInputError(
+                f"--method {recipe_args.method} needs labels with an order, and those of {task.name} have none"
+                f" ({listing(task.labels)}). If their order means something, its task file says so with"
+                " `ordinal: true`; --method no-adversary is the same without the term for the order."
+            )
+        check_order(training_args.ordinal_loss_weight, task.label_space())
         options.check()
         if recipe_args.split is None:
             recipe_args.split = "official" if task.official_split else "group"

@@ -37,6 +37,7 @@ OBJECTIVE: dict[str, Any] = {
     "label_normalization": "labels",
     "label_smoothing": 0.0,
     "target_smoothing": 0.0,
+    "ordinal_loss_weight": 0.0,
     "max_annotators": None,
 }
 # Settings that do not count as a difference in training: seeds are averaged over, and votes follow from items and

@@ -64,7 +64,7 @@ class Costs:
         self._read.setdefault(about["data"], _Size()).learn(read, options.get("max_eval_samples"))
         machine, seconds, known = about["machine"], about["seconds"], self._here
         if any(machine.get(key) != self._machine.get(key) for key in ("name", "cores", "jobs", "dtype")):
-            # A faster machine takes less time. On this one the speed, measured beside other work, would only add noise.
+            # A faster machine takes less time. On this one its speed, measured beside other work, would add noise.
             seconds, known = seconds * machine["gflops"] / self._machine["gflops"], self._elsewhere
         known.setdefault(_kind(about["data"], options), []).append((seconds, _work(options, trained, read)))
 

@@ -92,10 +92,13 @@ class Plan:
                 the runs differ in.
         """
         found: dict[str, PlannedRun] = {}
+        ordinal = {data for data in self.content.data if self._is_ordinal(data)}
         tasks = {data: self._task_text(data) for data in self.content.data}
         for part, content in self.content.runs.items():
             self._check_given(part, content)
             for run in self._of_part(part, content, tasks):
+                if METHODS[run.options["method"]].ordinal and run.data not in ordinal:
+                    continue
                 before = found.get(run.full_name)
                 if before is None:
                     found[run.full_name] = run
@@ -107,6 +110,8 @@ class Plan:
                     )
                 if part not in before.parts:
                     found[run.full_name] = replace(before, parts=(*before.parts, part))
+        if not found:
+            raise UserInputError("The plan has no runs: all its methods need labels with an order, which no task has.")
         return list(found.values())
 
     def _check_given(self, part: str, content: PlannedPart) -> None:
@@ -147,6 +152,12 @@ class Plan:
     def task(self, data: str) -> str:
         """Name of a data set's task, or the path of its YAML file."""
         return self.find_task(self.content.data[data].task)
+
+    def _is_ordinal(self, data: str) -> bool:
+        """Whether the labels of a data set have an order."""
+        options = {**self.content.options, **self.content.data[data].options, **self.given}
+        question = options.get("question")
+        return get_task(self.task(data)).choose(str(question) if question is not None else None).ordinal
 
     def _task_text(self, data: str) -> str:
         path = self.task(data)

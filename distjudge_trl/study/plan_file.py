@@ -97,7 +97,9 @@ class PlannedMethod(_Part):
 
 
 class PlannedPart(_Part):
-    """Runs: every method on every data set, for every seed and every combination of the values in `vary`."""
+    """Runs: every method on every data set, for every seed and every combination of the values in `vary`. Methods for
+    ordered labels are left out where labels have no order, and an untrained model is tested once.
+    """
 
     data: _Names
     methods: _Names

@@ -9,8 +9,8 @@ import numpy as np
 
 from distjudge_trl.evaluation import item_kl, paired_difference
 from distjudge_trl.evaluation.lewidi import item_cross_entropy
-from distjudge_trl.evaluation.statistics import Estimate, bootstrap_mean, over_seeds
-from distjudge_trl.report.cells import Table
+from distjudge_trl.evaluation.statistics import bootstrap_mean, over_seeds, seed_test
+from distjudge_trl.report.cells import LEVEL, Table
 from distjudge_trl.report.test_sets import value_of
 from distjudge_trl.study.plan import Plan
 from distjudge_trl.study.store import StudyResult
@@ -115,8 +115,9 @@ def gains_table(
     title = f"KL minus that of {plan.method_title(reference)}"
     title += "" if reading == "plain" else f", both with {reading} scaling"
     note = (
-        "Negative is better. Means over the seeds; [95 % interval over items, groups resampled]. * the interval"
-        " excludes 0."
+        "Negative is better. Mean ± standard deviation over seeds [95 % interval over items of the mean over seeds,"
+        " groups resampled]. *: the interval excludes 0. **: a paired t-test over the seeds has p < 0.05, too. Not"
+        " corrected for the number of comparisons."
     )
     return Table(f"gains-{reading}", title, header, rows, [note])
 
@@ -206,7 +207,9 @@ def _ordered(plan: Plan, methods: Mapping[str, Group]) -> list[tuple[str, Group]
 
 
 def gain_text(group: Group | None, reference: Group | None, reading: str) -> str:
-    """Difference in KL with its interval, over the seeds that both have."""
+    """Difference in KL over the seeds that both have, ± its standard deviation over them, and its interval over items.
+    It has a star if the interval excludes 0, two if a paired t-test over the seeds agrees.
+    """
     if group is None or reference is None:
         return "-"
     seeds = {r.about["seed"] for r in group.results} & {r.about["seed"] for r in reference.results}
@@ -215,14 +218,16 @@ def gain_text(group: Group | None, reference: Group | None, reading: str) -> str
     )
     if not seeds:
         return "-"
-    found = paired_difference(one.item_kl(reading), other.item_kl(reading), one.groups)
-    return signed(found)
-
-
-def signed(found: Estimate) -> str:
-    """A difference as text; a star if its interval excludes 0."""
-    star = " *" if found.low > 0 or found.high < 0 else ""
-    return f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]{star}"
+    over_items = paired_difference(one.item_kl(reading), other.item_kl(reading), one.groups)
+    kls = one.values("kl", reading), other.values("kl", reading)
+    text = f"{over_items.value:+.3f}"
+    if len(seeds) > 1:
+        text += f" ± {np.std(np.subtract(*kls), ddof=1):.3f}"
+    text += f" [{over_items.low:+.3f}, {over_items.high:+.3f}]"
+    if over_items.low <= 0 <= over_items.high:
+        return text
+    p_value = seed_test(*kls) if len(seeds) > 1 else None
+    return text + (" **" if p_value is not None and p_value < LEVEL else " *")
 
 
 def _excess(group: Group) -> str:
@@ -269,7 +274,8 @@ def all_tables(plan: Plan, results: Sequence[StudyResult]) -> dict[str, Table]:
     data = group_results(results)
     tables = [data_table(plan, data[key]) for key in plan.content.data if key in data]
     tables += [gains_table(plan, data, reading=reading) for reading in READINGS]
-    tables.append(shared_task_table(plan, data))
+    if PUBLISHED_DEV.keys() & data.keys():
+        tables.append(shared_task_table(plan, data))
     for key in plan.content.data:
         for option in ("max_annotators", "max_train_samples"):
             curves = [curve_table(plan, results, key, option, reading=reading) for reading in ("plain", "temperature")]

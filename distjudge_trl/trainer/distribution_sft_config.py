@@ -19,7 +19,7 @@ from distjudge_trl.trainer.refused_options import check_inherited
 
 # Metrics that are better the smaller they are. `TrainingArguments` would maximise every metric whose name does not end
 # in "loss". These are endings, because several evaluation sets put their names in between: eval_NAME_kl.
-_LOWER_IS_BETTER = ("_kl", "_ce", "_adversarial_gain")
+_LOWER_IS_BETTER = ("_kl", "_ce", "_rps", "_adversarial_gain")
 
 # Those of transformers, and the one for shared prefixes.
 SAMPLING_STRATEGIES = ("auto", "random", "sequential", "group_by_length", "batch_rebalance", "group_by_prefix")
@@ -63,6 +63,13 @@ class DistributionSFTConfig(SFTConfig):
         target_smoothing (`float`, *optional*, defaults to `0.0`):
             λ added to every label's votes before they become the target distribution: the posterior mean under a
             symmetric Dirichlet prior. Metrics keep the annotators' own distribution.
+        ordinal_loss_weight (`float`, *optional*, defaults to `0.0`):
+            w, at least 0. For labels with an order (`LabelSpace(..., ordinal=True)`) the loss is α KL + (1 - α) CE +
+            w RPS, the squared distance of the cumulative distributions, in [0, 1] (`ranked_probability_score`). RPS is
+            to the annotators' distribution (smoothed, with `target_smoothing`) and not to the adversary's: it is
+            constant in eq. 7, so the KL's maximiser stays the maximiser of the whole loss, and an adversary that knows
+            no order cannot draw it to the far end of the scale. It is refused with `adversary="minimax"`, whose
+            target solves the loss without it.
         label_normalization (`str`, *optional*, defaults to `"labels"`):
             Softmax of the training loss over the label tokens alone (`"labels"`, eq. 2) or over the full vocabulary
             (`"vocab"`), which also trains the model to answer with a label and so keeps it a text generator.
@@ -131,6 +138,15 @@ class DistributionSFTConfig(SFTConfig):
         default=0.0,
         metadata={
             "help": "Votes added to every label before they become the target distribution (Dirichlet, add-lambda)."
+        },
+    )
+    ordinal_loss_weight: float = field(
+        default=0.0,
+        metadata={
+            "help": (
+                "Weight of a third term of the loss, for labels with an order: the squared distance of the cumulative"
+                " distributions (ranked probability score), which knows that 4 is nearer to 5 than 1 is."
+            )
         },
     )
     label_normalization: Literal["labels", "vocab"] = field(
@@ -223,6 +239,15 @@ class DistributionSFTConfig(SFTConfig):
             raise UserInputError(f"`label_smoothing` must be at least 0 and less than 1, got {self.label_smoothing}.")
         if not 0.0 <= self.target_smoothing < math.inf:
             raise UserInputError(f"`target_smoothing` must be at least 0 and finite, got {self.target_smoothing}.")
+        if not 0.0 <= self.ordinal_loss_weight < math.inf:
+            raise UserInputError(
+                f"`ordinal_loss_weight` must be at least 0 and finite, got {self.ordinal_loss_weight}."
+            )
+        if self.ordinal_loss_weight and self.adversary == "minimax":
+            raise UserInputError(
+                "`ordinal_loss_weight` does not go with `adversary=minimax`, whose target solves the loss without that"
+                " term: take `worst_case`."
+            )
         choices = {
             "adversary": ("pgd", "worst_case", "minimax", "none"),
             "radius_scaling": ("constant", "annotators", "coverage"),

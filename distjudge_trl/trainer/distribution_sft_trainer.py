@@ -30,7 +30,13 @@ from distjudge_trl.judge_folder.training_items import SeenItems
 from distjudge_trl.labels import LabelSpace
 from distjudge_trl.modeling.bundled import resolve_model
 from distjudge_trl.modeling.workarounds import keep_training_layout, keeping_hook, widen_trained_weights
-from distjudge_trl.objective import dirichlet_smoothing, hybrid_loss, kl_divergence, reference_nll
+from distjudge_trl.objective import (
+    dirichlet_smoothing,
+    hybrid_loss,
+    kl_divergence,
+    ranked_probability_score,
+    reference_nll,
+)
 from distjudge_trl.trainer.distribution_sft_config import DistributionSFTConfig
 from distjudge_trl.trainer.judgment_rows import JudgmentRowsMixin
 from distjudge_trl.trainer.metrics import RowMeans, label_metrics
@@ -44,6 +50,7 @@ from distjudge_trl.trainer.refused_launches import (
     refusing_data_parallel,
 )
 from distjudge_trl.trainer.refused_models import check_model
+from distjudge_trl.trainer.refused_options import check_order
 from distjudge_trl.trainer.resuming import ResumingMixin
 from distjudge_trl.trainer.run_description import describe_run
 from distjudge_trl.trainer.saving import find_seen_items
@@ -75,12 +82,14 @@ class DistributionSFTTrainer(JudgmentRowsMixin, ResumingMixin):
 
     Logged in training, as means over the rows since the last log, in nats: `kl` (to the unperturbed distribution),
     `ce` (on the reference label), `adversarial_gain` (what the perturbation adds to the KL); and in [0, 1]:
-    `label_mass` (probability of any label under the full vocabulary), `accuracy` (against the reference label). In
-    evaluation the same with the prefix `eval_`; `eval_loss` is the training objective, adversary included.
+    `label_mass` (probability of any label under the full vocabulary), `accuracy` (against the reference label), and
+    for labels with an order `rps` ([`ranked_probability_score`] to the unperturbed distribution). In evaluation the
+    same with the prefix `eval_`; `eval_loss` is the training objective, adversary included.
 
     Raises:
         [`UserInputError`]: labels that collide under the tokenizer, malformed records, a prompt longer than
-            `max_length`, an iterable dataset, or `share_prefixes=True` for a model that cannot read packs exactly.
+            `max_length`, an iterable dataset, an `ordinal_loss_weight` for labels without an order, or
+            `share_prefixes=True` for a model that cannot read packs exactly.
 
     Example:
         >>> trainer = DistributionSFTTrainer(
@@ -122,6 +131,7 @@ class DistributionSFTTrainer(JudgmentRowsMixin, ResumingMixin):
             args = DistributionSFTConfig("distribution-sft")
         elif not isinstance(args, DistributionSFTConfig):
             raise UserInputError(f"`args` must be a DistributionSFTConfig, got {type(args).__name__}.")
+        check_order(args.ordinal_loss_weight, label_space)
         set_timeout_on_cpu(args)
         check_devices(model, args)
         if isinstance(model, str):
@@ -189,8 +199,8 @@ class DistributionSFTTrainer(JudgmentRowsMixin, ResumingMixin):
         return data.to(self.args.device) if isinstance(data, torch.Tensor) else super()._prepare_input(data)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """Hybrid loss (eq. 6) on the perturbed targets (eq. 7), summed over local rows and divided by the rows of the
-        global batch.
+        """Hybrid loss (eq. 6) on the perturbed targets (eq. 7), with the term for ordered labels on the unperturbed
+        ones, summed over local rows and divided by the rows of the global batch.
         """
         mode = "train" if self.model.training else "eval"
         size = inputs["label_distribution"].shape[0]
@@ -210,9 +220,10 @@ class DistributionSFTTrainer(JudgmentRowsMixin, ResumingMixin):
             perturbed = perturb(self.adversary, smoothed, log_q, radius)
         # Without KL the target enters only through its majority label: the adversary acts by changing that label.
         hard_label = perturbed.argmax(-1) if alpha == 0.0 and self.adversary is not None else reference
-        row_losses = hybrid_loss(log_q, perturbed, hard_label, alpha, label_smoothing=self.args.label_smoothing)[
-            :num_real
-        ]
+        row_losses = hybrid_loss(log_q, perturbed, hard_label, alpha, label_smoothing=self.args.label_smoothing)
+        if self.args.ordinal_loss_weight:
+            row_losses = row_losses + self.args.ordinal_loss_weight * ranked_probability_score(smoothed, log_q)
+        row_losses = row_losses[:num_real]
         if num_items_in_batch is None:
             loss = row_losses.sum() / max(num_real, 1)
         else:
@@ -221,14 +232,15 @@ class DistributionSFTTrainer(JudgmentRowsMixin, ResumingMixin):
 
         with torch.no_grad():
             label_log_q = torch.log_softmax(log_q, dim=-1)
-            kl = kl_divergence(target, label_log_q)
-            values = [
-                kl,
-                reference_nll(label_log_q, reference),
-                kl_divergence(perturbed, label_log_q) - kl_divergence(smoothed, label_log_q),
-                self.label_space.mass(logits),
-                (label_log_q.argmax(-1) == reference).float(),
-            ]
+            values = {
+                "kl": kl_divergence(target, label_log_q),
+                "ce": reference_nll(label_log_q, reference),
+                "adversarial_gain": kl_divergence(perturbed, label_log_q) - kl_divergence(smoothed, label_log_q),
+                "label_mass": self.label_space.mass(logits),
+                "accuracy": (label_log_q.argmax(-1) == reference).float(),
+            }
+            if self.label_space.ordinal:
+                values["rps"] = ranked_probability_score(target, label_log_q)
             self._means.add(mode, values, num_real)
         return (loss, {"label_log_probs": label_log_q}) if return_outputs else loss
 
@@ -287,13 +299,13 @@ class DistributionSFTTrainer(JudgmentRowsMixin, ResumingMixin):
         return output._replace(predictions=output.predictions[back], label_ids=output.label_ids[back])
 
     def evaluation_loop(self, *args, **kwargs):
-        """Add `label_mass` and `adversarial_gain`, which `compute_metrics` cannot see, to the metrics."""
+        """Add `label_mass`, `adversarial_gain` and `rps`, which `compute_metrics` cannot see, to the metrics."""
         self._means.clear("eval")
         with explaining_memory(self._advise_on_evaluating):
             output = super().evaluation_loop(*args, **kwargs)
         prefix = kwargs.get("metric_key_prefix", "eval")
         means = self._means.pop("eval", self.accelerator)
-        for name in ("label_mass", "adversarial_gain"):
+        for name in ("label_mass", "adversarial_gain", "rps"):
             if name in means:
                 output.metrics[f"{prefix}_{name}"] = means[name]
         return output

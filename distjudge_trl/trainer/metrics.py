@@ -15,24 +15,23 @@ from distjudge_trl.objective import kl_divergence, reference_nll
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-# The quantities that are summed up over rows between two logs, in the order of the sums; the number of rows comes
-# last.
-LOGGED = ("kl", "ce", "adversarial_gain", "label_mass", "accuracy")
-
 
 class RowMeans:
-    """Exact means of the [`LOGGED`] quantities over the rows of all processes, in each `mode` (train, eval)."""
+    """Exact means of named quantities over the rows of all processes, in each `mode` (train, eval)."""
 
     def __init__(self) -> None:
+        self.names: tuple[str, ...] = ()
+        # In the order of the names; the number of rows comes last.
         self.sums: dict[str, Tensor | None] = {"train": None, "eval": None}
 
     def clear(self, mode: str) -> None:
         """Discard the sums."""
         self.sums[mode] = None
 
-    def add(self, mode: str, values: list[Tensor], num_rows: int) -> None:
-        """Add the first `num_rows` of the quantities `(B,)` of a batch."""
-        rows = torch.stack([*values, torch.ones_like(values[0])])[:, :num_rows]
+    def add(self, mode: str, values: dict[str, Tensor], num_rows: int) -> None:
+        """Add the first `num_rows` of the quantities `(B,)` of a batch. All batches have the same, in one order."""
+        self.names = tuple(values)
+        rows = torch.stack([*values.values(), torch.ones_like(values[self.names[0]])])[:, :num_rows]
         sums = rows.double().sum(-1) if rows.device.type != "mps" else rows.sum(-1)
         previous = self.sums[mode]
         self.sums[mode] = sums if previous is None else previous + sums
@@ -46,7 +45,7 @@ class RowMeans:
         if accelerator.num_processes > 1:
             sums = accelerator.reduce(sums, "sum")
         *totals, count = sums.tolist()
-        return {name: total / count for name, total in zip(LOGGED, totals, strict=True)} if count else {}
+        return {name: total / count for name, total in zip(self.names, totals, strict=True)} if count else {}
 
 
 def label_metrics(prediction: EvalPrediction) -> dict[str, float]:

@@ -1,17 +1,21 @@
-"""Options of SFTConfig that do not apply to judgments. They are refused rather than ignored."""
+"""Options that do not apply: those of SFTConfig to judgments, and ours to labels without an order. They are refused
+rather than ignored.
+"""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING, Any
 
-from distjudge_trl.errors import UserInputError
+from distjudge_trl.errors import UserInputError, listing
 from distjudge_trl.runtime.launches import launcher_asks
 from distjudge_trl.trainer.refused_launches import refuse_parallelism
 
 
 if TYPE_CHECKING:
     from trl import SFTConfig
+
+    from distjudge_trl.labels import LabelSpace
 
 _ALONE = "the loss is only on the judgment position."
 _KINDS = ("tp", "cp", "sp")
@@ -68,6 +72,20 @@ def check_inherited(args: SFTConfig) -> None:
         raise UserInputError(f"`pad_to_multiple_of` must be at least 1, got {args.pad_to_multiple_of}.")
     _check_dataloader(args)
     _check_parallelism(args)
+
+
+def check_order(ordinal_loss_weight: float, label_space: LabelSpace) -> None:
+    """Refuse a term for ordered labels where the labels have no order.
+
+    Raises:
+        [`UserInputError`]: names the labels and says how they get an order.
+    """
+    if ordinal_loss_weight and not label_space.ordinal:
+        raise UserInputError(
+            f"`ordinal_loss_weight={ordinal_loss_weight:g}` needs labels with an order, and"
+            f" {listing(label_space.labels)} have none: leave it at 0. If their order means something, say so with"
+            " `ordinal: true` in the task file, or `LabelSpace(..., ordinal=True)`."
+        )
 
 
 def _check_dataloader(args: SFTConfig) -> None:

@@ -27,6 +27,7 @@ TRAINING_SETTINGS = (
     "radius_coverage",
     "label_smoothing",
     "target_smoothing",
+    "ordinal_loss_weight",
     "label_normalization",
     "learning_rate",
     "num_train_epochs",

@@ -64,6 +64,7 @@ def test_what_becomes_an_empty_list_is_passed_on_as_it_was_given(ask, words):
         ({"alpha": [1]}, ("--load_in_4bit",), "Quantised weights cannot be trained, only adapters on them"),
         ({"load_in_4bit": [True]}, ("--use_peft", "False"), None),
         ({"alpha": [0.2]}, ("--method", "single-point"), "--method single-point means alpha=0.0"),
+        ({"ordinal_loss_weight": [0, -1]}, (), "--param ordinal_loss_weight: -1 is not accepted"),
         ({"alpha": [1]}, ("--alfa", "1"), "Unknown option --alfa. Did you mean --alpha?"),
         ({"alpha": [1]}, ("--data_path", "/nowhere"), "/nowhere"),
     ],

@@ -55,6 +55,7 @@ def make_run(folder, records, log_q, *, task="snli", method="distribution", seed
         "radius_scaling": "constant",
         "label_smoothing": 0.0,
         "target_smoothing": 0.0,
+        "ordinal_loss_weight": 0.0,
         "learning_rate": 5e-5,
         "adapter": None,
         "seed": seed,

@@ -43,6 +43,24 @@ def test_without_names_the_methods_of_table_1_have_all_seeds(reproduce):
     assert found[:4] == ["raw-seed3", "single-point-seed3", "no-adversary-seed3", "distribution-seed3"]
 
 
+def test_labels_without_an_order_have_no_runs_of_methods_for_ordered_labels(reproduce):
+    def found(*options, tasks):
+        runs = planned(reproduce, *tasks, *options)
+        return [run.name for run in runs if run.data == tasks[0]]
+
+    everything = found(tasks=["vader"])
+    assert {*everything} - {*found(tasks=["snli"])} == {"ordinal-seed0"}
+    named = ("--methods", "ordinal", "no-ce")
+    assert found(*named, tasks=["snli", "vader"]) == ["no-ce-seed0"]
+    assert found(*named, tasks=["vader", "snli"]) == ["ordinal-seed0", "no-ce-seed0"]
+    # A recipe without a task of its own has that of its options.
+    replies = ROOT / "docs" / "examples" / "replies.yaml"
+    assert "ordinal-seed0" in found("--", "--task", str(replies), tasks=["custom"])
+    for tasks, match in ((["snli"], "ordinal needs labels with an order, which no task"), (["custom"], "--task FILE")):
+        with pytest.raises(UserInputError, match=match):
+            found(*named, tasks=tasks)
+
+
 def test_the_other_parts(reproduce):
     budget = planned(reproduce, "vader", "--parts", "budget", "--budget", "600", "--seeds", "7", "8")
     assert [run.name for run in budget] == [

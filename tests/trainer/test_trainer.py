@@ -95,6 +95,7 @@ def test_the_radius_from_the_votes_is_each_row_s_own(tokenizer, tmp_path):
         {"adversary": "minimax"},
         {"alpha": 0.0},
         {"label_normalization": "vocab"},
+        {"ordinal_loss_weight": 10.0, "ordinal": True},
     ],
 )
 def test_gradient_accumulation_equals_a_large_batch(tokenizer, tmp_path, settings):
@@ -578,6 +579,9 @@ def test_a_saved_judge_says_what_it_is(tokenizer, tmp_path):
         ({"label_smoothing": 1.0}, "`label_smoothing` must be at least 0 and less than 1"),
         ({"target_smoothing": -1.0}, "`target_smoothing` must be at least 0"),
         ({"target_smoothing": float("nan")}, "`target_smoothing` must be at least 0"),
+        ({"ordinal_loss_weight": -1.0}, "`ordinal_loss_weight` must be at least 0 and finite"),
+        ({"ordinal_loss_weight": float("inf")}, "`ordinal_loss_weight` must be at least 0 and finite"),
+        ({"ordinal_loss_weight": 1.0, "adversary": "minimax"}, "does not go with `adversary=minimax`"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(tmp_path, settings, match):

@@ -7,7 +7,9 @@ from distjudge_trl.labels import LabelSpace
 from distjudge_trl.trainer import DistributionSFTConfig, DistributionSFTTrainer
 
 
-def make_trainer(tokenizer, folder, records=None, model=None, eval_dataset=None, trainer_kwargs=None, **settings):
+def make_trainer(
+    tokenizer, folder, records=None, model=None, eval_dataset=None, trainer_kwargs=None, ordinal=False, **settings
+):
     defaults = {
         "output_dir": str(folder),
         "use_cpu": True,
@@ -29,7 +31,7 @@ def make_trainer(tokenizer, folder, records=None, model=None, eval_dataset=None,
         train_dataset=records if records is not None else make_records(24),
         eval_dataset=eval_dataset,
         processing_class=tokenizer,
-        label_space=LabelSpace(LABELS),
+        label_space=LabelSpace(LABELS, ordinal=ordinal),
         **(trainer_kwargs or {}),
     )
 
