@@ -162,7 +162,7 @@ def make_parser() -> argparse.ArgumentParser:
     paper.add_argument("--grid-alpha", nargs="+", type=float, help="default: the paper's")
     paper.add_argument("--grid-radius", nargs="+", type=float, help="default: the paper's")
     paper.add_argument(
-        "--data-path", nargs="+", metavar="TASK=PATH", help="official files that are here already, of snli and others"
+        "--data-path", nargs="+", metavar="TASK=PATH", help="official files that are here already, chaosnli's too"
     )
     return parser
 

@@ -86,7 +86,7 @@ def test_scripts_are_there_and_options_are_known(line, recipe_flags):
         if passes_on:
             unknown = [flag for flag in unknown if flag not in recipe_flags and flag not in TASK_FLAGS]
         assert not unknown, unknown
-    elif any(script.startswith("recipes/") for script in scripts):
+    elif any(re.match(r"recipes/\w+\.py$", script) for script in scripts):
         place = max(i for i, word in enumerate(words) if word.startswith("recipes/"))
         own = [word.split("=")[0] for word in words[place:] if re.match(r"--[a-z]", word)]
         assert not [flag for flag in own if flag not in recipe_flags]

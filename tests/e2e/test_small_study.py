@@ -4,6 +4,7 @@ processes, two methods and two seeds; and the tables that are drawn of it.
 
 import json
 import random
+import re
 import subprocess
 
 import numpy as np
@@ -177,12 +178,15 @@ def test_gains_are_differences_over_the_same_items(study):
     folder = study[0]
     plan, results = read_plan(folder / "plan.yaml"), folder / "results"
     table = gains_table(plan, group_results(read_study(results, plan=plan)))
-    difference = np.mean([by_hand(results, "distribution", s) - by_hand(results, "no-adversary", s) for s in (0, 1)])
+    seeds = [by_hand(results, "distribution", s).mean() - by_hand(results, "no-adversary", s).mean() for s in (0, 1)]
     (row,) = table.rows
     assert table.header == ["data", "distribution"] and row[0] == "Own"
-    value, low, high = (float(text) for text in row[1].replace("[", "").replace("]", "").replace(",", "").split()[:3])
-    assert value == pytest.approx(difference, abs=6e-4) and low <= value <= high
-    assert row[1].endswith("*") == (low > 0 or high < 0)
+    found = re.fullmatch(r"(\S+) ± (\S+) \[(\S+), (\S+)\](?: \**)?", row[1])
+    value, spread, low, high = map(float, found.groups())
+    assert value == pytest.approx(np.mean(seeds), abs=6e-4) and spread == pytest.approx(
+        np.std(seeds, ddof=1), abs=6e-4
+    )
+    assert low <= value <= high and row[1].endswith("*") == (low > 0 or high < 0)
 
 
 def test_every_table_is_drawn(study):
