@@ -56,9 +56,8 @@ class PrefixSharing:
         return BLOCK if self.mask == "blocks" else 1
 
     def packs(self, rows: Sequence[Sequence[int]]) -> bool:
-        """Whether a batch of rows (token ids) is read as a pack, which is the case if that is clearly less work. It
-        then never takes more memory, either, because activations outweigh the mask by more than linear layers outweigh
-        attention.
+        """Whether a batch of rows (token ids) is read as a pack, which is the case if that is clearly less work. As a
+        rule it then takes less memory, too, because activations outweigh what attention keeps (docs/performance.md).
         """
         return self._choose(rows)[0]
 
