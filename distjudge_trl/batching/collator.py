@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from distjudge_trl.batching.pack_attention import pack_mask
 from distjudge_trl.batching.prefixes import PrefixSharing, common_length
-from distjudge_trl.batching.sharing import block_mask, dense_mask
 
 
 @dataclass
@@ -123,16 +123,15 @@ def context_length(model: Any) -> int | None:
     return getattr(model.config.get_text_config(), "max_position_embeddings", None)
 
 
-def judgment_logits(model: torch.nn.Module, batch: dict[str, Tensor], *, blocks: bool = False) -> Tensor:
+def judgment_logits(model: torch.nn.Module, batch: dict[str, Tensor], sharing: PrefixSharing | None = None) -> Tensor:
     """Next-token logits `(B, V)` at the judgment position of every row of a collated batch; never `(B, T, V)`.
 
-    `model` is called as it is given, wrapped by DDP, DeepSpeed, FSDP or PEFT, without labels. `blocks`: its attention
-    takes block masks ([`PrefixSharing`]).
+    `model` is called as it is given, wrapped by DDP, DeepSpeed, FSDP or PEFT, without labels. `sharing`, of
+    [`find_sharing`], says with which mask it reads packs; by default with a dense one.
     """
     inputs: dict[str, Any] = {name: batch[name] for name in ("input_ids", "position_ids")}
     if "judgment_positions" not in batch:
         inputs["attention_mask"] = batch["attention_mask"]
         return model(**inputs, logits_to_keep=1, use_cache=False).logits[:, -1]
-    ends = batch["subtree_ends"]
-    inputs["attention_mask"] = block_mask(ends) if blocks else dense_mask(ends)
+    inputs["attention_mask"] = pack_mask(batch["subtree_ends"], "dense" if sharing is None else sharing.mask)
     return model(**inputs, logits_to_keep=batch["judgment_positions"], use_cache=False).logits[0]

@@ -9,11 +9,15 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import sqrt
+from typing import Literal
 
 from torch.utils.data import Sampler
 
 
 Row = Sequence[int]
+# How the mask of a pack is stored, from the most to the fewest pairs of tokens that are computed.
+PackMask = Literal["dense", "tiles", "blocks"]
 
 # The cost of a pair of tokens in attention, relative to a multiply-add in a linear layer: attention kernels reach a
 # third of a matrix product's speed or less (scripts/benchmarks/training.py).
@@ -22,6 +26,8 @@ ATTENTION_COST = 3
 MIN_SAVING = 0.1
 # Width of FlexAttention's blocks.
 BLOCK = 128
+# What a tile costs beside its pairs, as a number of queries: its keys are gathered.
+_TILE_COST = 24
 # An order of rows is judged by this many batches.
 _NUM_JUDGED = 256
 
@@ -34,24 +40,24 @@ class PrefixSharing:
         width (`int`): hidden size of the model.
         longest (`int`, *optional*): longer rows exceed a sliding window, so their batches are padded.
         always (`bool`): pack even if it does not save work.
-        blocks (`bool`): packs are read by FlexAttention with a block mask, which skips masked blocks and takes (T /
-            128)^2 numbers; otherwise by sdpa with a dense mask of T x T.
+        mask (`str`): packs are read by FlexAttention with a mask in `"blocks"`, which skips masked blocks and takes (T
+            / 128)^2 numbers; in `"tiles"` of queries with the keys that they see; or by sdpa with a `"dense"` mask of
+            T x T.
     """
 
     width: int
     longest: int | None = None
     always: bool = False
-    blocks: bool = False
+    mask: PackMask = "dense"
 
     @property
     def pad_to_multiple_of(self) -> int:
         """The length of a pack is a multiple of this."""
-        return BLOCK if self.blocks else 1
+        return BLOCK if self.mask == "blocks" else 1
 
     def packs(self, rows: Sequence[Sequence[int]]) -> bool:
-        """Whether a batch of rows (token ids) is read as a pack, which is the case if that is clearly less work. It
-        then never takes more memory, either, because activations outweigh the mask by more than linear layers outweigh
-        attention.
+        """Whether a batch of rows (token ids) is read as a pack, which is the case if that is clearly less work. As a
+        rule it then takes less memory, too, because activations outweigh what attention keeps (docs/performance.md).
         """
         return self._choose(rows)[0]
 
@@ -63,7 +69,7 @@ class PrefixSharing:
         padded = padded_work(rows, self.width)
         if self.longest is not None and max(map(len, rows)) > self.longest:
             return False, padded
-        packed = packed_work(rows, self.width, self.blocks)
+        packed = packed_work(rows, self.width, self.mask)
         return (True, packed) if self.always or is_clearly_less(packed, padded) else (False, padded)
 
 
@@ -88,12 +94,22 @@ def padded_work(rows: Sequence[Row], width: int) -> float:
     return _work(len(rows) * longest, len(rows) * longest**2, width)
 
 
-def packed_work(rows: Sequence[Row], width: int, blocks: bool = False) -> float:
-    """The same for one pack in which common prefixes occur once. Attention is computed over all pairs of tokens, or
-    with `blocks` only over those that see each other.
+def packed_work(rows: Sequence[Row], width: int, mask: PackMask = "dense") -> float:
+    """The same for one pack in which common prefixes occur once. Attention is computed over all pairs of tokens; with
+    `"tiles"` over a tile's queries and keys, with `"blocks"` over about those that see each other.
     """
-    length = packed_length(rows)
-    return _work(length, length * (max(map(len, rows)) if blocks else length), width)
+    length, longest = packed_length(rows), max(map(len, rows))
+    pairs = length * {"dense": length, "tiles": longest + tile_width(length, longest), "blocks": longest}[mask]
+    return _work(length, pairs, width)
+
+
+def tile_width(length: int, longest: int) -> int:
+    """Number of queries in a tile of a pack of `length` tokens whose rows have up to `longest`.
+
+    W queries have up to `longest` + W keys, so narrow tiles compute fewer pairs. Wide tiles gather fewer keys.
+    """
+    count = -(-length // round(sqrt(_TILE_COST * longest) + 1))
+    return -(-length // (8 * count)) * 8  # the last tile should be about as full as the others
 
 
 def packed_length(rows: Sequence[Row]) -> int:

@@ -6,18 +6,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from accelerate.utils import gather_object
 from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask
-from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.flex_attention import flex_attention_forward
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 
-from distjudge_trl.batching.prefixes import BLOCK, PrefixSharing
+from distjudge_trl.batching.pack_attention import PACK_ATTENTION, block_mask, pack_mask
+from distjudge_trl.batching.prefixes import BLOCK, PackMask, PrefixSharing
 from distjudge_trl.errors import UserInputError, first_line, memory_exhausted
 
 
@@ -26,21 +23,10 @@ if TYPE_CHECKING:
 
 SharePrefixes = bool | Literal["auto"]
 
-# Name under which transformers finds an attention that takes block masks, and is sdpa for all other masks.
-PACK_ATTENTION = "sdpa_or_blocks"
 # Types of models that are known to read packs exactly (tests/batching/test_sharing.py), for models that cannot be
 # tried because their weights are in parts.
 KNOWN_MODEL_TYPES = {"llama", "mistral", "qwen2", "qwen3", "smollm3"}
 _REACHES_AS_FAR_AS_A_ROW = {"full_attention", "sliding_attention"}
-
-
-def _attend(module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any):
-    forward = flex_attention_forward if isinstance(attention_mask, BlockMask) else sdpa_attention_forward
-    return forward(module, query, key, value, attention_mask, **kwargs)
-
-
-AttentionInterface.register(PACK_ATTENTION, _attend)
-AttentionMaskInterface.register(PACK_ATTENTION, sdpa_mask)
 
 
 def attention_name(config: Any) -> str | None:
@@ -62,8 +48,9 @@ def find_sharing(
     This needs an attention that respects a 4-D mask (sdpa) and nothing that ignores the mask: no recurrent or
     state-space layers, no positions that are derived from the mask. It is also tried: a small pack has to give the
     logits of its rows. If the weights are in parts (ZeRO-3), only known types of models are accepted. Windows of
-    sliding attention are respected row by row. On GPUs, if FlexAttention runs, the model's attention is replaced by
-    one that also takes block masks.
+    sliding attention are respected row by row. If the model's class finds its attention by name in transformers, it is
+    replaced by one that also takes tiles and, on GPUs where FlexAttention runs, block masks; it is sdpa for all other
+    masks. Other classes (Falcon, models with their own code) read packs with a dense mask.
 
     Args:
         model (`PreTrainedModel`): on the device on which it will compute.
@@ -78,7 +65,9 @@ def find_sharing(
     if share is False:
         return None
     config = model.config.get_text_config()
-    problem = _problem(model, config) or _mismatch(model, config)
+    problem = _problem(model, config)
+    if problem is None:
+        mask, problem = _choose_mask(model, config, autocast)
     if problem is not None:
         if share is True:
             raise UserInputError(
@@ -88,8 +77,7 @@ def find_sharing(
         log(f"Common prefixes of prompts are computed again in every row: {problem}.")
         return None
     window = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
-    blocks = _take_block_masks(model, config, autocast)
-    return PrefixSharing(width=config.hidden_size, longest=window or None, always=share is True, blocks=blocks)
+    return PrefixSharing(width=config.hidden_size, longest=window or None, always=share is True, mask=mask)
 
 
 def agree_on_sharing(sharing: PrefixSharing | None) -> PrefixSharing | None:
@@ -100,7 +88,7 @@ def agree_on_sharing(sharing: PrefixSharing | None) -> PrefixSharing | None:
     found = [one for one in everyone if one is not None]
     if sharing is None or len(found) < len(everyone):
         return None
-    return replace(sharing, blocks=all(one.blocks for one in found))
+    return replace(sharing, mask=min((one.mask for one in found), key=get_args(PackMask).index))
 
 
 def _problem(model: PreTrainedModel, config: Any) -> str | None:
@@ -117,7 +105,19 @@ def _problem(model: PreTrainedModel, config: Any) -> str | None:
     return None
 
 
-def _mismatch(model: PreTrainedModel, config: Any) -> str | None:
+def _choose_mask(model: PreTrainedModel, config: Any, autocast: torch.dtype | None) -> tuple[PackMask, str | None]:
+    """The best mask with which the model reads packs exactly, and its problem if it does so with none."""
+    base = model.get_base_model() if hasattr(model, "peft_config") else model
+    if getattr(base, "_supports_attention_backend", False):
+        before = config._attn_implementation
+        base.set_attn_implementation(PACK_ATTENTION)
+        if _mismatch(model, config, "tiles") is None:
+            return ("blocks" if _flex_attention_runs(base, config, autocast) else "tiles"), None
+        base.set_attn_implementation(before)
+    return "dense", _mismatch(model, config, "dense")
+
+
+def _mismatch(model: PreTrainedModel, config: Any, mask: PackMask) -> str | None:
     """How the logits of a pack of three rows differ from those of the rows alone, as a clause; `None` if they
     agree.
     """
@@ -143,7 +143,7 @@ def _mismatch(model: PreTrainedModel, config: Any) -> str | None:
                 model(
                     input_ids=torch.tensor([ids], device=device),
                     position_ids=torch.tensor([depths], device=device),
-                    attention_mask=dense_mask(torch.tensor([ends], device=device)),
+                    attention_mask=pack_mask(torch.tensor([ends], device=device), mask),
                     logits_to_keep=torch.tensor(last, device=device),
                     use_cache=False,
                 )
@@ -169,18 +169,15 @@ def _is_quantised(model: PreTrainedModel) -> bool:
     return getattr(model.config, "quantization_config", None) is not None
 
 
-def _take_block_masks(model: PreTrainedModel, config: Any, autocast: torch.dtype | None) -> bool:
-    """Make the model's attention take block masks, if FlexAttention runs on its device. Forward and backward are tried
-    with the model's number, size and type of heads.
+def _flex_attention_runs(base: PreTrainedModel, config: Any, autocast: torch.dtype | None) -> bool:
+    """Whether FlexAttention runs on the model's device. Forward and backward are tried with the model's number, size
+    and type of heads.
     """
-    base = model.get_base_model() if hasattr(model, "peft_config") else model
     weight = next(iter(base.parameters()))
     if not _is_on_gpu(weight) or not getattr(base, "_supports_flex_attn", False):
         return False
     if getattr(config, "attention_dropout", 0.0):
         return False
-    if config._attn_implementation == PACK_ATTENTION:
-        return True
     count = config.num_attention_heads
     pairs = getattr(config, "num_key_value_heads", None) or count
     width = getattr(config, "head_dim", None) or config.hidden_size // count
@@ -191,46 +188,10 @@ def _take_block_masks(model: PreTrainedModel, config: Any, autocast: torch.dtype
         ends = torch.full((1, BLOCK), BLOCK, device=weight.device)
         module, others = torch.nn.Module(), heads[:, :pairs]
         flex_attention_forward(module, heads, others, others, block_mask(ends))[0].sum().backward()
-    except Exception:  # noqa: BLE001 - whatever fails (a compiler, a driver, a kernel), sdpa is kept
+    except Exception:  # noqa: BLE001 - whatever fails (a compiler, a driver, a kernel), there are tiles
         return False
-    base.set_attn_implementation(PACK_ATTENTION)
     return True
 
 
 def _is_on_gpu(weight: Tensor) -> bool:
     return weight.device.type == "cuda"
-
-
-def dense_mask(subtree_ends: Tensor) -> Tensor:
-    """Which tokens of packs see which: boolean `(S, 1, T, T)` from `subtree_ends` `(S, T)`. A token sees the earlier
-    tokens in whose subtree it is. Padding sees itself, because a row without any True would give NaN.
-    """
-    index = torch.arange(subtree_ends.shape[-1], device=subtree_ends.device)
-    return ((index[:, None] >= index) & (index[:, None] < subtree_ends[:, None, :]))[:, None]
-
-
-def block_mask(subtree_ends: Tensor) -> BlockMask:
-    """The same mask for FlexAttention; T is a multiple of 128. It is made from (T / 128)^2 numbers, while torch's
-    `create_block_mask` evaluates all T^2.
-    """
-
-    def sees(pack: Tensor, _: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return (query >= key) & (query < subtree_ends[pack, key])
-
-    count, length = subtree_ends.shape
-    blocks = subtree_ends.view(count, 1, -1, BLOCK)
-    furthest, nearest = blocks.amax(-1)[:, :, None], blocks.amin(-1)[:, :, None]
-    index = torch.arange(length // BLOCK, device=subtree_ends.device)
-    query, key = index[:, None], index
-    # For each block of keys: the query blocks that see some of its keys, and those that see all of them.
-    some = (query >= key) & (query * BLOCK < furthest)
-    whole = (query > key) & ((query + 1) * BLOCK <= nearest)
-    return BlockMask.from_kv_blocks(
-        *_in_order(some & ~whole), *_in_order(whole), BLOCK_SIZE=BLOCK, mask_mod=sees, seq_lengths=(length, length)
-    )
-
-
-def _in_order(blocks: Tensor) -> tuple[Tensor, Tensor]:
-    """Per row of blocks, how many are selected, and the indices of the blocks, selected ones first."""
-    order = blocks.to(torch.int8).argsort(dim=-1, descending=True, stable=True)
-    return blocks.sum(-1, dtype=torch.int32), order.to(torch.int32)

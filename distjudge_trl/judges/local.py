@@ -229,8 +229,7 @@ class LocalJudge(PromptJudge):
         def read(rows: list[int]) -> None:
             batch = {k: v.to(device) for k, v in self._collate([{"input_ids": input_ids[i]} for i in rows]).items()}
             with torch.inference_mode(), self._autocast_context(device):
-                blocks = self._sharing is not None and self._sharing.blocks
-                logits = judgment_logits(self.model, batch, blocks=blocks).float()
+                logits = judgment_logits(self.model, batch, self._sharing).float()
                 # The floor of top-k extraction is visible under the full vocabulary; normalising over the labels
                 # raises it.
                 space: Literal["labels", "vocab"] = "labels" if self.top_k is None else "vocab"

@@ -207,7 +207,7 @@ class DistributionSFTTrainer(JudgmentRowsMixin, ResumingMixin):
         num_real = int(inputs.pop("num_real_rows", size))
         target, reference = inputs["label_distribution"], inputs["reference"]
 
-        logits = judgment_logits(model, inputs, blocks=self._sharing is not None and self._sharing.blocks)
+        logits = judgment_logits(model, inputs, self._sharing)
         log_q = self.label_space.log_probs(logits, normalization=self.args.label_normalization)
         smoothed = dirichlet_smoothing(target, inputs["num_annotators"], self.args.target_smoothing)
         perturbed, alpha = smoothed, self.args.alpha

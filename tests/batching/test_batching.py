@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from distjudge_trl.batching import JudgmentCollator, PrefixSharing, encode_prompts, judgment_logits, render_prompt
-from distjudge_trl.batching.sharing import dense_mask
+from distjudge_trl.batching.pack_attention import dense_mask
 from distjudge_trl.errors import JudgmentDataError, UserInputError
 
 

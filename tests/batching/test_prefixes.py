@@ -60,7 +60,10 @@ def test_a_batch_is_packed_where_that_saves_work_for_certain():
     assert not small.packs(long) and large.packs(long)
     assert not small.packs([[1, 2, 3]])
     # Unless attention skips what is masked.
-    assert PrefixSharing(width=64, blocks=True).packs(long)
+    assert PrefixSharing(width=64, mask="blocks").packs(long)
+    assert PrefixSharing(width=64, mask="tiles").packs(long)
+    work = [packed_work(long, 64, mask) for mask in ("dense", "tiles", "blocks")]
+    assert work[0] > 4 * work[1] and work[1] > work[2]
 
 
 def test_the_work_of_a_batch_is_that_of_the_way_it_is_read_in():

@@ -7,6 +7,7 @@ import torch
 import transformers
 from conftest import make_tiny_model
 from torch.nn.attention.flex_attention import create_block_mask, create_mask
+from transformers import AttentionInterface
 
 from distjudge_trl.batching import (
     JudgmentCollator,
@@ -15,8 +16,10 @@ from distjudge_trl.batching import (
     find_sharing,
     judgment_logits,
 )
+from distjudge_trl.batching import pack_attention as attention_module
 from distjudge_trl.batching import sharing as sharing_module
-from distjudge_trl.batching.sharing import dense_mask
+from distjudge_trl.batching.pack_attention import block_mask, dense_mask, tile_mask
+from distjudge_trl.batching.prefixes import tile_width
 from distjudge_trl.errors import UserInputError
 
 
@@ -65,11 +68,11 @@ def make_rows(seed=0):
     return [*rows, rows[3], rows[5][:-2]]
 
 
-def loss_and_gradients(model, rows, sharing, blocks=False):
+def loss_and_gradients(model, rows, sharing):
     batch = JudgmentCollator(pad_token_id=1, sharing=sharing)([{"input_ids": row} for row in rows])
     assert ("judgment_positions" in batch) == (sharing is not None)
     model.zero_grad()
-    logits = judgment_logits(model, batch, blocks=blocks)
+    logits = judgment_logits(model, batch, sharing)
     weights = torch.arange(1.0, 1 + len(rows)).unsqueeze(-1)  # rows that change places would show
     loss = -(weights * logits.log_softmax(-1)[:, [5, 9]]).sum() / weights.sum()
     loss.backward()
@@ -95,7 +98,7 @@ def test_packs_give_the_loss_and_gradients_of_padded_rows(family, how):
 
         model = get_peft_model(model, LoraConfig(target_modules="all-linear", init_lora_weights=False))
     sharing = find_sharing(model, True)
-    assert sharing is not None and not sharing.blocks
+    assert sharing is not None and sharing.mask == "tiles"
     rows = make_rows()
     assert_same(loss_and_gradients(model, rows, sharing), loss_and_gradients(model, rows, None))
 
@@ -106,11 +109,11 @@ def test_a_wrong_mask_would_show():
     sharing, rows = find_sharing(model, True), make_rows()
     expected = loss_and_gradients(model, rows, sharing)
 
-    def all_before(ends):
-        return torch.ones(1, 1, ends.shape[-1], ends.shape[-1], dtype=torch.bool).tril()
+    def all_before(ends, _):
+        return tile_mask(torch.full_like(ends, ends.shape[-1]))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("distjudge_trl.batching.collator.dense_mask", all_before)
+        patch.setattr("distjudge_trl.batching.collator.pack_mask", all_before)
         found = loss_and_gradients(model, rows, sharing)
     with pytest.raises(AssertionError):
         assert_same(found, expected)
@@ -123,23 +126,23 @@ def test_block_masks_give_the_same_through_the_attention_that_takes_both(monkeyp
     monkeypatch.setattr("torch.nn.attention.flex_attention._validate_device", lambda *_: None)
     model = make_model("Llama").train()
     rows = make_rows()
-    dense = loss_and_gradients(model, rows, find_sharing(model, True))
+    dense = loss_and_gradients(model, rows, PrefixSharing(width=64, always=True))
     padded = loss_and_gradients(model, rows, None)
-    model.set_attn_implementation(sharing_module.PACK_ATTENTION)
-    sharing = PrefixSharing(width=64, always=True, blocks=True)
+    model.set_attn_implementation(attention_module.PACK_ATTENTION)
+    sharing = PrefixSharing(width=64, always=True, mask="blocks")
     with torch.compiler.set_stance("force_eager"):
-        blocks = loss_and_gradients(model, rows, sharing, blocks=True)
+        blocks = loss_and_gradients(model, rows, sharing)
     assert_same(blocks, dense)
     # What is no pack is read by sdpa as before.
     assert_same(loss_and_gradients(model, rows, None), padded)
 
 
 def test_packs_of_block_masks_are_whole_blocks():
-    sharing = PrefixSharing(width=64, always=True, blocks=True)
+    sharing = PrefixSharing(width=64, always=True, mask="blocks")
     for multiple in (1, 16, 24):
         batch = JudgmentCollator(1, multiple, sharing)([{"input_ids": row} for row in make_rows()])
         assert batch["input_ids"].shape[1] % 128 == 0 and batch["input_ids"].shape[1] % multiple == 0
-        blocks = sharing_module.block_mask(batch["subtree_ends"]).to_dense()
+        blocks = block_mask(batch["subtree_ends"]).to_dense()
         assert blocks.shape[-1] == batch["input_ids"].shape[1] // 128
 
 
@@ -159,7 +162,7 @@ def random_packs(count, length, seed):
 def test_block_masks_are_what_torch_makes_of_the_same_rule():
     for seed in range(10):
         ends = random_packs(2, 128 * (seed + 1), seed)
-        found = sharing_module.block_mask(ends)
+        found = block_mask(ends)
         expected = create_block_mask(found.mask_mod, len(ends), None, *found.seq_lengths, device="cpu")
         for name in ("kv", "full_kv", "q", "full_q"):
             counts = getattr(expected, f"{name}_num_blocks")
@@ -180,19 +183,106 @@ def test_block_masks_are_made_without_a_number_per_pair_of_tokens():
     length = 4096
     ends = torch.full((1, length), length)
     with torch.profiler.profile(profile_memory=True) as profiled:
-        sharing_module.block_mask(ends)
+        block_mask(ends)
     assert max(event.cpu_memory_usage for event in profiled.events()) < length**2 / 8
+
+
+TREES = {
+    "one prefix": [[*range(2, 60), *range(60 + 20 * i, 80 + 20 * i)] for i in range(8)],
+    "nested prefixes": [[*range(2, 30), 40 + i // 4, *range(50, 60), 70 + i // 2, 80 + i] for i in range(16)],
+    "a row that begins another": [list(range(2, 40)), list(range(2, 90)), [*range(2, 40), 7, 8]],
+    "nothing in common": [[i, *range(2, 30)] for i in range(100, 110)],
+    "a single row": [list(range(2, 100))],
+    "a single token": [[5]],
+    "longer than a tile is wide": [[*range(2, 200)], [*range(2, 150), *range(300, 330)]],
+}
+
+
+@pytest.mark.parametrize("tree", TREES)
+@pytest.mark.parametrize(("heads", "key_heads"), [(4, 4), (6, 2), (4, 1)])
+def test_tiles_give_the_logits_and_gradients_of_every_row_alone(tree, heads, key_heads):
+    sizes = {"hidden_size": 16 * heads, "num_attention_heads": heads, "num_key_value_heads": key_heads}
+    model = make_model("Llama", **sizes).double()
+    sharing = find_sharing(model, True)
+    assert sharing.mask == "tiles"
+
+    def read(batches, how):
+        collate = JudgmentCollator(1, 1, how)
+        model.zero_grad()
+        batches = [collate([{"input_ids": row} for row in rows]) for rows in batches]
+        logits = torch.cat([judgment_logits(model, batch, how) for batch in batches])
+        (logits.log_softmax(-1)[:, 3] * torch.arange(1.0, 1 + len(logits))).sum().backward()
+        return [logits.detach(), *(p.grad.clone() for p in model.parameters())]
+
+    rows = TREES[tree]
+    for found, expected in zip(read([rows], sharing), read([[row] for row in rows], None), strict=True):
+        # The norms of a Llama compute in float32. A token that sees itself alone has queries of gradient 0.
+        assert (found - expected).norm() <= 1e-6 * expected.norm() + 1e-12
+
+
+@pytest.mark.parametrize("common", [30, 1200])
+def test_tiles_are_read_in_half_precision_too(common):
+    """By matrix products where rows are short, by sdpa where they are long."""
+    rows = [[*range(common), *range(2000 + 50 * i, 2050 + 50 * i)] for i in range(12)]
+    batch = JudgmentCollator(1, 1, PrefixSharing(64, always=True))([{"input_ids": row} for row in rows])
+    tiles, dense = tile_mask(batch["subtree_ends"]), dense_mask(batch["subtree_ends"])
+    length = dense.shape[-1]
+    generator = torch.Generator().manual_seed(0)
+    states = [torch.randn(1, heads, length, 32, generator=generator, dtype=torch.float64) for heads in (6, 2, 2)]
+    module = torch.nn.Module()
+    module.num_key_value_groups = 3
+    attend = AttentionInterface()[attention_module.PACK_ATTENTION]
+
+    def read(dtype, mask):
+        own = [state.to(dtype, copy=True).requires_grad_() for state in states]
+        output = attend(module, *own, mask)[0]
+        output.backward(torch.ones_like(output).cumsum(1) / length)
+        return [output.detach().double(), *(state.grad.double() for state in own)]
+
+    for name, limit in ((torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 2e-2)):
+        for found, expected in zip(read(name, tiles), read(torch.float64, dense), strict=True):
+            assert found.shape == expected.shape and (found - expected).norm() <= limit * expected.norm()
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_packs_take_no_number_per_pair_of_tokens(autocast):
+    """Neither their masks nor the attention, forward and backward."""
+    model = make_model("Llama", vocab_size=3000)
+    sharing = find_sharing(model, True)
+    rows = [[*range(2, 40), *range(60 + 30 * i, 90 + 30 * i)] for i in range(80)]
+    batch = JudgmentCollator(1, sharing=sharing)([{"input_ids": row} for row in rows])
+    length = batch["input_ids"].shape[1]
+    with torch.profiler.profile(profile_memory=True) as profiled:
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            logits = judgment_logits(model, batch, sharing)
+        logits.sum().backward()
+    assert max(event.cpu_memory_usage for event in profiled.events()) < length**2
+
+
+def test_tiles_hold_the_mask_and_little_else():
+    for seed in range(10):
+        ends = random_packs(1, 100 * (seed + 1), seed)
+        tiles, dense = tile_mask(ends), dense_mask(ends)[0, 0]
+        found = torch.zeros(tiles.shape[0] * tiles.shape[2], len(dense), dtype=torch.bool)
+        for tile, start in zip(tiles[:, 0], range(0, len(found), tiles.shape[2]), strict=True):
+            queries, columns = (tile >= 0).nonzero().T
+            found[start + queries, tile[queries, columns].long()] = True
+        assert torch.equal(found[: len(dense)], dense)
+        longest = int(dense.sum(-1).max())
+        assert tiles.shape[2] == tile_width(len(dense), longest)
+        assert tiles.shape[3] <= min(len(dense), longest + tiles.shape[2] + 15)
+        # The last tile is not mostly empty.
+        assert len(found) - len(dense) < 8 * len(tiles)
 
 
 def test_block_masks_are_for_gpus():
     model = make_model("Llama")
     sharing = find_sharing(model, "auto")
-    assert sharing == PrefixSharing(width=64)
-    assert model.config._attn_implementation == "sdpa"
+    assert sharing == PrefixSharing(width=64, mask="tiles")
 
 
-def test_where_flex_attention_does_not_run_sdpa_stays(monkeypatch):
-    """A GPU is faked: FlexAttention is tried, fails (there is no compiler for it), and nothing has changed."""
+def test_where_flex_attention_does_not_run_packs_are_read_in_tiles(monkeypatch):
+    """A GPU is faked: FlexAttention is tried and fails (there is no compiler for it)."""
     model = make_model("Llama")
     tried = []
 
@@ -202,8 +292,7 @@ def test_where_flex_attention_does_not_run_sdpa_stays(monkeypatch):
 
     monkeypatch.setattr(sharing_module, "flex_attention_forward", fail)
     monkeypatch.setattr(sharing_module, "_is_on_gpu", lambda weight: True)
-    assert find_sharing(model, "auto") == PrefixSharing(width=64) and tried
-    assert model.config._attn_implementation == "sdpa"
+    assert find_sharing(model, "auto") == PrefixSharing(width=64, mask="tiles") and tried
 
 
 def test_where_flex_attention_runs_the_model_takes_block_masks(monkeypatch):
@@ -211,8 +300,8 @@ def test_where_flex_attention_runs_the_model_takes_block_masks(monkeypatch):
     monkeypatch.setattr(sharing_module, "flex_attention_forward", lambda m, q, *_: (q, None))
     monkeypatch.setattr(sharing_module, "_is_on_gpu", lambda weight: True)
     for _ in range(2):
-        assert find_sharing(model, "auto") == PrefixSharing(width=64, blocks=True)
-        assert model.config._attn_implementation == sharing_module.PACK_ATTENTION
+        assert find_sharing(model, "auto") == PrefixSharing(width=64, mask="blocks")
+        assert model.config._attn_implementation == attention_module.PACK_ATTENTION
 
 
 def test_flex_attention_is_tried_as_it_will_run(monkeypatch):
@@ -227,7 +316,7 @@ def test_flex_attention_is_tried_as_it_will_run(monkeypatch):
     monkeypatch.setattr(sharing_module, "flex_attention_forward", attend)
     monkeypatch.setattr(sharing_module, "_is_on_gpu", lambda weight: True)
     state = torch.random.get_rng_state()
-    assert find_sharing(model, "auto", torch.bfloat16).blocks
+    assert find_sharing(model, "auto", torch.bfloat16).mask == "blocks"
     config = model.config
     width = config.hidden_size // config.num_attention_heads
     assert tried == [(config.num_attention_heads, config.num_key_value_heads, width, torch.bfloat16)]
@@ -237,15 +326,16 @@ def test_flex_attention_is_tried_as_it_will_run(monkeypatch):
 @pytest.mark.parametrize(
     ("others", "agreed"),
     [
-        ([PrefixSharing(64, blocks=True)], PrefixSharing(64, blocks=True)),
-        ([PrefixSharing(64)], PrefixSharing(64)),
+        ([PrefixSharing(64, mask="blocks")], PrefixSharing(64, mask="blocks")),
+        ([PrefixSharing(64, mask="tiles")], PrefixSharing(64, mask="tiles")),
+        ([PrefixSharing(64, mask="tiles"), PrefixSharing(64)], PrefixSharing(64)),
         ([None], None),
     ],
 )
 def test_processes_share_alike_or_not_at_all(monkeypatch, others, agreed):
     """What one device cannot do, none does: they would draw other batches, and wait for each other."""
     monkeypatch.setattr(sharing_module, "gather_object", lambda mine: [*mine, *others])
-    assert agree_on_sharing(PrefixSharing(64, blocks=True)) == agreed
+    assert agree_on_sharing(PrefixSharing(64, mask="blocks")) == agreed
     assert agree_on_sharing(None) is None
 
 
@@ -322,9 +412,9 @@ def test_the_bundled_model_is_shared_in_half_precision(bundled_model, dtype):
     """
     model = transformers.AutoModelForCausalLM.from_pretrained(bundled_model, dtype=dtype)
     said = []
-    assert find_sharing(model, "auto", log=said.append) == PrefixSharing(width=576) and not said
+    assert find_sharing(model, "auto", log=said.append) == PrefixSharing(width=576, mask="tiles") and not said
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sharing_module, "dense_mask", lambda ends: torch.ones_like(dense_mask(ends)).tril())
+        patch.setattr(sharing_module, "pack_mask", lambda ends, _: torch.ones_like(dense_mask(ends)).tril())
         assert find_sharing(model, "auto", log=said.append) is None
     problem = "a row's logits in a pack differ from those of the row alone"
     assert said == [f"Common prefixes of prompts are computed again in every row: {problem}."]
@@ -340,6 +430,16 @@ def test_other_families_are_read_exactly_or_padded(family):
     if sharing is None:
         assert family in ("Mamba", "Bloom", "Falcon", "Gemma2")
         return
+    rows = make_rows()
+    assert_same(loss_and_gradients(model, rows, sharing), loss_and_gradients(model, rows, None))
+
+
+def test_models_with_their_own_attention_are_read_with_a_dense_mask():
+    config = transformers.FalconConfig(**{**SIZES, "alibi": False})
+    torch.manual_seed(0)
+    model = transformers.FalconForCausalLM(config).eval()
+    sharing = find_sharing(model, True)
+    assert sharing.mask == "dense" and model.config._attn_implementation == "sdpa"
     rows = make_rows()
     assert_same(loss_and_gradients(model, rows, sharing), loss_and_gradients(model, rows, None))
 

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM
 
 from distjudge_trl import Judge
-from distjudge_trl.batching.sharing import PACK_ATTENTION
+from distjudge_trl.batching.pack_attention import PACK_ATTENTION
 from distjudge_trl.cli import main
 from distjudge_trl.errors import RunFailedError, UserInputError
 from distjudge_trl.judge_folder.judge_file import JudgeFile
