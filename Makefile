@@ -17,7 +17,7 @@ PYTEST = OMP_NUM_THREADS=$${OMP_NUM_THREADS:-$(THREADS)} $(BIN)/python -m pytest
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help env system quickstart quickstart-reference test test-fast test-e2e lint format docs dist compat plan-tables benchmark
+.PHONY: help env system quickstart quickstart-reference reproduce-quick test test-fast test-e2e lint format docs dist compat plan-tables benchmark
 
 help:  ## Show this help
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-20s %s\n", $$1, $$2}'
@@ -37,6 +37,11 @@ quickstart: env  ## Train and evaluate real judges on the CPU on as many words a
 # FLAGS=--float32 for the column of that name.
 quickstart-reference: env  ## Measure the quickstart again over three seeds (half an hour) and write it into README and docs/paper.md
 	$(BIN)/python scripts/quickstart.py --output-dir quickstart/reference --seeds 3 --write-reference $(FLAGS)
+
+# Stopped at any time, the same command goes on.
+reproduce-quick: env  ## Make the paper's Tables 1 and 2 in small, on VADER (less than 45 minutes on two slow cores)
+	$(BIN)/python scripts/reproduce.py recipes/studies/quick.yaml --out runs/reproduce-quick --jobs 2 \
+		--time-budget 40min --tables other_tasks table2
 
 test: env system  ## Run all tests (about 12 minutes on two cores)
 	$(PYTEST)

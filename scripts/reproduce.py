@@ -34,11 +34,12 @@ from distjudge_trl.errors import RunFailedError, UserInputError, counted, listin
 from distjudge_trl.methods import METHODS
 from distjudge_trl.recipe import PAPER_GRID
 from distjudge_trl.recipe.parsing import parser_error, read_config
-from distjudge_trl.study import Plan, Study, read_plan
+from distjudge_trl.study import Plan, Study, read_plan, read_study
 from distjudge_trl.study.costs import duration
 from distjudge_trl.study.plan import check_plan
 from distjudge_trl.study.plan_file import PlanFile, check_options, finding
 from distjudge_trl.study.store import size_text
+from distjudge_trl.study.tables import all_tables
 
 
 PARTS = ("methods", "budget", "transfer", "grid")
@@ -90,6 +91,7 @@ def main() -> None:
     failed = [run.full_name for run in study.work_through(runs, seconds=args.time_budget)]
     if any(results.glob("*/*/results.json")):
         print(size_text(results))
+        print_tables(plan, results, args.tables)
         if not args.no_report:
             write_report(results, work / "report" if is_plan else results / "report")
     if failed:
@@ -106,6 +108,18 @@ def print_list(study: Study, runs: Any) -> None:
         print(f"{'left' if run in left else 'done'}  {run.full_name}{time}")
     about = f": {costs.total(left, study.jobs)} on this machine" if left else ""
     print(f"{counted(len(runs), 'run')}, {len(left)} left{about}")
+
+
+def print_tables(plan: Plan, results: Path, names: list[str]) -> None:
+    """Tables of the study by name."""
+    if not names:
+        return
+    study = read_study(results, plan=plan)
+    tables = all_tables(plan, study, names)
+    for name in names:
+        if name not in tables:
+            raise UserInputError(f"--tables: there is no {name!r}. There are: {', '.join(all_tables(plan, study))}.")
+        print(f"\n{tables[name].markdown()}", flush=True)
 
 
 def write_report(results: Path, out: Path) -> None:
@@ -144,6 +158,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--time-budget", type=seconds_of, metavar="2h", help="start nothing that would probably end later; 90min, 30s"
     )
     study.add_argument("--list", action="store_true", help="say what is done, what is left, and how long it takes")
+    study.add_argument("--tables", nargs="+", default=[], metavar="NAME", help="tables to print at the end")
     study.add_argument("--no-report", action="store_true", help="do not write the report at the end")
     study.add_argument("--data-root", type=Path, help="folder of the plan's data files; default: here")
     study.add_argument("--model", help="another model than the plan's")

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from distjudge_trl.errors import UserInputError, counted, nearest, run_script
@@ -42,7 +42,8 @@ def main() -> None:
     which.add_argument("--check", action="store_true", help="exit with 1 if a block of a page differs")
     which.add_argument("--list", action="store_true", help="print the names of the tables")
     args = parser.parse_args()
-    tables = draw_tables()
+    used = None if not (args.write or args.check) else {name for page in PAGES for name in names_in(page)}
+    tables = draw_tables(used)
     if args.write:
         for page in write_pages(tables, PAGES):
             print(f"{page}: written")
@@ -61,11 +62,11 @@ def main() -> None:
         print("\n".join(f"<!-- {name} -->\n{table.markdown()}" for name, table in tables.items()))
 
 
-def draw_tables() -> dict[str, Table]:
-    """All tables of the study by name; none if it has no results yet."""
+def draw_tables(names: Container[str] | None = None) -> dict[str, Table]:
+    """All tables of the study by name, or those of some names; none if it has no results yet."""
     plan = read_plan(PLAN)
     results = read_study(RESULTS, plan=plan) if RESULTS.is_dir() else []
-    return all_tables(plan, results) if results else {}
+    return all_tables(plan, results, names) if results else {}
 
 
 def write_pages(tables: Mapping[str, Table], pages: Sequence[Path]) -> list[Path]:
@@ -100,6 +101,11 @@ def find_differences(page: Path, tables: Mapping[str, Table]) -> Iterator[str]:
             pairs = zip([*there, *[""] * len(drawn)], [*drawn, *[""] * len(there)], strict=False)
             old, new = next((old, new) for old, new in pairs if old != new)
             yield f"{page}: {name}: the page has {old!r}, the results say {new!r}"
+
+
+def names_in(page: Path) -> list[str]:
+    """Names of the tables that a page shows."""
+    return START.findall(page.read_text(encoding="utf-8"))
 
 
 def find_blocks(page: Path, text: str) -> Iterator[tuple[str, int, int]]:

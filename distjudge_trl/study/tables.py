@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -10,8 +12,10 @@ import numpy as np
 from distjudge_trl.evaluation import item_kl, paired_difference
 from distjudge_trl.evaluation.lewidi import item_cross_entropy
 from distjudge_trl.evaluation.statistics import bootstrap_mean, over_seeds, seed_test
+from distjudge_trl.report.build import all_tables as report_tables
 from distjudge_trl.report.cells import LEVEL, Table
-from distjudge_trl.report.test_sets import value_of
+from distjudge_trl.report.comparisons import compare
+from distjudge_trl.report.test_sets import load_test_sets, value_of
 from distjudge_trl.study.plan import Plan
 from distjudge_trl.study.store import StudyResult
 
@@ -19,6 +23,8 @@ from distjudge_trl.study.store import StudyResult
 # How a judge is read: as it is, and with the scalings that are fitted on held-out training items.
 READINGS = ("plain", "temperature", "vector")
 _REFERENCE = "no-adversary"
+# Tables of `distjudge-trl report` that pages show.
+REPORT_TABLES = ("other_tasks", "comparisons", "halves", *(f"table{number}" for number in range(1, 7)))
 # Cross-entropies on the dev part that were published (docs/lewidi.md names the source).
 PUBLISHED_DEV = {"hs_brexit": 0.322, "convabuse": 0.230, "md_agreement": 0.528, "armis": 0.616}
 
@@ -269,15 +275,29 @@ def mean_text(values: Sequence[float], spec: str = ".3f") -> str:
     return f"{text} ± {format(summary.std, spec)}" if summary.num_runs > 1 else text
 
 
-def all_tables(plan: Plan, results: Sequence[StudyResult]) -> dict[str, Table]:
-    """Every table of a study, by name."""
+def all_tables(plan: Plan, results: Sequence[StudyResult], names: Container[str] | None = None) -> dict[str, Table]:
+    """Every table of a study, by name: its own, and those of the report, which has the paper's layout.
+
+    Args:
+        plan ([`Plan`]): gives the order of rows, and titles.
+        results (`Sequence[StudyResult]`): of the plan's runs.
+        names (`Container[str]`, *optional*): make only these; a large study has many, and each takes a second.
+    """
     data = group_results(results)
-    tables = [data_table(plan, data[key]) for key in plan.content.data if key in data]
-    tables += [gains_table(plan, data, reading=reading) for reading in READINGS]
-    if PUBLISHED_DEV.keys() & data.keys():
-        tables.append(shared_task_table(plan, data))
+    makers: dict[str, Callable[[], Table | None]] = {}
     for key in plan.content.data:
-        for option in ("max_annotators", "max_train_samples"):
-            curves = [curve_table(plan, results, key, option, reading=reading) for reading in ("plain", "temperature")]
-            tables += [table for table in curves if table is not None]
-    return {table.name: table for table in tables}
+        if key in data:
+            makers[f"data-{key}"] = partial(data_table, plan, data[key])
+        for option, reading in itertools.product(("max_annotators", "max_train_samples"), READINGS[:2]):
+            make = partial(curve_table, plan, results, key, option, reading=reading)
+            makers[f"curve-{key}-{option}-{reading}"] = make
+    for reading in READINGS:
+        makers[f"gains-{reading}"] = partial(gains_table, plan, data, reading=reading)
+    if PUBLISHED_DEV.keys() & data.keys():
+        makers["lewidi-dev"] = partial(shared_task_table, plan, data)
+    own = [make() for name, make in makers.items() if names is None or name in names]
+    tables = {table.name: table for table in own if table is not None}
+    if names is None or any(name in names for name in REPORT_TABLES):
+        test_sets = load_test_sets([result.path for result in results])
+        tables |= {table.name: table for table in report_tables(test_sets, compare(test_sets))}
+    return tables

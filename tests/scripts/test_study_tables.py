@@ -65,7 +65,7 @@ def test_a_changed_number_is_found(script, page, monkeypatch, capsys):
     script.write_pages(TABLES, [page])
     page.write_text(page.read_text(encoding="utf-8").replace("+0.002", "-0.002"), encoding="utf-8")
     monkeypatch.setattr(script, "PAGES", (page,))
-    monkeypatch.setattr(script, "draw_tables", lambda: TABLES)
+    monkeypatch.setattr(script, "draw_tables", lambda names: TABLES)
     monkeypatch.setattr(sys, "argv", ["study_tables.py", "--check"])
     with pytest.raises(SystemExit) as ended:
         script.main()
@@ -88,7 +88,7 @@ def test_wrong_blocks_change_no_page(script, page, tmp_path):
 
 
 def test_names_are_listed(script, monkeypatch, capsys):
-    monkeypatch.setattr(script, "draw_tables", lambda: TABLES)
+    monkeypatch.setattr(script, "draw_tables", lambda names: TABLES)
     monkeypatch.setattr(sys, "argv", ["study_tables.py", "--list"])
     script.main()
     assert capsys.readouterr().out == "gains-plain: Gains\ndata-first: First\n"
