@@ -107,22 +107,19 @@ def gains_table(
     plan: Plan, data: Mapping[str, Mapping[str, Group]], *, reading: str = "plain", reference: str = _REFERENCE
 ) -> Table:
     """KL of every method minus that of one of them, on each data set: intervals over items."""
-    names = [
-        name for name in plan_methods(plan) if name != reference and any(name in found for found in data.values())
+    keys = [key for key in plan.content.data if reference in data.get(key, {})]
+    names = [name for name in plan_methods(plan) if any(name in data[key] for key in keys)]
+    rows = [
+        [plan.method_title(name), *(gain_text(data[key].get(name), data[key][reference], reading) for key in keys)]
+        for name in names
+        if name not in (reference, "raw")
     ]
-    names = [name for name in names if name != "raw"]
-    rows = []
-    for key in plan.content.data:
-        if key not in data or reference not in data[key]:
-            continue
-        cells = [gain_text(data[key].get(name), data[key][reference], reading) for name in names]
-        rows.append([plan.data_title(key), *cells])
-    header = ["data", *(plan.method_title(name) for name in names)]
+    header = ["method", *(plan.data_title(key) for key in keys)]
     title = f"KL minus that of {plan.method_title(reference)}"
     title += "" if reading == "plain" else f", both with {reading} scaling"
     note = (
         "Negative is better. Mean ± standard deviation over seeds [95 % interval over items of the mean over seeds,"
-        " groups resampled]. *: the interval excludes 0. **: a paired t-test over the seeds has p < 0.05, too. Not"
+        " groups resampled]. *: the interval excludes 0. **: a paired t-test over the seeds has p below 0.05, too. Not"
         " corrected for the number of comparisons."
     )
     return Table(f"gains-{reading}", title, header, rows, [note])
@@ -299,5 +296,6 @@ def all_tables(plan: Plan, results: Sequence[StudyResult], names: Container[str]
     tables = {table.name: table for table in own if table is not None}
     if names is None or any(name in names for name in REPORT_TABLES):
         test_sets = load_test_sets([result.path for result in results])
-        tables |= {table.name: table for table in report_tables(test_sets, compare(test_sets))}
+        found = report_tables(test_sets, compare(test_sets))
+        tables |= {table.name: table for table in found if names is None or table.name in names}
     return tables

@@ -180,7 +180,7 @@ def test_gains_are_differences_over_the_same_items(study):
     table = gains_table(plan, group_results(read_study(results, plan=plan)))
     seeds = [by_hand(results, "distribution", s).mean() - by_hand(results, "no-adversary", s).mean() for s in (0, 1)]
     (row,) = table.rows
-    assert table.header == ["data", "distribution"] and row[0] == "Own"
+    assert table.header == ["method", "Own"] and row[0] == "distribution"
     found = re.fullmatch(r"(\S+) ± (\S+) \[(\S+), (\S+)\](?: \**)?", row[1])
     value, spread, low, high = map(float, found.groups())
     assert value == pytest.approx(np.mean(seeds), abs=6e-4) and spread == pytest.approx(
