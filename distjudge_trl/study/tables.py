@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 
-from distjudge_trl.evaluation import item_kl, paired_difference
 from distjudge_trl.evaluation.lewidi import item_cross_entropy
-from distjudge_trl.evaluation.statistics import bootstrap_mean, over_seeds, seed_test
 from distjudge_trl.report.build import all_tables as report_tables
-from distjudge_trl.report.cells import LEVEL, Table
+from distjudge_trl.report.cells import Table
 from distjudge_trl.report.comparisons import compare
 from distjudge_trl.report.test_sets import load_test_sets, value_of
+from distjudge_trl.study.groups import (
+    Group,
+    excess_text,
+    gain_text,
+    group_results,
+    mean_text,
+    number_text,
+    plan_methods,
+    seeds_text,
+)
 from distjudge_trl.study.plan import Plan
 from distjudge_trl.study.store import StudyResult
 
@@ -23,46 +30,12 @@ from distjudge_trl.study.store import StudyResult
 # How a judge is read: as it is, and with the scalings that are fitted on held-out training items.
 READINGS = ("plain", "temperature", "vector")
 _REFERENCE = "no-adversary"
+# Methods of the study's plan that should be the same judge (docs/adversary.md, claim 7).
+PAIRS = (("distribution", "more-kl"),)
 # Tables of `distjudge-trl report` that pages show.
 REPORT_TABLES = ("other_tasks", "comparisons", "halves", *(f"table{number}" for number in range(1, 7)))
 # Cross-entropies on the dev part that were published (docs/lewidi.md names the source).
 PUBLISHED_DEV = {"hs_brexit": 0.322, "convabuse": 0.230, "md_agreement": 0.528, "armis": 0.616}
-
-
-class Group(NamedTuple):
-    """The seeds of one method on one data set, with the same varied options."""
-
-    data: str
-    method: str
-    results: tuple[StudyResult, ...]
-
-    def values(self, name: str, reading: str = "plain") -> list[float]:
-        """A metric, one value per seed."""
-        return [value_of(result.rows[reading].metrics, name) for result in self.results]
-
-    def item_kl(self, reading: str = "plain") -> np.ndarray:
-        """KL of every item `(N,)`, the mean over the seeds."""
-        return np.mean([item_kl(result.run.p, result.rows[reading].log_q) for result in self.results], axis=0)
-
-    @property
-    def groups(self) -> list[str]:
-        """The group of every item, for intervals."""
-        return list(self.results[0].run.items["group"][:])
-
-
-def group_results(
-    results: Iterable[StudyResult], *, vary: Mapping[str, object] | None = None, transfer: str | None = None
-) -> dict[str, dict[str, Group]]:
-    """Data set to method to group, of the results with exactly these varied options and this transfer."""
-    found: dict[str, dict[str, list[StudyResult]]] = {}
-    for result in results:
-        about = result.about
-        if about.get("transfer") == transfer and (about["method"] == "raw" or about["vary"] == dict(vary or {})):
-            found.setdefault(about["data"], {}).setdefault(about["method"], []).append(result)
-    return {
-        data: {name: Group(data, name, tuple(sorted(rows, key=lambda r: r.about["seed"]))) for name, rows in m.items()}
-        for data, m in found.items()
-    }
 
 
 def data_table(plan: Plan, methods: Mapping[str, Group]) -> Table:
@@ -72,10 +45,10 @@ def data_table(plan: Plan, methods: Mapping[str, Group]) -> Table:
     header = ["method", "KL", "excess KL (95 %)", "+ temperature", "+ vector", "entropy corr.", "accuracy %", "ECE"]
     rows = []
     for name, group in _ordered(plan, methods):
-        excess = _excess(group)
+        excess = excess_text(group)
         rows.append(
             [
-                f"{plan.method_title(name)}{_seeds(group)}",
+                f"{plan.method_title(name)}{seeds_text(group)}",
                 mean_text(group.values("kl")),
                 excess,
                 mean_text(group.values("kl", "temperature")),
@@ -90,11 +63,20 @@ def data_table(plan: Plan, methods: Mapping[str, Group]) -> Table:
         kl, excess_prior = value_of(prior.metrics, "kl"), value_of(prior.metrics, "excess_kl")
         accuracy = 100 * value_of(prior.metrics, "accuracy")
         rows.append(
-            ["training prior (reads nothing)", f"{kl:.3f}", _number(excess_prior), "", "", "", f"{accuracy:.1f}", ""]
+            [
+                "training prior (reads nothing)",
+                f"{kl:.3f}",
+                number_text(excess_prior),
+                "",
+                "",
+                "",
+                f"{accuracy:.1f}",
+                "",
+            ]
         )
     ceiling = metrics["human_ceiling"]
     sizes = sorted({r.results["settings"].get("num_train_items") or 0 for g in methods.values() for r in g.results})
-    floor = _number(metrics["noise_floor"])
+    floor = number_text(metrics["noise_floor"])
     tested = f"{metrics['num_items']:,} ({metrics['num_groups']:,} groups)"
     notes = [f"Trained on {sizes[-1]:,} items, tested on {tested}; noise floor {floor}."]
     if ceiling is not None:
@@ -117,12 +99,35 @@ def gains_table(
     header = ["method", *(plan.data_title(key) for key in keys)]
     title = f"KL minus that of {plan.method_title(reference)}"
     title += "" if reading == "plain" else f", both with {reading} scaling"
-    note = (
-        "Negative is better. Mean ± standard deviation over seeds [95 % interval over items of the mean over seeds,"
-        " groups resampled]. *: the interval excludes 0. **: a paired t-test over the seeds has p below 0.05, too. Not"
-        " corrected for the number of comparisons."
-    )
-    return Table(f"gains-{reading}", title, header, rows, [note])
+    notes = [
+        "Negative is better. Mean ± standard deviation over seeds [95 % interval over items of the mean over seeds].",
+        "One star: the interval excludes 0. Two: a paired t-test over the seeds has p below 0.05, too.",
+        "Nothing is corrected for the number of comparisons.",
+        "Without ± it is one seed, whose interval says nothing about other seeds.",
+    ]
+    return Table(f"gains-{reading}", title, header, rows, notes)
+
+
+def pair_table(plan: Plan, data: Mapping[str, Mapping[str, Group]], one: str, other: str) -> Table:
+    """KL of two methods seed by seed, on every data set that has both."""
+    rows = []
+    for key in plan.content.data:
+        if one not in data.get(key, {}) or other not in data[key]:
+            continue
+        kls = {name: _by_seed(data[key][name]) for name in (one, other)}
+        for seed in sorted(set(kls[one]) & set(kls[other])):
+            values = kls[one][seed], kls[other][seed]
+            rows.append(
+                [plan.data_title(key), str(seed), *(f"{v:.3f}" for v in values), f"{values[0] - values[1]:+.3f}"]
+            )
+        rows.append([plan.data_title(key), "all", "", "", gain_text(data[key][one], data[key][other], "plain")])
+    header = ["data", "seed", plan.method_title(one), plan.method_title(other), "difference"]
+    title = f"{plan.method_title(one)} and {plan.method_title(other)}, KL"
+    return Table(f"pair-{one}-{other}", title, header, rows, [])
+
+
+def _by_seed(group: Group) -> dict[int, float]:
+    return dict(zip((result.about["seed"] for result in group.results), group.values("kl"), strict=True))
 
 
 def shared_task_table(plan: Plan, data: Mapping[str, Mapping[str, Group]]) -> Table:
@@ -197,48 +202,8 @@ def _varied(results: Sequence[StudyResult], data: str, option: str) -> list[obje
     return [*numbers, *([None] if None in found else [])]
 
 
-def plan_methods(plan: Plan) -> list[str]:
-    """The methods of a plan's parts, in the order of the recipes' methods and then of the plan's own."""
-    from distjudge_trl.methods import METHODS
-
-    used = [name for part in plan.content.runs.values() for name in part.methods]
-    return [name for name in (*METHODS, *plan.content.methods) if name in used]
-
-
 def _ordered(plan: Plan, methods: Mapping[str, Group]) -> list[tuple[str, Group]]:
     return [(name, methods[name]) for name in plan_methods(plan) if name in methods]
-
-
-def gain_text(group: Group | None, reference: Group | None, reading: str) -> str:
-    """Difference in KL over the seeds that both have, ± its standard deviation over them, and its interval over items.
-    It has a star if the interval excludes 0, two if a paired t-test over the seeds agrees.
-    """
-    if group is None or reference is None:
-        return "-"
-    seeds = {r.about["seed"] for r in group.results} & {r.about["seed"] for r in reference.results}
-    one, other = (
-        Group(g.data, g.method, tuple(r for r in g.results if r.about["seed"] in seeds)) for g in (group, reference)
-    )
-    if not seeds:
-        return "-"
-    over_items = paired_difference(one.item_kl(reading), other.item_kl(reading), one.groups)
-    kls = one.values("kl", reading), other.values("kl", reading)
-    text = f"{over_items.value:+.3f}"
-    if len(seeds) > 1:
-        text += f" ± {np.std(np.subtract(*kls), ddof=1):.3f}"
-    text += f" [{over_items.low:+.3f}, {over_items.high:+.3f}]"
-    if over_items.low <= 0 <= over_items.high:
-        return text
-    p_value = seed_test(*kls) if len(seeds) > 1 else None
-    return text + (" **" if p_value is not None and p_value < LEVEL else " *")
-
-
-def _excess(group: Group) -> str:
-    floor = group.results[0].results["metrics"]["noise_floor"]
-    if floor is None:
-        return "-"
-    found = bootstrap_mean(group.item_kl() - floor, group.groups)
-    return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
 
 
 def _cross_entropy_text(group: Group | None, reading: str, floor: float, constant: float) -> str:
@@ -253,23 +218,6 @@ def _cross_entropy_text(group: Group | None, reading: str, floor: float, constan
         return "-"
     share = (constant - np.mean(found)) / (constant - floor)
     return f"{mean_text(found)} ({100 * share:.0f} %)"
-
-
-def _seeds(group: Group) -> str:
-    return f" ({len(group.results)} seeds)" if len(group.results) > 1 else ""
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None or np.isnan(value) else f"{value:.3f}"
-
-
-def mean_text(values: Sequence[float], spec: str = ".3f") -> str:
-    """Mean, with the standard deviation if there are several."""
-    if not values or np.isnan(values).all():
-        return "-"
-    summary = over_seeds(values)
-    text = format(summary.mean, spec)
-    return f"{text} ± {format(summary.std, spec)}" if summary.num_runs > 1 else text
 
 
 def all_tables(plan: Plan, results: Sequence[StudyResult], names: Container[str] | None = None) -> dict[str, Table]:
@@ -290,6 +238,9 @@ def all_tables(plan: Plan, results: Sequence[StudyResult], names: Container[str]
             makers[f"curve-{key}-{option}-{reading}"] = make
     for reading in READINGS:
         makers[f"gains-{reading}"] = partial(gains_table, plan, data, reading=reading)
+    for one, other in PAIRS:
+        if any(one in methods and other in methods for methods in data.values()):
+            makers[f"pair-{one}-{other}"] = partial(pair_table, plan, data, one, other)
     if PUBLISHED_DEV.keys() & data.keys():
         makers["lewidi-dev"] = partial(shared_task_table, plan, data)
     own = [make() for name, make in makers.items() if names is None or name in names]

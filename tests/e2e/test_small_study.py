@@ -15,7 +15,8 @@ from conftest import ROOT
 from distjudge_trl.evaluation import read_predictions, read_results
 from distjudge_trl.evaluation.lewidi import item_cross_entropy
 from distjudge_trl.study import read_plan, read_study
-from distjudge_trl.study.tables import all_tables, data_table, gains_table, group_results
+from distjudge_trl.study.groups import group_results
+from distjudge_trl.study.tables import all_tables, data_table, gains_table
 
 
 TASK = {

@@ -1,0 +1,110 @@
+"""The seeds of a method on a data set, and the text of their figures in tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from distjudge_trl.evaluation import item_kl, paired_difference
+from distjudge_trl.evaluation.statistics import bootstrap_mean, over_seeds, seed_test
+from distjudge_trl.methods import METHODS
+from distjudge_trl.report.cells import LEVEL
+from distjudge_trl.report.test_sets import value_of
+from distjudge_trl.study.plan import Plan
+from distjudge_trl.study.store import StudyResult
+
+
+class Group(NamedTuple):
+    """The seeds of one method on one data set, with the same varied options."""
+
+    data: str
+    method: str
+    results: tuple[StudyResult, ...]
+
+    def values(self, name: str, reading: str = "plain") -> list[float]:
+        """A metric, one value per seed."""
+        return [value_of(result.rows[reading].metrics, name) for result in self.results]
+
+    def item_kl(self, reading: str = "plain") -> np.ndarray:
+        """KL of every item `(N,)`, the mean over the seeds."""
+        return np.mean([item_kl(result.run.p, result.rows[reading].log_q) for result in self.results], axis=0)
+
+    @property
+    def groups(self) -> list[str]:
+        """The group of every item, for intervals."""
+        return list(self.results[0].run.items["group"][:])
+
+
+def group_results(
+    results: Iterable[StudyResult], *, vary: Mapping[str, object] | None = None, transfer: str | None = None
+) -> dict[str, dict[str, Group]]:
+    """Data set to method to group, of the results with exactly these varied options and this transfer."""
+    found: dict[str, dict[str, list[StudyResult]]] = {}
+    for result in results:
+        about = result.about
+        if about.get("transfer") == transfer and (about["method"] == "raw" or about["vary"] == dict(vary or {})):
+            found.setdefault(about["data"], {}).setdefault(about["method"], []).append(result)
+    return {
+        data: {name: Group(data, name, tuple(sorted(rows, key=lambda r: r.about["seed"]))) for name, rows in m.items()}
+        for data, m in found.items()
+    }
+
+
+def plan_methods(plan: Plan) -> list[str]:
+    """The methods of a plan's parts, in the order of the recipes' methods and then of the plan's own."""
+    used = [name for part in plan.content.runs.values() for name in part.methods]
+    return [name for name in (*METHODS, *plan.content.methods) if name in used]
+
+
+def mean_text(values: Sequence[float], spec: str = ".3f") -> str:
+    """Mean, with the standard deviation if there are several."""
+    if not values or np.isnan(values).all():
+        return "-"
+    summary = over_seeds(values)
+    text = format(summary.mean, spec)
+    return f"{text} ± {format(summary.std, spec)}" if summary.num_runs > 1 else text
+
+
+def gain_text(group: Group | None, reference: Group | None, reading: str) -> str:
+    """Difference in KL over the seeds that both have, ± its standard deviation over them, and its interval over items.
+    It has a star if the interval excludes 0, two if a paired t-test over the seeds agrees.
+    """
+    if group is None or reference is None:
+        return "-"
+    seeds = {r.about["seed"] for r in group.results} & {r.about["seed"] for r in reference.results}
+    one, other = (
+        Group(g.data, g.method, tuple(r for r in g.results if r.about["seed"] in seeds)) for g in (group, reference)
+    )
+    if not seeds:
+        return "-"
+    over_items = paired_difference(one.item_kl(reading), other.item_kl(reading), one.groups)
+    kls = one.values("kl", reading), other.values("kl", reading)
+    text = f"{over_items.value:+.3f}"
+    if len(seeds) > 1:
+        text += f" ± {np.std(np.subtract(*kls), ddof=1):.3f}"
+    text += f" [{over_items.low:+.3f}, {over_items.high:+.3f}]"
+    if over_items.low <= 0 <= over_items.high:
+        return text
+    p_value = seed_test(*kls) if len(seeds) > 1 else None
+    return text + (" **" if p_value is not None and p_value < LEVEL else " *")
+
+
+def excess_text(group: Group) -> str:
+    """Excess KL of the mean over seeds, with its interval over items."""
+    floor = group.results[0].results["metrics"]["noise_floor"]
+    if floor is None:
+        return "-"
+    found = bootstrap_mean(group.item_kl() - floor, group.groups)
+    return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
+
+
+def seeds_text(group: Group) -> str:
+    """The number of seeds, if there are several."""
+    return f" ({len(group.results)} seeds)" if len(group.results) > 1 else ""
+
+
+def number_text(value: float | None) -> str:
+    """A figure, or a dash."""
+    return "-" if value is None or np.isnan(value) else f"{value:.3f}"
