@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -275,13 +275,20 @@ def mean_text(values: Sequence[float], spec: str = ".3f") -> str:
     return f"{text} ± {format(summary.std, spec)}" if summary.num_runs > 1 else text
 
 
-def all_tables(plan: Plan, results: Sequence[StudyResult], names: Container[str] | None = None) -> dict[str, Table]:
+def could_be_table(plan: Plan, name: str) -> bool:
+    """Whether a study of this plan can have a table of this name; some follow only from certain results."""
+    keys = plan.content.data
+    known = {"lewidi-dev", *REPORT_TABLES, *(f"gains-{reading}" for reading in READINGS), *(f"data-{k}" for k in keys)}
+    return name in known or name.startswith(("metrics_", *(f"curve-{key}-" for key in keys)))
+
+
+def all_tables(plan: Plan, results: Sequence[StudyResult], names: Collection[str] | None = None) -> dict[str, Table]:
     """Every table of a study, by name: its own, and those of the report, which has the paper's layout.
 
     Args:
         plan ([`Plan`]): gives the order of rows, and titles.
         results (`Sequence[StudyResult]`): of the plan's runs.
-        names (`Container[str]`, *optional*): make only these; a large study has many, and each takes a second.
+        names (`Collection[str]`, *optional*): make only these; a large study has many, and each takes a second.
     """
     data = group_results(results)
     makers: dict[str, Callable[[], Table | None]] = {}
@@ -297,7 +304,7 @@ def all_tables(plan: Plan, results: Sequence[StudyResult], names: Container[str]
         makers["lewidi-dev"] = partial(shared_task_table, plan, data)
     own = [make() for name, make in makers.items() if names is None or name in names]
     tables = {table.name: table for table in own if table is not None}
-    if names is None or any(name in names for name in REPORT_TABLES):
+    if names is None or set(names) - makers.keys():
         test_sets = load_test_sets([result.path for result in results])
         tables |= {table.name: table for table in report_tables(test_sets, compare(test_sets))}
     return tables

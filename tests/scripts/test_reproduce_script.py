@@ -120,6 +120,31 @@ def test_durations(reproduce):
     assert [reproduce.seconds_of(text) for text in ("30s", "90min", "90m", "1.5h", "0h")] == [30, 5400, 5400, 5400, 0]
 
 
+def test_tables_are_known_before_anything_is_made(reproduce, tmp_path, monkeypatch):
+    words = ["vader", "--methods", "raw", "--out", str(tmp_path / "out"), "--work", str(tmp_path / "work"), "--list"]
+    for name in (
+        "data-vader",
+        "gains-plain",
+        "table2",
+        "other_tasks",
+        "metrics_vader",
+        "curve-vader-max_annotators-plain",
+    ):
+        monkeypatch.setattr("sys.argv", ["reproduce.py", *words, "--tables", name])
+        reproduce.main()
+    for name in ("data-snli", "tabel2"):
+        monkeypatch.setattr("sys.argv", ["reproduce.py", *words, "--tables", name])
+        with pytest.raises(UserInputError, match=f"--tables: '{name}' is no table of this study. They are called"):
+            reproduce.main()
+
+
+def test_a_launcher_is_split_as_in_a_shell(reproduce):
+    parse = reproduce.make_parser().parse_args
+    assert parse(["vader", "--launcher", "a -b 'c d'"]).launcher == ["a", "-b", "c d"]
+    with pytest.raises(UserInputError, match="--launcher: is no command .*quotation.*: 'a"):
+        parse(["vader", "--launcher", "'a"])
+
+
 def test_ctrl_c_is_one_line_and_leaves_no_process(warm_python, tmp_path):
     stops_it = f"sh -c 'echo $$ > {tmp_path}/child; kill -INT $PPID; sleep 60'"
     command = [warm_python, "scripts/reproduce.py", "vader", "--launcher", stops_it, "--out", tmp_path / "results"]

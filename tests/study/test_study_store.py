@@ -156,5 +156,12 @@ def test_damaged_and_foreign_results_are_named(copied):
     (folder / "results.json").write_text(json.dumps(results)[:-9])
     with pytest.raises(UserInputError, match="results.json: is damaged"):
         is_done(kept, run)
+    for name, value in (("options", 3), ("machine", {}), ("seconds", "60"), ("seed", None)):
+        broken = json.loads(json.dumps(results))
+        broken["provenance"]["study"][name] = value
+        (folder / "results.json").write_text(json.dumps(broken))
+        for read in (lambda: is_done(kept, run), lambda: read_study(kept)):
+            with pytest.raises(UserInputError, match=f"has no valid `{name}`.*Delete the folder"):
+                read()
     (folder / "results.json").unlink()
     assert not is_done(kept, run)
