@@ -42,6 +42,7 @@ from distjudge_trl.study.store import size_text
 from distjudge_trl.study.tables import all_tables, could_be_table
 
 
+OWN_STUDY = Path(__file__).resolve().parent.parent / "recipes/studies/paper.yaml"
 PARTS = ("methods", "budget", "transfer", "grid")
 # The methods of the paper's Table 1. Without --methods the others are trained with the first seed alone.
 MAIN_METHODS = ("single-point", "no-adversary", "distribution")
@@ -79,7 +80,7 @@ def main() -> None:
     for name in args.tables:
         if not could_be_table(plan, name):
             raise UserInputError(f"--tables: {name!r} is no table of this study. {HOW_TABLES_ARE_CALLED}")
-    results = args.out or Path("docs/results" if is_plan else "runs/paper")
+    results = args.out or default_results(Path(args.plan[0]) if is_plan else None)
     work = args.work or Path("runs/study") / results.resolve().name
     study = Study(
         plan,
@@ -103,6 +104,13 @@ def main() -> None:
         print_tables(plan, results, args.tables)
     if failed:
         raise RunFailedError(f"{counted(len(failed), 'run')} failed: {listing(failed)}.")
+
+
+def default_results(plan: Path | None) -> Path:
+    """Where results go without --out. Those of the repository's own study are committed, and others may not join."""
+    if plan is None:
+        return Path("runs/paper")
+    return Path("docs/results") if plan.resolve() == OWN_STUDY else Path("runs/results") / plan.stem
 
 
 def print_list(study: Study, runs: Any) -> None:
@@ -148,7 +156,11 @@ def make_parser() -> argparse.ArgumentParser:
     parser.error = parser_error  # type: ignore[method-assign]
     parser.add_argument("plan", nargs="+", metavar="PLAN.yaml | TASK", help="a plan, or tasks with a recipe")
     study = parser.add_argument_group("every study")
-    study.add_argument("--out", type=Path, help="the results; default: docs/results (plan), runs/paper (tasks)")
+    study.add_argument(
+        "--out",
+        type=Path,
+        help="the results; default: runs/results/PLAN, docs/results (paper.yaml), runs/paper (tasks)",
+    )
     study.add_argument(
         "--work",
         type=Path,

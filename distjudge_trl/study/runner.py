@@ -150,6 +150,8 @@ class Study:
                             left.append(run)  # an untrained model, to be tested once a judge is there
             except BaseException:
                 with _undisturbed():
+                    if active:
+                        self.say("Stopping what runs (up to 20 seconds) ...")
                     self._processes.stop()
                 raise
         self._say_left(left, costs)

@@ -96,8 +96,9 @@ def is_done(root: Path, run: PlannedRun, transfer: str | None = None) -> bool:
         )
     if apart := _apart(about, run, transfer):
         raise UserInputError(
-            f"{folder}: was made with other options than the plan's: {apart} (there and in the plan). Delete that"
-            " folder, give the new run another name in the plan, or choose another folder for the results."
+            f"{folder}: was made with other options than the plan's: {apart} (there and in the plan). Choose"
+            " another folder for the results with --out, give the new run another name in the plan, or delete that"
+            " folder."
         )
     return True
 

@@ -116,6 +116,14 @@ def test_a_command_line_comes_before_a_plan(reproduce):
         assert "max_length" not in run.options
 
 
+def test_own_results_do_not_join_those_of_the_repository(reproduce, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert str(reproduce.default_results(None)) == "runs/paper"
+    assert str(reproduce.default_results(ROOT / "recipes/studies/paper.yaml")) == "docs/results"
+    for plan in ("mine.yaml", "recipes/studies/paper.yaml"):  # below another folder
+        assert str(reproduce.default_results(tmp_path / plan)) == f"runs/results/{plan.split('/')[-1][:-5]}"
+
+
 def test_durations(reproduce):
     assert [reproduce.seconds_of(text) for text in ("30s", "90min", "90m", "1.5h", "0h")] == [30, 5400, 5400, 5400, 0]
 
