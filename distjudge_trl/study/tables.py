@@ -37,8 +37,8 @@ class Group(NamedTuple):
     results: tuple[StudyResult, ...]
 
     def values(self, name: str, reading: str = "plain") -> list[float]:
-        """A metric, one value per seed."""
-        return [value_of(result.rows[reading].metrics, name) for result in self.results]
+        """A metric, one value per seed; none of seeds that were not read so (without `calibrate`)."""
+        return [value_of(result.rows[reading].metrics, name) for result in self.results if reading in result.rows]
 
     def item_kl(self, reading: str = "plain") -> np.ndarray:
         """KL of every item `(N,)`, the mean over the seeds."""
@@ -105,8 +105,12 @@ def data_table(plan: Plan, methods: Mapping[str, Group]) -> Table:
 
 def gains_table(
     plan: Plan, data: Mapping[str, Mapping[str, Group]], *, reading: str = "plain", reference: str = _REFERENCE
-) -> Table:
-    """KL of every method minus that of one of them, on each data set: intervals over items."""
+) -> Table | None:
+    """KL of every method minus that of one of them, on each data set: intervals over items. `None` if no judge is read
+    so.
+    """
+    if not any(group.values("kl", reading) for methods in data.values() for group in methods.values()):
+        return None
     names = [
         name for name in plan_methods(plan) if name != reference and any(name in found for found in data.values())
     ]
@@ -163,7 +167,8 @@ def curve_table(
     points: dict[object, dict[str, Group]] = {}
     for value in _varied(results, data, option):
         vary = {} if value is None else {option: value}
-        points[value] = group_results((r for r in results if r.about["data"] == data), vary=vary).get(data, {})
+        read = (r for r in results if r.about["data"] == data and reading in r.rows)
+        points[value] = group_results(read, vary=vary).get(data, {})
     if len(points) < 2:
         return None
     names = [
@@ -171,6 +176,8 @@ def curve_table(
         for name in plan_methods(plan)
         if name != "raw" and sum(name in methods for methods in points.values()) > 1
     ]
+    if not names:
+        return None
     rows = []
     for name in names:
         rows.append(
@@ -218,7 +225,8 @@ def gain_text(group: Group | None, reference: Group | None, reading: str) -> str
     """
     if group is None or reference is None:
         return "-"
-    seeds = {r.about["seed"] for r in group.results} & {r.about["seed"] for r in reference.results}
+    seeds, others = ({r.about["seed"] for r in g.results if reading in r.rows} for g in (group, reference))
+    seeds &= others
     one, other = (
         Group(g.data, g.method, tuple(r for r in g.results if r.about["seed"] in seeds)) for g in (group, reference)
     )
