@@ -39,9 +39,10 @@ from distjudge_trl.study.costs import duration
 from distjudge_trl.study.plan import check_plan
 from distjudge_trl.study.plan_file import PlanFile, check_options, finding
 from distjudge_trl.study.store import size_text
-from distjudge_trl.study.tables import all_tables
+from distjudge_trl.study.tables import all_tables, could_be_table
 
 
+OWN_STUDY = Path(__file__).resolve().parent.parent / "recipes/studies/paper.yaml"
 PARTS = ("methods", "budget", "transfer", "grid")
 # The methods of the paper's Table 1. Without --methods the others are trained with the first seed alone.
 MAIN_METHODS = ("single-point", "no-adversary", "distribution")
@@ -56,6 +57,10 @@ OF_TASKS: dict[str, Any] = {
     "grid_radius": PAPER_GRID["perturbation_radius"],
     "data_path": [],
 }
+HOW_TABLES_ARE_CALLED = (
+    "They are called data-DATA, gains-plain, gains-temperature, gains-vector, curve-DATA-OPTION-plain, or as in the"
+    " report: table1 to table6, other_tasks, comparisons, halves, metrics_TASK."
+)
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600}
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
@@ -72,14 +77,17 @@ def main() -> None:
         raise UserInputError("--model and --model_name_or_path name different models: drop one of them.")
     is_plan = args.plan[0].endswith((".yaml", ".yml"))
     plan = own_plan(args, options) if is_plan else paper_plan(args, options)
-    results = args.out or Path("docs/results" if is_plan else "runs/paper")
+    for name in args.tables:
+        if not could_be_table(plan, name):
+            raise UserInputError(f"--tables: {name!r} is no table of this study. {HOW_TABLES_ARE_CALLED}")
+    results = args.out or default_results(Path(args.plan[0]) if is_plan else None)
     work = args.work or Path("runs/study") / results.resolve().name
     study = Study(
         plan,
         results,
         work,
         data_root=args.data_root,
-        launcher=shlex.split(args.launcher),
+        launcher=args.launcher,
         keep_judges=args.keep_judges,
         jobs=args.jobs,
         say=lambda line: print(line, flush=True),
@@ -91,11 +99,18 @@ def main() -> None:
     failed = [run.full_name for run in study.work_through(runs, seconds=args.time_budget)]
     if any(results.glob("*/*/results.json")):
         print(size_text(results))
-        print_tables(plan, results, args.tables)
         if not args.no_report:
             write_report(results, work / "report" if is_plan else results / "report")
+        print_tables(plan, results, args.tables)
     if failed:
         raise RunFailedError(f"{counted(len(failed), 'run')} failed: {listing(failed)}.")
+
+
+def default_results(plan: Path | None) -> Path:
+    """Where results go without --out. Those of the repository's own study are committed, and others may not join."""
+    if plan is None:
+        return Path("runs/paper")
+    return Path("docs/results") if plan.resolve() == OWN_STUDY else Path("runs/results") / plan.stem
 
 
 def print_list(study: Study, runs: Any) -> None:
@@ -111,15 +126,16 @@ def print_list(study: Study, runs: Any) -> None:
 
 
 def print_tables(plan: Plan, results: Path, names: list[str]) -> None:
-    """Tables of the study by name."""
+    """Tables of the study by name. One that does not follow from the results (yet) is no mistake."""
     if not names:
         return
     study = read_study(results, plan=plan)
     tables = all_tables(plan, study, names)
     for name in names:
-        if name not in tables:
-            raise UserInputError(f"--tables: there is no {name!r}. There are: {', '.join(all_tables(plan, study))}.")
-        print(f"\n{tables[name].markdown()}", flush=True)
+        if name in tables:
+            print(f"\n{tables[name].markdown()}", flush=True)
+        else:
+            print(f"\nNo table {name} follows from these results. There are: {', '.join(all_tables(plan, study))}.")
 
 
 def write_report(results: Path, out: Path) -> None:
@@ -140,13 +156,19 @@ def make_parser() -> argparse.ArgumentParser:
     parser.error = parser_error  # type: ignore[method-assign]
     parser.add_argument("plan", nargs="+", metavar="PLAN.yaml | TASK", help="a plan, or tasks with a recipe")
     study = parser.add_argument_group("every study")
-    study.add_argument("--out", type=Path, help="the results; default: docs/results (plan), runs/paper (tasks)")
+    study.add_argument(
+        "--out",
+        type=Path,
+        help="the results; default: runs/results/PLAN, docs/results (paper.yaml), runs/paper (tasks)",
+    )
     study.add_argument(
         "--work",
         type=Path,
         help="trainings, logs, judges and a plan's report; default: runs/study/NAME, as the folder of --out is called",
     )
-    study.add_argument("--launcher", default=sys.executable, help="what starts a recipe; default: this Python")
+    study.add_argument(
+        "--launcher", type=command_of, default=[sys.executable], help="what starts a recipe; default: this Python"
+    )
     study.add_argument(
         "--jobs", type=int, default=1, help="runs side by side, each with a GPU or its share of the cores. Default: 1"
     )
@@ -158,7 +180,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--time-budget", type=seconds_of, metavar="2h", help="start nothing that would probably end later; 90min, 30s"
     )
     study.add_argument("--list", action="store_true", help="say what is done, what is left, and how long it takes")
-    study.add_argument("--tables", nargs="+", default=[], metavar="NAME", help="tables to print at the end")
+    study.add_argument(
+        "--tables", nargs="+", default=[], metavar="NAME", help=f"tables to print at the end. {HOW_TABLES_ARE_CALLED}"
+    )
     study.add_argument("--no-report", action="store_true", help="do not write the report at the end")
     study.add_argument("--data-root", type=Path, help="folder of the plan's data files; default: here")
     study.add_argument("--model", help="another model than the plan's")
@@ -180,6 +204,14 @@ def make_parser() -> argparse.ArgumentParser:
         "--data-path", nargs="+", metavar="TASK=PATH", help="official files that are here already, chaosnli's too"
     )
     return parser
+
+
+def command_of(text: str) -> list[str]:
+    """The words of a command, as a shell splits them."""
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"is no command ({error}): {text}") from None
 
 
 def seconds_of(text: str) -> float:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from distjudge_trl.errors import UserInputError, counted, nearest, run_script
@@ -62,7 +62,7 @@ def main() -> None:
         print("\n".join(f"<!-- {name} -->\n{table.markdown()}" for name, table in tables.items()))
 
 
-def draw_tables(names: Container[str] | None = None) -> dict[str, Table]:
+def draw_tables(names: Collection[str] | None = None) -> dict[str, Table]:
     """All tables of the study by name, or those of some names; none if it has no results yet."""
     plan = read_plan(PLAN)
     results = read_study(RESULTS, plan=plan) if RESULTS.is_dir() else []

@@ -18,6 +18,8 @@ from distjudge_trl.batching.prefixes import BLOCK, PackMask, tile_width
 
 # Name under which transformers finds an attention that takes tiles and block masks, and is sdpa for all other masks.
 PACK_ATTENTION = "sdpa_or_packs"
+# What some models add to attention scores, by the names under which transformers hands it on. Tiles do not compute it.
+_NOT_IN_TILES = ("softcap", "s_aux", "position_bias")
 # Tiles of at most this many keys are computed by matrix products that keep their probabilities for the backward.
 # Longer ones would keep more than the linear layers do.
 _FEW_KEYS = 1024
@@ -104,11 +106,17 @@ def _attend_in_tiles(
     tiles: Tensor,
     dropout: float = 0.0,
     scaling: float | None = None,
-    **unused: Any,
+    **others: Any,
 ) -> Tensor:
     """Attention `(1, T, H, D)` of a pack's `query` `(1, H, T, D)` to `key` and `value` `(1, H / G, T, D)`, by
     [`tile_mask`]: all tiles in one call, with the G heads that read one key head beside each other as its queries.
+
+    Raises:
+        `ValueError`: the model changes its scores (soft-capping, sinks, position biases). `find_sharing` meets it when
+            it tries the model, which then reads packs in another way, or none.
     """
+    if added := [name for name in _NOT_IN_TILES if others.get(name) is not None]:
+        raise ValueError(f"attention in tiles has no {', '.join(added)}")
     device = query.device.type
     if torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)

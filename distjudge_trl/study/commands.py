@@ -10,6 +10,7 @@ from pathlib import Path
 
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.files.shipped_files import find_shipped
+from distjudge_trl.recipe.checks import check_options
 from distjudge_trl.recipe.loading import load_recipe
 from distjudge_trl.recipe.parsing import option_tokens
 from distjudge_trl.runtime.logs import quieten
@@ -96,7 +97,7 @@ class Commands:
                 continue
             done.append((run.data, options))
             try:
-                _load_recipe(self._recipe(run)).parse(self._words(run))
+                check_options(_load_recipe(self._recipe(run)).parse(self._words(run)))
             except UserInputError as error:
                 raise UserInputError(f"The run {run.full_name} (part {run.parts[0]!r}): {error}") from None
 

@@ -72,6 +72,12 @@ class Costs:
         """Estimated seconds of a run, without tests on other tasks. `None` if no similar run has finished anywhere:
         one on its data set with its model, trained or untrained as this one.
         """
+        try:
+            return self._estimate(run)
+        except (TypeError, ValueError):
+            return None  # a value that its recipe will refuse
+
+    def _estimate(self, run: PlannedRun) -> float | None:
         kind = _kind(run.data, run.options)
         known = self._here.get(kind) or self._elsewhere.get(kind)
         read = self._read.get(run.data, _Size()).of(run.options.get("max_eval_samples"))

@@ -24,8 +24,8 @@ class Group(NamedTuple):
     results: tuple[StudyResult, ...]
 
     def values(self, name: str, reading: str = "plain") -> list[float]:
-        """A metric, one value per seed."""
-        return [value_of(result.rows[reading].metrics, name) for result in self.results]
+        """A metric, one value per seed; none of seeds that were not read so (without `calibrate`)."""
+        return [value_of(result.rows[reading].metrics, name) for result in self.results if reading in result.rows]
 
     def item_kl(self, reading: str = "plain") -> np.ndarray:
         """KL of every item `(N,)`, the mean over the seeds."""
@@ -73,7 +73,8 @@ def gain_text(group: Group | None, reference: Group | None, reading: str) -> str
     """
     if group is None or reference is None:
         return "-"
-    seeds = {r.about["seed"] for r in group.results} & {r.about["seed"] for r in reference.results}
+    seeds, others = ({r.about["seed"] for r in g.results if reading in r.rows} for g in (group, reference))
+    seeds &= others
     one, other = (
         Group(g.data, g.method, tuple(r for r in g.results if r.about["seed"] in seeds)) for g in (group, reference)
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from distjudge_trl.errors import UserInputError, listing, nearest
+from distjudge_trl.errors import UserInputError, clipped, listing, nearest
 from distjudge_trl.files.yaml import read_mapping
 from distjudge_trl.methods import METHODS
 from distjudge_trl.study.plan_file import PlanFile, PlannedMethod, PlannedPart, finding
@@ -25,6 +25,10 @@ _READING = (
     *("model_name_or_path", "model_revision", "prompt_template", "max_length", "truncate"),
     *("split", "split_seed", "max_eval_samples"),
 )
+
+
+# Characters of data set and name; file systems take 255, and logs and locks have endings.
+_LONGEST_NAME = 200
 
 
 @dataclass(frozen=True)
@@ -88,8 +92,8 @@ class Plan:
         leaves whole comparisons.
 
         Raises:
-            [`UserInputError`]: two parts give one run different options, or an option of the command line is one that
-                the runs differ in.
+            [`UserInputError`]: two parts give one run different options, an option of the command line is one that
+                the runs differ in, or a run's name is too long for a folder.
         """
         found: dict[str, PlannedRun] = {}
         ordinal = {data for data in self.content.data if self._is_ordinal(data)}
@@ -101,9 +105,15 @@ class Plan:
                     continue
                 before = found.get(run.full_name)
                 if before is None:
+                    _check_length(run)
                     found[run.full_name] = run
                     continue
                 if dict(before.options) != dict(run.options):
+                    if dict(before.vary) != dict(run.vary):
+                        raise UserInputError(
+                            f"Two runs would have the name {run.full_name}:"
+                            f" {options_apart(before.options, run.options)}. Vary other values."
+                        )
                     raise UserInputError(
                         f"The run {run.full_name} has other options in the part {part!r} than in {before.parts[0]!r}:"
                         f" {options_apart(before.options, run.options)}. Vary the option, or name another method."
@@ -182,6 +192,14 @@ class Plan:
         return self.content.data[data].title or data
 
 
+def _check_length(run: PlannedRun) -> None:
+    if len(run.full_name) > _LONGEST_NAME:
+        raise UserInputError(
+            f"The name of a run would be too long for a folder: {clipped(run.full_name)}. Choose shorter names or, in"
+            " place of long values in `vary`, methods with options."
+        )
+
+
 def _setting(methods: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for name, options in methods.items():
         yield f"the method {name!r} sets", options
@@ -227,6 +245,8 @@ def check_plan(plan: Plan, place: str = "") -> None:
             raise UserInputError(f"{place}`methods.{name}`: is a method of the recipes. Choose another name.")
         _check_names(f"{place}`methods.{name}.method`", [method.method], METHODS)
     for data, planned in content.data.items():
+        if data == "report":
+            raise UserInputError(f"{place}`data.{data}`: the report's folder has this name. Choose another one.")
         taken = [name for other, entry in content.data.items() for name in transfer_names(entry.transfer, other)]
         if data in taken:
             raise UserInputError(f"{place}`data.{data}`: results of a transfer have this name. Choose another one.")

@@ -69,6 +69,9 @@ def _check_value(name: str, value: Any) -> None:
 Options = Annotated[dict[str, Any], BeforeValidator(check_options)]
 _Vary = Annotated[dict[str, list[Any]], BeforeValidator(_checked_vary)]
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+_Text = Annotated[str, Field(min_length=1)]
+# What numpy takes, too.
+_Seed = Annotated[int, Field(ge=0, lt=2**32)]
 _Names = Annotated[list[_Name], Field(min_length=1)]
 
 
@@ -81,11 +84,11 @@ class PlannedData(_Part):
     runs, and the tasks that its judges are tested on besides (`transfer`: task to files).
     """
 
-    task: str
-    path: str | None = None
+    task: _Text
+    path: _Text | None = None
     title: str | None = None
     options: Options = {}
-    transfer: dict[_Name, str | None] = {}
+    transfer: dict[_Name, _Text | None] = {}
 
 
 class PlannedMethod(_Part):
@@ -103,7 +106,7 @@ class PlannedPart(_Part):
 
     data: _Names
     methods: _Names
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
+    seeds: Annotated[list[_Seed], Field(min_length=1)] = [0]
     vary: _Vary = {}
     options: Options = {}
 
@@ -111,18 +114,27 @@ class PlannedPart(_Part):
 class PlanFile(_Part):
     """What a plan file holds."""
 
-    model: str | None = None
+    model: _Text | None = None
     options: Options = {}
     data: Annotated[dict[_Name, PlannedData], Field(min_length=1)]
     methods: dict[_Name, PlannedMethod] = {}
     runs: Annotated[dict[_Name, PlannedPart], Field(min_length=1)]
 
 
+# In place of messages in which pydantic speaks of dictionaries, strings and classes.
+_MEANINGS = {
+    **dict.fromkeys(("dict_type", "model_type"), "must be a mapping of names to values"),
+    "list_type": "must be a list, such as [a, b]",
+    "string_type": "must be a text; in quotes, if YAML takes it for something else",
+    "string_too_short": "must not be empty",
+}
+
+
 def finding(error: ValidationError) -> str:
     """The first thing that is wrong with a plan: its key and what to do, as a sentence."""
     first = error.errors(include_url=False)[0]
     # A pattern of names is reported at a place of its own.
-    keys = [str(key) for key in first["loc"] if key != "[key]"]
+    keys = [" ".join(str(key).split()) for key in first["loc"] if key != "[key]"]
     where = f"`{'.'.join(keys)}`: " if keys else ""
     if first["type"] == "extra_forbidden":
         known = _keys_at(keys[:-1])
@@ -134,7 +146,7 @@ def finding(error: ValidationError) -> str:
         return (
             f"{where}a name may have letters, digits, dots, dashes and underscores, and begins with one of the first."
         )
-    message = first["msg"].removeprefix("Value error, ")
+    message = _MEANINGS.get(first["type"], first["msg"]).removeprefix("Value error, ")
     return f"{where}{message[0].lower()}{message[1:]}{_got(first)}."
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import shutil
 import signal
 import sys
 import threading
@@ -41,7 +42,8 @@ class Study:
         say (`Callable[[str], None]`): receives lines for the user.
 
     Raises:
-        [`UserInputError`]: fewer than one job, or more than the machine has GPUs; `work` lies in `results`.
+        [`UserInputError`]: fewer than one job, or more than the machine has GPUs; `work` lies in `results`; one of
+            them is a file; there is no such launcher.
     """
 
     plan: Plan
@@ -60,6 +62,12 @@ class Study:
             raise UserInputError(f"--jobs {self.jobs}: every run needs a GPU; this machine has {device_count()}.")
         if self.work.resolve().is_relative_to(self.results.resolve()):
             raise UserInputError(f"{self.work}: --work lies in --out, where the report would read it, too.")
+        for folder, option in ((self.results, "--out"), (self.work, "--work")):
+            if folder.exists() and not folder.is_dir():
+                raise UserInputError(f"{folder}: is no folder. Choose another {option}.")
+        if not self.launcher or shutil.which(self.launcher[0]) is None:
+            name = self.launcher[0] if self.launcher else "''"
+            raise UserInputError(f"--launcher {name}: there is no such program, or it cannot be executed.")
         self.commands = Commands(self.plan, self.work, self.data_root, self.launcher)
         self._claims = Claims((self.results, self.work))
         self._processes = Processes(self.jobs)
@@ -142,6 +150,8 @@ class Study:
                             left.append(run)  # an untrained model, to be tested once a judge is there
             except BaseException:
                 with _undisturbed():
+                    if active:
+                        self.say("Stopping what runs (up to 20 seconds) ...")
                     self._processes.stop()
                 raise
         self._say_left(left, costs)

@@ -37,6 +37,13 @@ _KEPT = ("versions", "git_revision", "platform", "world_size", "train_fingerprin
 # Of `evaluation`: where files are on the machine that read them.
 _PLACES = ("data_path", "leave_out")
 _DIGITS = 6
+# What every result says of its run.
+_KINDS = {
+    **dict.fromkeys(("data", "method", "date"), str),
+    **dict.fromkeys(("options", "vary", "machine"), dict),
+    "seed": int,
+    "seconds": int | float | None,
+}
 # The smallest number of single precision with all its digits.
 _SMALLEST = float(np.finfo(np.float32).tiny)
 
@@ -89,8 +96,9 @@ def is_done(root: Path, run: PlannedRun, transfer: str | None = None) -> bool:
         )
     if apart := _apart(about, run, transfer):
         raise UserInputError(
-            f"{folder}: was made with other options than the plan's: {apart} (there and in the plan). Delete that"
-            " folder, give the new run another name in the plan, or choose another folder for the results."
+            f"{folder}: was made with other options than the plan's: {apart} (there and in the plan). Choose"
+            " another folder for the results with --out, give the new run another name in the plan, or delete that"
+            " folder."
         )
     return True
 
@@ -117,10 +125,25 @@ def _about(run: PlannedRun, transfer: str | None) -> dict[str, Any]:
 
 
 def _read_about(folder: Path, results: dict[str, Any]) -> dict[str, Any]:
-    about: dict[str, Any] | None = results["provenance"].get("study")
+    about: Any = results["provenance"].get("study")
     if about is None:
         raise UserInputError(f"{folder}: holds results that are no study's. Choose another folder for the results.")
-    return about
+    if (wrong := _wrong_key(about)) is not None:
+        raise UserInputError(
+            f"{folder / RESULTS_NAME}: is damaged (`provenance.study` has no valid `{wrong}`). Delete the folder:"
+            " then the run is made again."
+        )
+    found: dict[str, Any] = about
+    return found
+
+
+def _wrong_key(about: Any) -> str | None:
+    """The first key that is missing or has a value of another kind, in what a study says of a run."""
+    for name, kind in _KINDS.items():
+        if not isinstance(about, dict) or not isinstance(about.get(name), kind):
+            return name
+    speed = about["machine"].get("gflops")
+    return None if isinstance(speed, int | float) and speed > 0 else "machine"
 
 
 def keep(
@@ -270,4 +293,4 @@ def size_text(root: Path) -> str:
     """How many results a folder holds, and how large they are, as text."""
     runs = sum(1 for _ in root.glob(f"*/*/{RESULTS_NAME}"))
     size = sum(path.stat().st_size for path in root.rglob("*") if path.is_file())
-    return f"{root}: {counted(runs, 'result')}, {size / 1e6:.1f} MB"
+    return f"{root}: {counted(runs, 'result')}, " + (f"{size / 1e3:.0f} kB" if size < 1e6 else f"{size / 1e6:.1f} MB")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -87,8 +87,12 @@ def data_table(plan: Plan, methods: Mapping[str, Group]) -> Table:
 
 def gains_table(
     plan: Plan, data: Mapping[str, Mapping[str, Group]], *, reading: str = "plain", reference: str = _REFERENCE
-) -> Table:
-    """KL of every method minus that of one of them, on each data set: intervals over items."""
+) -> Table | None:
+    """KL of every method minus that of one of them, on each data set: intervals over items. `None` if no judge is read
+    so.
+    """
+    if not any(group.values("kl", reading) for methods in data.values() for group in methods.values()):
+        return None
     keys = [key for key in plan.content.data if reference in data.get(key, {})]
     names = [name for name in plan_methods(plan) if any(name in data[key] for key in keys)]
     rows = [
@@ -165,7 +169,8 @@ def curve_table(
     points: dict[object, dict[str, Group]] = {}
     for value in _varied(results, data, option):
         vary = {} if value is None else {option: value}
-        points[value] = group_results((r for r in results if r.about["data"] == data), vary=vary).get(data, {})
+        read = (r for r in results if r.about["data"] == data and reading in r.rows)
+        points[value] = group_results(read, vary=vary).get(data, {})
     if len(points) < 2:
         return None
     names = [
@@ -173,6 +178,8 @@ def curve_table(
         for name in plan_methods(plan)
         if name != "raw" and sum(name in methods for methods in points.values()) > 1
     ]
+    if not names:
+        return None
     rows = []
     for name in names:
         rows.append(
@@ -220,13 +227,22 @@ def _cross_entropy_text(group: Group | None, reading: str, floor: float, constan
     return f"{mean_text(found)} ({100 * share:.0f} %)"
 
 
-def all_tables(plan: Plan, results: Sequence[StudyResult], names: Container[str] | None = None) -> dict[str, Table]:
+def could_be_table(plan: Plan, name: str) -> bool:
+    """Whether a study of this plan can have a table of this name; some follow only from certain results."""
+    keys = plan.content.data
+    pairs = (f"pair-{one}-{other}" for one, other in PAIRS)
+    gains = (f"gains-{reading}" for reading in READINGS)
+    known = {"lewidi-dev", *REPORT_TABLES, *gains, *pairs, *(f"data-{key}" for key in keys)}
+    return name in known or name.startswith(("metrics_", *(f"curve-{key}-" for key in keys)))
+
+
+def all_tables(plan: Plan, results: Sequence[StudyResult], names: Collection[str] | None = None) -> dict[str, Table]:
     """Every table of a study, by name: its own, and those of the report, which has the paper's layout.
 
     Args:
         plan ([`Plan`]): gives the order of rows, and titles.
         results (`Sequence[StudyResult]`): of the plan's runs.
-        names (`Container[str]`, *optional*): make only these; a large study has many, and each takes a second.
+        names (`Collection[str]`, *optional*): make only these; a large study has many, and each takes a second.
     """
     data = group_results(results)
     makers: dict[str, Callable[[], Table | None]] = {}
@@ -245,7 +261,7 @@ def all_tables(plan: Plan, results: Sequence[StudyResult], names: Container[str]
         makers["lewidi-dev"] = partial(shared_task_table, plan, data)
     own = [make() for name, make in makers.items() if names is None or name in names]
     tables = {table.name: table for table in own if table is not None}
-    if names is None or any(name in names for name in REPORT_TABLES):
+    if names is None or set(names) - makers.keys():
         test_sets = load_test_sets([result.path for result in results])
         found = report_tables(test_sets, compare(test_sets))
         tables |= {table.name: table for table in found if names is None or table.name in names}

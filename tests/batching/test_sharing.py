@@ -244,6 +244,25 @@ def test_tiles_are_read_in_half_precision_too(common):
             assert found.shape == expected.shape and (found - expected).norm() <= limit * expected.norm()
 
 
+@pytest.mark.parametrize("added", [{"softcap": 50.0}, {"s_aux": torch.zeros(4)}, {"position_bias": torch.zeros(1)}])
+def test_what_a_model_adds_to_its_scores_is_not_left_out_in_silence(added, monkeypatch):
+    attend = AttentionInterface()[attention_module.PACK_ATTENTION]
+    states, tiles = torch.zeros(1, 4, 8, 16), tile_mask(torch.full((1, 8), 8))
+    attend(torch.nn.Module(), states, states, states, tiles, **dict.fromkeys(added))
+    with pytest.raises(ValueError, match=f"tiles has no {next(iter(added))}"):
+        attend(torch.nn.Module(), states, states, states, tiles, **added)
+
+    # A model that hands it on reads its packs in another way, or none.
+    inner = sharing_module.pack_mask
+    tried = []
+    monkeypatch.setattr(sharing_module, "pack_mask", lambda ends, kind: tried.append(kind) or inner(ends, kind))
+    model = make_model("Llama")
+    forward = model.model.forward
+    monkeypatch.setattr(model.model, "forward", lambda *args, **kwargs: forward(*args, **kwargs, **added))
+    sharing = find_sharing(model, "auto")
+    assert sharing is None or sharing.mask == "dense"
+
+
 @pytest.mark.parametrize("autocast", [False, True])
 def test_packs_take_no_number_per_pair_of_tokens(autocast):
     """Neither their masks nor the attention, forward and backward."""

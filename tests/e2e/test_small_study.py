@@ -91,7 +91,7 @@ def test_all_runs_are_there_with_their_tests_on_another_task(study):
     transferred = read_results(folder / "results/other-from-first/distribution-seed1")
     assert transferred["trained_on"] == "own" and transferred["task"] == "other" and transferred["seed"] == 1
     assert read_results(folder / "results/other-from-first/raw-seed0")["trained_on"] is None
-    assert "10 results, 0." in printed and (folder / "work/report/index.html").is_file()
+    assert re.search(r": 10 results, \d+ kB$", printed, re.MULTILINE) and (folder / "work/report/index.html").is_file()
     # Only the report and the lists of commands are left of the work.
     assert not any((folder / "work").rglob("*.safetensors"))
 

@@ -116,8 +116,41 @@ def test_a_command_line_comes_before_a_plan(reproduce):
         assert "max_length" not in run.options
 
 
+def test_own_results_do_not_join_those_of_the_repository(reproduce, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert str(reproduce.default_results(None)) == "runs/paper"
+    assert str(reproduce.default_results(ROOT / "recipes/studies/paper.yaml")) == "docs/results"
+    for plan in ("mine.yaml", "recipes/studies/paper.yaml"):  # below another folder
+        assert str(reproduce.default_results(tmp_path / plan)) == f"runs/results/{plan.split('/')[-1][:-5]}"
+
+
 def test_durations(reproduce):
     assert [reproduce.seconds_of(text) for text in ("30s", "90min", "90m", "1.5h", "0h")] == [30, 5400, 5400, 5400, 0]
+
+
+def test_tables_are_known_before_anything_is_made(reproduce, tmp_path, monkeypatch):
+    words = ["vader", "--methods", "raw", "--out", str(tmp_path / "out"), "--work", str(tmp_path / "work"), "--list"]
+    for name in (
+        "data-vader",
+        "gains-plain",
+        "table2",
+        "other_tasks",
+        "metrics_vader",
+        "curve-vader-max_annotators-plain",
+    ):
+        monkeypatch.setattr("sys.argv", ["reproduce.py", *words, "--tables", name])
+        reproduce.main()
+    for name in ("data-snli", "tabel2"):
+        monkeypatch.setattr("sys.argv", ["reproduce.py", *words, "--tables", name])
+        with pytest.raises(UserInputError, match=f"--tables: '{name}' is no table of this study. They are called"):
+            reproduce.main()
+
+
+def test_a_launcher_is_split_as_in_a_shell(reproduce):
+    parse = reproduce.make_parser().parse_args
+    assert parse(["vader", "--launcher", "a -b 'c d'"]).launcher == ["a", "-b", "c d"]
+    with pytest.raises(UserInputError, match="--launcher: is no command .*quotation.*: 'a"):
+        parse(["vader", "--launcher", "'a"])
 
 
 def test_ctrl_c_is_one_line_and_leaves_no_process(warm_python, tmp_path):

@@ -49,6 +49,9 @@ def test_a_machine_of_twice_the_speed_takes_half_the_time():
         ([result(100, 900)], {"data": "y"}),
         ([result(100, 900)], {"model_name_or_path": "org/large"}),
         ([result(100, 900)], {"use_peft": True}),
+        # Values that the recipe will refuse.
+        ([result(100, 900)], {"num_train_epochs": "many"}),
+        ([result(100, 900)], {"max_eval_samples": "many"}),
         # That there are more items than 400 is known, but not how many.
         ([result(100, 400, max_train_samples=400)], {}),
         ([result(100, 250, annotation_budget=500)], {}),

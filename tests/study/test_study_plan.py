@@ -47,6 +47,12 @@ def changed(path, value):
         ("data.first.options", {"data-path": "x"}, "`data.first.options`: data_path is no option .* key `path`"),
         ("options", {"max-length": 1, "max_length": 2}, "`options`: max_length occurs twice"),
         ("options", ["alpha"], "`options`: must be a mapping of option names"),
+        ("data.first", "snli", "`data.first`: must be a mapping of names to values, got 'snli'"),
+        ("data.first.task", "", "`data.first.task`: must not be empty"),
+        ("data.a\nb", {"task": "snli"}, "`data.a b`: a name may have"),
+        ("data.report", {"task": "snli"}, "`data.report`: the report's folder has this name"),
+        ("runs.main.data", [1], "`runs.main.data.0`: must be a text; in quotes, .* got 1"),
+        ("runs.main.seeds", [2**32], "`runs.main.seeds.0`: .*less than 4294967296"),
     ],
 )
 def test_mistakes_name_file_and_key(tmp_path, path, value, match):
@@ -116,6 +122,22 @@ def test_one_name_for_two_runs_is_refused(tmp_path):
     with pytest.raises(
         UserInputError, match="first/no-adversary-seed0 .*'other' than in 'main': num_train_epochs 2 and 5"
     ):
+        plan.runs()
+
+
+@pytest.mark.parametrize(
+    ("vary", "match"),
+    [
+        ({"prompt_template": ["x" * 300]}, r"too long for a folder: first/wide-prompttemplatexxx[x]*\.\.\."),
+        (
+            {"lr_scheduler_type": ["a b", "a/b"]},
+            "Two runs would have the name first/wide-.*: lr_scheduler_type a b and",
+        ),
+    ],
+)
+def test_varied_values_that_make_no_name_are_refused(tmp_path, vary, match):
+    plan = read_plan(write_plan(tmp_path, runs={"p": {"data": ["first"], "methods": ["wide"], "vary": vary}}))
+    with pytest.raises(UserInputError, match=match):
         plan.runs()
 
 

@@ -149,6 +149,8 @@ def test_side_by_side_they_print_into_logs(world, monkeypatch):
         ({"jobs": 0}, "--jobs must be at least 1, got 0"),
         ({"data_root": Path("nowhere")}, "--data-root nowhere: there is no such folder"),
         ({"data_root": Path(".")}, "there.zip: there is no such file or folder. --data-root names"),
+        ({"launcher": ["no-such-program"]}, "--launcher no-such-program: there is no such program"),
+        ({"launcher": []}, "--launcher '': there is no such program"),
     ],
 )
 def test_mistakes_are_found_before_anything_is_started(world, changes, match):
@@ -166,6 +168,7 @@ def test_mistakes_are_found_before_anything_is_started(world, changes, match):
             r"run first/wide-alfa0.5-seed0 \(part 'size'\): Unknown option --alfa. Did you mean --alpha",
         ),
         ({"alpha": [0.5, "much"]}, r"run first/wide-alphamuch-seed0 \(part 'size'\): .*alpha"),
+        ({"max_train_samples": [0]}, r"\(part 'size'\): `max_train_samples` must be at least 1, got 0"),
     ],
 )
 def test_options_that_no_recipe_takes_are_found_before_anything_is_started(world, vary, match):
@@ -173,6 +176,13 @@ def test_options_that_no_recipe_takes_are_found_before_anything_is_started(world
     with pytest.raises(UserInputError, match=match):
         world.make(content={"runs": runs})
     assert world.asked == []
+
+
+@pytest.mark.parametrize("option", ["--out", "--work"])
+def test_a_file_is_no_folder(world, option):
+    (world.results if option == "--out" else world.work).touch()
+    with pytest.raises(UserInputError, match=f"is no folder. Choose another {option}"):
+        world.study()
 
 
 def test_a_run_that_another_process_makes_is_left_to_it(world):

@@ -14,6 +14,7 @@ from distjudge_trl.report.comparisons import compare
 from distjudge_trl.report.test_sets import load_test_sets
 from distjudge_trl.study import read_plan, read_study
 from distjudge_trl.study.store import is_done, keep, result_folder
+from distjudge_trl.study.tables import all_tables as study_tables
 
 
 RUNS = {"main": {"data": ["first"], "methods": ["raw", "wide"], "seeds": [0, 1]}}
@@ -108,6 +109,23 @@ def test_what_is_read_is_what_was_kept(folders):
     )
 
 
+def test_judges_without_scalings_have_tables_without_them(tmp_path):
+    """As of a plan without `calibrate`."""
+    size = {"data": ["first"], "methods": ["no-adversary", "wide"], "vary": {"max_train_samples": [20, None]}}
+    plan = read_plan(write_plan(tmp_path, runs={**RUNS, "size": {**size, "seeds": [0, 1]}}))
+    for run in plan.runs():
+        made = tmp_path / "made" / run.full_name
+        make_result(made, method=run.options["method"], seed=run.seed, calibrate=False)
+        keep(tmp_path / "kept", run, made, ABOUT)
+    tables = study_tables(plan, read_study(tmp_path / "kept", plan=plan))
+    assert {"data-first", "gains-plain", "curve-first-max_train_samples-plain"} <= tables.keys()
+    assert not any("temperature" in name or "vector" in name for name in tables)
+    data = tables["data-first"]
+    column = data.header.index("+ temperature")
+    assert all(row[column] in ("-", "") and row[column + 1] in ("-", "") for row in data.rows)
+    assert all("-" not in row[1:2] for row in tables["gains-plain"].rows)
+
+
 @pytest.fixture()
 def copied(folders, tmp_path):
     shutil.copytree(folders[2], tmp_path / "kept")
@@ -156,5 +174,12 @@ def test_damaged_and_foreign_results_are_named(copied):
     (folder / "results.json").write_text(json.dumps(results)[:-9])
     with pytest.raises(UserInputError, match="results.json: is damaged"):
         is_done(kept, run)
+    for name, value in (("options", 3), ("machine", {}), ("seconds", "60"), ("seed", None)):
+        broken = json.loads(json.dumps(results))
+        broken["provenance"]["study"][name] = value
+        (folder / "results.json").write_text(json.dumps(broken))
+        for read in (lambda: is_done(kept, run), lambda: read_study(kept)):
+            with pytest.raises(UserInputError, match=f"has no valid `{name}`.*Delete the folder"):
+                read()
     (folder / "results.json").unlink()
     assert not is_done(kept, run)

@@ -107,7 +107,7 @@ def test_evaluation_that_runs_out_of_memory_names_its_batch_size(tokenizer, tmp_
 @pytest.mark.parametrize("share", ["auto", True])
 def test_memory_that_runs_out_as_packs_are_tried_says_nothing_of_the_model(tokenizer, tmp_path, monkeypatch, share):
     """Neither is sharing turned off in silence, on this process alone, nor is the model said to take no packs."""
-    monkeypatch.setattr("distjudge_trl.batching.sharing.dense_mask", exhaust)
+    monkeypatch.setattr("distjudge_trl.batching.sharing.pack_mask", exhaust)
     with pytest.raises(MemoryExhaustedError, match="What this run needs, and what would make it fit: distjudge-trl"):
         make_trainer(tokenizer, tmp_path, share_prefixes=share)
 
