@@ -29,9 +29,7 @@ from distjudge_trl.study.store import StudyResult
 
 # How a judge is read: as it is, and with the scalings that are fitted on held-out training items.
 READINGS = ("plain", "temperature", "vector")
-_REFERENCE = "no-adversary"
-# Methods of the study's plan that should be the same judge (docs/adversary.md, claim 7).
-PAIRS = (("distribution", "more-kl"),)
+_REFERENCE, _PAPER = "no-adversary", "distribution"
 # Tables of `distjudge-trl report` that pages show.
 REPORT_TABLES = ("other_tasks", "comparisons", "halves", *(f"table{number}" for number in range(1, 7)))
 # Cross-entropies on the dev part that were published (docs/lewidi.md names the source).
@@ -112,26 +110,23 @@ def gains_table(
     return Table(f"gains-{reading}", title, header, rows, notes)
 
 
-def pair_table(plan: Plan, data: Mapping[str, Mapping[str, Group]], one: str, other: str) -> Table:
-    """KL of two methods seed by seed, on every data set that has both."""
+def likeness_table(plan: Plan, methods: Mapping[str, Group]) -> Table:
+    """How like the paper's judge those of the other methods are: KL between their answers, and their entropy."""
+    paper = {result.about["seed"]: result for result in methods[_PAPER].results}
     rows = []
-    for key in plan.content.data:
-        if one not in data.get(key, {}) or other not in data[key]:
-            continue
-        kls = {name: _by_seed(data[key][name]) for name in (one, other)}
-        for seed in sorted(set(kls[one]) & set(kls[other])):
-            values = kls[one][seed], kls[other][seed]
-            rows.append(
-                [plan.data_title(key), str(seed), *(f"{v:.3f}" for v in values), f"{values[0] - values[1]:+.3f}"]
-            )
-        rows.append([plan.data_title(key), "all", "", "", gain_text(data[key][one], data[key][other], "plain")])
-    header = ["data", "seed", plan.method_title(one), plan.method_title(other), "difference"]
-    title = f"{plan.method_title(one)} and {plan.method_title(other)}, KL"
-    return Table(f"pair-{one}-{other}", title, header, rows, [])
-
-
-def _by_seed(group: Group) -> dict[int, float]:
-    return dict(zip((result.about["seed"] for result in group.results), group.values("kl"), strict=True))
+    for name, group in _ordered(plan, methods):
+        apart, entropy = [], []
+        for result in group.results:
+            log_q = result.run.log_q
+            entropy.append(float(-(np.exp(log_q) * log_q).sum(-1).mean()))
+            if name != _PAPER and result.about["seed"] in paper:
+                theirs = paper[result.about["seed"]].run.log_q
+                apart.append(float((np.exp(theirs) * (theirs - log_q)).sum(-1).mean()))
+        rows.append([f"{plan.method_title(name)}{seeds_text(group)}", mean_text(apart), mean_text(entropy, ".2f")])
+    header = ["method", f"KL({plan.method_title(_PAPER)} ‖ it)", "entropy of its answers"]
+    data = next(iter(methods.values())).data
+    note = "Mean over test items, in nats, of judges with the same seed; ± standard deviation over seeds."
+    return Table(f"likeness-{data}", f"{plan.data_title(data)}: which judges are alike", header, rows, [note])
 
 
 def shared_task_table(plan: Plan, data: Mapping[str, Mapping[str, Group]]) -> Table:
@@ -230,9 +225,9 @@ def _cross_entropy_text(group: Group | None, reading: str, floor: float, constan
 def could_be_table(plan: Plan, name: str) -> bool:
     """Whether a study of this plan can have a table of this name; some follow only from certain results."""
     keys = plan.content.data
-    pairs = (f"pair-{one}-{other}" for one, other in PAIRS)
     gains = (f"gains-{reading}" for reading in READINGS)
-    known = {"lewidi-dev", *REPORT_TABLES, *gains, *pairs, *(f"data-{key}" for key in keys)}
+    of_data = (f"{kind}-{key}" for kind in ("data", "likeness") for key in keys)
+    known = {"lewidi-dev", *REPORT_TABLES, *gains, *of_data}
     return name in known or name.startswith(("metrics_", *(f"curve-{key}-" for key in keys)))
 
 
@@ -249,14 +244,13 @@ def all_tables(plan: Plan, results: Sequence[StudyResult], names: Collection[str
     for key in plan.content.data:
         if key in data:
             makers[f"data-{key}"] = partial(data_table, plan, data[key])
+        if _PAPER in data.get(key, {}):
+            makers[f"likeness-{key}"] = partial(likeness_table, plan, data[key])
         for option, reading in itertools.product(("max_annotators", "max_train_samples"), READINGS[:2]):
             make = partial(curve_table, plan, results, key, option, reading=reading)
             makers[f"curve-{key}-{option}-{reading}"] = make
     for reading in READINGS:
         makers[f"gains-{reading}"] = partial(gains_table, plan, data, reading=reading)
-    for one, other in PAIRS:
-        if any(one in methods and other in methods for methods in data.values()):
-            makers[f"pair-{one}-{other}"] = partial(pair_table, plan, data, one, other)
     if PUBLISHED_DEV.keys() & data.keys():
         makers["lewidi-dev"] = partial(shared_task_table, plan, data)
     own = [make() for name, make in makers.items() if names is None or name in names]
