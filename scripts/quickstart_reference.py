@@ -73,7 +73,7 @@ def write_pages() -> None:
     for path, part in ((README, readme_part()), (PAPER_PAGE, paper_part())):
         before, rest = path.read_text(encoding="utf-8").split(START)
         with replacing(path) as temporary:
-            temporary.write_text(f"{before}{START}\n{part}{END}{rest.split(END)[1]}", encoding="utf-8")
+            temporary.write_text(f"{before}{START}\n{part}{END}{rest.split(END, 1)[1]}", encoding="utf-8")
 
 
 def readme_part() -> str:

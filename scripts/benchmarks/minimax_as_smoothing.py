@@ -17,6 +17,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+
+import distjudge_trl  # noqa: F401  # isort: skip (before torch: it says how OpenMP's threads wait)
 import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
