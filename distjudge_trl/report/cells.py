@@ -48,7 +48,9 @@ class Table:
 
 
 def number(values: Sequence[float], spec: str, factor: float = 1.0) -> str:
-    """Mean of a figure, with the standard deviation over seeds if there are several."""
+    """Mean of a figure, with the standard deviation over seeds if there are several; a dash without a value."""
+    if not values:
+        return "-"
     summary = over_seeds([factor * value for value in values])
     if np.isnan(summary.mean):
         return "-"

@@ -15,6 +15,7 @@ from distjudge_trl.recipe.loading import load_recipe
 from distjudge_trl.recipe.parsing import option_tokens
 from distjudge_trl.runtime.logs import quieten
 from distjudge_trl.study.plan import Plan, PlannedRun
+from distjudge_trl.tasks import is_task_file
 
 
 _load_recipe = cache(load_recipe)
@@ -114,7 +115,7 @@ class Commands:
         ]
 
     def _is_own(self, run: PlannedRun) -> bool:
-        return self.plan.task(run.data).endswith((".yaml", ".yml"))
+        return is_task_file(self.plan.task(run.data))
 
     def _data(self, path: str) -> str:
         if self.data_root is not None and not self.data_root.is_dir():

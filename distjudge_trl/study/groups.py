@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from distjudge_trl.evaluation import item_kl, paired_difference
-from distjudge_trl.evaluation.statistics import bootstrap_mean, over_seeds, seed_test
+from distjudge_trl.evaluation.statistics import bootstrap_mean, seed_test
 from distjudge_trl.methods import METHODS
 from distjudge_trl.report.cells import LEVEL
 from distjudge_trl.report.test_sets import value_of
@@ -56,15 +56,6 @@ def plan_methods(plan: Plan) -> list[str]:
     """The methods of a plan's parts, in the order of the recipes' methods and then of the plan's own."""
     used = [name for part in plan.content.runs.values() for name in part.methods]
     return [name for name in (*METHODS, *plan.content.methods) if name in used]
-
-
-def mean_text(values: Sequence[float], spec: str = ".3f") -> str:
-    """Mean, with the standard deviation if there are several."""
-    if not values or np.isnan(values).all():
-        return "-"
-    summary = over_seeds(values)
-    text = format(summary.mean, spec)
-    return f"{text} ± {format(summary.std, spec)}" if summary.num_runs > 1 else text
 
 
 def gain_text(group: Group | None, reference: Group | None, reading: str) -> str:

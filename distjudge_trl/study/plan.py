@@ -17,7 +17,7 @@ from distjudge_trl.errors import UserInputError, clipped, listing, nearest
 from distjudge_trl.files.yaml import read_mapping
 from distjudge_trl.methods import METHODS
 from distjudge_trl.study.plan_file import PlanFile, PlannedMethod, PlannedPart, finding
-from distjudge_trl.tasks import get_task
+from distjudge_trl.tasks import get_task, is_task_file
 
 
 # Varied options that change what an untrained model does. It has neither a seed nor a training.
@@ -157,7 +157,7 @@ class Plan:
 
     def find_task(self, name: str) -> str:
         """Name of a task, or the path of its YAML file beside the plan."""
-        return str(self.folder / name) if name.endswith((".yaml", ".yml")) else name
+        return str(self.folder / name) if is_task_file(name) else name
 
     def task(self, data: str) -> str:
         """Name of a data set's task, or the path of its YAML file."""
@@ -171,7 +171,7 @@ class Plan:
 
     def _task_text(self, data: str) -> str:
         path = self.task(data)
-        if not path.endswith((".yaml", ".yml")):
+        if not is_task_file(path):
             return path
         # A comment or the description changes no result.
         content = {key: value for key, value in read_mapping(path, "is no task.").items() if key != "description"}
@@ -259,7 +259,7 @@ def check_plan(plan: Plan, place: str = "") -> None:
 
 def transfer_names(transfer: Mapping[str, Any], data: str) -> list[str]:
     """What results of a data set's judges on other tasks are called: a folder each."""
-    return [f"{Path(task).stem if task.endswith(('.yaml', '.yml')) else task}-from-{data}" for task in transfer]
+    return [f"{Path(task).stem if is_task_file(task) else task}-from-{data}" for task in transfer]
 
 
 def _check_names(place: str, names: list[str], known: Mapping[str, Any]) -> None:

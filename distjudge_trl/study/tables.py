@@ -10,7 +10,7 @@ import numpy as np
 
 from distjudge_trl.evaluation.lewidi import item_cross_entropy
 from distjudge_trl.report.build import all_tables as report_tables
-from distjudge_trl.report.cells import Table
+from distjudge_trl.report.cells import Table, number
 from distjudge_trl.report.comparisons import compare
 from distjudge_trl.report.test_sets import load_test_sets, value_of
 from distjudge_trl.study.groups import (
@@ -18,7 +18,6 @@ from distjudge_trl.study.groups import (
     excess_text,
     gain_text,
     group_results,
-    mean_text,
     number_text,
     plan_methods,
     seeds_text,
@@ -47,13 +46,13 @@ def data_table(plan: Plan, methods: Mapping[str, Group]) -> Table:
         rows.append(
             [
                 f"{plan.method_title(name)}{seeds_text(group)}",
-                mean_text(group.values("kl")),
+                number(group.values("kl"), ".3f"),
                 excess,
-                mean_text(group.values("kl", "temperature")),
-                mean_text(group.values("kl", "vector")),
-                mean_text(group.values("entropy_correlation"), ".2f"),
-                mean_text([100 * value for value in group.values("accuracy")], ".1f"),
-                mean_text(group.values("ece"), ".3f"),
+                number(group.values("kl", "temperature"), ".3f"),
+                number(group.values("kl", "vector"), ".3f"),
+                number(group.values("entropy_correlation"), ".2f"),
+                number(group.values("accuracy"), ".1f", 100),
+                number(group.values("ece"), ".3f"),
             ]
         )
     prior = first.rows.get("training-prior")
@@ -122,7 +121,7 @@ def likeness_table(plan: Plan, methods: Mapping[str, Group]) -> Table:
             if name != _PAPER and result.about["seed"] in paper:
                 theirs = paper[result.about["seed"]].run.log_q
                 apart.append(float((np.exp(theirs) * (theirs - log_q)).sum(-1).mean()))
-        rows.append([f"{plan.method_title(name)}{seeds_text(group)}", mean_text(apart), mean_text(entropy, ".2f")])
+        rows.append([f"{plan.method_title(name)}{seeds_text(group)}", number(apart, ".3f"), number(entropy, ".2f")])
     header = ["method", f"KL({plan.method_title(_PAPER)} ‖ it)", "entropy of its answers"]
     data = next(iter(methods.values())).data
     note = "Mean over test items, in nats, of judges with the same seed; ± standard deviation over seeds."
@@ -177,12 +176,8 @@ def curve_table(
         return None
     rows = []
     for name in names:
-        rows.append(
-            [
-                plan.method_title(name),
-                *(mean_text(found[name].values("kl", reading)) if name in found else "-" for found in points.values()),
-            ]
-        )
+        kls = [found[name].values("kl", reading) if name in found else [] for found in points.values()]
+        rows.append([plan.method_title(name), *(number(values, ".3f") for values in kls)])
     if _REFERENCE in names:
         for name in names:
             if name == _REFERENCE:
@@ -219,7 +214,7 @@ def _cross_entropy_text(group: Group | None, reading: str, floor: float, constan
     if not found:
         return "-"
     share = (constant - np.mean(found)) / (constant - floor)
-    return f"{mean_text(found)} ({100 * share:.0f} %)"
+    return f"{number(found, '.3f')} ({100 * share:.0f} %)"
 
 
 def could_be_table(plan: Plan, name: str) -> bool:

@@ -37,6 +37,11 @@ def list_tasks() -> list[str]:
     return list(_TASKS)
 
 
+def is_task_file(name: str) -> bool:
+    """Whether [`get_task`] takes a name for the path of a YAML file."""
+    return name.endswith((".yaml", ".yml"))
+
+
 def get_task(name: str) -> JudgmentTask:
     """The task of this name, or the one that a YAML file defines.
 
@@ -47,7 +52,7 @@ def get_task(name: str) -> JudgmentTask:
         [`UserInputError`]: there is no such task (the message names the nearest one) or file, or the file is
             malformed.
     """
-    if name.endswith((".yaml", ".yml")):
+    if is_task_file(name):
         from distjudge_trl.tasks.custom import load_task
 
         return load_task(Path(name))
@@ -68,4 +73,4 @@ def get_task(name: str) -> JudgmentTask:
     return task
 
 
-__all__ = ["Item", "JudgmentTask", "LoadReport", "Source", "TaskOptions", "get_task", "list_tasks"]
+__all__ = ["Item", "JudgmentTask", "LoadReport", "Source", "TaskOptions", "get_task", "is_task_file", "list_tasks"]
