@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import make_tiny_model
 
 from distjudge_trl.cli import main
 from distjudge_trl.errors import UserInputError
@@ -13,14 +12,6 @@ from distjudge_trl.evaluation import read_predictions
 from distjudge_trl.methods import METHODS
 from distjudge_trl.recipe import Recipe
 from distjudge_trl.report.runs import Row, Run
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory, tokenizer):
-    folder = tmp_path_factory.mktemp("tiny")
-    make_tiny_model(len(tokenizer)).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return str(folder)
 
 
 def task_file(folder, ordinal=True):
@@ -39,9 +30,11 @@ def argv(folder, *options, **task):
     return ["--task", task_file(folder, **task), "--output_dir", str(folder / "out"), "--bf16", "False", *options]
 
 
-def test_wrong_probability_moves_to_the_neighbours(model, tmp_path):
+def test_wrong_probability_moves_to_the_neighbours(recipe_model, tmp_path):
     """After the same few steps, more of what is not on the 2 is on the 1 and the 3, and the mean is nearer."""
-    recipe = Recipe(task=None, model=model, training={"max_steps": 8, "learning_rate": 2e-3, "save_strategy": "no"})
+    recipe = Recipe(
+        task=None, model=recipe_model, training={"max_steps": 8, "learning_rate": 2e-3, "save_strategy": "no"}
+    )
     near, results = {}, {}
     for name, options in (("plain", ("no-adversary",)), ("ordered", ("ordinal", "--ordinal_loss_weight", "50"))):
         (tmp_path / name).mkdir()
@@ -58,15 +51,15 @@ def test_wrong_probability_moves_to_the_neighbours(model, tmp_path):
     assert rows["ordered"].configuration != rows["plain"].configuration and rows["ordered"].is_default
 
 
-def test_the_method_has_a_weight_that_can_be_changed(model, tmp_path):
-    run = Recipe(task=None, model=model).parse(argv(tmp_path, "--method", "ordinal"))
+def test_the_method_has_a_weight_that_can_be_changed(recipe_model, tmp_path):
+    run = Recipe(task=None, model=recipe_model).parse(argv(tmp_path, "--method", "ordinal"))
     weight = METHODS["ordinal"].defaults["ordinal_loss_weight"]
     assert (run.training.adversary, run.training.alpha, run.training.ordinal_loss_weight) == ("none", 0.8, weight)
     given = ("--method", "distribution", "--ordinal_loss_weight", "3")
-    run = Recipe(task=None, model=model).parse(argv(tmp_path, *given))
+    run = Recipe(task=None, model=recipe_model).parse(argv(tmp_path, *given))
     assert (run.training.adversary, run.training.ordinal_loss_weight) == ("pgd", 3.0)
     with pytest.raises(UserInputError, match=r"--method single-point means ordinal_loss_weight=0.0, but .*=3.0"):
-        Recipe(task=None, model=model).parse(argv(tmp_path, "--method", "single-point", *given[2:]))
+        Recipe(task=None, model=recipe_model).parse(argv(tmp_path, "--method", "single-point", *given[2:]))
 
 
 @pytest.mark.parametrize(
@@ -79,9 +72,9 @@ def test_the_method_has_a_weight_that_can_be_changed(model, tmp_path):
         (("--ordinal_loss_weight", "2"), "`ordinal_loss_weight=2` needs labels with an order, and 1, 2, 3"),
     ],
 )
-def test_labels_without_an_order_are_one_line_and_exit_code_2(model, tmp_path, capsys, options, message):
+def test_labels_without_an_order_are_one_line_and_exit_code_2(recipe_model, tmp_path, capsys, options, message):
     with pytest.raises(SystemExit) as caught:
-        Recipe(task=None, model=model).main(argv(tmp_path, *options, ordinal=False))
+        Recipe(task=None, model=recipe_model).main(argv(tmp_path, *options, ordinal=False))
     error = capsys.readouterr().err.strip()
     assert caught.value.code == 2 and error.startswith(f"error: {message}") and "\n" not in error
     assert "`ordinal: true`" in error and not (tmp_path / "out").exists()
