@@ -110,9 +110,12 @@ class Commands:
         return [
             *(("--task", self.plan.task(run.data)) if self._is_own(run) else ()),
             *(("--data_path", self._data(path)) if path is not None else ()),
-            *option_tokens(dict(run.options)),
+            *option_tokens({**run.options, **self._start(run)}),
             *("--output_dir", str(self.folder(run))),
         ]
+
+    def _start(self, run: PlannedRun) -> dict[str, str]:
+        return {} if run.start is None else {"model_name_or_path": str(self.work / run.start)}
 
     def _is_own(self, run: PlannedRun) -> bool:
         return is_task_file(self.plan.task(run.data))

@@ -20,7 +20,7 @@ from distjudge_trl.study.commands import Commands
 from distjudge_trl.study.machine import describe_machine
 from distjudge_trl.study.plan import PlannedRun
 from distjudge_trl.study.processes import Processes
-from distjudge_trl.study.store import StudyResult, keep, keep_seen_items, result_folder, seen_items
+from distjudge_trl.study.store import StudyResult, is_done, keep, keep_seen_items, result_folder, seen_items
 from distjudge_trl.trainer.checkpoints import find_checkpoint
 
 
@@ -50,11 +50,26 @@ class Maker:
         """This machine, measured once, before runs are made that would be in the way."""
         return describe_machine(self.processes.jobs)
 
-    def can_make(self, run: PlannedRun, missing: Sequence[str | None]) -> bool:
-        """Whether any of what is missing can be made: an untrained model is tested on another task without the items
-        that judges were trained on.
-        """
-        return run.is_trained or None in missing or seen_items(self.results, run) is not None
+    @cached_property
+    def _runs(self) -> dict[str, PlannedRun]:
+        return {run.full_name: run for run in self.commands.plan.runs()}
+
+    def start_of(self, run: PlannedRun) -> PlannedRun | None:
+        """The run from whose judge a run starts, if it starts from one."""
+        return None if run.start is None else self._runs[run.start]
+
+    def has_judge(self, run: PlannedRun) -> bool:
+        """Whether the weights of a trained run's judge are there."""
+        return any(self.commands.folder(run).glob("*model*.safetensors"))
+
+    def obstacle(self, run: PlannedRun, missing: Sequence[str | None]) -> str | None:
+        """Why nothing of what is missing of a run can be made yet, to be put after "left"; `None` if something can."""
+        start = self.start_of(run)
+        if start is not None and not is_done(self.results, start):
+            return f" to start from the judge of {start.full_name}, once that is done"
+        if run.is_trained or None in missing or seen_items(self.results, run) is not None:
+            return None
+        return " to be tested on another task, once a judge of its data is done"
 
     def make(self, run: PlannedRun, missing: Sequence[str | None]) -> list[StudyResult]:
         """Train, test, test on other tasks, and keep the results. Empty if a command failed.
@@ -64,29 +79,46 @@ class Maker:
             missing (`Sequence`): `None` for training and test, and the other tasks to test on. A judge that is no
                 longer there is trained again for the latter.
         """
-        folder, kept = self.commands.folder(run), []
+        folder, kept, start = self.commands.folder(run), [], self.start_of(run)
+        if start is not None and not self.has_judge(start):
+            self.say(
+                f"{start.full_name}: trained again, because its judge was deleted and {run.full_name} starts from it"
+            )
+            if not self._train(start)[0]:
+                return []
         if None in missing or run.is_trained:
-            command, seconds = self.commands.training(run), None
-            if not self._is_finished(run, command):
-                resumed = () if self._prepare(folder, command) else ("--resume_from_checkpoint", "true")
-                seconds = self._execute([*command, *resumed], folder)
-                if seconds is None:
-                    return []
-                # The time of a part says nothing about a whole training.
-                seconds = None if resumed else seconds
+            done, seconds = self._train(run)
+            if not done:
+                return []
             if None in missing:
                 kept.append(self._keep(run, folder, seconds))
         others = [task for task in missing if task is not None]
         if run.is_trained and self.commands.plan.tests_elsewhere(run):
             keep_seen_items(self.results, run, folder)
-        for task in others if self.can_make(run, others) else ():
+        for task in others if self.obstacle(run, others) is None else ():
             result = self._test(run, task)
             if result is None:
                 return []
             kept.append(result)
-        if not self.keep_judges:
-            shutil.rmtree(folder, ignore_errors=True)
+        for each in (run, start):
+            if each is not None and not self.keep_judges and not self._is_needed(each):
+                shutil.rmtree(self.commands.folder(each), ignore_errors=True)
         return kept
+
+    def _is_needed(self, run: PlannedRun) -> bool:
+        """Whether a run that is left starts from the judge of a run."""
+        after = [other for other in self._runs.values() if other.start == run.full_name]
+        return any(not is_done(self.results, other) for other in after)
+
+    def _train(self, run: PlannedRun) -> tuple[bool, float | None]:
+        """Train a run, unless this was done; whether it is, and the seconds of the whole training, if known."""
+        folder, command = self.commands.folder(run), self.commands.training(run)
+        if self._is_finished(run, command):
+            return True, None
+        resumed = () if self._prepare(folder, command) else ("--resume_from_checkpoint", "true")
+        seconds = self._execute([*command, *resumed], folder)
+        # The time of a part says nothing about a whole training.
+        return seconds is not None, None if resumed else seconds
 
     def _test(self, run: PlannedRun, task: str) -> StudyResult | None:
         """Test a judge on another task and keep the results; `None` if that fails."""
@@ -112,7 +144,7 @@ class Maker:
     def _is_finished(self, run: PlannedRun, command: Sequence[str]) -> bool:
         """Whether a training by this very command is there, with its judge."""
         folder = self.commands.folder(run)
-        has_judge = not run.is_trained or any(folder.glob("*model*.safetensors"))
+        has_judge = not run.is_trained or self.has_judge(run)
         return _is_of(folder, command) and (folder / RESULTS_NAME).is_file() and has_judge
 
     def _prepare(self, folder: Path, command: Sequence[str]) -> bool:

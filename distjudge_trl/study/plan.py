@@ -43,6 +43,7 @@ class PlannedRun:
         vary (`dict`): the values of the varied options, without those that are `None`.
         parts (`tuple[str, ...]`): names of the parts that list it; a run that several list is made once.
         options (`dict`): all options of its recipe by name, but for the places of data and results.
+        start (`str`, *optional*): full name of the run whose judge it trains further, in place of the plan's model.
     """
 
     data: str
@@ -52,6 +53,7 @@ class PlannedRun:
     vary: Mapping[str, Any]
     parts: tuple[str, ...]
     options: Mapping[str, Any]
+    start: str | None = None
 
     @property
     def is_trained(self) -> bool:
@@ -122,6 +124,12 @@ class Plan:
                     found[run.full_name] = replace(before, parts=(*before.parts, part))
         if not found:
             raise UserInputError("The plan has no runs: all its methods need labels with an order, which no task has.")
+        for run in found.values():
+            if run.start is not None and run.start not in found:
+                raise UserInputError(
+                    f"The run {run.full_name} starts from the judge of {run.start}, which no part of the plan makes."
+                    " Add its data set, method and seed to a part."
+                )
         return list(found.values())
 
     def _check_given(self, part: str, content: PlannedPart) -> None:
@@ -153,7 +161,11 @@ class Plan:
                     "seed": seed,
                 }
                 options = {name: value for name, value in options.items() if value is not None}
-                yield PlannedRun(data, tasks[data], method, seed, values, (part,), options)
+                run = PlannedRun(data, tasks[data], method, seed, values, (part,), options)
+                start = self.content.data[data].start_from
+                if start is not None and run.is_trained:
+                    run = replace(run, start=replace(run, data=start, vary={}).full_name)
+                yield run
 
     def find_task(self, name: str) -> str:
         """Name of a task, or the path of its YAML file beside the plan."""
@@ -245,6 +257,13 @@ def check_plan(plan: Plan, place: str = "") -> None:
             raise UserInputError(f"{place}`methods.{name}`: is a method of the recipes. Choose another name.")
         _check_names(f"{place}`methods.{name}.method`", [method.method], METHODS)
     for data, planned in content.data.items():
+        if planned.start_from is not None:
+            _check_names(f"{place}`data.{data}.start_from`", [planned.start_from], content.data)
+            if content.data[planned.start_from].start_from is not None or planned.start_from == data:
+                raise UserInputError(
+                    f"{place}`data.{data}.start_from`: {planned.start_from!r} starts from another judge itself. Name a"
+                    " data set whose judges start from the plan's model."
+                )
         if data == "report":
             raise UserInputError(f"{place}`data.{data}`: the report's folder has this name. Choose another one.")
         taken = [name for other, entry in content.data.items() for name in transfer_names(entry.transfer, other)]

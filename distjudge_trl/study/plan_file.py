@@ -81,7 +81,8 @@ class _Part(BaseModel):
 
 class PlannedData(_Part):
     """A data set: its task (a name or a YAML file beside the plan), its files below `--data-root`, options of all its
-    runs, and the tasks that its judges are tested on besides (`transfer`: task to files).
+    runs, the tasks that its judges are tested on besides (`transfer`: task to files), and the data set from whose
+    judges (same method and seed) they are trained further (`start_from`).
     """
 
     task: _Text
@@ -89,6 +90,7 @@ class PlannedData(_Part):
     title: str | None = None
     options: Options = {}
     transfer: dict[_Name, _Text | None] = {}
+    start_from: _Name | None = None
 
 
 class PlannedMethod(_Part):

@@ -171,13 +171,25 @@ class Study:
                 continue
             # Another process may have made it meanwhile.
             missing = self._missing(run)
-            if missing and self._maker.can_make(run, missing):
+            obstacle = self._maker.obstacle(run, missing) or self._claim_start(run, claim)
+            if missing and obstacle is None:
                 left.remove(run)
                 return run, claim
             claim.close()
             if not missing:
                 left.remove(run)
-            self._reasons[run.full_name] = " to be tested on another task, once a judge of its data is done"
+            self._reasons[run.full_name] = obstacle or ""
+        return None
+
+    def _claim_start(self, run: PlannedRun, claim: ExitStack) -> str | None:
+        """Claim the run from whose judge a run starts as well, if it has to be trained again; why that fails."""
+        start = self._maker.start_of(run)
+        if start is None or self._maker.has_judge(start):
+            return None
+        again = self._claims.take(start)
+        if again is None:
+            return f" to start from the judge of {start.full_name}, which another process is making"
+        claim.enter_context(again)
         return None
 
     def _missing(self, run: PlannedRun) -> list[str | None]:

@@ -119,7 +119,7 @@ def _about(run: PlannedRun, transfer: str | None) -> dict[str, Any]:
         "method": run.method,
         "seed": run.seed,
         "vary": _portable(dict(run.vary)),
-        "options": _portable(dict(run.options)),
+        "options": {**_portable(dict(run.options)), **({"start_from": run.start} if run.start else {})},
         **({"transfer": transfer} if transfer else {}),
     }
 

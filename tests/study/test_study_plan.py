@@ -51,6 +51,8 @@ def changed(path, value):
         ("data.first.task", "", "`data.first.task`: must not be empty"),
         ("data.a\nb", {"task": "snli"}, "`data.a b`: a name may have"),
         ("data.report", {"task": "snli"}, "`data.report`: the report's folder has this name"),
+        ("data.first.start_from", "secnd", "`data.first.start_from`: there is no 'secnd'. Did you mean 'second'"),
+        ("data.first.start_from", "first", "`data.first.start_from`: 'first' starts from another judge itself"),
         ("runs.main.data", [1], "`runs.main.data.0`: must be a text; in quotes, .* got 1"),
         ("runs.main.seeds", [2**32], "`runs.main.seeds.0`: .*less than 4294967296"),
     ],
@@ -139,6 +141,12 @@ def test_varied_values_that_make_no_name_are_refused(tmp_path, vary, match):
     plan = read_plan(write_plan(tmp_path, runs={"p": {"data": ["first"], "methods": ["wide"], "vary": vary}}))
     with pytest.raises(UserInputError, match=match):
         plan.runs()
+
+
+def test_a_judge_to_start_from_has_to_be_in_the_plan(tmp_path):
+    data = {**CONTENT["data"], "first": {"task": "snli", "start_from": "second"}}
+    with pytest.raises(UserInputError, match="starts from the judge of second/no-adversary-seed0, which no part of"):
+        read_plan(write_plan(tmp_path, data=data)).runs()
 
 
 TASK = """name: own

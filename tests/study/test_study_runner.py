@@ -1,5 +1,6 @@
 """Working through a plan. A shell script stands for the recipes; tests/e2e/test_small_study.py trains."""
 
+import itertools
 import threading
 import time
 from pathlib import Path
@@ -282,3 +283,67 @@ def test_a_process_that_is_stopped_ends_with_what_it_started(tmp_path):
     while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+# Judges of `second` start from those of `first`.
+CHAIN = {
+    "data": {"first": {"task": "snli"}, "second": {"task": "vader", "start_from": "first"}},
+    "runs": {
+        "main": {"data": ["second", "first"], "methods": ["raw", "no-adversary"]},
+        "more": {"data": ["second"], "methods": ["no-adversary"], "vary": {"alpha": [0.5]}},
+    },
+}
+
+
+def models_of(world):
+    """Folder of each training to the model that it was asked to train."""
+    lines = [line.split() for line in (world.folder / "log").read_text().splitlines()]
+    words = [dict(itertools.pairwise(line)) for line in lines]
+    return [
+        (Path(each["--output_dir"]).relative_to(world.work).as_posix(), each.get("--model_name_or_path"))
+        for each in words
+    ]
+
+
+def test_a_judge_is_trained_further(world):
+    assert world.make(content=CHAIN) == []
+    start = str(world.work / "first/no-adversary-seed0")
+    assert models_of(world) == [
+        ("second/raw-seed0", None),  # an untrained model starts from no judge
+        ("first/raw-seed0", None),
+        ("first/no-adversary-seed0", None),
+        ("second/no-adversary-seed0", start),
+        ("second/no-adversary-alpha0.5-seed0", start),
+    ]
+    (result,) = [each for each in read_study(world.results) if each.about["vary"]]
+    assert result.about["options"]["start_from"] == "first/no-adversary-seed0"
+    assert not list(world.work.rglob("*.safetensors"))  # the first judge stays as long as another needs it
+
+
+def test_the_judge_to_start_from_is_trained_again_if_it_was_deleted(world):
+    world.make(["first"], content=CHAIN)
+    before = read_study(world.results)
+    for folder in world.work.rglob("no-adversary-seed0"):
+        assert list(folder.glob("*.safetensors"))  # another needs it
+        (folder / "model.safetensors").unlink()
+    (world.folder / "log").unlink()
+    assert world.make(["second/no-adversary-seed0"], content=CHAIN) == []
+    start = str(world.work / "first/no-adversary-seed0")
+    assert models_of(world) == [("first/no-adversary-seed0", None), ("second/no-adversary-seed0", start)]
+    assert any("trained again, because its judge was deleted" in line for line in world.said)
+    assert {each.path: each.about for each in before}.items() <= {
+        each.path: each.about for each in read_study(world.results)
+    }.items()
+
+
+def test_what_starts_from_a_judge_that_is_not_made_waits(world):
+    assert world.make(["second/no-adversary-seed0"], content=CHAIN) == []
+    assert world.asked == [] and world.done == []
+    assert "1 run left to start from the judge of first/no-adversary-seed0, once that is done" in world.said[-1]
+
+
+def test_a_result_from_another_start_is_refused(world):
+    world.make(content=CHAIN)
+    other = {**CHAIN, "data": {**CHAIN["data"], "second": {"task": "vader"}}}
+    with pytest.raises(UserInputError, match="start_from first/no-adversary-seed0 and unset"):
+        world.make(content=other)
