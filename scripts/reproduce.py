@@ -170,7 +170,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--launcher", type=command_of, default=[sys.executable], help="what starts a recipe; default: this Python"
     )
     study.add_argument(
-        "--jobs", type=int, default=1, help="runs side by side, each with a GPU or its share of the cores. Default: 1"
+        "--jobs", type=int, default=1, help="runs side by side; they share the cores, and the GPUs. Default: 1"
     )
     study.add_argument("--keep-judges", action="store_true", help="keep the weights of the judges in --work")
     study.add_argument(

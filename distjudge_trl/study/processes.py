@@ -9,6 +9,7 @@ import subprocess
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import cycle, islice
 from pathlib import Path
 
 from distjudge_trl.recipe.trial import WORKER, this_process
@@ -21,7 +22,8 @@ _SECONDS_TO_END = 10
 
 @dataclass
 class Processes:
-    """Processes, at most `jobs` at a time. Side by side, they share the cores, and each has a GPU of its own.
+    """Processes, at most `jobs` at a time. Side by side, they share the cores and the GPUs: each has one of its own,
+    or if there are more jobs than GPUs, one with as few others as possible.
 
     A recipe ends soon after this process, however that ends.
     """
@@ -33,7 +35,8 @@ class Processes:
     stopped: bool = False
 
     def __post_init__(self) -> None:
-        self._devices = visible_devices(device_count()) if self.jobs > 1 else []
+        devices = visible_devices(device_count()) if self.jobs > 1 else []
+        self._devices = list(islice(cycle(devices), self.jobs))
 
     def run(self, command: Sequence[str], log: Path | None) -> int | None:
         """Run a command to its end; its exit code, or `None` if it was stopped or never started.

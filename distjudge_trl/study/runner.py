@@ -16,7 +16,6 @@ from pathlib import Path
 
 from distjudge_trl.errors import UserInputError, counted
 from distjudge_trl.files.atomic import check_folder
-from distjudge_trl.runtime.devices import device_count
 from distjudge_trl.study.claims import Claims
 from distjudge_trl.study.commands import Commands
 from distjudge_trl.study.costs import Costs, duration
@@ -42,8 +41,8 @@ class Study:
         say (`Callable[[str], None]`): receives lines for the user.
 
     Raises:
-        [`UserInputError`]: fewer than one job, or more than the machine has GPUs; `work` lies in `results`; one of
-            them is a file; there is no such launcher.
+        [`UserInputError`]: fewer than one job; `work` lies in `results`; one of them is a file; there is no such
+            launcher.
     """
 
     plan: Plan
@@ -58,8 +57,6 @@ class Study:
     def __post_init__(self) -> None:
         if self.jobs < 1:
             raise UserInputError(f"--jobs must be at least 1, got {self.jobs}.")
-        if self.jobs > 1 and 0 < device_count() < self.jobs:
-            raise UserInputError(f"--jobs {self.jobs}: every run needs a GPU; this machine has {device_count()}.")
         if self.work.resolve().is_relative_to(self.results.resolve()):
             raise UserInputError(f"{self.work}: --work lies in --out, where the report would read it, too.")
         for folder, option in ((self.results, "--out"), (self.work, "--work")):

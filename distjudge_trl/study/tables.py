@@ -8,7 +8,6 @@ from functools import partial
 
 import numpy as np
 
-from distjudge_trl.evaluation.lewidi import item_cross_entropy
 from distjudge_trl.report.build import all_tables as report_tables
 from distjudge_trl.report.cells import Table, number
 from distjudge_trl.report.comparisons import compare
@@ -23,16 +22,16 @@ from distjudge_trl.study.groups import (
     seeds_text,
 )
 from distjudge_trl.study.plan import Plan
+from distjudge_trl.study.shared_task import shared_task_tables
 from distjudge_trl.study.store import StudyResult
 
 
 # How a judge is read: as it is, and with the scalings that are fitted on held-out training items.
 READINGS = ("plain", "temperature", "vector")
 _REFERENCE, _PAPER = "no-adversary", "distribution"
+_SHARED_TASK = {"lewidi-dev", "lewidi-tuned"}
 # Tables of `distjudge-trl report` that pages show.
 REPORT_TABLES = ("other_tasks", "comparisons", "halves", *(f"table{number}" for number in range(1, 7)))
-# Cross-entropies on the dev part that were published (docs/lewidi.md names the source).
-PUBLISHED_DEV = {"hs_brexit": 0.322, "convabuse": 0.230, "md_agreement": 0.528, "armis": 0.616}
 
 
 def data_table(plan: Plan, methods: Mapping[str, Group]) -> Table:
@@ -128,34 +127,6 @@ def likeness_table(plan: Plan, methods: Mapping[str, Group]) -> Table:
     return Table(f"likeness-{data}", f"{plan.data_title(data)}: which judges are alike", header, rows, [note])
 
 
-def shared_task_table(plan: Plan, data: Mapping[str, Mapping[str, Group]]) -> Table:
-    """Cross-entropy on the dev parts of LeWiDi 2023, and the share of the way from the constant mean to the floor."""
-    keys = [key for key in plan.content.data if key in PUBLISHED_DEV and key in data]
-    methods = [name for name in plan_methods(plan) if any(name in data[key] for key in keys)]
-    header = ["judge", *(plan.data_title(key) for key in keys)]
-    frame: dict[str, tuple[float, float]] = {}
-    for key in keys:
-        first = next(iter(data[key].values())).results[0]
-        constant = next((r.rows["training-prior"] for g in data[key].values() for r in g.results), None)
-        p = first.run.p
-        assert constant is not None
-        frame[key] = (
-            float(item_cross_entropy(p, p).mean()),
-            float(item_cross_entropy(p, np.exp(constant.log_q)).mean()),
-        )
-    rows = []
-    for name in methods:
-        for reading in READINGS:
-            cells = [_cross_entropy_text(data[key].get(name), reading, *frame[key]) for key in keys]
-            scaled = "" if reading == "plain" else f" + {reading}"
-            rows.append([f"{plan.method_title(name)}{scaled}", *cells])
-    rows.append(["CICL_DMS (published, multilingual DistilBERT)", *(f"{PUBLISHED_DEV[key]:.3f}" for key in keys)])
-    rows.append(["constant: mean of train", *(f"{frame[key][1]:.3f} (0 %)" for key in keys)])
-    rows.append(["floor: the targets' own entropy", *(f"{frame[key][0]:.3f} (100 %)" for key in keys)])
-    note = "Cross-entropy (share of the way from the constant to the floor); mean ± standard deviation over seeds."
-    return Table("lewidi-dev", "LeWiDi 2023, dev: cross-entropy", header, rows, [note])
-
-
 def curve_table(
     plan: Plan, results: Sequence[StudyResult], data: str, option: str, *, reading: str = "plain"
 ) -> Table | None:
@@ -203,26 +174,12 @@ def _ordered(plan: Plan, methods: Mapping[str, Group]) -> list[tuple[str, Group]
     return [(name, methods[name]) for name in plan_methods(plan) if name in methods]
 
 
-def _cross_entropy_text(group: Group | None, reading: str, floor: float, constant: float) -> str:
-    if group is None:
-        return "-"
-    found = [
-        float(item_cross_entropy(r.run.p, np.exp(r.rows[reading].log_q)).mean())
-        for r in group.results
-        if reading in r.rows
-    ]
-    if not found:
-        return "-"
-    share = (constant - np.mean(found)) / (constant - floor)
-    return f"{number(found, '.3f')} ({100 * share:.0f} %)"
-
-
 def could_be_table(plan: Plan, name: str) -> bool:
     """Whether a study of this plan can have a table of this name; some follow only from certain results."""
     keys = plan.content.data
     gains = (f"gains-{reading}" for reading in READINGS)
     of_data = (f"{kind}-{key}" for kind in ("data", "likeness") for key in keys)
-    known = {"lewidi-dev", *REPORT_TABLES, *gains, *of_data}
+    known = {*_SHARED_TASK, *REPORT_TABLES, *gains, *of_data}
     return name in known or name.startswith(("metrics_", *(f"curve-{key}-" for key in keys)))
 
 
@@ -246,11 +203,11 @@ def all_tables(plan: Plan, results: Sequence[StudyResult], names: Collection[str
             makers[f"curve-{key}-{option}-{reading}"] = make
     for reading in READINGS:
         makers[f"gains-{reading}"] = partial(gains_table, plan, data, reading=reading)
-    if PUBLISHED_DEV.keys() & data.keys():
-        makers["lewidi-dev"] = partial(shared_task_table, plan, data)
     own = [make() for name, make in makers.items() if names is None or name in names]
-    tables = {table.name: table for table in own if table is not None}
-    if names is None or set(names) - makers.keys():
+    if names is None or _SHARED_TASK & set(names):
+        own += shared_task_tables(plan, data)
+    tables = {table.name: table for table in own if table is not None and (names is None or table.name in names)}
+    if names is None or set(names) - makers.keys() - _SHARED_TASK:
         test_sets = load_test_sets([result.path for result in results])
         found = report_tables(test_sets, compare(test_sets))
         tables |= {table.name: table for table in found if names is None or table.name in names}

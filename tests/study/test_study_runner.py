@@ -266,6 +266,24 @@ def test_a_machine_says_what_it_is_and_how_fast():
     assert found["dtype"] in ("float32", "bfloat16", "float16")
 
 
+def test_processes_share_gpus_evenly(monkeypatch, tmp_path):
+    monkeypatch.setattr("distjudge_trl.study.processes.device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    processes, go = Processes(3), tmp_path / "go"
+    command = ["sh", "-c", f'echo "$CUDA_VISIBLE_DEVICES"; until [ -e {go} ]; do sleep 0.05; done']
+    logs = [tmp_path / f"{number}.log" for number in range(3)]
+    threads = [threading.Thread(target=processes.run, args=(command, log)) for log in logs]
+    for thread in threads:
+        thread.start()
+    while not all(log.is_file() and log.stat().st_size for log in logs):
+        time.sleep(0.05)
+    go.touch()
+    for thread in threads:
+        thread.join()
+    assert sorted(log.read_text().strip() for log in logs) == ["4", "4", "6"]
+    assert processes.run(command, logs[0]) == 0 and logs[0].read_text().strip() in ("4", "6")
+
+
 def test_a_process_that_is_stopped_ends_with_what_it_started(tmp_path):
     processes, log, codes = Processes(1), tmp_path / "log", []
     command = ["sh", "-c", "sleep 60 & echo $!; wait"]
