@@ -162,9 +162,9 @@ class Plan:
                 }
                 options = {name: value for name, value in options.items() if value is not None}
                 run = PlannedRun(data, tasks[data], method, seed, values, (part,), options)
-                start = self.content.data[data].start_from
-                if start is not None and run.is_trained:
-                    run = replace(run, start=replace(run, data=start, vary={}).full_name)
+                start, _, its_method = (self.content.data[data].start_from or "").partition("/")
+                if start and run.is_trained:
+                    run = replace(run, start=replace(run, data=start, method=its_method or method, vary={}).full_name)
                 yield run
 
     def find_task(self, name: str) -> str:
@@ -258,10 +258,13 @@ def check_plan(plan: Plan, place: str = "") -> None:
         _check_names(f"{place}`methods.{name}.method`", [method.method], METHODS)
     for data, planned in content.data.items():
         if planned.start_from is not None:
-            _check_names(f"{place}`data.{data}.start_from`", [planned.start_from], content.data)
-            if content.data[planned.start_from].start_from is not None or planned.start_from == data:
+            start, _, its_method = planned.start_from.partition("/")
+            known = {**METHODS, **content.methods}
+            _check_names(f"{place}`data.{data}.start_from`", [start], content.data)
+            _check_names(f"{place}`data.{data}.start_from`", [its_method] if its_method else [], known)
+            if content.data[start].start_from is not None or start == data:
                 raise UserInputError(
-                    f"{place}`data.{data}.start_from`: {planned.start_from!r} starts from another judge itself. Name a"
+                    f"{place}`data.{data}.start_from`: {start!r} starts from another judge itself. Name a"
                     " data set whose judges start from the plan's model."
                 )
         if data == "report":

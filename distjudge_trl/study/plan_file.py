@@ -82,7 +82,8 @@ class _Part(BaseModel):
 class PlannedData(_Part):
     """A data set: its task (a name or a YAML file beside the plan), its files below `--data-root`, options of all its
     runs, the tasks that its judges are tested on besides (`transfer`: task to files), and the data set from whose
-    judges (same method and seed) they are trained further (`start_from`).
+    judges they are trained further (`start_from`: DATA for those of the same method, or DATA/METHOD; the seed is the
+    same).
     """
 
     task: _Text
@@ -90,7 +91,7 @@ class PlannedData(_Part):
     title: str | None = None
     options: Options = {}
     transfer: dict[_Name, _Text | None] = {}
-    start_from: _Name | None = None
+    start_from: Annotated[str, Field(pattern=r"^[^/]+(/[^/]+)?$")] | None = None
 
 
 class PlannedMethod(_Part):
@@ -145,6 +146,8 @@ def finding(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"{where}is missing."
     if first["type"] == "string_pattern_mismatch":
+        if keys[-1] == "start_from":
+            return f"{where}must be the name of a data set, or DATA/METHOD, got {short(first['input'])}."
         return (
             f"{where}a name may have letters, digits, dots, dashes and underscores, and begins with one of the first."
         )

@@ -52,6 +52,12 @@ def changed(path, value):
         ("data.a\nb", {"task": "snli"}, "`data.a b`: a name may have"),
         ("data.report", {"task": "snli"}, "`data.report`: the report's folder has this name"),
         ("data.first.start_from", "secnd", "`data.first.start_from`: there is no 'secnd'. Did you mean 'second'"),
+        ("data.first.start_from", "second/wise", "`data.first.start_from`: there is no 'wise'. Did you mean 'wide'"),
+        (
+            "data.first.start_from",
+            "second/",
+            "`data.first.start_from`: must be the name of a data set, or DATA/METHOD",
+        ),
         ("data.first.start_from", "first", "`data.first.start_from`: 'first' starts from another judge itself"),
         ("runs.main.data", [1], "`runs.main.data.0`: must be a text; in quotes, .* got 1"),
         ("runs.main.seeds", [2**32], "`runs.main.seeds.0`: .*less than 4294967296"),
@@ -144,9 +150,10 @@ def test_varied_values_that_make_no_name_are_refused(tmp_path, vary, match):
 
 
 def test_a_judge_to_start_from_has_to_be_in_the_plan(tmp_path):
-    data = {**CONTENT["data"], "first": {"task": "snli", "start_from": "second"}}
-    with pytest.raises(UserInputError, match="starts from the judge of second/no-adversary-seed0, which no part of"):
-        read_plan(write_plan(tmp_path, data=data)).runs()
+    for start, run in (("second", "second/no-adversary-seed0"), ("second/kl-only", "second/kl-only-seed0")):
+        data = {**CONTENT["data"], "first": {"task": "snli", "start_from": start}}
+        with pytest.raises(UserInputError, match=f"starts from the judge of {run}, which no part of the plan makes"):
+            read_plan(write_plan(tmp_path, data=data)).runs()
 
 
 TASK = """name: own

@@ -354,6 +354,16 @@ def test_the_judge_to_start_from_is_trained_again_if_it_was_deleted(world):
     }.items()
 
 
+def test_all_methods_may_start_from_one_judge(world):
+    data = {**CHAIN["data"], "second": {"task": "vader", "start_from": "first/no-adversary"}}
+    runs = {
+        "start": {"data": ["first"], "methods": ["no-adversary"]},
+        "main": {"data": ["second"], "methods": ["kl-only"]},
+    }
+    assert world.make(content={"data": data, "runs": runs}) == []
+    assert models_of(world)[1] == ("second/kl-only-seed0", str(world.work / "first/no-adversary-seed0"))
+
+
 def test_what_starts_from_a_judge_that_is_not_made_waits(world):
     assert world.make(["second/no-adversary-seed0"], content=CHAIN) == []
     assert world.asked == [] and world.done == []
