@@ -1,34 +1,46 @@
-"""The tables that pages show of the study: drawn from docs/results, so that no number is typed by hand.
+"""The tables and plots that pages show of the study: drawn from docs/results, so that no number is typed by hand.
 
     python scripts/study_tables.py --list      the names of the tables
-    python scripts/study_tables.py --write     draw every block of the pages
-    python scripts/study_tables.py --check     exit with 1 if a block is not what the results say
+    python scripts/study_tables.py --write     draw every block and every plot of the pages
+    python scripts/study_tables.py --check     exit with 1 if one is not what the results say
 
 The pages are README.md, docs/paper.md, docs/choosing.md and docs/lewidi.md. A block begins with a line
-`<!-- from docs/results: NAME -->` and ends with a line `<!-- end -->`. The plan is recipes/studies/paper.yaml. Without
-an option all tables are printed.
+`<!-- from docs/results: NAME -->` and ends with a line `<!-- end -->`. A plot is a picture `assets/study-NAME.png`
+with a NAME that is gains, annotators or train-samples. The plan is recipes/studies/paper.yaml. Without an option all
+tables are printed.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import re
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+
+from PIL import Image
 
 from distjudge_trl.errors import UserInputError, counted, nearest, run_script
 from distjudge_trl.files.atomic import replacing
 from distjudge_trl.recipe.parsing import parser_error
 from distjudge_trl.report.cells import Table
+from distjudge_trl.report.plots import Plot
+from distjudge_trl.report.plots_png import save_png
 from distjudge_trl.study import read_plan, read_study
+from distjudge_trl.study.groups import group_results
+from distjudge_trl.study.plots import study_plots
 from distjudge_trl.study.tables import all_tables
 
 
+ASSETS = "docs/assets"
 ROOT = Path(__file__).resolve().parent.parent
 PLAN = ROOT / "recipes/studies/paper.yaml"
 RESULTS = ROOT / "docs/results"
 PAGES = tuple(ROOT / name for name in ("README.md", "docs/paper.md", "docs/choosing.md", "docs/lewidi.md"))
+PICTURE = re.compile(r"\]\((?:docs/)?assets/study-([a-z0-9-]+)\.png\)")
 START, END = re.compile(r"^<!-- from docs/results: (.*) -->\n", re.MULTILINE), "<!-- end -->"
 
 
@@ -44,16 +56,17 @@ def main() -> None:
     args = parser.parse_args()
     used = None if not (args.write or args.check) else {name for page in PAGES for name in names_in(page)}
     tables = draw_tables(used)
+    plots = find_plots(PAGES) if args.write or args.check else {}
     if args.write:
-        for page in write_pages(tables, PAGES):
-            print(f"{page}: written")
+        for path in [*write_pages(tables, PAGES), *write_plots(plots)]:
+            print(f"{path}: written")
     elif args.check:
-        if wrong := [text for page in PAGES for text in find_differences(page, tables)]:
+        wrong = [text for page in PAGES for text in find_differences(page, tables)]
+        wrong += [f"{path}: shows other figures than the results" for path in outdated(plots)]
+        if wrong:
             print("\n".join(wrong), file=sys.stderr)
-            print(
-                f"error: {counted(len(wrong), 'block')} to draw again: python scripts/study_tables.py --write",
-                file=sys.stderr,
-            )
+            things = counted(len(wrong), "difference")
+            print(f"error: {things}. Draw again: python scripts/study_tables.py --write", file=sys.stderr)
             raise SystemExit(1)
     elif args.list:
         for name, table in tables.items():
@@ -67,6 +80,48 @@ def draw_tables(names: Collection[str] | None = None) -> dict[str, Table]:
     plan = read_plan(PLAN)
     results = read_study(RESULTS, plan=plan) if RESULTS.is_dir() else []
     return all_tables(plan, results, names) if results else {}
+
+
+def find_plots(pages: Sequence[Path]) -> dict[Path, Plot]:
+    """The plots that pages show, by their files.
+
+    Raises:
+        [`UserInputError`]: a page shows one that does not follow from the results.
+    """
+    shown = {name: page for page in pages for name in PICTURE.findall(page.read_text(encoding="utf-8"))}
+    if not shown:
+        return {}
+    plan = read_plan(PLAN)
+    results = read_study(RESULTS, plan=plan) if RESULTS.is_dir() else []
+    plots = {plot.name: plot for plot in study_plots(plan, results, group_results(results))}
+    for name, page in shown.items():
+        if name not in plots:
+            raise UserInputError(f"{page}: there is no plot {name!r}. Plots: {', '.join(plots) or 'none'}.")
+    return {ROOT / ASSETS / f"study-{name}.png": plots[name] for name in shown}
+
+
+def write_plots(plots: Mapping[Path, Plot]) -> list[Path]:
+    """Draw the plots whose figures have changed; their files."""
+    changed = outdated(plots)
+    for path in changed:
+        save_png(plots[path], path, description=digest(plots[path]))
+    return changed
+
+
+def outdated(plots: Mapping[Path, Plot]) -> list[Path]:
+    """Files that are missing or show other figures: each says in its metadata which it shows."""
+    return [path for path, plot in plots.items() if not path.is_file() or _description(path) != digest(plot)]
+
+
+def _description(path: Path) -> str | None:
+    with Image.open(path) as image:
+        return image.info.get("Description")
+
+
+def digest(plot: Plot) -> str:
+    """A digest of what a plot shows, with four decimals: machines differ in later ones."""
+    content = json.loads(json.dumps(asdict(plot)), parse_float=lambda number: f"{float(number):.4f}")
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def write_pages(tables: Mapping[str, Table], pages: Sequence[Path]) -> list[Path]:

@@ -13,8 +13,13 @@ from distjudge_trl.report.plots import COLORS, Panel, Plot
 from distjudge_trl.runtime.extras import needing
 
 
-def save_png(plot: Plot, path: str | Path) -> None:
+def save_png(plot: Plot, path: str | Path, description: str | None = None) -> None:
     """Draw a plot into a PNG, atomically.
+
+    Args:
+        plot ([`Plot`]): the plot.
+        path (`str` or `Path`): the file.
+        description (`str`, *optional*): a text in the file's metadata.
 
     Raises:
         [`UserInputError`]: matplotlib is not installed.
@@ -45,7 +50,7 @@ def save_png(plot: Plot, path: str | Path) -> None:
                 frameon=False,
             )
         with writing(path), replacing(path) as temporary:
-            figure.savefig(temporary, format="png")
+            figure.savefig(temporary, format="png", metadata={"Description": description} if description else None)
 
 
 def _draw(axis: Any, plot: Plot, panel: Panel, handles: dict[str, Any]) -> None:
@@ -57,7 +62,8 @@ def _draw(axis: Any, plot: Plot, panel: Panel, handles: dict[str, Any]) -> None:
             drawn = axis.errorbar(line.x, line.y, xerr=spread, fmt="o", color=color, ms=4.5, capsize=2.5, lw=1.3)
             handles.setdefault(line.name, drawn)
             axis.set_yticks(range(len(panel.ticks)), panel.ticks)
-            axis.set_xlim(left=0)
+            if min(line.low) >= 0:
+                axis.set_xlim(left=0)
             continue
         (drawn,) = axis.plot(line.x, line.y, color=color, marker="o", markersize=4, linewidth=1.7)
         handles.setdefault(line.name, drawn)

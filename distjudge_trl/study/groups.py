@@ -16,6 +16,10 @@ from distjudge_trl.study.plan import Plan
 from distjudge_trl.study.store import StudyResult
 
 
+# The method that others are compared with.
+REFERENCE = "no-adversary"
+
+
 class Group(NamedTuple):
     """The seeds of one method on one data set, with the same varied options."""
 
@@ -58,28 +62,49 @@ def plan_methods(plan: Plan) -> list[str]:
     return [name for name in (*METHODS, *plan.content.methods) if name in used]
 
 
+def varied_groups(
+    results: Iterable[StudyResult], data: str, option: str, reading: str = "plain"
+) -> dict[object, dict[str, Group]]:
+    """For each value of a varied option, in order and the unset one (`None`) last: method to group, of the judges of a
+    data set that were read so and differ in nothing else that is varied.
+    """
+    own = [result for result in results if result.about["data"] == data and "transfer" not in result.about]
+    found = {result.about["vary"].get(option) for result in own if set(result.about["vary"]) <= {option}}
+    numbers = sorted(value for value in found if value is not None)
+    read = [result for result in own if reading in result.rows]
+    return {
+        value: group_results(read, vary={} if value is None else {option: value}).get(data, {})
+        for value in [*numbers, *([None] if None in found else [])]
+    }
+
+
+def same_seeds(one: Group, other: Group, reading: str) -> tuple[Group, Group] | None:
+    """Two groups with the seeds that both have in a reading; `None` if there are none."""
+    seeds, others = ({r.about["seed"] for r in g.results if reading in r.rows} for g in (one, other))
+    seeds &= others
+    first, second = (
+        Group(g.data, g.method, tuple(r for r in g.results if r.about["seed"] in seeds)) for g in (one, other)
+    )
+    return (first, second) if seeds else None
+
+
 def gain_text(group: Group | None, reference: Group | None, reading: str) -> str:
     """Difference in KL over the seeds that both have, ± its standard deviation over them, and its interval over items.
     It has a star if the interval excludes 0, two if a paired t-test over the seeds agrees.
     """
-    if group is None or reference is None:
+    pair = same_seeds(group, reference, reading) if group is not None and reference is not None else None
+    if pair is None:
         return "-"
-    seeds, others = ({r.about["seed"] for r in g.results if reading in r.rows} for g in (group, reference))
-    seeds &= others
-    one, other = (
-        Group(g.data, g.method, tuple(r for r in g.results if r.about["seed"] in seeds)) for g in (group, reference)
-    )
-    if not seeds:
-        return "-"
+    one, other = pair
     over_items = paired_difference(one.item_kl(reading), other.item_kl(reading), one.groups)
     kls = one.values("kl", reading), other.values("kl", reading)
     text = f"{over_items.value:+.3f}"
-    if len(seeds) > 1:
+    if len(one.results) > 1:
         text += f" ± {np.std(np.subtract(*kls), ddof=1):.3f}"
     text += f" [{over_items.low:+.3f}, {over_items.high:+.3f}]"
     if over_items.low <= 0 <= over_items.high:
         return text
-    p_value = seed_test(*kls) if len(seeds) > 1 else None
+    p_value = seed_test(*kls) if len(one.results) > 1 else None
     return text + (" **" if p_value is not None and p_value < LEVEL else " *")
 
 

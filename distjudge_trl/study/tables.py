@@ -13,6 +13,7 @@ from distjudge_trl.report.cells import Table, number
 from distjudge_trl.report.comparisons import compare
 from distjudge_trl.report.test_sets import load_test_sets, value_of
 from distjudge_trl.study.groups import (
+    REFERENCE,
     Group,
     excess_text,
     gain_text,
@@ -20,15 +21,17 @@ from distjudge_trl.study.groups import (
     number_text,
     plan_methods,
     seeds_text,
+    varied_groups,
 )
 from distjudge_trl.study.plan import Plan
+from distjudge_trl.study.plots import CURVES
 from distjudge_trl.study.shared_task import shared_task_tables
 from distjudge_trl.study.store import StudyResult
 
 
 # How a judge is read: as it is, and with the scalings that are fitted on held-out training items.
 READINGS = ("plain", "temperature", "vector")
-_REFERENCE, _PAPER = "no-adversary", "distribution"
+_PAPER = "distribution"
 _SHARED_TASK = {"lewidi-dev", "lewidi-tuned"}
 # Tables of `distjudge-trl report` that pages show.
 REPORT_TABLES = ("other_tasks", "comparisons", "halves", *(f"table{number}" for number in range(1, 7)))
@@ -82,7 +85,7 @@ def data_table(plan: Plan, methods: Mapping[str, Group]) -> Table:
 
 
 def gains_table(
-    plan: Plan, data: Mapping[str, Mapping[str, Group]], *, reading: str = "plain", reference: str = _REFERENCE
+    plan: Plan, data: Mapping[str, Mapping[str, Group]], *, reading: str = "plain", reference: str = REFERENCE
 ) -> Table | None:
     """KL of every method minus that of one of them, on each data set: intervals over items. `None` if no judge is read
     so.
@@ -131,11 +134,7 @@ def curve_table(
     plan: Plan, results: Sequence[StudyResult], data: str, option: str, *, reading: str = "plain"
 ) -> Table | None:
     """KL of every method against a varied option, the largest value (unset) last."""
-    points: dict[object, dict[str, Group]] = {}
-    for value in _varied(results, data, option):
-        vary = {} if value is None else {option: value}
-        read = (r for r in results if r.about["data"] == data and reading in r.rows)
-        points[value] = group_results(read, vary=vary).get(data, {})
+    points = varied_groups(results, data, option, reading)
     if len(points) < 2:
         return None
     names = [
@@ -149,25 +148,15 @@ def curve_table(
     for name in names:
         kls = [found[name].values("kl", reading) if name in found else [] for found in points.values()]
         rows.append([plan.method_title(name), *(number(values, ".3f") for values in kls)])
-    if _REFERENCE in names:
+    if REFERENCE in names:
         for name in names:
-            if name == _REFERENCE:
+            if name == REFERENCE:
                 continue
-            cells = [gain_text(found.get(name), found.get(_REFERENCE), reading) for found in points.values()]
-            rows.append([f"{plan.method_title(name)} minus {plan.method_title(_REFERENCE)}", *cells])
+            cells = [gain_text(found.get(name), found.get(REFERENCE), reading) for found in points.values()]
+            rows.append([f"{plan.method_title(name)} minus {plan.method_title(REFERENCE)}", *cells])
     words = ["all" if value is None else f"{value:,}" for value in points]
     title = f"{plan.data_title(data)}: KL against {option.removeprefix('max_').replace('_', ' ')}"
     return Table(f"curve-{data}-{option}-{reading}", title, ["method", *words], rows, [])
-
-
-def _varied(results: Sequence[StudyResult], data: str, option: str) -> list[object]:
-    found = {
-        result.about["vary"].get(option)
-        for result in results
-        if result.about["data"] == data and "transfer" not in result.about and set(result.about["vary"]) <= {option}
-    }
-    numbers = sorted(value for value in found if value is not None)
-    return [*numbers, *([None] if None in found else [])]
 
 
 def _ordered(plan: Plan, methods: Mapping[str, Group]) -> list[tuple[str, Group]]:
@@ -198,7 +187,7 @@ def all_tables(plan: Plan, results: Sequence[StudyResult], names: Collection[str
             makers[f"data-{key}"] = partial(data_table, plan, data[key])
         if _PAPER in data.get(key, {}):
             makers[f"likeness-{key}"] = partial(likeness_table, plan, data[key])
-        for option, reading in itertools.product(("max_annotators", "max_train_samples"), READINGS[:2]):
+        for option, reading in itertools.product(CURVES, READINGS[:2]):
             make = partial(curve_table, plan, results, key, option, reading=reading)
             makers[f"curve-{key}-{option}-{reading}"] = make
     for reading in READINGS:

@@ -4,9 +4,11 @@ import sys
 
 import pytest
 from conftest import ROOT
+from PIL import Image
 
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.report.cells import Table
+from distjudge_trl.report.plots import Line, Panel, Plot
 
 
 TABLES = {
@@ -74,7 +76,7 @@ def test_a_changed_number_is_found(script, page, monkeypatch, capsys):
     assert ended.value.code == 1
     first, second = capsys.readouterr().err.splitlines()
     assert first == f"{page}: gains-plain: the page has '| second | -0.002 |', the results say '| second | +0.002 |'"
-    assert second == "error: 1 block to draw again: python scripts/study_tables.py --write"
+    assert second == "error: 1 difference. Draw again: python scripts/study_tables.py --write"
 
 
 def test_wrong_blocks_change_no_page(script, page, tmp_path):
@@ -94,3 +96,28 @@ def test_names_are_listed(script, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["study_tables.py", "--list"])
     script.main()
     assert capsys.readouterr().out == "gains-plain: Gains\ndata-first: First\n"
+
+
+def plot_of(x):
+    line = Line("a line", [x], [0.0], 0, [x - 0.01], [x + 0.01])
+    return Plot("gains", "Gains", "", "x", "", [Panel("data", [line], reference=0.0, ticks=["one"])], "dots")
+
+
+def test_plots_are_drawn_again_if_their_figures_change(script, tmp_path):
+    path = tmp_path / "study-gains.png"
+    assert script.write_plots({path: plot_of(-0.1)}) == [path]
+    with Image.open(path) as image:
+        image.verify()
+    assert script.write_plots({path: plot_of(-0.10001)}) == []  # another machine's last digits
+    assert script.outdated({path: plot_of(-0.2)}) == [path]
+
+
+def test_a_page_may_show_plots_that_there_are(script, tmp_path, monkeypatch):
+    page = tmp_path / "page.md"
+    page.write_text("![gains](assets/study-gains.png)", encoding="utf-8")
+    monkeypatch.setattr(script, "study_plots", lambda *_: [plot_of(0.1)])
+    monkeypatch.setattr(script, "read_study", lambda *_, **__: [])
+    assert [path.name for path in script.find_plots([page])] == ["study-gains.png"]
+    page.write_text("![gain](docs/assets/study-gain.png)", encoding="utf-8")
+    with pytest.raises(UserInputError, match=f"{page}: there is no plot 'gain'. Plots: gains"):
+        script.find_plots([page])

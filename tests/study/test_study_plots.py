@@ -1,0 +1,63 @@
+"""Plots of a study: their points are computed again from the predictions."""
+
+import numpy as np
+import pytest
+from small_study import ABOUT, make_result, write_plan
+
+from distjudge_trl.study import read_plan, read_study
+from distjudge_trl.study.groups import group_results
+from distjudge_trl.study.plots import study_plots
+from distjudge_trl.study.store import keep
+
+
+SIZES = {"data": ["first"], "methods": ["no-adversary", "wide"], "vary": {"max_train_samples": [20, None]}}
+RUNS = {
+    "main": {"data": ["first", "second"], "methods": ["raw", "no-adversary", "wide"], "seeds": [0, 1]},
+    "size": {**SIZES, "seeds": [0, 1]},
+}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """The plan and its results; those of the second data set's wide ball are missing."""
+    folder = tmp_path_factory.mktemp("study")
+    plan = read_plan(write_plan(folder, runs=RUNS))
+    for run in plan.runs():
+        if run.full_name.startswith("second/wide"):
+            continue
+        made = folder / "made" / run.full_name
+        make_result(made, method=run.options["method"], seed=run.seed, calibrate=False)
+        keep(folder / "kept", run, made, ABOUT)
+    return plan, read_study(folder / "kept", plan=plan)
+
+
+def mean_kl(results, method, **vary):
+    found = [r for r in results if r.about["data"] == "first" and r.about["method"] == method]
+    return np.mean([r.rows["plain"].metrics["kl"]["value"] for r in found if r.about["vary"] == vary])
+
+
+def test_gains(study):
+    plan, results = study
+    plot = next(plot for plot in study_plots(plan, results, group_results(results)) if plot.name == "gains")
+    (panel,) = plot.panels  # of the second data set only the reference is there
+    (line,) = panel.lines
+    assert panel.ticks == ["a wide ball (2)"] and panel.title == "first" and panel.reference == 0
+    assert line.x == [pytest.approx(mean_kl(results, "wide") - mean_kl(results, "no-adversary"), abs=1e-5)]
+    assert line.low[0] < line.x[0] < line.high[0]
+
+
+def test_a_curve(study):
+    plan, results = study
+    plot = next(plot for plot in study_plots(plan, results, group_results(results)) if plot.name == "train-samples")
+    (panel,) = plot.panels
+    assert [line.name for line in panel.lines] == ["no-adversary", "a wide ball"]
+    assert panel.lines[1].x == [20, 100]  # where the option is unset, the items that there were
+    expected = [mean_kl(results, "wide", max_train_samples=20), mean_kl(results, "wide")]
+    assert panel.lines[1].y == pytest.approx(expected, abs=1e-5)
+    assert panel.reference == results[0].results["metrics"]["noise_floor"]
+
+
+def test_nothing_to_plot(study):
+    plan, results = study
+    others = [result for result in results if result.about["method"] == "raw"]
+    assert study_plots(plan, others, group_results(others)) == []
