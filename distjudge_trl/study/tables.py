@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 
+from distjudge_trl.methods import METHODS
 from distjudge_trl.report.build import all_tables as report_tables
 from distjudge_trl.report.cells import Table, number
 from distjudge_trl.report.comparisons import compare
@@ -163,6 +164,14 @@ def _ordered(plan: Plan, methods: Mapping[str, Group]) -> list[tuple[str, Group]
     return [(name, methods[name]) for name in plan_methods(plan) if name in methods]
 
 
+def _in_paper_layout(plan: Plan, result: StudyResult) -> bool:
+    """Whether the report's tables show a result. They call judges by the recipes' methods and by their model, as which
+    neither a method of the plan nor a judge that was trained further can be told.
+    """
+    data = plan.content.data[result.about["data"]]
+    return result.about["method"] in METHODS and (data.start_from is None or result.about["method"] == "raw")
+
+
 def could_be_table(plan: Plan, name: str) -> bool:
     """Whether a study of this plan can have a table of this name; some follow only from certain results."""
     keys = plan.content.data
@@ -197,7 +206,7 @@ def all_tables(plan: Plan, results: Sequence[StudyResult], names: Collection[str
         own += shared_task_tables(plan, data)
     tables = {table.name: table for table in own if table is not None and (names is None or table.name in names)}
     if names is None or set(names) - makers.keys() - _SHARED_TASK:
-        test_sets = load_test_sets([result.path for result in results])
+        test_sets = load_test_sets([result.path for result in results if _in_paper_layout(plan, result)])
         found = report_tables(test_sets, compare(test_sets))
         tables |= {table.name: table for table in found if names is None or table.name in names}
     return tables

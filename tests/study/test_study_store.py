@@ -126,6 +126,15 @@ def test_judges_without_scalings_have_tables_without_them(tmp_path):
     assert all("-" not in row[1:2] for row in tables["gains-plain"].rows)
 
 
+def test_a_method_of_the_plan_is_not_shown_as_the_recipes_method(folders):
+    plan, _, kept = folders
+    results = read_study(kept, plan=plan)
+    assert {"wide"} < {result.about["method"] for result in results}
+    (table,) = study_tables(plan, results, ["metrics_snli"]).values()
+    judges = {row[table.header.index("method")] for row in table.rows}
+    assert "raw" in judges and "distribution" not in judges  # which is the recipes' name for "wide"
+
+
 @pytest.fixture()
 def copied(folders, tmp_path):
     shutil.copytree(folders[2], tmp_path / "kept")
