@@ -15,7 +15,7 @@ from distjudge_trl.recipe.loading import load_recipe
 from distjudge_trl.recipe.parsing import option_tokens
 from distjudge_trl.runtime.logs import quieten
 from distjudge_trl.study.plan import Plan, PlannedRun
-from distjudge_trl.tasks import is_task_file
+from distjudge_trl.tasks import get_task, is_task_file
 
 
 _load_recipe = cache(load_recipe)
@@ -99,6 +99,8 @@ class Commands:
             done.append((run.data, options))
             try:
                 check_options(_load_recipe(self._recipe(run)).parse(self._words(run)))
+                if self._is_own(run):
+                    self._find_source(run)
             except UserInputError as error:
                 raise UserInputError(f"The run {run.full_name} (part {run.parts[0]!r}): {error}") from None
 
@@ -113,6 +115,12 @@ class Commands:
             *option_tokens({**run.options, **self._start(run)}),
             *("--output_dir", str(self.folder(run))),
         ]
+
+    def _find_source(self, run: PlannedRun) -> None:
+        """Look for the files of a task of the user's own, which its YAML may name."""
+        find, path = get_task(self.plan.task(run.data)).find, self.plan.content.data[run.data].path
+        if find is not None:
+            find(None if path is None else Path(self._data(path)))
 
     def _start(self, run: PlannedRun) -> dict[str, str]:
         return {} if run.start is None else {"model_name_or_path": str(self.work / run.start)}

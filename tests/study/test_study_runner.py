@@ -186,6 +186,18 @@ def test_a_file_is_no_folder(world, option):
         world.study()
 
 
+def test_files_that_a_task_names_are_looked_for_before_anything_is_started(world):
+    task = world.folder / "own.yaml"
+    task.write_text(
+        'name: own\nlabels: ["no", "yes"]\ntemplate: "{{ text }}?"\nsource: replies.jsonl\nvotes: {list: votes}\n'
+    )
+    runs = {"main": {"data": ["first", "own"], "methods": ["no-adversary"]}}
+    content = {"data": {"first": {"task": "snli"}, "own": {"task": "own.yaml"}}, "runs": runs}
+    with pytest.raises(UserInputError, match=r"The run own/no-adversary-seed0 \(part 'main'\): .*replies.jsonl"):
+        world.make(content=content)
+    assert world.asked == []
+
+
 def test_a_run_that_another_process_makes_is_left_to_it(world):
     study = world.study()
     run = study.plan.runs()[1]
