@@ -1,0 +1,70 @@
+"""Make a smaller model of a larger one: its first layers, with its embeddings, last norm and head.
+
+    python scripts/cut_layers.py smollm2-135m --layers 10 --out runs/smollm2-10-layers
+
+A model without its later layers answers badly until it is trained. The study uses such models to ask how much a
+judge's size matters (docs/paper.md). For architectures whose decoder has `layers`, such as Llama's and Qwen's.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+import distjudge_trl  # noqa: F401  # isort: skip (before torch: it says how OpenMP's threads wait)
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+
+from distjudge_trl.errors import UserInputError, counted, first_line, run_script
+from distjudge_trl.files.atomic import check_folder
+from distjudge_trl.modeling.bundled import resolve_model
+from distjudge_trl.recipe.parsing import parser_error
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.error = parser_error  # type: ignore[method-assign]
+    parser.add_argument("model", help="a hub id, a folder, or smollm2-135m")
+    parser.add_argument("--layers", type=int, required=True, help="how many layers stay")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the new model")
+    args = parser.parse_args()
+    check_folder(args.out, "--out")
+    if args.out.is_dir() and any(args.out.iterdir()):
+        raise UserInputError(f"{args.out}: is not empty. Choose another --out.")
+    path = resolve_model(args.model)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(path)
+        tokenizer = AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise UserInputError(f"{args.model}: cannot be read: {first_line(error)}") from None
+    before = model.num_parameters()
+    cut_layers(model, args.layers)
+    model.save_pretrained(args.out)
+    tokenizer.save_pretrained(args.out)
+    sizes = f"{model.num_parameters() / 1e6:.1f} of {before / 1e6:.1f} million parameters"
+    print(f"{args.out}: {counted(args.layers, 'layer')}, {sizes}")
+
+
+def cut_layers(model: PreTrainedModel, count: int) -> None:
+    """Remove all layers of a model's decoder but the first ones.
+
+    Raises:
+        [`UserInputError`]: the decoder has no `layers`, or not so many.
+    """
+    decoder = model.get_decoder()
+    layers = getattr(decoder, "layers", None)
+    if layers is None:
+        raise UserInputError(f"{type(model).__name__}: its decoder has no `layers` that could be cut.")
+    if not 1 <= count <= len(layers):
+        raise UserInputError(f"--layers must be from 1 to {len(layers)}, which the model has; got {count}.")
+    decoder.layers = layers[:count]
+    for config in {id(each): each for each in (model.config, decoder.config)}.values():
+        config.num_hidden_layers = count
+        if getattr(config, "layer_types", None):
+            config.layer_types = config.layer_types[:count]
+
+
+if __name__ == "__main__":
+    run_script(main)
