@@ -27,6 +27,7 @@ from distjudge_trl.study.groups import (
 from distjudge_trl.study.plan import Plan
 from distjudge_trl.study.plots import CURVES
 from distjudge_trl.study.shared_task import shared_task_tables
+from distjudge_trl.study.starts import starts_table
 from distjudge_trl.study.store import StudyResult
 
 
@@ -177,7 +178,7 @@ def could_be_table(plan: Plan, name: str) -> bool:
     keys = plan.content.data
     gains = (f"gains-{reading}" for reading in READINGS)
     of_data = (f"{kind}-{key}" for kind in ("data", "likeness") for key in keys)
-    known = {*_SHARED_TASK, *REPORT_TABLES, *gains, *of_data}
+    known = {"starts", *_SHARED_TASK, *REPORT_TABLES, *gains, *of_data}
     return name in known or name.startswith(("metrics_", *(f"curve-{key}-" for key in keys)))
 
 
@@ -201,6 +202,7 @@ def all_tables(plan: Plan, results: Sequence[StudyResult], names: Collection[str
             makers[f"curve-{key}-{option}-{reading}"] = make
     for reading in READINGS:
         makers[f"gains-{reading}"] = partial(gains_table, plan, data, reading=reading)
+    makers["starts"] = partial(starts_table, plan, data)
     own = [make() for name, make in makers.items() if names is None or name in names]
     if names is None or _SHARED_TASK & set(names):
         own += shared_task_tables(plan, data)

@@ -1,0 +1,59 @@
+"""The table of judges that start from another judge, computed again from the predictions."""
+
+import numpy as np
+import pytest
+from small_study import ABOUT, make_result, write_plan
+
+from distjudge_trl.study import read_plan, read_study
+from distjudge_trl.study.store import keep
+from distjudge_trl.study.tables import all_tables
+
+
+CONTENT = {
+    "data": {
+        "large": {"task": "mnli", "title": "the large one"},
+        "small": {"task": "snli", "title": "the small one"},
+        "further": {"task": "snli", "start_from": "large/kl-only"},
+        "elsewhere": {"task": "mnli", "path": "x", "start_from": "large/kl-only"},
+    },
+    "runs": {
+        "main": {"data": ["large", "small"], "methods": ["kl-only", "distribution"], "seeds": [0, 1]},
+        "more": {"data": ["further", "elsewhere"], "methods": ["kl-only"], "seeds": [0, 1]},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    plan = read_plan(write_plan(folder, CONTENT))
+    for run in plan.runs():
+        # made_runs makes judges of the method "no-adversary" worse than others.
+        method = "no-adversary" if run.data == "small" else "distribution"
+        make_result(folder / "made" / run.full_name, method=method, seed=run.seed)
+        keep(folder / "kept", run, folder / "made" / run.full_name, ABOUT)
+    return plan, read_study(folder / "kept", plan=plan)
+
+
+def test_a_judge_that_starts_from_another_beside_the_papers(study):
+    plan, results = study
+    table = all_tables(plan, results, ["starts"])["starts"]
+    (row,) = table.rows  # of the other's data nothing starts from the plan's model: they have other files
+    found = dict(zip(table.header, row, strict=True))
+    assert found["data"] == "the small one" and found["judge"] == "kl-only from the large one (2 seeds)"
+
+    def excess(data, method):
+        judges = [r for r in results if r.about["data"] == data and r.about["method"] == method]
+        return np.array([r.rows["temperature"].metrics["excess_kl"]["value"] for r in judges])
+
+    paper, own = excess("small", "distribution"), excess("further", "kl-only")
+    assert found["excess KL of the judge"] == f"{own.mean():.3f} ± {own.std(ddof=1):.3f}"
+    assert found["excess KL of distribution"] == f"{paper.mean():.3f} ± {paper.std(ddof=1):.3f} (2 seeds)"
+    assert found["relative"] == f"{100 * (own.mean() / paper.mean() - 1):+.0f} %"
+    assert found["difference (95 %)"].startswith(f"{(own - paper).mean():+.3f} ± ")
+
+
+def test_without_such_judges_there_is_no_table(study):
+    plan, results = study
+    plain = [result for result in results if result.about["data"] in ("large", "small")]
+    assert not all_tables(plan, plain, ["starts"])
