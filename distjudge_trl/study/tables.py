@@ -132,6 +132,36 @@ def likeness_table(plan: Plan, methods: Mapping[str, Group]) -> Table:
     return Table(f"likeness-{data}", f"{plan.data_title(data)}: which judges are alike", header, rows, [note])
 
 
+def moved_table(plan: Plan, data: Mapping[str, Mapping[str, Group]]) -> Table | None:
+    """KL to test targets that are moved at random by the largest length (the paper's Table 3), as trained and after
+    temperature scaling. `None` if nothing was tested so.
+    """
+    cells: dict[str, dict[str, str]] = {}
+    lengths = set()
+    for key, methods in data.items():
+        for name, group in methods.items() if REFERENCE in methods else ():
+            plain, scaled = (_moved(group, reading) for reading in READINGS[:2])
+            if plain:
+                lengths |= {length for length, _ in (*plain, *scaled)}
+                texts = (number([kl for _, kl in found], ".3f") for found in (plain, scaled))
+                cells.setdefault(name, {})[key] = " / ".join(texts)
+    keys = [key for key in plan.content.data if any(key in row for row in cells.values())]
+    names = [name for name in plan_methods(plan) if name in cells]
+    if not keys or len(lengths) != 1:
+        return None
+    rows = [[plan.method_title(name), *(cells[name].get(key, "-") for key in keys)] for name in names]
+    note = "As trained / after temperature scaling; mean ± standard deviation over seeds."
+    title = f"KL to targets moved at random by {lengths.pop():g} (L2)"
+    return Table("moved", title, ["method", *(plan.data_title(key) for key in keys)], rows, [note])
+
+
+def _moved(group: Group, reading: str) -> list[tuple[float, float]]:
+    """The largest length by which targets were moved and KL to them, for each seed that was tested so."""
+    rows = [result.rows[reading].content for result in group.results if reading in result.rows]
+    ends = [max(row["robustness"], key=lambda point: point["radius"]) for row in rows if row.get("robustness")]
+    return [(point["radius"], point["kl"]) for point in ends]
+
+
 def curve_table(
     plan: Plan, results: Sequence[StudyResult], data: str, option: str, *, reading: str = "plain"
 ) -> Table | None:
@@ -178,7 +208,7 @@ def could_be_table(plan: Plan, name: str) -> bool:
     keys = plan.content.data
     gains = (f"gains-{reading}" for reading in READINGS)
     of_data = (f"{kind}-{key}" for kind in ("data", "likeness") for key in keys)
-    known = {"starts", *_SHARED_TASK, *REPORT_TABLES, *gains, *of_data}
+    known = {"moved", "starts", *_SHARED_TASK, *REPORT_TABLES, *gains, *of_data}
     return name in known or name.startswith(("metrics_", *(f"curve-{key}-" for key in keys)))
 
 
@@ -202,6 +232,7 @@ def all_tables(plan: Plan, results: Sequence[StudyResult], names: Collection[str
             makers[f"curve-{key}-{option}-{reading}"] = make
     for reading in READINGS:
         makers[f"gains-{reading}"] = partial(gains_table, plan, data, reading=reading)
+    makers["moved"] = partial(moved_table, plan, data)
     makers["starts"] = partial(starts_table, plan, data)
     own = [make() for name, make in makers.items() if names is None or name in names]
     if names is None or _SHARED_TASK & set(names):

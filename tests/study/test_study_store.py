@@ -192,3 +192,26 @@ def test_damaged_and_foreign_results_are_named(copied):
                 read()
     (folder / "results.json").unlink()
     assert not is_done(kept, run)
+
+
+def test_moved_targets_as_trained_and_scaled(tmp_path):
+    plan = read_plan(write_plan(tmp_path))
+    for run in plan.runs():
+        made = tmp_path / "made" / run.full_name
+        make_result(made, method=run.options["method"], seed=run.seed)
+        keep(tmp_path / "kept", run, made, ABOUT)
+    results = read_study(tmp_path / "kept", plan=plan)
+    (table,) = study_tables(plan, results, ["moved"]).values()
+    assert table.title.endswith("by 0.25 (L2)") and table.header == ["method", "first"]
+    cells = dict(table.rows)
+    assert list(cells) == ["raw", "no-adversary", "a wide ball"]
+    judges = [result for result in results if result.about["method"] == "wide"]
+    plain = [result.results["robustness"][-1]["kl"] for result in judges]
+    scaled = [
+        next(row for row in result.results["variants"] if row["method"].endswith("+ temperature"))["robustness"][-1][
+            "kl"
+        ]
+        for result in judges
+    ]
+    expected = (f"{np.mean(each):.3f} ± {np.std(each, ddof=1):.3f}" for each in (plain, scaled))
+    assert cells["a wide ball"] == " / ".join(expected)
