@@ -41,11 +41,11 @@ def test_quickstart_trains_compares_and_draws(tmp_path, bundled_model, warm_pyth
 def test_stopped_by_hand_it_goes_on_from_its_checkpoint(tmp_path, recipe_model, warm_python):
     out = tmp_path / "out"
     command = [warm_python, QUICKSTART, "--output-dir", str(out), "--model", recipe_model]
-    command += ["--max-train-samples", "640", "--max-eval-samples", "40"]
+    command += ["--max-train-samples", "1920", "--max-eval-samples", "40"]
     with (tmp_path / "log").open("w") as log:
         first = subprocess.Popen(command, stdout=log, stderr=subprocess.PIPE, text=True)
         deadline = time.monotonic() + 200
-        # 40 steps, a checkpoint every 13.
+        # 120 steps, a checkpoint every 40: seconds in which a busy machine cannot miss it.
         while not list((out / "single-point").glob("checkpoint-*/checkpoint.json")):
             assert first.poll() is None and time.monotonic() < deadline
             time.sleep(0.02)
@@ -61,7 +61,7 @@ def test_stopped_by_hand_it_goes_on_from_its_checkpoint(tmp_path, recipe_model, 
     lines = [line for line in again.stdout.splitlines() if "--resume_from_checkpoint" in line]
     assert len(lines) == 1 and lines[0].startswith("[2/3] ") and "--method single-point" in lines[0]
     trained = json.loads((out / "single-point/trainer_state.json").read_text())
-    assert trained["global_step"] == 40
+    assert trained["global_step"] == 120
     assert not list(out.glob("*/checkpoint-*")), "they are large"
     # Another seed takes what is there, and shows how the two differ.
     more = subprocess.run([*command, "--seeds", "2"], check=False, capture_output=True, text=True, timeout=300)
