@@ -2,8 +2,8 @@
 
     python scripts/cut_layers.py smollm2-135m --layers 10 --out runs/smollm2-10-layers
 
-A model without its later layers answers badly until it is trained. The study uses such models to ask how much a
-judge's size matters (docs/paper.md). For architectures whose decoder has `layers`, such as Llama's and Qwen's.
+A model without its later layers answers badly until it is trained. Judges of such models show how much a judge's size
+matters. For architectures whose decoder has `layers`, such as Llama's and Qwen's.
 """
 
 from __future__ import annotations
