@@ -17,7 +17,7 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -29,9 +29,10 @@ from distjudge_trl.recipe.parsing import parser_error
 from distjudge_trl.report.cells import Table
 from distjudge_trl.report.plots import Plot
 from distjudge_trl.report.plots_png import save_png
-from distjudge_trl.study import read_plan, read_study
+from distjudge_trl.study import Plan, read_plan, read_study
 from distjudge_trl.study.groups import group_results
 from distjudge_trl.study.plots import study_plots
+from distjudge_trl.study.store import StudyResult
 from distjudge_trl.study.tables import all_tables
 
 
@@ -50,13 +51,16 @@ def main() -> None:
     )
     parser.error = parser_error  # type: ignore[method-assign]
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--write", action="store_true", help="draw the blocks of the pages")
-    which.add_argument("--check", action="store_true", help="exit with 1 if a block of a page differs")
+    which.add_argument("--write", action="store_true", help="draw the blocks and the plots of the pages")
+    which.add_argument("--check", action="store_true", help="exit with 1 if a block or a plot of a page differs")
     which.add_argument("--list", action="store_true", help="print the names of the tables")
     args = parser.parse_args()
     used = None if not (args.write or args.check) else {name for page in PAGES for name in names_in(page)}
-    tables = draw_tables(used)
-    plots = find_plots(PAGES) if args.write or args.check else {}
+    plan = read_plan(PLAN)
+    results = read_study(RESULTS, plan=plan) if RESULTS.is_dir() else []
+    # Without results there are none.
+    tables = all_tables(plan, results, used) if results else {}
+    plots = find_plots(PAGES, plan, results) if args.write or args.check else {}
     if args.write:
         for path in [*write_pages(tables, PAGES), *write_plots(plots)]:
             print(f"{path}: written")
@@ -75,14 +79,7 @@ def main() -> None:
         print("\n".join(f"<!-- {name} -->\n{table.markdown()}" for name, table in tables.items()))
 
 
-def draw_tables(names: Collection[str] | None = None) -> dict[str, Table]:
-    """All tables of the study by name, or those of some names; none if it has no results yet."""
-    plan = read_plan(PLAN)
-    results = read_study(RESULTS, plan=plan) if RESULTS.is_dir() else []
-    return all_tables(plan, results, names) if results else {}
-
-
-def find_plots(pages: Sequence[Path]) -> dict[Path, Plot]:
+def find_plots(pages: Sequence[Path], plan: Plan, results: Sequence[StudyResult]) -> dict[Path, Plot]:
     """The plots that pages show, by their files.
 
     Raises:
@@ -91,8 +88,6 @@ def find_plots(pages: Sequence[Path]) -> dict[Path, Plot]:
     shown = {name: page for page in pages for name in PICTURE.findall(page.read_text(encoding="utf-8"))}
     if not shown:
         return {}
-    plan = read_plan(PLAN)
-    results = read_study(RESULTS, plan=plan) if RESULTS.is_dir() else []
     plots = {plot.name: plot for plot in study_plots(plan, results, group_results(results))}
     for name, page in shown.items():
         if name not in plots:

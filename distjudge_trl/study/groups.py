@@ -16,8 +16,10 @@ from distjudge_trl.study.plan import Plan
 from distjudge_trl.study.store import StudyResult
 
 
-# The method that others are compared with.
-REFERENCE = "no-adversary"
+# The method that others are compared with, and the paper's.
+REFERENCE, PAPER = "no-adversary", "distribution"
+# What stars of [`gain_text`] mean.
+STARS = "One star: the interval excludes 0. Two: a paired t-test over the seeds has p below 0.05, too."
 
 
 class Group(NamedTuple):
@@ -60,6 +62,11 @@ def plan_methods(plan: Plan) -> list[str]:
     """The methods of a plan's parts, in the order of the recipes' methods and then of the plan's own."""
     used = [name for part in plan.content.runs.values() for name in part.methods]
     return [name for name in (*METHODS, *plan.content.methods) if name in used]
+
+
+def compared_data(plan: Plan, data: Mapping[str, Mapping[str, Group]]) -> list[str]:
+    """The data sets on which the method that others are compared with has results, in the plan's order."""
+    return [key for key in plan.content.data if REFERENCE in data.get(key, {})]
 
 
 def varied_groups(
@@ -113,7 +120,12 @@ def excess_text(group: Group) -> str:
     floor = group.results[0].results["metrics"]["noise_floor"]
     if floor is None:
         return "-"
-    found = bootstrap_mean(group.item_kl() - floor, group.groups)
+    return interval_text(group.item_kl() - floor, group)
+
+
+def interval_text(values: np.ndarray, group: Group) -> str:
+    """The mean of a figure of every item `(N,)`, with its interval over the items of a group."""
+    found = bootstrap_mean(values, group.groups)
     return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
 
 

@@ -59,8 +59,9 @@ class Maker:
         return None if run.start is None else self._runs[run.start]
 
     def has_judge(self, run: PlannedRun) -> bool:
-        """Whether the weights of a trained run's judge are there."""
-        return any(self.commands.folder(run).glob("*model*.safetensors"))
+        """Whether the judge of a finished training is there, with its weights."""
+        folder = self.commands.folder(run)
+        return (folder / RESULTS_NAME).is_file() and any(folder.glob("*model*.safetensors"))
 
     def obstacle(self, run: PlannedRun, missing: Sequence[str | None]) -> str | None:
         """Why nothing of what is missing of a run can be made yet, to be put after "left"; `None` if something can."""
@@ -80,12 +81,6 @@ class Maker:
                 longer there is trained again for the latter.
         """
         folder, kept, start = self.commands.folder(run), [], self.start_of(run)
-        if start is not None and not self.has_judge(start):
-            self.say(
-                f"{start.full_name}: trained again, because its judge was deleted and {run.full_name} starts from it"
-            )
-            if not self._train(start)[0]:
-                return []
         if None in missing or run.is_trained:
             done, seconds = self._train(run)
             if not done:
@@ -111,10 +106,18 @@ class Maker:
         return any(not is_done(self.results, other) for other in after)
 
     def _train(self, run: PlannedRun) -> tuple[bool, float | None]:
-        """Train a run, unless this was done; whether it is, and the seconds of the whole training, if known."""
-        folder, command = self.commands.folder(run), self.commands.training(run)
+        """Train a run, unless this was done, and before it the judge that it starts from, if that was deleted; whether
+        it is done, and the seconds of the whole training, if known.
+        """
+        folder, command, start = self.commands.folder(run), self.commands.training(run), self.start_of(run)
         if self._is_finished(run, command):
             return True, None
+        if start is not None and not self.has_judge(start):
+            self.say(
+                f"{start.full_name}: trained again, because its judge was deleted and {run.full_name} starts from it"
+            )
+            if not self._train(start)[0]:
+                return False, None
         resumed = () if self._prepare(folder, command) else ("--resume_from_checkpoint", "true")
         seconds = self._execute([*command, *resumed], folder)
         # The time of a part says nothing about a whole training.
@@ -144,8 +147,8 @@ class Maker:
     def _is_finished(self, run: PlannedRun, command: Sequence[str]) -> bool:
         """Whether a training by this very command is there, with its judge."""
         folder = self.commands.folder(run)
-        has_judge = not run.is_trained or self.has_judge(run)
-        return _is_of(folder, command) and (folder / RESULTS_NAME).is_file() and has_judge
+        there = self.has_judge(run) if run.is_trained else (folder / RESULTS_NAME).is_file()
+        return _is_of(folder, command) and there
 
     def _prepare(self, folder: Path, command: Sequence[str]) -> bool:
         """Prepare the folder of a training; whether it starts from its beginning, and not from a checkpoint that the

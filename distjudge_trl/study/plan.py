@@ -162,9 +162,10 @@ class Plan:
                 }
                 options = {name: value for name, value in options.items() if value is not None}
                 run = PlannedRun(data, tasks[data], method, seed, values, (part,), options)
-                start, _, its_method = (self.content.data[data].start_from or "").partition("/")
-                if start and run.is_trained:
-                    run = replace(run, start=replace(run, data=start, method=its_method or method, vary={}).full_name)
+                start = self.content.data[data].start
+                if start is not None and run.is_trained:
+                    its = replace(run, data=start.data, method=start.method or method, vary={})
+                    run = replace(run, start=its.full_name)
                 yield run
 
     def find_task(self, name: str) -> str:
@@ -257,15 +258,14 @@ def check_plan(plan: Plan, place: str = "") -> None:
             raise UserInputError(f"{place}`methods.{name}`: is a method of the recipes. Choose another name.")
         _check_names(f"{place}`methods.{name}.method`", [method.method], METHODS)
     for data, planned in content.data.items():
-        if planned.start_from is not None:
-            start, _, its_method = planned.start_from.partition("/")
-            known = {**METHODS, **content.methods}
-            _check_names(f"{place}`data.{data}.start_from`", [start], content.data)
-            _check_names(f"{place}`data.{data}.start_from`", [its_method] if its_method else [], known)
-            if content.data[start].start_from is not None or start == data:
+        if (start := planned.start) is not None:
+            where = f"{place}`data.{data}.start_from`"
+            _check_names(where, [start.data], content.data)
+            _check_names(where, [start.method] if start.method else [], {**METHODS, **content.methods})
+            if content.data[start.data].start is not None:
                 raise UserInputError(
-                    f"{place}`data.{data}.start_from`: {start!r} starts from another judge itself. Name a"
-                    " data set whose judges start from the plan's model."
+                    f"{where}: {start.data!r} starts from another judge itself. Name a data set whose judges start"
+                    " from the plan's model."
                 )
         if data == "report":
             raise UserInputError(f"{place}`data.{data}`: the report's folder has this name. Choose another one.")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+import re
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from distjudge_trl.errors import listing, nearest, short
 
@@ -66,6 +67,12 @@ def _check_value(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be a number, a text, true or false, or null; got {short(value)}")
 
 
+def _checked_start(text: str) -> str:
+    if not re.fullmatch(r"[^/]+(/[^/]+)?", text):
+        raise ValueError(f"must be the name of a data set, or DATA/METHOD, got {short(text)}")
+    return text
+
+
 Options = Annotated[dict[str, Any], BeforeValidator(check_options)]
 _Vary = Annotated[dict[str, list[Any]], BeforeValidator(_checked_vary)]
 _Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -77,6 +84,13 @@ _Names = Annotated[list[_Name], Field(min_length=1)]
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Start(NamedTuple):
+    """Where judges start from: those of a data set, of the same method (`None`) or of one for all."""
+
+    data: str
+    method: str | None
 
 
 class PlannedData(_Part):
@@ -91,7 +105,13 @@ class PlannedData(_Part):
     title: str | None = None
     options: Options = {}
     transfer: dict[_Name, _Text | None] = {}
-    start_from: Annotated[str, Field(pattern=r"^[^/]+(/[^/]+)?$")] | None = None
+    start_from: Annotated[str, AfterValidator(_checked_start)] | None = None
+
+    @property
+    def start(self) -> Start | None:
+        """What `start_from` says."""
+        data, _, method = (self.start_from or "").partition("/")
+        return Start(data, method or None) if data else None
 
 
 class PlannedMethod(_Part):
@@ -146,8 +166,6 @@ def finding(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"{where}is missing."
     if first["type"] == "string_pattern_mismatch":
-        if keys[-1] == "start_from":
-            return f"{where}must be the name of a data set, or DATA/METHOD, got {short(first['input'])}."
         return (
             f"{where}a name may have letters, digits, dots, dashes and underscores, and begins with one of the first."
         )

@@ -8,7 +8,7 @@ import numpy as np
 
 from distjudge_trl.evaluation import paired_difference
 from distjudge_trl.report.plots import Line, Panel, Plot
-from distjudge_trl.study.groups import REFERENCE, Group, plan_methods, same_seeds, varied_groups
+from distjudge_trl.study.groups import REFERENCE, Group, compared_data, plan_methods, same_seeds, varied_groups
 from distjudge_trl.study.plan import Plan
 from distjudge_trl.study.store import StudyResult
 
@@ -26,7 +26,7 @@ def study_plots(plan: Plan, results: Sequence[StudyResult], data: Mapping[str, M
 def gains_plot(plan: Plan, data: Mapping[str, Mapping[str, Group]]) -> Plot:
     """KL of every trained method minus that of KL + CE, with intervals over items."""
     panels = []
-    for key in (key for key in plan.content.data if REFERENCE in data.get(key, {})):
+    for key in compared_data(plan, data):
         names = [name for name in plan_methods(plan) if name in data[key] and name not in ("raw", REFERENCE)]
         differences = []
         for name in names:

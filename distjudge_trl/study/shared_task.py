@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
 from distjudge_trl.evaluation.lewidi import item_cross_entropy
-from distjudge_trl.evaluation.statistics import bootstrap_mean
 from distjudge_trl.report.cells import Table, number
-from distjudge_trl.study.groups import Group, plan_methods, seeds_text
+from distjudge_trl.study.groups import Group, interval_text, plan_methods, seeds_text
 from distjudge_trl.study.plan import Plan
-from distjudge_trl.study.store import StudyResult
 
 
 # Cross-entropies on the dev part that were published (docs/lewidi.md names the source).
@@ -29,26 +27,29 @@ class _Part:
         constant = next(r.rows["training-prior"] for group in methods.values() for r in group.results)
         self.constant = float(item_cross_entropy(self.p, np.exp(constant.log_q)).mean())
 
-    def share(self, cross_entropy: float) -> str:
-        return f"{100 * (self.constant - cross_entropy) / (self.constant - self.floor):.0f} %"
+    def cross_entropies(self, group: Group, reading: str) -> list[float]:
+        """One for each seed that was read so."""
+        return [float(item_cross_entropy(self.p, answers).mean()) for answers in _answers(group, reading)]
+
+    def text(self, group: Group | None) -> str:
+        """Cross-entropy after temperature scaling, and the share of the way to the floor."""
+        found = [] if group is None else self.cross_entropies(group, "temperature")
+        if not found:
+            return "-"
+        share = (self.constant - np.mean(found)) / (self.constant - self.floor)
+        return f"{number(found, '.3f')} ({100 * share:.0f} %)"
 
 
-def shared_task_tables(plan: Plan, data: Mapping[str, Mapping[str, Group]]) -> list[Table]:
-    """`lewidi-dev`: every method on the data sets of the plan that are called as their task; `lewidi-tuned`: the
-    judges of all other data sets with such a task, in detail. Only those that have results.
-    """
-    keys = [key for key in plan.content.data if plan.task(key) in PUBLISHED_DEV and key in data]
-    plain, tuned = [key for key in keys if key == plan.task(key)], [key for key in keys if key != plan.task(key)]
-    tables = [_methods_table(plan, data, plain)] if plain else []
-    return [*tables, *([_tuned_table(plan, data, tuned)] if tuned else [])]
-
-
-def _methods_table(plan: Plan, data: Mapping[str, Mapping[str, Group]], keys: Sequence[str]) -> Table:
+def shared_task_table(plan: Plan, data: Mapping[str, Mapping[str, Group]]) -> Table | None:
+    """Every method on the data sets of the plan that are called as their task; `None` without results of one."""
+    keys = [key for key in _of_the_shared_task(plan, data) if key == plan.task(key)]
+    if not keys:
+        return None
     parts = {key: _Part(data[key]) for key in keys}
     rows = []
     for name in plan_methods(plan):
         if any(name in data[key] for key in keys):
-            cells = [_text(parts[key], data[key].get(name)) for key in keys]
+            cells = [parts[key].text(data[key].get(name)) for key in keys]
             rows.append([plan.method_title(name), *cells])
     rows.append([_SYSTEM, *(f"{PUBLISHED_DEV[key]:.3f}" for key in keys)])
     rows.append(["constant: mean of train", *(f"{parts[key].constant:.3f} (0 %)" for key in keys)])
@@ -58,29 +59,28 @@ def _methods_table(plan: Plan, data: Mapping[str, Mapping[str, Group]], keys: Se
     return Table("lewidi-dev", "LeWiDi 2023, dev: cross-entropy", header, rows, [note])
 
 
-def _text(part: _Part, group: Group | None) -> str:
-    found = [] if group is None else _cross_entropies(part, group, "temperature")
-    return f"{number(found, '.3f')} ({part.share(float(np.mean(found)))})" if found else "-"
-
-
-def _tuned_table(plan: Plan, data: Mapping[str, Mapping[str, Group]], keys: Sequence[str]) -> Table:
+def tuned_table(plan: Plan, data: Mapping[str, Mapping[str, Group]]) -> Table | None:
+    """The judges of all other data sets with a task of the shared task, in detail; `None` without results of one."""
+    keys = [key for key in _of_the_shared_task(plan, data) if key != plan.task(key)]
+    if not keys:
+        return None
     rows = []
     for key in keys:
         part = _Part(data[key])
         for name in plan_methods(plan):
             group = data[key].get(name)
-            if group is None or not (scaled := _cross_entropies(part, group, "temperature")):
+            if group is None or not len(answers := _answers(group, "temperature")):
                 continue
-            excess = bootstrap_mean(_item_means(part, group) - item_cross_entropy(part.p, part.p), group.groups)
-            together = np.mean([np.exp(r.rows["temperature"].log_q) for r in _read(group, "temperature")], axis=0)
+            scaled = item_cross_entropy(part.p, answers)
+            together = item_cross_entropy(part.p, answers.mean(0)).mean()
             rows.append(
                 [
                     plan.data_title(key),
                     f"{plan.method_title(name)}{seeds_text(group)}",
-                    number(_cross_entropies(part, group, "plain"), ".3f"),
-                    f"{number(scaled, '.3f')} ({part.share(float(np.mean(scaled)))})",
-                    f"{excess.value:.3f} [{excess.low:.3f}, {excess.high:.3f}]",
-                    f"{item_cross_entropy(part.p, together).mean():.3f}" if len(scaled) > 1 else "-",
+                    number(part.cross_entropies(group, "plain"), ".3f"),
+                    part.text(group),
+                    interval_text(scaled.mean(0) - item_cross_entropy(part.p, part.p), group),
+                    f"{together:.3f}" if len(answers) > 1 else "-",
                     f"{PUBLISHED_DEV[plan.task(key)]:.3f}",
                     f"{part.constant:.3f}",
                     f"{part.floor:.3f}",
@@ -102,15 +102,10 @@ def _tuned_table(plan: Plan, data: Mapping[str, Mapping[str, Group]], keys: Sequ
     return Table("lewidi-tuned", "LeWiDi 2023, dev: judges tuned on the train part", header, rows, notes)
 
 
-def _read(group: Group, reading: str) -> list[StudyResult]:
-    return [result for result in group.results if reading in result.rows]
+def _of_the_shared_task(plan: Plan, data: Mapping[str, Mapping[str, Group]]) -> list[str]:
+    return [key for key in plan.content.data if plan.task(key) in PUBLISHED_DEV and key in data]
 
 
-def _cross_entropies(part: _Part, group: Group, reading: str) -> list[float]:
-    return [float(item_cross_entropy(part.p, np.exp(r.rows[reading].log_q)).mean()) for r in _read(group, reading)]
-
-
-def _item_means(part: _Part, group: Group) -> np.ndarray:
-    """Cross-entropy of every item after temperature scaling, the mean over the seeds."""
-    found = [item_cross_entropy(part.p, np.exp(r.rows["temperature"].log_q)) for r in _read(group, "temperature")]
-    return np.mean(found, axis=0)
+def _answers(group: Group, reading: str) -> np.ndarray:
+    """Distributions `(S, N, K)` of the seeds that were read so."""
+    return np.array([np.exp(r.rows[reading].log_q) for r in group.results if reading in r.rows])

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from distjudge_trl.report.cells import Table, number
-from distjudge_trl.study.groups import Group, gain_text, plan_methods, seeds_text
+from distjudge_trl.study.groups import PAPER, STARS, Group, gain_text, plan_methods, seeds_text
 from distjudge_trl.study.plan import Plan
 
 
-_PAPER = "distribution"
 _READING = "temperature"
 
 
@@ -21,13 +20,13 @@ def starts_table(plan: Plan, data: Mapping[str, Mapping[str, Group]]) -> Table |
     """
     rows = []
     for key, planned in plan.content.data.items():
-        if planned.start_from is None or key not in data:
+        if planned.start is None or key not in data:
             continue
         plain = _same_data(plan, key, data)
-        paper = data[plain].get(_PAPER) if plain is not None else None
+        paper = data[plain].get(PAPER) if plain is not None else None
         if plain is None or paper is None:
             continue
-        start = plan.data_title(planned.start_from.partition("/")[0])
+        start = plan.data_title(planned.start.data)
         for name in plan_methods(plan):
             group = data[key].get(name)
             if group is None or name == "raw" or not group.values("kl", _READING):
@@ -45,13 +44,13 @@ def starts_table(plan: Plan, data: Mapping[str, Mapping[str, Group]]) -> Table |
                     number(group.values("accuracy"), ".1f", 100),
                 ]
             )
-    header = ["data", "judge", f"excess KL of {_PAPER}", "excess KL of the judge", "relative", "difference (95 %)"]
-    header += [f"accuracy % of {_PAPER}", "of the judge"]
-    paper_title = plan.method_title(_PAPER)
+    header = ["data", "judge", f"excess KL of {PAPER}", "excess KL of the judge", "relative", "difference (95 %)"]
+    header += [f"accuracy % of {PAPER}", "of the judge"]
+    paper_title = plan.method_title(PAPER)
     notes = [
         f"Excess KL after temperature scaling of both; {paper_title}, the paper's setting, is from the plan's model.",
         "Difference over the seeds that both have: mean ± standard deviation [95 % interval over items of that mean].",
-        "One star: the interval excludes 0. Two: a paired t-test over the seeds has p below 0.05, too.",
+        STARS,
     ]
     return Table("starts", "Judges that start from a related judge", header, rows, notes) if rows else None
 
@@ -62,7 +61,7 @@ def _same_data(plan: Plan, key: str, data: Mapping[str, Mapping[str, Group]]) ->
     """
     own = plan.content.data[key]
     for other, planned in plan.content.data.items():
-        if planned.start_from is None and (planned.task, planned.path) == (own.task, own.path) and other in data:
+        if planned.start is None and (planned.task, planned.path) == (own.task, own.path) and other in data:
             tested = {g.results[0].results["test_fingerprint"] for d in (data[other], data[key]) for g in d.values()}
             if len(tested) == 1:
                 return other

@@ -14,8 +14,11 @@ from distjudge_trl.report.cells import Table, number
 from distjudge_trl.report.comparisons import compare
 from distjudge_trl.report.test_sets import load_test_sets, value_of
 from distjudge_trl.study.groups import (
+    PAPER,
     REFERENCE,
+    STARS,
     Group,
+    compared_data,
     excess_text,
     gain_text,
     group_results,
@@ -26,15 +29,13 @@ from distjudge_trl.study.groups import (
 )
 from distjudge_trl.study.plan import Plan
 from distjudge_trl.study.plots import CURVES
-from distjudge_trl.study.shared_task import shared_task_tables
+from distjudge_trl.study.shared_task import shared_task_table, tuned_table
 from distjudge_trl.study.starts import starts_table
 from distjudge_trl.study.store import StudyResult
 
 
 # How a judge is read: as it is, and with the scalings that are fitted on held-out training items.
 READINGS = ("plain", "temperature", "vector")
-_PAPER = "distribution"
-_SHARED_TASK = {"lewidi-dev", "lewidi-tuned"}
 # Tables of `distjudge-trl report` that pages show.
 REPORT_TABLES = ("other_tasks", "comparisons", "halves", *(f"table{number}" for number in range(1, 7)))
 
@@ -86,27 +87,25 @@ def data_table(plan: Plan, methods: Mapping[str, Group]) -> Table:
     return Table(f"data-{first.about['data']}", plan.data_title(first.about["data"]), header, rows, notes)
 
 
-def gains_table(
-    plan: Plan, data: Mapping[str, Mapping[str, Group]], *, reading: str = "plain", reference: str = REFERENCE
-) -> Table | None:
-    """KL of every method minus that of one of them, on each data set: intervals over items. `None` if no judge is read
+def gains_table(plan: Plan, data: Mapping[str, Mapping[str, Group]], *, reading: str = "plain") -> Table | None:
+    """KL of every method minus that of KL + CE, on each data set: intervals over items. `None` if no judge is read
     so.
     """
     if not any(group.values("kl", reading) for methods in data.values() for group in methods.values()):
         return None
-    keys = [key for key in plan.content.data if reference in data.get(key, {})]
+    keys = compared_data(plan, data)
     names = [name for name in plan_methods(plan) if any(name in data[key] for key in keys)]
     rows = [
-        [plan.method_title(name), *(gain_text(data[key].get(name), data[key][reference], reading) for key in keys)]
+        [plan.method_title(name), *(gain_text(data[key].get(name), data[key][REFERENCE], reading) for key in keys)]
         for name in names
-        if name not in (reference, "raw")
+        if name not in (REFERENCE, "raw")
     ]
     header = ["method", *(plan.data_title(key) for key in keys)]
-    title = f"KL minus that of {plan.method_title(reference)}"
+    title = f"KL minus that of {plan.method_title(REFERENCE)}"
     title += "" if reading == "plain" else f", both with {reading} scaling"
     notes = [
         "Negative is better. Mean ± standard deviation over seeds [95 % interval over items of the mean over seeds].",
-        "One star: the interval excludes 0. Two: a paired t-test over the seeds has p below 0.05, too.",
+        STARS,
         "Nothing is corrected for the number of comparisons.",
         "Without ± it is one seed, whose interval says nothing about other seeds.",
     ]
@@ -115,18 +114,18 @@ def gains_table(
 
 def likeness_table(plan: Plan, methods: Mapping[str, Group]) -> Table:
     """How like the paper's judge those of the other methods are: KL between their answers, and their entropy."""
-    paper = {result.about["seed"]: result for result in methods[_PAPER].results}
+    paper = {result.about["seed"]: result for result in methods[PAPER].results}
     rows = []
     for name, group in _ordered(plan, methods):
         apart, entropy = [], []
         for result in group.results:
             log_q = result.run.log_q
             entropy.append(float(-(np.exp(log_q) * log_q).sum(-1).mean()))
-            if name != _PAPER and result.about["seed"] in paper:
+            if name != PAPER and result.about["seed"] in paper:
                 theirs = paper[result.about["seed"]].run.log_q
                 apart.append(float((np.exp(theirs) * (theirs - log_q)).sum(-1).mean()))
         rows.append([f"{plan.method_title(name)}{seeds_text(group)}", number(apart, ".3f"), number(entropy, ".2f")])
-    header = ["method", f"KL({plan.method_title(_PAPER)} ‖ it)", "entropy of its answers"]
+    header = ["method", f"KL({plan.method_title(PAPER)} ‖ it)", "entropy of its answers"]
     data = next(iter(methods.values())).data
     note = "Mean over test items, in nats, of judges with the same seed; ± standard deviation over seeds."
     return Table(f"likeness-{data}", f"{plan.data_title(data)}: which judges are alike", header, rows, [note])
@@ -138,8 +137,8 @@ def moved_table(plan: Plan, data: Mapping[str, Mapping[str, Group]]) -> Table | 
     """
     cells: dict[str, dict[str, str]] = {}
     lengths = set()
-    for key, methods in data.items():
-        for name, group in methods.items() if REFERENCE in methods else ():
+    for key in compared_data(plan, data):
+        for name, group in data[key].items():
             plain, scaled = (_moved(group, reading) for reading in READINGS[:2])
             if plain:
                 lengths |= {length for length, _ in (*plain, *scaled)}
@@ -203,12 +202,21 @@ def _in_paper_layout(plan: Plan, result: StudyResult) -> bool:
     return result.about["method"] in METHODS and (data.start_from is None or result.about["method"] == "raw")
 
 
+# Tables of all data sets, which have no variants.
+_OF_THE_STUDY = {
+    "moved": moved_table,
+    "starts": starts_table,
+    "lewidi-dev": shared_task_table,
+    "lewidi-tuned": tuned_table,
+}
+
+
 def could_be_table(plan: Plan, name: str) -> bool:
     """Whether a study of this plan can have a table of this name; some follow only from certain results."""
     keys = plan.content.data
     gains = (f"gains-{reading}" for reading in READINGS)
     of_data = (f"{kind}-{key}" for kind in ("data", "likeness") for key in keys)
-    known = {"moved", "starts", *_SHARED_TASK, *REPORT_TABLES, *gains, *of_data}
+    known = {*_OF_THE_STUDY, *REPORT_TABLES, *gains, *of_data}
     return name in known or name.startswith(("metrics_", *(f"curve-{key}-" for key in keys)))
 
 
@@ -225,20 +233,17 @@ def all_tables(plan: Plan, results: Sequence[StudyResult], names: Collection[str
     for key in plan.content.data:
         if key in data:
             makers[f"data-{key}"] = partial(data_table, plan, data[key])
-        if _PAPER in data.get(key, {}):
+        if PAPER in data.get(key, {}):
             makers[f"likeness-{key}"] = partial(likeness_table, plan, data[key])
         for option, reading in itertools.product(CURVES, READINGS[:2]):
             make = partial(curve_table, plan, results, key, option, reading=reading)
             makers[f"curve-{key}-{option}-{reading}"] = make
     for reading in READINGS:
         makers[f"gains-{reading}"] = partial(gains_table, plan, data, reading=reading)
-    makers["moved"] = partial(moved_table, plan, data)
-    makers["starts"] = partial(starts_table, plan, data)
+    makers |= {name: partial(make, plan, data) for name, make in _OF_THE_STUDY.items()}
     own = [make() for name, make in makers.items() if names is None or name in names]
-    if names is None or _SHARED_TASK & set(names):
-        own += shared_task_tables(plan, data)
-    tables = {table.name: table for table in own if table is not None and (names is None or table.name in names)}
-    if names is None or set(names) - makers.keys() - _SHARED_TASK:
+    tables = {table.name: table for table in own if table is not None}
+    if names is None or set(names) - makers.keys():
         test_sets = load_test_sets([result.path for result in results if _in_paper_layout(plan, result)])
         found = report_tables(test_sets, compare(test_sets))
         tables |= {table.name: table for table in found if names is None or table.name in names}

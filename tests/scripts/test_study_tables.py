@@ -9,6 +9,7 @@ from PIL import Image
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.report.cells import Table
 from distjudge_trl.report.plots import Line, Panel, Plot
+from distjudge_trl.study import read_plan
 
 
 TABLES = {
@@ -65,11 +66,13 @@ def test_blocks_are_drawn_and_the_rest_stays(script, page):
     assert script.write_pages(TABLES, [page]) == [] and list(script.find_differences(page, TABLES)) == []
 
 
-def test_a_changed_number_is_found(script, page, monkeypatch, capsys):
+def test_a_changed_number_is_found(script, page, tmp_path, monkeypatch, capsys):
     script.write_pages(TABLES, [page])
     page.write_text(page.read_text(encoding="utf-8").replace("+0.002", "-0.002"), encoding="utf-8")
     monkeypatch.setattr(script, "PAGES", (page,))
-    monkeypatch.setattr(script, "draw_tables", lambda names: TABLES)
+    monkeypatch.setattr(script, "read_study", lambda *_, **__: ["a result"])
+    monkeypatch.setattr(script, "RESULTS", tmp_path)
+    monkeypatch.setattr(script, "all_tables", lambda *_: TABLES)
     monkeypatch.setattr(sys, "argv", ["study_tables.py", "--check"])
     with pytest.raises(SystemExit) as ended:
         script.main()
@@ -91,8 +94,10 @@ def test_wrong_blocks_change_no_page(script, page, tmp_path):
         assert page.read_text(encoding="utf-8") == PAGE
 
 
-def test_names_are_listed(script, monkeypatch, capsys):
-    monkeypatch.setattr(script, "draw_tables", lambda names: TABLES)
+def test_names_are_listed(script, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(script, "read_study", lambda *_, **__: ["a result"])
+    monkeypatch.setattr(script, "RESULTS", tmp_path)
+    monkeypatch.setattr(script, "all_tables", lambda *_: TABLES)
     monkeypatch.setattr(sys, "argv", ["study_tables.py", "--list"])
     script.main()
     assert capsys.readouterr().out == "gains-plain: Gains\ndata-first: First\n"
@@ -116,8 +121,7 @@ def test_a_page_may_show_plots_that_there_are(script, tmp_path, monkeypatch):
     page = tmp_path / "page.md"
     page.write_text("![gains](assets/study-gains.png)", encoding="utf-8")
     monkeypatch.setattr(script, "study_plots", lambda *_: [plot_of(0.1)])
-    monkeypatch.setattr(script, "read_study", lambda *_, **__: [])
-    assert [path.name for path in script.find_plots([page])] == ["study-gains.png"]
+    assert [path.name for path in script.find_plots([page], read_plan(script.PLAN), [])] == ["study-gains.png"]
     page.write_text("![gain](docs/assets/study-gain.png)", encoding="utf-8")
     with pytest.raises(UserInputError, match=f"{page}: there is no plot 'gain'. Plots: gains"):
-        script.find_plots([page])
+        script.find_plots([page], read_plan(script.PLAN), [])

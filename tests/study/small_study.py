@@ -5,6 +5,9 @@ import sys
 import yaml
 from conftest import ROOT
 
+from distjudge_trl.study import read_plan, read_study
+from distjudge_trl.study.store import keep
+
 
 sys.path.append(str(ROOT / "tests/report"))
 from made_runs import make_items, make_judge, make_run  # isort: skip
@@ -32,6 +35,20 @@ def make_result(folder, *, method="distribution", seed=0, count=40, calibrate=Tr
     records = make_items(count, text="a premise that nobody may copy", group="its text")
     judge = make_judge(records, {"raw": 0.2, "no-adversary": 1.0}.get(method, 1.5), seed)
     return make_run(folder, records, judge, method=method, seed=seed, calibrate=calibrate, **changes)
+
+
+def make_study(folder, content=None, changes_of=lambda run: {}):
+    """A plan and its results, made up and kept. `changes_of` gives arguments of `make_result` for a run; `None` leaves
+    it out.
+    """
+    plan = read_plan(write_plan(folder, content))
+    for run in plan.runs():
+        changes = changes_of(run)
+        if changes is not None:
+            made = folder / "made" / run.full_name
+            make_result(made, **{"method": run.options["method"], "seed": run.seed, **changes})
+            keep(folder / "kept", run, made, ABOUT)
+    return plan, read_study(folder / "kept", plan=plan)
 
 
 # Stands for a recipe: says in $LOG what it was asked for, and leaves the results of $MADE.

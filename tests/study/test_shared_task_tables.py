@@ -2,10 +2,8 @@
 
 import numpy as np
 import pytest
-from small_study import ABOUT, make_result, write_plan
+from small_study import make_study
 
-from distjudge_trl.study import read_plan, read_study
-from distjudge_trl.study.store import keep
 from distjudge_trl.study.tables import all_tables
 
 
@@ -24,13 +22,7 @@ CONTENT = {
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """The plan, and the folder of its results."""
-    folder = tmp_path_factory.mktemp("study")
-    plan = read_plan(write_plan(folder, CONTENT))
-    for run in plan.runs():
-        make_result(folder / "made" / run.full_name, method=run.options["method"], seed=run.seed)
-        keep(folder / "kept", run, folder / "made" / run.full_name, ABOUT)
-    return plan, folder / "kept"
+    return make_study(tmp_path_factory.mktemp("study"), CONTENT)
 
 
 def cross_entropy(rows):
@@ -42,8 +34,7 @@ def scaled(results):
 
 
 def test_all_methods_beside_the_published_system(study):
-    plan, kept = study
-    results = read_study(kept, plan=plan)
+    plan, results = study
     table = all_tables(plan, results, ["lewidi-dev"])["lewidi-dev"]
     assert table.header == ["judge", "HS-Brexit"]  # neither other tasks nor data sets of another name
     rows = dict(table.rows)
@@ -60,8 +51,7 @@ def test_all_methods_beside_the_published_system(study):
 
 
 def test_tuned_judges_in_detail(study):
-    plan, kept = study
-    results = read_study(kept, plan=plan)
+    plan, results = study
     table = all_tables(plan, results, ["lewidi-tuned"])["lewidi-tuned"]
     (row,) = table.rows
     found = dict(zip(table.header, row, strict=True))
@@ -78,6 +68,6 @@ def test_tuned_judges_in_detail(study):
 
 
 def test_without_such_data_there_are_no_such_tables(study):
-    plan, kept = study
-    others = [result for result in read_study(kept, plan=plan) if result.about["data"] == "other"]
+    plan, results = study
+    others = [result for result in results if result.about["data"] == "other"]
     assert not all_tables(plan, others, ["lewidi-dev", "lewidi-tuned"])

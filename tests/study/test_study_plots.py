@@ -2,12 +2,10 @@
 
 import numpy as np
 import pytest
-from small_study import ABOUT, make_result, write_plan
+from small_study import CONTENT, make_study
 
-from distjudge_trl.study import read_plan, read_study
 from distjudge_trl.study.groups import group_results
 from distjudge_trl.study.plots import study_plots
-from distjudge_trl.study.store import keep
 
 
 SIZES = {"data": ["first"], "methods": ["no-adversary", "wide"], "vary": {"max_train_samples": [20, None]}}
@@ -20,15 +18,11 @@ RUNS = {
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     """The plan and its results; those of the second data set's wide ball are missing."""
-    folder = tmp_path_factory.mktemp("study")
-    plan = read_plan(write_plan(folder, runs=RUNS))
-    for run in plan.runs():
-        if run.full_name.startswith("second/wide"):
-            continue
-        made = folder / "made" / run.full_name
-        make_result(made, method=run.options["method"], seed=run.seed, calibrate=False)
-        keep(folder / "kept", run, made, ABOUT)
-    return plan, read_study(folder / "kept", plan=plan)
+
+    def changes_of(run):
+        return None if run.full_name.startswith("second/wide") else {"calibrate": False}
+
+    return make_study(tmp_path_factory.mktemp("study"), {**CONTENT, "runs": RUNS}, changes_of)
 
 
 def mean_kl(results, method, **vary):

@@ -1,6 +1,7 @@
 """Working through a plan. A shell script stands for the recipes; tests/e2e/test_small_study.py trains."""
 
 import itertools
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -364,6 +365,16 @@ def test_the_judge_to_start_from_is_trained_again_if_it_was_deleted(world):
     assert {each.path: each.about for each in before}.items() <= {
         each.path: each.about for each in read_study(world.results)
     }.items()
+
+
+def test_a_judge_that_is_there_needs_no_start(world):
+    """As one whose test on another task was added later."""
+    world.make(content=CHAIN, keep_judges=True)
+    (world.work / "first/no-adversary-seed0/model.safetensors").unlink()
+    shutil.rmtree(world.results / "second/no-adversary-seed0")
+    (world.folder / "log").unlink()
+    assert world.make(["second/no-adversary-seed0"], content=CHAIN) == []
+    assert world.asked == [] and "no-adversary-seed0" in world.done
 
 
 def test_all_methods_may_start_from_one_judge(world):

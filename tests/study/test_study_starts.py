@@ -2,10 +2,8 @@
 
 import numpy as np
 import pytest
-from small_study import ABOUT, make_result, write_plan
+from small_study import make_study
 
-from distjudge_trl.study import read_plan, read_study
-from distjudge_trl.study.store import keep
 from distjudge_trl.study.tables import all_tables
 
 
@@ -23,16 +21,14 @@ CONTENT = {
 }
 
 
+def changes_of(run):
+    # made_runs makes judges of the method "no-adversary" worse than others.
+    return {"method": "no-adversary" if run.data == "small" else "distribution"}
+
+
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("study")
-    plan = read_plan(write_plan(folder, CONTENT))
-    for run in plan.runs():
-        # made_runs makes judges of the method "no-adversary" worse than others.
-        method = "no-adversary" if run.data == "small" else "distribution"
-        make_result(folder / "made" / run.full_name, method=method, seed=run.seed)
-        keep(folder / "kept", run, folder / "made" / run.full_name, ABOUT)
-    return plan, read_study(folder / "kept", plan=plan)
+    return make_study(tmp_path_factory.mktemp("study"), CONTENT, changes_of)
 
 
 def test_a_judge_that_starts_from_another_beside_the_papers(study):
@@ -57,3 +53,11 @@ def test_without_such_judges_there_is_no_table(study):
     plan, results = study
     plain = [result for result in results if result.about["data"] in ("large", "small")]
     assert not all_tables(plan, plain, ["starts"])
+
+
+def test_judges_are_compared_on_the_same_test_items(tmp_path):
+    def other_items(run):
+        return {**changes_of(run), **({"count": 30} if run.data == "further" else {})}
+
+    plan, results = make_study(tmp_path, CONTENT, other_items)
+    assert not all_tables(plan, results, ["starts"])

@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from small_study import ABOUT, make_items, make_judge, make_result, make_run, write_plan
+from small_study import ABOUT, CONTENT, make_items, make_judge, make_result, make_run, make_study, write_plan
 
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.evaluation import read_predictions, read_results
@@ -112,12 +112,8 @@ def test_what_is_read_is_what_was_kept(folders):
 def test_judges_without_scalings_have_tables_without_them(tmp_path):
     """As of a plan without `calibrate`."""
     size = {"data": ["first"], "methods": ["no-adversary", "wide"], "vary": {"max_train_samples": [20, None]}}
-    plan = read_plan(write_plan(tmp_path, runs={**RUNS, "size": {**size, "seeds": [0, 1]}}))
-    for run in plan.runs():
-        made = tmp_path / "made" / run.full_name
-        make_result(made, method=run.options["method"], seed=run.seed, calibrate=False)
-        keep(tmp_path / "kept", run, made, ABOUT)
-    tables = study_tables(plan, read_study(tmp_path / "kept", plan=plan))
+    runs = {**RUNS, "size": {**size, "seeds": [0, 1]}}
+    tables = study_tables(*make_study(tmp_path, {**CONTENT, "runs": runs}, lambda run: {"calibrate": False}))
     assert {"data-first", "gains-plain", "curve-first-max_train_samples-plain"} <= tables.keys()
     assert not any("temperature" in name or "vector" in name for name in tables)
     data = tables["data-first"]
@@ -195,12 +191,7 @@ def test_damaged_and_foreign_results_are_named(copied):
 
 
 def test_moved_targets_as_trained_and_scaled(tmp_path):
-    plan = read_plan(write_plan(tmp_path))
-    for run in plan.runs():
-        made = tmp_path / "made" / run.full_name
-        make_result(made, method=run.options["method"], seed=run.seed)
-        keep(tmp_path / "kept", run, made, ABOUT)
-    results = read_study(tmp_path / "kept", plan=plan)
+    plan, results = make_study(tmp_path)
     (table,) = study_tables(plan, results, ["moved"]).values()
     assert table.title.endswith("by 0.25 (L2)") and table.header == ["method", "first"]
     cells = dict(table.rows)
