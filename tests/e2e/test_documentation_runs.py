@@ -114,6 +114,7 @@ def shortened(line, model):
         return short
     if "distjudge-trl evaluate" in line:
         line += " --max-eval-samples 6"
+    line = re.sub(r"--layers \d+", "--layers 1", line)  # of the two that the tiny model has
     return re.sub(MODELS, model, line)
 
 
