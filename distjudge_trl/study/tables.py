@@ -13,6 +13,7 @@ from distjudge_trl.report.build import all_tables as report_tables
 from distjudge_trl.report.cells import Table, number
 from distjudge_trl.report.comparisons import compare
 from distjudge_trl.report.test_sets import load_test_sets, value_of
+from distjudge_trl.study.budgets import budgets_table
 from distjudge_trl.study.groups import (
     PAPER,
     REFERENCE,
@@ -216,7 +217,7 @@ def could_be_table(plan: Plan, name: str) -> bool:
     keys = plan.content.data
     gains = (f"gains-{reading}" for reading in READINGS)
     of_data = (f"{kind}-{key}" for kind in ("data", "likeness") for key in keys)
-    known = {*_OF_THE_STUDY, *REPORT_TABLES, *gains, *of_data}
+    known = {"budgets", *_OF_THE_STUDY, *REPORT_TABLES, *gains, *of_data}
     return name in known or name.startswith(("metrics_", *(f"curve-{key}-" for key in keys)))
 
 
@@ -241,6 +242,7 @@ def all_tables(plan: Plan, results: Sequence[StudyResult], names: Collection[str
     for reading in READINGS:
         makers[f"gains-{reading}"] = partial(gains_table, plan, data, reading=reading)
     makers |= {name: partial(make, plan, data) for name, make in _OF_THE_STUDY.items()}
+    makers["budgets"] = partial(budgets_table, plan, results)
     own = [make() for name, make in makers.items() if names is None or name in names]
     tables = {table.name: table for table in own if table is not None}
     if names is None or set(names) - makers.keys():
