@@ -59,7 +59,7 @@ OF_TASKS: dict[str, Any] = {
 }
 HOW_TABLES_ARE_CALLED = (
     "They are called data-DATA, likeness-DATA, gains-plain, gains-temperature, gains-vector, curve-DATA-OPTION-plain,"
-    " budgets, moved, starts, lewidi-dev, lewidi-tuned, or as in the report: table1 to table6, other_tasks,"
+    " sizes, budgets, moved, starts, lewidi-dev, lewidi-tuned, or as in the report: table1 to table6, other_tasks,"
     " comparisons, halves, metrics_TASK."
 )
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600}

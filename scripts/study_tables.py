@@ -4,7 +4,7 @@
     python scripts/study_tables.py --write     draw every block and every plot of the pages
     python scripts/study_tables.py --check     exit with 1 if one is not what the results say
 
-The pages are README.md, docs/paper.md, docs/choosing.md and docs/lewidi.md. A block begins with a line
+The pages are README.md and paper.md, study-tables.md, choosing.md and lewidi.md in docs. A block begins with a line
 `<!-- from docs/results: NAME -->` and ends with a line `<!-- end -->`. A plot is a picture `assets/study-NAME.png`
 with a NAME that is gains, annotators or train-samples. The plan is recipes/studies/paper.yaml. Without an option all
 tables are printed.
@@ -40,7 +40,10 @@ ASSETS = "docs/assets"
 ROOT = Path(__file__).resolve().parent.parent
 PLAN = ROOT / "recipes/studies/paper.yaml"
 RESULTS = ROOT / "docs/results"
-PAGES = tuple(ROOT / name for name in ("README.md", "docs/paper.md", "docs/choosing.md", "docs/lewidi.md"))
+PAGES = tuple(
+    ROOT / name
+    for name in ("README.md", "docs/paper.md", "docs/study-tables.md", "docs/choosing.md", "docs/lewidi.md")
+)
 PICTURE = re.compile(r"\]\((?:docs/)?assets/study-([a-z0-9-]+)\.png\)")
 START, END = re.compile(r"^<!-- from docs/results: (.*) -->\n", re.MULTILINE), "<!-- end -->"
 

@@ -31,6 +31,7 @@ from distjudge_trl.study.groups import (
 from distjudge_trl.study.plan import Plan
 from distjudge_trl.study.plots import CURVES
 from distjudge_trl.study.shared_task import shared_task_table, tuned_table
+from distjudge_trl.study.sizes import sizes_table
 from distjudge_trl.study.starts import starts_table
 from distjudge_trl.study.store import StudyResult
 
@@ -205,6 +206,7 @@ def _in_paper_layout(plan: Plan, result: StudyResult) -> bool:
 
 # Tables of all data sets, which have no variants.
 _OF_THE_STUDY = {
+    "sizes": sizes_table,
     "moved": moved_table,
     "starts": starts_table,
     "lewidi-dev": shared_task_table,

@@ -17,8 +17,21 @@ def test_they_are_small():
     assert all(path.parent.parent.parent == RESULTS or path.name == "training_items.json" for path in files)
 
 
-def test_they_are_those_of_the_plan_without_texts_and_paths():
-    for result in read_study(RESULTS, plan=read_plan(ROOT / "recipes/studies/paper.yaml")):
+def test_all_are_those_of_the_plan():
+    of_the_plan = read_study(RESULTS, plan=read_plan(ROOT / "recipes/studies/paper.yaml"))
+    left_out = {result.path for result in read_study(RESULTS)} - {result.path for result in of_the_plan}
+    assert not left_out, "no table shows these"
+
+
+def test_a_page_shows_every_data_set():
+    shown = (ROOT / "docs/study-tables.md").read_text(encoding="utf-8")
+    for result in read_study(RESULTS):
+        if "transfer" not in result.about:
+            assert f"<!-- from docs/results: data-{result.about['data']} -->" in shown
+
+
+def test_they_hold_no_texts_and_paths():
+    for result in read_study(RESULTS):
         assert '"/' not in (result.path / "results.json").read_text(encoding="utf-8"), result.path
         rows = read_predictions(result.path)
         assert not any(rows["prompt"][:]), result.path

@@ -1,0 +1,57 @@
+"""The table of a study's data sets: how many items and annotators, how long the training, and what bounds a judge."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from distjudge_trl.report.cells import Table
+from distjudge_trl.study.groups import Group, number_text
+from distjudge_trl.study.plan import Plan
+from distjudge_trl.study.store import StudyResult
+
+
+def sizes_table(plan: Plan, data: Mapping[str, Mapping[str, Group]]) -> Table | None:
+    """One row for each data set with a trained judge, in the plan's order; `None` without any."""
+    rows = []
+    for key in plan.content.data:
+        trained = [r for group in data.get(key, {}).values() for r in group.results if r.results["trained_on"]]
+        if not trained:
+            continue
+        # What its judges were tested on is the same for all; of the trainings the longest counts.
+        result = max(trained, key=_steps)
+        settings, metrics = result.results["settings"], result.results["metrics"]
+        votes = np.array(result.run.items["num_annotators"])
+        low, high = np.quantile(votes, [0.1, 0.9])
+        ceiling = metrics["human_ceiling"]
+        rows.append(
+            [
+                plan.data_title(key),
+                str(len(result.results["labels"])),
+                f"{settings.get('num_train_items') or 0:,}",
+                f"{_steps(result):,} of {settings['train_batch_size']}",
+                f"{metrics['num_items']:,} ({metrics['num_groups']:,})",
+                f"{low:.0f}" if low == high else f"{low:.0f} to {high:.0f}",
+                number_text(metrics["noise_floor"]),
+                number_text(ceiling["kl"] if ceiling is not None else None),
+            ]
+        )
+    header = ["data", "labels", "training items", "steps", "test items (groups)", "annotators a test item"]
+    header += ["noise floor", "people predict people"]
+    notes = [
+        "Annotators: from the lowest to the highest tenth of the items.",
+        "Noise floor: the KL that the true distributions would score against so few annotators. No judge can be told"
+        " from the truth below it.",
+        "People predict people: KL of half of an item's annotators, as a prediction of the other half.",
+    ]
+    return Table("sizes", "What the judges were trained and tested on", header, rows, notes) if rows else None
+
+
+def _steps(result: StudyResult) -> int:
+    settings = result.results["settings"]
+    if settings.get("max_steps", -1) > 0:
+        return int(settings["max_steps"])
+    an_epoch = math.ceil((settings.get("num_train_items") or 0) / settings["train_batch_size"])
+    return math.ceil(settings["num_train_epochs"] * an_epoch)
