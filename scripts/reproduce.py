@@ -58,9 +58,9 @@ OF_TASKS: dict[str, Any] = {
     "data_path": [],
 }
 HOW_TABLES_ARE_CALLED = (
-    "They are called data-DATA, likeness-DATA, gains-plain, gains-temperature, gains-vector, curve-DATA-OPTION-plain,"
-    " sizes, budgets, moved, starts, lewidi-dev, lewidi-tuned, or as in the report: table1 to table6, other_tasks,"
-    " comparisons, halves, metrics_TASK."
+    "They are called data-DATA, likeness-DATA, grid-DATA, curve-DATA-OPTION-plain, gains-plain, gains-temperature,"
+    " gains-vector, sizes, budgets, moved, starts, lewidi-dev, lewidi-tuned, or as in the report: table1 to table6,"
+    " other_tasks, comparisons, halves, metrics_TASK."
 )
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600}
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")

@@ -6,8 +6,8 @@
 
 The pages are README.md and paper.md, study-tables.md, choosing.md and lewidi.md in docs. A block begins with a line
 `<!-- from docs/results: NAME -->` and ends with a line `<!-- end -->`. A plot is a picture `assets/study-NAME.png`
-with a NAME that is gains, annotators or train-samples. The plan is recipes/studies/paper.yaml. Without an option all
-tables are printed.
+with a NAME that is gains, grid, annotators or train-samples. The plan is recipes/studies/paper.yaml. Without an option
+all tables are printed.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import numpy as np
 
 from distjudge_trl.evaluation import paired_difference
 from distjudge_trl.report.plots import Line, Panel, Plot
+from distjudge_trl.study.grids import grid_plot
 from distjudge_trl.study.groups import REFERENCE, Group, compared_data, plan_methods, same_seeds, varied_groups
 from distjudge_trl.study.plan import Plan
 from distjudge_trl.study.store import StudyResult
@@ -18,8 +19,9 @@ CURVES = {"max_annotators": "annotators an item in training", "max_train_samples
 
 
 def study_plots(plan: Plan, results: Sequence[StudyResult], data: Mapping[str, Mapping[str, Group]]) -> list[Plot]:
-    """The plots of a study that have data: `gains`, and one for each option of `CURVES`."""
-    plots = [gains_plot(plan, data), *(curve_plot(plan, results, option) for option in CURVES)]
+    """The plots of a study that have data: `gains`, `grid`, and one for each option of `CURVES`."""
+    curves = (curve_plot(plan, results, option) for option in CURVES)
+    plots = [gains_plot(plan, data), grid_plot(plan, results), *curves]
     return [plot for plot in plots if plot.panels]
 
 

@@ -42,8 +42,7 @@ def sizes_table(plan: Plan, data: Mapping[str, Mapping[str, Group]]) -> Table | 
     header += ["noise floor", "people predict people"]
     notes = [
         "Annotators: from the lowest to the highest tenth of the items.",
-        "Noise floor: the KL that the true distributions would score against so few annotators. No judge can be told"
-        " from the truth below it.",
+        "Noise floor: the KL that the true distributions would score against so few annotators.",
         "People predict people: KL of half of an item's annotators, as a prediction of the other half.",
     ]
     return Table("sizes", "What the judges were trained and tested on", header, rows, notes) if rows else None

@@ -14,6 +14,7 @@ from distjudge_trl.report.cells import Table, number
 from distjudge_trl.report.comparisons import compare
 from distjudge_trl.report.test_sets import load_test_sets, value_of
 from distjudge_trl.study.budgets import budgets_table
+from distjudge_trl.study.grids import grid_table
 from distjudge_trl.study.groups import (
     PAPER,
     REFERENCE,
@@ -218,7 +219,7 @@ def could_be_table(plan: Plan, name: str) -> bool:
     """Whether a study of this plan can have a table of this name; some follow only from certain results."""
     keys = plan.content.data
     gains = (f"gains-{reading}" for reading in READINGS)
-    of_data = (f"{kind}-{key}" for kind in ("data", "likeness") for key in keys)
+    of_data = (f"{kind}-{key}" for kind in ("data", "likeness", "grid") for key in keys)
     known = {"budgets", *_OF_THE_STUDY, *REPORT_TABLES, *gains, *of_data}
     return name in known or name.startswith(("metrics_", *(f"curve-{key}-" for key in keys)))
 
@@ -238,6 +239,7 @@ def all_tables(plan: Plan, results: Sequence[StudyResult], names: Collection[str
             makers[f"data-{key}"] = partial(data_table, plan, data[key])
         if PAPER in data.get(key, {}):
             makers[f"likeness-{key}"] = partial(likeness_table, plan, data[key])
+        makers[f"grid-{key}"] = partial(grid_table, plan, results, key)
         for option, reading in itertools.product(CURVES, READINGS[:2]):
             make = partial(curve_table, plan, results, key, option, reading=reading)
             makers[f"curve-{key}-{option}-{reading}"] = make

@@ -1,0 +1,82 @@
+"""The grid of alpha times epsilon (the paper's Figure 3): the judges of a study at each of its points."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from distjudge_trl.report.cells import Table, number
+from distjudge_trl.report.plots import Line, Panel, Plot
+from distjudge_trl.study.groups import Group
+from distjudge_trl.study.plan import Plan
+from distjudge_trl.study.store import StudyResult
+
+
+# Methods that differ in alpha and epsilon alone; without an adversary epsilon is 0.
+_METHODS = ("single-point", "no-adversary", "kl-only", "no-kl", "distribution", "no-ce")
+_AXES = {"alpha", "perturbation_radius"}
+
+
+def grid_points(results: Sequence[StudyResult], data: str) -> dict[tuple[float, float], Group]:
+    """(alpha, epsilon) to the judges of a data set that were trained there and differ in nothing else."""
+    found: dict[tuple[float, float], dict[int, StudyResult]] = {}
+    for result in results:
+        about = result.about
+        is_point = about["method"] in _METHODS and set(about["vary"]) <= _AXES and "transfer" not in about
+        if is_point and about["data"] == data:
+            settings = result.results["settings"]
+            radius = 0.0 if settings["adversary"] == "none" else settings["perturbation_radius"]
+            # A point that two methods name is one training; the first counts.
+            found.setdefault((settings["alpha"], radius), {}).setdefault(about["seed"], result)
+    return {
+        point: Group(data, "grid", tuple(seeds[seed] for seed in sorted(seeds)))
+        for point, seeds in sorted(found.items())
+    }
+
+
+def grid_table(plan: Plan, results: Sequence[StudyResult], data: str) -> Table | None:
+    """KL at every point; `None` if alpha or epsilon has less than three values."""
+    points = grid_points(results, data)
+    alphas, radii = _axes(points)
+    if min(len(alphas), len(radii)) < 3:
+        return None
+    rows = []
+    for alpha in alphas:
+        cells = [points.get((alpha, radius)) for radius in radii]
+        rows.append([f"{alpha:g}", *("-" if g is None else number(g.values("kl"), ".3f") for g in cells)])
+    means = [float(np.mean(group.values("kl"))) for group in points.values()]
+    notes = [
+        f"KL, mean ± standard deviation over seeds. The points lie between {min(means):.3f} and {max(means):.3f}."
+    ]
+    spreads = [np.std(group.values("kl"), ddof=1) for group in points.values() if len(group.results) > 1]
+    if spreads:
+        noise = float(np.sqrt(np.mean(np.square(spreads))))
+        notes.append(
+            f"Standard deviation of the points' means: {np.std(means, ddof=1):.3f}. Of seeds at one point:"
+            f" {noise:.3f} (root mean square over the {len(spreads)} points with several)."
+        )
+    title = f"{plan.data_title(data)}: KL against alpha and epsilon"
+    return Table(f"grid-{data}", title, ["alpha", *(f"ε = {radius:g}" for radius in radii)], rows, notes)
+
+
+def grid_plot(plan: Plan, results: Sequence[StudyResult]) -> Plot:
+    """KL against alpha: a line an epsilon, a panel for each data set that has a [`grid_table`]."""
+    panels = []
+    for key in plan.content.data:
+        points = grid_points(results, key)
+        alphas, radii = _axes(points)
+        if min(len(alphas), len(radii)) < 3:
+            continue
+        lines = []
+        for index, radius in enumerate(radii):
+            here = [alpha for alpha in alphas if (alpha, radius) in points]
+            kls = [float(np.mean(points[alpha, radius].values("kl"))) for alpha in here]
+            lines.append(Line(f"ε = {radius:g}", here, kls, index))
+        panels.append(Panel(plan.data_title(key), lines))
+    caption = "Means over the seeds that were run. ε = 0 is training without an adversary."
+    return Plot("grid", "KL against alpha and epsilon", caption, "alpha", "KL (nats)", panels)
+
+
+def _axes(points: Mapping[tuple[float, float], Group]) -> tuple[list[float], list[float]]:
+    return sorted({alpha for alpha, _ in points}), sorted({radius for _, radius in points})
