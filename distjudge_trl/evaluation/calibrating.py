@@ -141,7 +141,8 @@ def calibrate_judge(
         "cross_validation": losses,
     }
     calibration = Calibration(scaling, chosen, len(to_scale), sets, fitted_on)
-    folder = _write(found, calibration, origin.seen.and_held_out(held_out), out)
+    seen = SeenItems.read(found.folder) or origin.seen  # of all tasks
+    folder = _write(found, calibration, seen.and_held_out(held_out), out)
     inside = sets(q)
     return Calibrated(
         calibration,

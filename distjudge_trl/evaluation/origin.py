@@ -47,7 +47,15 @@ def find_origin(judge: FoundJudge, task: JudgmentTask) -> Origin:
         raise UserInputError(
             f"{judge.name}: answers with {listing(labels)}, the task {task.name!r} with {listing(task.labels)}."
         )
-    return Origin(judge, SeenItems.read(judge.folder), task.is_called(file.task), file.data)
+    return Origin(judge, find_seen(judge, task), task.is_called(file.task), file.data)
+
+
+def find_seen(judge: FoundJudge, task: JudgmentTask) -> SeenItems | None:
+    """The items of a task that a judge has seen, wherever it was trained; `None` if it does not say."""
+    seen = SeenItems.read(judge.folder) if judge.file is not None else None
+    if seen is None or judge.file is None or task.is_called(judge.file.task):
+        return seen
+    return seen.of_another_task()
 
 
 def choose_plan(origin: Origin, task: JudgmentTask, options: EvaluationOptions) -> SplitPlan:

@@ -17,7 +17,10 @@ from distjudge_trl.batching import PromptFitter, describe_way, pin_date
 from distjudge_trl.data import SplitPlan, fingerprint, within_budget
 from distjudge_trl.data.template import PromptTemplate
 from distjudge_trl.errors import UserInputError
+from distjudge_trl.evaluation.origin import find_seen
 from distjudge_trl.files.atomic import read_json, write_json
+from distjudge_trl.judge_folder.training_items import SeenItems
+from distjudge_trl.judges.loading import find_judge
 from distjudge_trl.modeling.bundled import resolve_model
 from distjudge_trl.modeling.kinds import Trains, check_quantization, find_kind
 from distjudge_trl.modeling.loading import load_tokenizer, loading_error
@@ -86,6 +89,10 @@ def load_parts(run: ParsedRun, template: PromptTemplate, fitter: PromptFitter | 
         report=report,
     )
     assert train is not None  # recipes always split
+    if (seen := find_start_items(run)) is not None:
+        test = _leave_out(test, seen, plan, run, report)
+        if validation is not None and run.recipe.score_on == "validation":
+            validation = _leave_out(validation, seen, plan, run, report)
     train = plan.sample(train, run.recipe.max_train_samples)
     if run.recipe.annotation_budget is not None:
         train = within_budget(train, run.recipe.annotation_budget, seed=plan.seed)
@@ -94,6 +101,24 @@ def load_parts(run: ParsedRun, template: PromptTemplate, fitter: PromptFitter | 
         assert validation is not None
         scored = validation
     return Parts(train, validation, plan.sample(scored, run.recipe.max_eval_samples), report)
+
+
+def find_start_items(run: ParsedRun) -> SeenItems | None:
+    """The items that the model of a run has seen, if it is a judge that is trained further."""
+    return find_seen(find_judge(str(run.model.model_name_or_path)), run.task)
+
+
+def _leave_out(records: Dataset, seen: SeenItems, plan: SplitPlan, run: ParsedRun, report: LoadReport) -> Dataset:
+    """The records that are new to the judge from which a run starts."""
+    new = seen.unseen(records, plan.match_by)
+    if not len(new):
+        raise UserInputError(
+            f"{run.model.model_name_or_path}: has seen all {len(records)} items to be scored in its own training, or"
+            " they were held out of it. Start from another model, or split as it did (--split, --split_seed)."
+        )
+    if len(new) < len(records):
+        report.excluded["seen by the judge from which training starts"] += len(records) - len(new)
+    return new
 
 
 def save_parts(parts: Parts, folder: str | Path, run: ParsedRun, fitter: PromptFitter | None) -> Path:

@@ -21,7 +21,14 @@ from distjudge_trl.judge_folder.judge_file import JudgeFile
 from distjudge_trl.judge_folder.training_items import SeenItems
 from distjudge_trl.recipe.arguments import ParsedRun
 from distjudge_trl.recipe.checks import check_options
-from distjudge_trl.recipe.data import FoundModel, find_model, find_template, load_parts, model_error
+from distjudge_trl.recipe.data import (
+    FoundModel,
+    find_model,
+    find_start_items,
+    find_template,
+    load_parts,
+    model_error,
+)
 from distjudge_trl.recipe.model import loading_options, quantization_config
 from distjudge_trl.recipe.trial import make_progress_callback
 from distjudge_trl.report.findings import (
@@ -62,7 +69,8 @@ def run_recipe(run: ParsedRun) -> dict[str, Any]:
     ################
     # Training
     ################
-    trainer = _make_trainer(run, template, model, train, validation)
+    seen, start = SeenItems.of(train, validation), find_start_items(run)
+    trainer = _make_trainer(run, template, model, train, validation, seen if start is None else seen.after(start))
     if (progress := make_progress_callback()) is not None:
         trainer.add_callback(progress)
     print_once = trainer.accelerator.print
@@ -177,6 +185,7 @@ def _make_trainer(
     found: FoundModel,
     train: Dataset,
     validation: Dataset | None,
+    seen: SeenItems,
 ) -> DistributionSFTTrainer:
     task, recipe_args, options, training_args, model_args = run
     training_args.model_init_kwargs = loading_options(model_args, training_args)
@@ -212,7 +221,7 @@ def _make_trainer(
                 template_date=found.template_date,
                 trust_remote_code=training_args.trust_remote_code,
             ),
-            seen_items=SeenItems.of(train, validation),
+            seen_items=seen,
             quantization_config=quantization_config(model_args, training_args),
             peft_config=get_peft_config(model_args),
         )

@@ -1,5 +1,7 @@
 """Which items a judge was trained on: kept as hashes, left out later."""
 
+import json
+
 import pytest
 from conftest import make_records
 
@@ -39,3 +41,34 @@ def test_missing_and_damaged_files(tmp_path):
         (tmp_path / "training_items.json").write_text(content)
         with pytest.raises(UserInputError, match=r"training_items.json: is damaged"):
             SeenItems.read(tmp_path)
+
+
+def named(*names):
+    return (
+        make_records(len(names))
+        .remove_columns(["id", "group"])
+        .add_column("id", [*names])
+        .add_column("group", [*names])
+    )
+
+
+def test_names_of_another_task_count_unless_they_are_bare_numbers(tmp_path):
+    records = named("17", "train/3", "4705552913.jpg#2r1n", "dev/9")
+    theirs = SeenItems.of(named("17", "train/3", "4705552913.jpg#2r1n"))
+    assert len(theirs.unseen(records)) == 1
+    for by in ("group", "id"):
+        assert theirs.of_another_task().unseen(records, by)["id"][:] == ["17", "train/3", "dev/9"]
+    seen = SeenItems.of(named("dev/9")).after(theirs.of_another_task())
+    seen.write(tmp_path)
+    assert SeenItems.read(tmp_path) == seen
+    assert seen.unseen(records)["id"][:] == ["17", "train/3"]
+    # Of the same task everything counts.
+    assert SeenItems.of(named("dev/9")).after(theirs).unseen(records).num_rows == 0
+
+
+def test_a_list_of_an_earlier_version_has_nothing_of_a_start(tmp_path):
+    SeenItems.of(RECORDS.select([0])).write(tmp_path)
+    path = tmp_path / "training_items.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({name: content[name] for name in content if not name.startswith("earlier")}))
+    assert SeenItems.read(tmp_path) == SeenItems.of(RECORDS.select([0]))
