@@ -223,12 +223,15 @@ def full_disk(error: OSError) -> str | None:
     return f"{error.filename or 'A file'}: cannot be written ({error.strerror}). Make room and try again."
 
 
-def run_script(main: Callable[[], None]) -> None:
+def run_script(main: Callable[[], None], stopped: str = "Stopped.") -> None:
     """Call a script's `main`. A user's mistake prints one line on stderr and exits with code 2, a known failure with
-    code 1.
+    code 1, Ctrl-C with 130, after the line `stopped`.
     """
     try:
         main()
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{stopped}\n")
+        raise SystemExit(130) from None
     except (UserInputError, RunFailedError) as error:
         sys.stderr.write(f"error: {error}\n")
         raise SystemExit(exit_code(error)) from None

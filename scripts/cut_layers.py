@@ -13,10 +13,11 @@ from pathlib import Path
 
 
 import distjudge_trl  # noqa: F401  # isort: skip (before torch: it says how OpenMP's threads wait)
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from distjudge_trl.errors import UserInputError, counted, first_line, run_script
-from distjudge_trl.files.atomic import check_folder
+from distjudge_trl.errors import UserInputError, counted, first_line, run_script, writing
+from distjudge_trl.files.atomic import check_folder, removing_if_empty, replacing_files
 from distjudge_trl.modeling.bundled import resolve_model
 from distjudge_trl.recipe.parsing import parser_error
 
@@ -30,21 +31,33 @@ def main() -> None:
     parser.add_argument("--layers", type=int, required=True, help="how many layers stay")
     parser.add_argument("--out", type=Path, required=True, help="folder of the new model")
     args = parser.parse_args()
-    check_folder(args.out, "--out")
-    if args.out.is_dir() and any(args.out.iterdir()):
-        raise UserInputError(f"{args.out}: is not empty. Choose another --out.")
-    path = resolve_model(args.model)
+    with removing_if_empty(args.out):
+        make_smaller(args.model, args.layers, args.out)
+
+
+def make_smaller(name: str, count: int, out: Path) -> None:
+    """Save the first layers of a model, with its tokenizer.
+
+    Raises:
+        [`UserInputError`]: the model cannot be read or has not so many layers, or `out` is not empty.
+        [`RunFailedError`]: it cannot be written.
+    """
+    check_folder(out, "--out")
+    if any(out.iterdir()):
+        raise UserInputError(f"{out}: is not empty. Choose another --out.")
+    path = resolve_model(name)
     try:
         model = AutoModelForCausalLM.from_pretrained(path)
         tokenizer = AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError) as error:
-        raise UserInputError(f"{args.model}: cannot be read: {first_line(error)}") from None
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UserInputError(f"{name}: cannot be read: {first_line(error)}") from None
     before = model.num_parameters()
-    cut_layers(model, args.layers)
-    model.save_pretrained(args.out)
-    tokenizer.save_pretrained(args.out)
+    cut_layers(model, count)
+    with writing(out), replacing_files(out, stale=lambda _: False, mark="config.json") as temporary:
+        model.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
     sizes = f"{model.num_parameters() / 1e6:.1f} of {before / 1e6:.1f} million parameters"
-    print(f"{args.out}: {counted(args.layers, 'layer')}, {sizes}")
+    print(f"{out}: {counted(count, 'layer')}, {sizes}")
 
 
 def cut_layers(model: PreTrainedModel, count: int) -> None:

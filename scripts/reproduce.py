@@ -25,6 +25,7 @@ import re
 import shlex
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,8 @@ from distjudge_trl.recipe import PAPER_GRID
 from distjudge_trl.recipe.parsing import parser_error, read_config
 from distjudge_trl.study import Plan, Study, read_plan, read_study
 from distjudge_trl.study.costs import duration
-from distjudge_trl.study.plan import check_plan
 from distjudge_trl.study.plan_file import PlanFile, check_options, finding
+from distjudge_trl.study.plan_reading import check_plan
 from distjudge_trl.study.store import size_text
 from distjudge_trl.study.tables import all_tables, could_be_table
 
@@ -102,7 +103,7 @@ def main() -> None:
         print(size_text(results))
         if not args.no_report:
             write_report(results, work / "report" if is_plan else results / "report")
-        print_tables(plan, results, args.tables)
+    print_tables(plan, results, args.tables)
     if failed:
         raise RunFailedError(f"{counted(len(failed), 'run')} failed: {listing(failed)}.")
 
@@ -130,13 +131,14 @@ def print_tables(plan: Plan, results: Path, names: list[str]) -> None:
     """Tables of the study by name. One that does not follow from the results (yet) is no mistake."""
     if not names:
         return
-    study = read_study(results, plan=plan)
-    tables = all_tables(plan, study, names)
+    study = read_study(results, plan=plan) if results.is_dir() else []
+    tables = all_tables(plan, study, names) if study else {}
     for name in names:
         if name in tables:
             print(f"\n{tables[name].markdown()}", flush=True)
         else:
-            print(f"\nNo table {name} follows from these results. There are: {', '.join(all_tables(plan, study))}.")
+            there = ", ".join(all_tables(plan, study)) if study else "none, because no run of the plan is done"
+            print(f"\nNo table {name} follows from these results. There are: {there}.")
 
 
 def write_report(results: Path, out: Path) -> None:
@@ -277,7 +279,7 @@ def own_plan(args: argparse.Namespace, options: dict[str, Any]) -> Plan:
     if "task" in options:
         raise UserInputError("Behind --: a plan lists tasks in its file.")
     plan = read_plan(args.plan[0])
-    return Plan(plan.content, plan.folder, options)
+    return replace(plan, given=options)
 
 
 def paper_plan(args: argparse.Namespace, options: dict[str, Any]) -> Plan:
@@ -341,8 +343,4 @@ def paper_plan(args: argparse.Namespace, options: dict[str, Any]) -> Plan:
 
 
 if __name__ == "__main__":
-    try:
-        run_script(main)
-    except KeyboardInterrupt:
-        print("Stopped. The same command goes on where it was.", file=sys.stderr)
-        raise SystemExit(130) from None
+    run_script(main, "Stopped. The same command goes on where it was.")

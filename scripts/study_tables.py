@@ -112,13 +112,17 @@ def outdated(plots: Mapping[Path, Plot]) -> list[Path]:
 
 
 def _description(path: Path) -> str | None:
-    with Image.open(path) as image:
-        return image.info.get("Description")
+    try:
+        with Image.open(path) as image:
+            return image.info.get("Description")
+    except OSError:  # no picture: it is drawn again
+        return None
 
 
 def digest(plot: Plot) -> str:
     """A digest of what a plot shows, with four decimals: machines differ in later ones."""
-    content = json.loads(json.dumps(asdict(plot)), parse_float=lambda number: f"{float(number):.4f}")
+    # Plus 0: a difference of -0.00001 is 0, and not -0.
+    content = json.loads(json.dumps(asdict(plot)), parse_float=lambda number: f"{round(float(number), 4) + 0:.4f}")
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -1,6 +1,7 @@
 """Studies: many runs that a plan lists, made over days and machines, with results that are small enough to commit."""
 
-from distjudge_trl.study.plan import Plan, PlannedRun, read_plan
+from distjudge_trl.study.plan import Plan, PlannedRun
+from distjudge_trl.study.plan_reading import read_plan
 from distjudge_trl.study.runner import Study
 from distjudge_trl.study.store import StudyResult, read_study
 

@@ -6,12 +6,14 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
-from distjudge_trl.report.cells import Table, number
-from distjudge_trl.study.groups import Group, excess_text, gain_text, plan_methods, seeds_text
+from distjudge_trl.report.cells import Table
+from distjudge_trl.study.groups import SEEDS, STARS, Group, excess_text, gain_text, plan_methods, seeds_text
 from distjudge_trl.study.plan import Plan
 from distjudge_trl.study.store import StudyResult
 
 
+# Options that say what is annotated, and how often it is read.
+_SPENDING = {"max_annotators", "max_train_samples", "annotation_budget", "num_train_epochs", "max_steps"}
 # Numbers of annotations that differ by less count as one: the items that are drawn differ in their votes.
 _TOLERANCE = 0.02
 
@@ -48,9 +50,9 @@ def budgets_table(plan: Plan, results: Sequence[StudyResult]) -> Table | None:
                             f"{spent.an_item:.3g}",
                             f"{spent.annotations:,}",
                             f"{spent.epochs:.3g}",
-                            number(spent.group.values("kl"), ".3f"),
+                            spent.group.text("kl"),
                             excess_text(spent.group),
-                            number(spent.group.values("kl", "temperature"), ".3f"),
+                            spent.group.text("kl", "temperature"),
                             minus,
                         ]
                     )
@@ -58,12 +60,17 @@ def budgets_table(plan: Plan, results: Sequence[StudyResult]) -> Table | None:
         return None
     header = ["data", "method", "items", "annotators an item", "annotations", "epochs", "KL", "excess KL (95 %)"]
     header += ["+ temperature", "KL minus that of the first"]
-    notes = ["Judges are tested on all votes of the same test items. Mean ± standard deviation over seeds."]
+    notes = [
+        f"Judges are tested on all votes of the same test items. {SEEDS}",
+        "Differences: over the seeds that both have [95 % interval over items of the mean over them].",
+        STARS,
+    ]
     return Table("budgets", "One number of annotations, on many items or on many annotators", header, rows, notes)
 
 
 def _spent(results: Sequence[StudyResult], data: str, method: str) -> Iterator[_Spent]:
     own = [r for r in results if (r.about["data"], r.about["method"]) == (data, method) and "transfer" not in r.about]
+    own = [result for result in own if set(result.about["vary"]) <= _SPENDING]
     own = sorted(own, key=lambda result: (repr(sorted(result.about["vary"].items())), result.about["seed"]))
     for _, found in groupby(own, key=lambda result: result.about["vary"]):
         group = Group(data, method, tuple(found))

@@ -21,6 +21,11 @@ from distjudge_trl.tasks import get_task, is_task_file
 _load_recipe = cache(load_recipe)
 
 
+def merged_folder(folder: Path) -> Path:
+    """Where the adapter of a training is merged into its model."""
+    return folder.with_name(f"{folder.name}-merged")
+
+
 @dataclass(frozen=True)
 class Commands:
     """The commands of a plan.
@@ -48,6 +53,18 @@ class Commands:
             [`UserInputError`]: its task has no recipe, or its data are not there.
         """
         return [*self.launcher, str(self._recipe(run)), *self._words(run)]
+
+    def start_folder(self, run: PlannedRun) -> Path:
+        """The folder of the whole model from which a run starts that starts from a judge."""
+        assert run.start is not None
+        folder = self.work / run.start
+        # An adapter is merged into its model: training goes on from whole weights.
+        return merged_folder(folder) if run.start_options.get("use_peft", True) else folder
+
+    def merging(self, run: PlannedRun) -> list[str]:
+        """The command that merges the adapter from which a run starts."""
+        command = [sys.executable, "-m", "distjudge_trl", "merge", "--model", str(self.work / str(run.start))]
+        return [*command, "--out", str(self.start_folder(run))]
 
     def test(self, run: PlannedRun, task: str, out: Path, model: str, leave_out: Path | None) -> list[str]:
         """The command that tests a run's judge on another task; an untrained model on the items that were not trained
@@ -90,19 +107,19 @@ class Commands:
         quieten()
         done = []
         for run in runs:
-            for path in self.plan.content.data[run.data].transfer.values():
-                if path is not None:
-                    self._data(path)
             options = {name: value for name, value in run.options.items() if name != "seed"}
             if (run.data, options) in done:
                 continue
             done.append((run.data, options))
             try:
                 check_options(_load_recipe(self._recipe(run)).parse(self._words(run)))
-                if self._is_own(run):
-                    self._find_source(run)
+                planned = self.plan.content.data[run.data]
+                for task, path in {self.plan.content.data[run.data].task: planned.path, **planned.transfer}.items():
+                    self._find_files(task, path)
             except UserInputError as error:
-                raise UserInputError(f"The run {run.full_name} (part {run.parts[0]!r}): {error}") from None
+                raise UserInputError(
+                    f"{self.plan.place}The run {run.full_name} (part {run.parts[0]!r}): {error}"
+                ) from None
 
     def _recipe(self, run: PlannedRun) -> Path:
         return find_shipped("custom" if self._is_own(run) else self.plan.task(run.data), "recipes", ".py", "recipe")
@@ -116,14 +133,14 @@ class Commands:
             *("--output_dir", str(self.folder(run))),
         ]
 
-    def _find_source(self, run: PlannedRun) -> None:
-        """Look for the files of a task of the user's own, which its YAML may name."""
-        find, path = get_task(self.plan.task(run.data)).find, self.plan.content.data[run.data].path
-        if find is not None:
-            find(None if path is None else Path(self._data(path)))
+    def _find_files(self, task: str, path: str | None) -> None:
+        """Look for the files of a task; the YAML of a user's own task may name them."""
+        found = None if path is None else Path(self._data(path))
+        if is_task_file(task) and (find := get_task(self.plan.find_task(task)).find) is not None:
+            find(found)
 
     def _start(self, run: PlannedRun) -> dict[str, str]:
-        return {} if run.start is None else {"model_name_or_path": str(self.work / run.start)}
+        return {} if run.start is None else {"model_name_or_path": str(self.start_folder(run))}
 
     def _is_own(self, run: PlannedRun) -> bool:
         return is_task_file(self.plan.task(run.data))

@@ -7,19 +7,25 @@ from typing import NamedTuple
 
 import numpy as np
 
+from distjudge_trl.errors import UserInputError, counted
 from distjudge_trl.evaluation import item_kl, paired_difference
 from distjudge_trl.evaluation.statistics import bootstrap_mean, seed_test
 from distjudge_trl.methods import METHODS
-from distjudge_trl.report.cells import LEVEL
+from distjudge_trl.report.cells import LEVEL, number
 from distjudge_trl.report.test_sets import value_of
-from distjudge_trl.study.plan import Plan
+from distjudge_trl.study.plan import READING_OPTIONS, Plan
 from distjudge_trl.study.store import StudyResult
 
 
 # The method that others are compared with, and the paper's.
 REFERENCE, PAPER = "no-adversary", "distribution"
-# What stars of [`gain_text`] mean.
+# What stars of [`gain_text`] and the figures of [`Group.text`] mean.
 STARS = "One star: the interval excludes 0. Two: a paired t-test over the seeds has p below 0.05, too."
+SEEDS = "Mean ± standard deviation over seeds; without ± it is one seed, which says little about others."
+
+
+# Excess KL of less is not distinguished from none.
+_SMALLEST = 0.005
 
 
 class Group(NamedTuple):
@@ -32,6 +38,12 @@ class Group(NamedTuple):
     def values(self, name: str, reading: str = "plain") -> list[float]:
         """A metric, one value per seed; none of seeds that were not read so (without `calibrate`)."""
         return [value_of(result.rows[reading].metrics, name) for result in self.results if reading in result.rows]
+
+    def text(self, name: str, reading: str = "plain", form: str = ".3f", scale: float = 1) -> str:
+        """A metric as text: mean ± standard deviation over the seeds; with their number, if some were not read so."""
+        values = self.values(name, reading)
+        fewer = f" ({counted(len(values), 'seed')})" if 0 < len(values) < len(self.results) else ""
+        return number(values, form, scale) + fewer
 
     def item_kl(self, reading: str = "plain") -> np.ndarray:
         """KL of every item `(N,)`, the mean over the seeds."""
@@ -46,11 +58,27 @@ class Group(NamedTuple):
 def group_results(
     results: Iterable[StudyResult], *, vary: Mapping[str, object] | None = None, transfer: str | None = None
 ) -> dict[str, dict[str, Group]]:
-    """Data set to method to group, of the results with exactly these varied options and this transfer."""
+    """Data set to method to group, of the results with exactly these varied options and this transfer.
+
+    Raises:
+        [`UserInputError`]: two results of a data set were tested on other items, so that no table can compare them.
+    """
     found: dict[str, dict[str, list[StudyResult]]] = {}
+    wanted = dict(vary or {})
+    # An untrained model differs only in how it is read.
+    untrained = {name: value for name, value in wanted.items() if name in READING_OPTIONS}
+    firsts: dict[str, StudyResult] = {}
     for result in results:
         about = result.about
-        if about.get("transfer") == transfer and (about["method"] == "raw" or about["vary"] == dict(vary or {})):
+        is_raw = about["options"].get("method") == "raw"
+        if about.get("transfer") == transfer and about["vary"] == (untrained if is_raw else wanted):
+            first = firsts.setdefault(about["data"], result)
+            if result.results["test_fingerprint"] != first.results["test_fingerprint"]:
+                raise UserInputError(
+                    f"{result.path}: was tested on other items than {first.path}, so that no table can compare them."
+                    " Give their test items by options of the data set; if its files have changed, delete the older"
+                    " folder, and the run is made again."
+                )
             found.setdefault(about["data"], {}).setdefault(about["method"], []).append(result)
     return {
         data: {name: Group(data, name, tuple(sorted(rows, key=lambda r: r.about["seed"]))) for name, rows in m.items()}
@@ -129,9 +157,15 @@ def interval_text(values: np.ndarray, group: Group) -> str:
     return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
 
 
-def seeds_text(group: Group) -> str:
+def seeds_text(group: Group | int) -> str:
     """The number of seeds, if there are several."""
-    return f" ({len(group.results)} seeds)" if len(group.results) > 1 else ""
+    count = group if isinstance(group, int) else len(group.results)
+    return f" ({count} seeds)" if count > 1 else ""
+
+
+def relative_text(before: float, after: float) -> str:
+    """A change in per cent; a dash where what it is relative to is not clearly above 0."""
+    return f"{100 * (after / before - 1):+.0f} %" if before > _SMALLEST and np.isfinite(after) else "-"
 
 
 def number_text(value: float | None) -> str:

@@ -15,8 +15,9 @@ from typing import Any
 from distjudge_trl.errors import UserInputError, clipped, writing
 from distjudge_trl.evaluation.results import RESULTS_NAME, read_results
 from distjudge_trl.files.atomic import replacing
+from distjudge_trl.judge_folder.judge_file import JUDGE_FILE_NAME
 from distjudge_trl.runtime.logs import log_tail
-from distjudge_trl.study.commands import Commands
+from distjudge_trl.study.commands import Commands, merged_folder
 from distjudge_trl.study.machine import describe_machine
 from distjudge_trl.study.plan import PlannedRun
 from distjudge_trl.study.processes import Processes
@@ -58,10 +59,16 @@ class Maker:
         """The run from whose judge a run starts, if it starts from one."""
         return None if run.start is None else self._runs[run.start]
 
-    def has_judge(self, run: PlannedRun) -> bool:
-        """Whether the judge of a finished training is there, with its weights."""
-        folder = self.commands.folder(run)
-        return (folder / RESULTS_NAME).is_file() and any(folder.glob("*model*.safetensors"))
+    def starts_of(self, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
+        """The runs from whose judges some of these start."""
+        names = dict.fromkeys(run.start for run in runs if run.start is not None)
+        return [self._runs[name] for name in names]
+
+    def to_train_again(self, run: PlannedRun) -> PlannedRun | None:
+        """The run from whose judge a run starts, if that judge is not there (any more)."""
+        start = self.start_of(run)
+        is_there = start is None or self._is_finished(start, self.commands.training(start))
+        return None if is_there else start
 
     def obstacle(self, run: PlannedRun, missing: Sequence[str | None]) -> str | None:
         """Why nothing of what is missing of a run can be made yet, to be put after "left"; `None` if something can."""
@@ -95,9 +102,10 @@ class Maker:
             if result is None:
                 return []
             kept.append(result)
-        for each in (run, start):
-            if each is not None and not self.keep_judges and not self._is_needed(each):
-                shutil.rmtree(self.commands.folder(each), ignore_errors=True)
+        if not self.keep_judges:
+            for each in (run, start):
+                if each is not None and not self._is_needed(each):
+                    self._delete(each)
         return kept
 
     def _is_needed(self, run: PlannedRun) -> bool:
@@ -112,16 +120,29 @@ class Maker:
         folder, command, start = self.commands.folder(run), self.commands.training(run), self.start_of(run)
         if self._is_finished(run, command):
             return True, None
-        if start is not None and not self.has_judge(start):
-            self.say(
-                f"{start.full_name}: trained again, because its judge was deleted and {run.full_name} starts from it"
-            )
-            if not self._train(start)[0]:
-                return False, None
-        resumed = () if self._prepare(folder, command) else ("--resume_from_checkpoint", "true")
+        if start is not None and not self._prepare_start(run, start):
+            return False, None
+        resumed = () if self._prepare(run, command) else ("--resume_from_checkpoint", "true")
         seconds = self._execute([*command, *resumed], folder)
         # The time of a part says nothing about a whole training.
         return seconds is not None, None if resumed else seconds
+
+    def _prepare_start(self, run: PlannedRun, start: PlannedRun) -> bool:
+        """Make the whole model from which a run starts, if it is not there; whether it is."""
+        merged = self.commands.start_folder(run)
+        is_merged = merged != self.commands.folder(start)
+        if self.to_train_again(run) is not None:
+            self.say(
+                f"{start.full_name}: trained again, because its judge is not in --work and {run.full_name} starts"
+                " from it"
+            )
+            if not self._train(start)[0]:
+                return False
+        if not is_merged or (merged / JUDGE_FILE_NAME).is_file():
+            return True
+        # From a judge whose adapter was trained before.
+        self.say(f"{start.full_name}: its adapter is merged")
+        return self.processes.run(self.commands.merging(run), self._log(merged)) == 0
 
     def _test(self, run: PlannedRun, task: str) -> StudyResult | None:
         """Test a judge on another task and keep the results; `None` if that fails."""
@@ -147,13 +168,20 @@ class Maker:
     def _is_finished(self, run: PlannedRun, command: Sequence[str]) -> bool:
         """Whether a training by this very command is there, with its judge."""
         folder = self.commands.folder(run)
-        there = self.has_judge(run) if run.is_trained else (folder / RESULTS_NAME).is_file()
-        return _is_of(folder, command) and there
+        has_weights = not run.is_trained or any(folder.glob("*model*.safetensors"))
+        return _is_of(folder, command) and has_weights and (folder / RESULTS_NAME).is_file()
 
-    def _prepare(self, folder: Path, command: Sequence[str]) -> bool:
+    def _delete(self, run: PlannedRun) -> None:
+        """Delete what a training has left, and the model into which its adapter was merged."""
+        folder = self.commands.folder(run)
+        for each in (folder, merged_folder(folder)):
+            shutil.rmtree(each, ignore_errors=True)
+
+    def _prepare(self, run: PlannedRun, command: Sequence[str]) -> bool:
         """Prepare the folder of a training; whether it starts from its beginning, and not from a checkpoint that the
         same command has left.
         """
+        folder = self.commands.folder(run)
         if _is_of(folder, command):
             try:
                 find_checkpoint(True, folder)
@@ -162,7 +190,7 @@ class Maker:
             else:
                 return False
         with writing(folder):
-            shutil.rmtree(folder, ignore_errors=True)
+            self._delete(run)
             with replacing(folder / _COMMAND_NAME) as temporary:
                 temporary.write_text(shlex.join(command), encoding="utf-8")
         return True
@@ -172,7 +200,7 @@ class Maker:
         the terminal, or if runs are made side by side to a log beside the folder.
         """
         line = shlex.join(command)
-        log = folder.with_name(f"{folder.name}.log") if self.processes.jobs > 1 else None
+        log = self._log(folder)
         with writing(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
             (folder / RESULTS_NAME).unlink(missing_ok=True)
@@ -186,7 +214,10 @@ class Maker:
             self.say(f"{folder}: {reason}" + (f": {clipped(log_tail(log, 1), 200)} (see {log})" if log else ""))
         return None
 
+    def _log(self, folder: Path) -> Path | None:
+        return folder.with_name(f"{folder.name}.log") if self.processes.jobs > 1 else None
+
 
 def _is_of(folder: Path, command: Sequence[str]) -> bool:
     before = folder / _COMMAND_NAME
-    return before.is_file() and before.read_text(encoding="utf-8") == shlex.join(command)
+    return before.is_file() and before.read_text(encoding="utf-8", errors="replace") == shlex.join(command)

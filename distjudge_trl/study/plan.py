@@ -6,22 +6,20 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from distjudge_trl.errors import UserInputError, clipped, listing, nearest
+from distjudge_trl.errors import UserInputError, clipped
 from distjudge_trl.files.yaml import read_mapping
 from distjudge_trl.methods import METHODS
-from distjudge_trl.study.plan_file import PlanFile, PlannedMethod, PlannedPart, finding
+from distjudge_trl.study.plan_file import PlanFile, PlannedMethod, PlannedPart
 from distjudge_trl.tasks import get_task, is_task_file
 
 
 # Varied options that change what an untrained model does. It has neither a seed nor a training.
-_READING = (
+READING_OPTIONS = (
     *("model_name_or_path", "model_revision", "prompt_template", "max_length", "truncate"),
     *("split", "split_seed", "max_eval_samples"),
 )
@@ -44,6 +42,7 @@ class PlannedRun:
         parts (`tuple[str, ...]`): names of the parts that list it; a run that several list is made once.
         options (`dict`): all options of its recipe by name, but for the places of data and results.
         start (`str`, *optional*): full name of the run whose judge it trains further, in place of the plan's model.
+        start_options (`dict`): that run's options.
     """
 
     data: str
@@ -54,6 +53,7 @@ class PlannedRun:
     parts: tuple[str, ...]
     options: Mapping[str, Any]
     start: str | None = None
+    start_options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_trained(self) -> bool:
@@ -83,25 +83,32 @@ class Plan:
         folder (`Path`): the file's folder, from which paths of YAML tasks are read.
         given (`Mapping`): options of a command line, which come before the plan's; `None` leaves an option to the
             recipe.
+        place (`str`): what messages begin with.
     """
 
     content: PlanFile
     folder: Path = field(default_factory=Path)
     given: Mapping[str, Any] = field(default_factory=dict)
+    place: str = ""
 
     def runs(self) -> list[PlannedRun]:
         """All runs, each once: in the order of the parts, and in a part seed by seed, so that a study that is stopped
         leaves whole comparisons.
 
         Raises:
-            [`UserInputError`]: two parts give one run different options, an option of the command line is one that
-                the runs differ in, or a run's name is too long for a folder.
+            [`UserInputError`]: two parts give one run, or two seeds of one method, different options; a run's name is
+                too long for a folder; the judge that a run starts from is made by no part.
         """
+        try:
+            return self._runs()
+        except UserInputError as error:
+            raise UserInputError(f"{self.place}{error}") from None
+
+    def _runs(self) -> list[PlannedRun]:
         found: dict[str, PlannedRun] = {}
         ordinal = {data for data in self.content.data if self._is_ordinal(data)}
         tasks = {data: self._task_text(data) for data in self.content.data}
         for part, content in self.content.runs.items():
-            self._check_given(part, content)
             for run in self._of_part(part, content, tasks):
                 if METHODS[run.options["method"]].ordinal and run.data not in ordinal:
                     continue
@@ -111,33 +118,58 @@ class Plan:
                     found[run.full_name] = run
                     continue
                 if dict(before.options) != dict(run.options):
+                    apart = options_apart(before.options, run.options)
                     if dict(before.vary) != dict(run.vary):
                         raise UserInputError(
-                            f"Two runs would have the name {run.full_name}:"
-                            f" {options_apart(before.options, run.options)}. Vary other values."
+                            f"Two runs would have the name {run.full_name}: {apart}. Vary other values."
                         )
                     raise UserInputError(
                         f"The run {run.full_name} has other options in the part {part!r} than in {before.parts[0]!r}:"
-                        f" {options_apart(before.options, run.options)}. Vary the option, or name another method."
+                        f" {apart}. Vary the option, or name another method."
                     )
                 if part not in before.parts:
                     found[run.full_name] = replace(before, parts=(*before.parts, part))
         if not found:
             raise UserInputError("The plan has no runs: all its methods need labels with an order, which no task has.")
-        for run in found.values():
-            if run.start is not None and run.start not in found:
-                raise UserInputError(
-                    f"The run {run.full_name} starts from the judge of {run.start}, which no part of the plan makes."
-                    " Add its data set, method and seed to a part."
-                )
-        return list(found.values())
+        _check_seeds(found.values())
+        return [self._with_start(run, found) for run in found.values()]
 
-    def _check_given(self, part: str, content: PlannedPart) -> None:
-        own = {name: self.content.methods[name].options for name in content.methods if name in self.content.methods}
-        for place, options in ((f"the part {part!r} varies", content.vary), *_setting(own)):
-            for name in self.given:
-                if name in options:
-                    raise UserInputError(f"--{name} cannot be given: {place} it. Change the plan.")
+    def _with_start(self, run: PlannedRun, runs: Mapping[str, PlannedRun]) -> PlannedRun:
+        """A run that knows the options of the run from whose judge it starts."""
+        if run.start is None:
+            return run
+        own = self.content.methods.get(run.method, PlannedMethod(method=run.method))
+        of_parts = (self.content.runs[part].options for part in run.parts)
+        for options in (run.vary, own.options, self.content.data[run.data].options, *of_parts):
+            if "model_name_or_path" in options:
+                raise UserInputError(
+                    f"The run {run.full_name} has a model_name_or_path of its own, and `data.{run.data}.start_from`"
+                    f" lets it start from the judge of {run.start}. Leave one of the two out."
+                )
+        if run.start not in runs:
+            raise UserInputError(
+                f"The run {run.full_name} starts from the judge of {run.start} (`data.{run.data}.start_from`), which"
+                " no part of the plan makes. Add its data set, method and seed to a part."
+            )
+        return replace(run, start_options=runs[run.start].options)
+
+    def check_given(self, runs: Iterable[PlannedRun]) -> None:
+        """Check that options of the command line are none that some runs differ in.
+
+        Raises:
+            [`UserInputError`]: one is; the message says where the plan gives it.
+        """
+        for run in runs:
+            own = self.content.methods.get(run.method, PlannedMethod(method=run.method))
+            for place, options in (
+                (f"the part {run.parts[0]!r} varies", run.vary),
+                (f"the method {run.method!r} sets", own.options),
+            ):
+                for name in self.given:
+                    if name in options:
+                        raise UserInputError(
+                            f"--{name} cannot be given: {place} it. Change the plan, or choose other runs with --only."
+                        )
 
     def _of_part(self, part: str, content: PlannedPart, tasks: Mapping[str, str]) -> Iterator[PlannedRun]:
         varied = [dict(zip(content.vary, values, strict=True)) for values in itertools.product(*content.vary.values())]
@@ -148,7 +180,7 @@ class Plan:
                 if own.method == "raw":
                     if seed != content.seeds[0]:
                         continue
-                    values = {name: value for name, value in values.items() if name in _READING}
+                    values = {name: value for name, value in values.items() if name in READING_OPTIONS}
                 options = {
                     "model_name_or_path": self.content.model,  # without one, that of the recipe
                     **self.content.options,
@@ -213,83 +245,22 @@ def _check_length(run: PlannedRun) -> None:
         )
 
 
-def _setting(methods: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for name, options in methods.items():
-        yield f"the method {name!r} sets", options
-
-
-def read_plan(path: str | Path) -> Plan:
-    """Read and check a plan file.
-
-    Raises:
-        [`UserInputError`]: the file cannot be read; a key or a type is wrong; a part names a data set, a method or a
-            task that does not exist. The message names the file and the key.
-    """
-    path = Path(path)
-    content = read_mapping(
-        path, "is not a plan: it has to hold the keys model, data and runs (see docs/reproduce.md)."
-    )
-    if {"labels", "template"} & set(content):
-        raise UserInputError(f"{path}: is a task, and not a plan, which lists it under `data` (docs/reproduce.md).")
-    try:
-        plan = Plan(PlanFile.model_validate(content), path.parent)
-    except ValidationError as error:
-        raise UserInputError(f"{path}: {finding(error)}") from None
-    check_plan(plan, f"{path}: ")
-    return plan
-
-
-def check_plan(plan: Plan, place: str = "") -> None:
-    """Check that everything which a plan names exists.
-
-    Args:
-        plan ([`Plan`]): the plan.
-        place (`str`): what messages begin with.
-
-    Raises:
-        [`UserInputError`]: a part names a data set, a method or a task that does not exist.
-    """
-    content = plan.content
-    for part, entry in content.runs.items():
-        _check_names(f"{place}`runs.{part}.data`", entry.data, content.data)
-        _check_names(f"{place}`runs.{part}.methods`", entry.methods, {**METHODS, **content.methods})
-    for name, method in content.methods.items():
-        if name in METHODS:
-            raise UserInputError(f"{place}`methods.{name}`: is a method of the recipes. Choose another name.")
-        _check_names(f"{place}`methods.{name}.method`", [method.method], METHODS)
-    for data, planned in content.data.items():
-        if (start := planned.start) is not None:
-            where = f"{place}`data.{data}.start_from`"
-            _check_names(where, [start.data], content.data)
-            _check_names(where, [start.method] if start.method else [], {**METHODS, **content.methods})
-            if content.data[start.data].start is not None:
-                raise UserInputError(
-                    f"{where}: {start.data!r} starts from another judge itself. Name a data set whose judges start"
-                    " from the plan's model."
-                )
-        if data == "report":
-            raise UserInputError(f"{place}`data.{data}`: the report's folder has this name. Choose another one.")
-        taken = [name for other, entry in content.data.items() for name in transfer_names(entry.transfer, other)]
-        if data in taken:
-            raise UserInputError(f"{place}`data.{data}`: results of a transfer have this name. Choose another one.")
-        for name in (planned.task, *planned.transfer):
-            try:
-                get_task(plan.find_task(name))
-            except UserInputError as error:
-                raise UserInputError(f"{place}`data.{data}`: {error}") from None
+def _check_seeds(runs: Iterable[PlannedRun]) -> None:
+    """Seeds of one method are one row of a table, so they may differ in nothing else."""
+    firsts: dict[tuple[str, str, str], PlannedRun] = {}
+    for run in runs:
+        first = firsts.setdefault((run.data, run.method, repr(sorted(run.vary.items()))), run)
+        if apart := options_apart({**first.options, "seed": run.seed}, run.options):
+            raise UserInputError(
+                f"The runs {first.full_name} (part {first.parts[0]!r}) and {run.full_name} (part {run.parts[0]!r})"
+                f" would be seeds of one row of a table, but they have other options: {apart}. Vary the option, or"
+                " name another method."
+            )
 
 
 def transfer_names(transfer: Mapping[str, Any], data: str) -> list[str]:
     """What results of a data set's judges on other tasks are called: a folder each."""
     return [f"{Path(task).stem if is_task_file(task) else task}-from-{data}" for task in transfer]
-
-
-def _check_names(place: str, names: list[str], known: Mapping[str, Any]) -> None:
-    for name in names:
-        if name not in known:
-            close = nearest(name, known)
-            hint = f" Did you mean {close!r}?" if close else ""
-            raise UserInputError(f"{place}: there is no {name!r}.{hint} There are: {listing(known)}.")
 
 
 def options_apart(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:

@@ -23,6 +23,10 @@ _ELSEWHERE = {
 }
 
 
+# Options of which tables and plots draw curves.
+COUNTS = ("max_annotators", "max_train_samples")
+
+
 def _named(content: Any) -> Any:
     """A mapping with option names as keys, dashes as underscores."""
     if not isinstance(content, dict):
@@ -59,6 +63,8 @@ def _checked_vary(content: Any) -> Any:
             raise ValueError(f"{name} needs a list of values, such as [100, 400, null]; got {short(values)}")
         for entry in values:
             _check_value(name, entry)
+            if name in COUNTS and entry is not None and (isinstance(entry, bool) or not isinstance(entry, int)):
+                raise ValueError(f"{name} needs whole numbers (without quotes) or null, got {short(entry)}")
     return _named(content)
 
 
@@ -75,7 +81,9 @@ def _checked_start(text: str) -> str:
 
 Options = Annotated[dict[str, Any], BeforeValidator(check_options)]
 _Vary = Annotated[dict[str, list[Any]], BeforeValidator(_checked_vary)]
-_Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+# What data sets, methods, parts and folders of results may be called.
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+_Name = Annotated[str, Field(pattern=NAME)]
 _Text = Annotated[str, Field(min_length=1)]
 # What numpy takes, too.
 _Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -104,7 +112,7 @@ class PlannedData(_Part):
     path: _Text | None = None
     title: str | None = None
     options: Options = {}
-    transfer: dict[_Name, _Text | None] = {}
+    transfer: dict[_Text, _Text | None] = {}
     start_from: Annotated[str, AfterValidator(_checked_start)] | None = None
 
     @property
@@ -149,7 +157,7 @@ _MEANINGS = {
     **dict.fromkeys(("dict_type", "model_type"), "must be a mapping of names to values"),
     "list_type": "must be a list, such as [a, b]",
     "string_type": "must be a text; in quotes, if YAML takes it for something else",
-    "string_too_short": "must not be empty",
+    **dict.fromkeys(("string_too_short", "too_short"), "must not be empty"),
 }
 
 

@@ -57,9 +57,7 @@ def gains_plot(plan: Plan, data: Mapping[str, Mapping[str, Group]]) -> Plot:
 
 
 def curve_plot(plan: Plan, results: Sequence[StudyResult], option: str) -> Plot:
-    """KL against a varied option: a line per method, a panel per data set. Where an option is unset, the items or the
-    annotators that there are (their median) count.
-    """
+    """KL against a varied option: a line per method, a panel per data set."""
     panels = []
     for key in plan.content.data:
         points = varied_groups(results, key, option)
@@ -67,7 +65,7 @@ def curve_plot(plan: Plan, results: Sequence[StudyResult], option: str) -> Plot:
         for number, name in enumerate(name for name in plan_methods(plan) if name != "raw"):
             here = [(value, methods[name]) for value, methods in points.items() if name in methods]
             if len(here) > 1:
-                x = [_amount(value, group, option) for value, group in here]
+                x = [amount(value, group, option) for value, group in here]
                 kls = [group.values("kl") for _, group in here]
                 lines.append(Line(plan.method_title(name), x, [float(np.mean(each)) for each in kls], number))
         if lines:
@@ -86,10 +84,12 @@ def curve_plot(plan: Plan, results: Sequence[StudyResult], option: str) -> Plot:
     )
 
 
-def _amount(value: object, group: Group, option: str) -> float:
+def amount(value: object, group: Group, option: str) -> float:
+    """A value of an option of [`CURVES`]; where it is unset, the training items or mean annotators that there were."""
     if value is not None:
         return float(str(value))
-    result = group.results[0]
+    settings = group.results[0].results["settings"]
+    items = settings.get("num_train_items") or 0
     if option == "max_train_samples":
-        return float(result.results["settings"]["num_train_items"])
-    return float(np.median(result.run.items["num_annotators"][:]))
+        return float(items)
+    return (settings.get("num_train_votes") or 0) / items if items else float("nan")

@@ -76,7 +76,7 @@ class Study:
         """Runs of the plan whose full name, data set or part matches one of the patterns (all without any).
 
         Raises:
-            [`UserInputError`]: a pattern matches nothing.
+            [`UserInputError`]: a pattern matches nothing, or the runs differ in an option of the command line.
         """
         runs = self.plan.runs()
         for pattern in only:
@@ -85,7 +85,9 @@ class Study:
                     f"--only {pattern}: matches no run. Runs are called like {runs[0].full_name}; a data set or a part"
                     f" of the plan ({', '.join(self.plan.content.runs)}) can be named, too."
                 )
-        return [run for run in runs if not only or any(_matches(run, pattern) for pattern in only)]
+        selected = [run for run in runs if not only or any(_matches(run, pattern) for pattern in only)]
+        self.plan.check_given(selected)
+        return selected
 
     def left(self, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
         """Those that are not done, or whose judges were not tested on all their other tasks.
@@ -117,7 +119,7 @@ class Study:
         self.say(f"{counted(len(runs), 'run')} planned, {len(runs) - len(left)} done, {len(left)} left")
         if not left:
             return []
-        self.commands.check(left)
+        self.commands.check([*left, *self._maker.starts_of(left)])
         check_folder(self.results, "--out")
         check_folder(self.work, "--work")
         costs = self.costs()
@@ -159,7 +161,7 @@ class Study:
     ) -> tuple[PlannedRun, ExitStack] | None:
         """Claim the first run that can be made in the remaining time, and take it out of `left`."""
         for run in list(left):
-            if remaining is not None and (remaining <= 0 or (costs.seconds(run) or 0.0) > remaining):
+            if remaining is not None and (remaining <= 0 or self._expected(run, costs) > remaining):
                 self._reasons[run.full_name] = ": the time is up"
                 continue
             claim = self._claims.take(run)
@@ -178,10 +180,15 @@ class Study:
             self._reasons[run.full_name] = obstacle or ""
         return None
 
+    def _expected(self, run: PlannedRun, costs: Costs) -> float:
+        """Seconds of a run, and of the judge from which it starts, if that has to be trained again; 0 if not known."""
+        again = self._maker.to_train_again(run)
+        return sum(costs.seconds(each) or 0.0 for each in (run, again) if each is not None)
+
     def _claim_start(self, run: PlannedRun, claim: ExitStack) -> str | None:
         """Claim the run from whose judge a run starts as well, if it has to be trained again; why that fails."""
-        start = self._maker.start_of(run)
-        if start is None or self._maker.has_judge(start):
+        start = self._maker.to_train_again(run)
+        if start is None:
             return None
         again = self._claims.take(start)
         if again is None:

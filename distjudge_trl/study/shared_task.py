@@ -41,7 +41,9 @@ class _Part:
 
 
 def shared_task_table(plan: Plan, data: Mapping[str, Mapping[str, Group]]) -> Table | None:
-    """Every method on the data sets of the plan that are called as their task; `None` without results of one."""
+    """Every method on the data sets of the plan that are called as their task; `None` without results of one on the
+    whole dev part.
+    """
     keys = [key for key in _of_the_shared_task(plan, data) if key == plan.task(key)]
     if not keys:
         return None
@@ -60,10 +62,10 @@ def shared_task_table(plan: Plan, data: Mapping[str, Mapping[str, Group]]) -> Ta
 
 
 def tuned_table(plan: Plan, data: Mapping[str, Mapping[str, Group]]) -> Table | None:
-    """The judges of all other data sets with a task of the shared task, in detail; `None` without results of one."""
+    """The judges of all other data sets with a task of the shared task, in detail; `None` without results of one on
+    the whole dev part.
+    """
     keys = [key for key in _of_the_shared_task(plan, data) if key != plan.task(key)]
-    if not keys:
-        return None
     rows = []
     for key in keys:
         part = _Part(data[key])
@@ -76,7 +78,7 @@ def tuned_table(plan: Plan, data: Mapping[str, Mapping[str, Group]]) -> Table | 
             rows.append(
                 [
                     plan.data_title(key),
-                    f"{plan.method_title(name)}{seeds_text(group)}",
+                    f"{plan.method_title(name)}{seeds_text(len(answers))}",
                     number(part.cross_entropies(group, "plain"), ".3f"),
                     part.text(group),
                     interval_text(scaled.mean(0) - item_cross_entropy(part.p, part.p), group),
@@ -86,15 +88,10 @@ def tuned_table(plan: Plan, data: Mapping[str, Mapping[str, Group]]) -> Table | 
                     f"{part.floor:.3f}",
                 ]
             )
-    header = [
-        "data",
-        "judge",
-        "as trained",
-        "+ temperature",
-        "above the floor (95 %)",
-        "answers of all seeds, averaged",
-    ]
-    header += ["CICL_DMS", "constant", "floor"]
+    if not rows:
+        return None
+    header = ["data", "judge", "as trained", "+ temperature", "above the floor (95 %)"]
+    header += ["answers of all seeds, averaged", "CICL_DMS", "constant", "floor"]
     notes = [
         f"Cross-entropy; {_SHARE}. Mean ± standard deviation over seeds.",
         "Intervals are over items, of the mean over seeds after temperature scaling.",
@@ -103,7 +100,20 @@ def tuned_table(plan: Plan, data: Mapping[str, Mapping[str, Group]]) -> Table | 
 
 
 def _of_the_shared_task(plan: Plan, data: Mapping[str, Mapping[str, Group]]) -> list[str]:
-    return [key for key in plan.content.data if plan.task(key) in PUBLISHED_DEV and key in data]
+    return [
+        key
+        for key in plan.content.data
+        if plan.task(key) in PUBLISHED_DEV and key in data and all(_is_of_dev(group) for group in data[key].values())
+    ]
+
+
+def _is_of_dev(group: Group) -> bool:
+    """Whether judges were tested on the whole official part: published figures are of no other."""
+    options = [result.about["options"] for result in group.results]
+    return all(
+        each.get("split", "official") == "official" and not each.get("max_eval_samples") and not each.get("max_items")
+        for each in options
+    )
 
 
 def _answers(group: Group, reading: str) -> np.ndarray:

@@ -31,7 +31,7 @@ def sizes_table(plan: Plan, data: Mapping[str, Mapping[str, Group]]) -> Table | 
                 plan.data_title(key),
                 str(len(result.results["labels"])),
                 f"{settings.get('num_train_items') or 0:,}",
-                f"{_steps(result):,} of {settings['train_batch_size']}",
+                f"{_steps(result):,} of {settings.get('train_batch_size') or '?'}",
                 f"{metrics['num_items']:,} ({metrics['num_groups']:,})",
                 f"{low:.0f}" if low == high else f"{low:.0f} to {high:.0f}",
                 number_text(metrics["noise_floor"]),
@@ -52,5 +52,5 @@ def _steps(result: StudyResult) -> int:
     settings = result.results["settings"]
     if settings.get("max_steps", -1) > 0:
         return int(settings["max_steps"])
-    an_epoch = math.ceil((settings.get("num_train_items") or 0) / settings["train_batch_size"])
-    return math.ceil(settings["num_train_epochs"] * an_epoch)
+    an_epoch = math.ceil((settings.get("num_train_items") or 0) / (settings.get("train_batch_size") or math.inf))
+    return math.ceil(settings.get("num_train_epochs", 1) * an_epoch)

@@ -6,8 +6,19 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from distjudge_trl.report.cells import Table, number
-from distjudge_trl.study.groups import PAPER, STARS, Group, gain_text, plan_methods, seeds_text
+from distjudge_trl.errors import listing
+from distjudge_trl.report.cells import Table
+from distjudge_trl.study.groups import (
+    PAPER,
+    REFERENCE,
+    SEEDS,
+    STARS,
+    Group,
+    gain_text,
+    plan_methods,
+    relative_text,
+    same_seeds,
+)
 from distjudge_trl.study.plan import Plan
 
 
@@ -15,58 +26,72 @@ _READING = "temperature"
 
 
 def starts_table(plan: Plan, data: Mapping[str, Mapping[str, Group]]) -> Table | None:
-    """Excess KL after temperature scaling of judges that start from another judge, beside the paper's method from the
-    plan's model on the same data. `None` without such judges.
+    """Excess KL after temperature scaling of judges that start from another judge, beside judges from the plan's model
+    on the same data: of the paper's method, of KL + CE, and of their own. `None` without such judges.
     """
-    rows = []
+    rows, alone = [], []
     for key, planned in plan.content.data.items():
         if planned.start is None or key not in data:
             continue
         plain = _same_data(plan, key, data)
-        paper = data[plain].get(PAPER) if plain is not None else None
-        if plain is None or paper is None:
+        if plain is None:
+            alone.append(plan.data_title(key))
             continue
-        start = plan.data_title(planned.start.data)
-        for name in plan_methods(plan):
-            group = data[key].get(name)
-            if group is None or name == "raw" or not group.values("kl", _READING):
-                continue
-            before, after = (float(np.mean(_excess(each))) for each in (paper, group))
-            rows.append(
-                [
-                    plan.data_title(plain),
-                    f"{plan.method_title(name)} from {start}{seeds_text(group)}",
-                    f"{number(_excess(paper), '.3f')}{seeds_text(paper)}",
-                    number(_excess(group), ".3f"),
-                    f"{100 * (after / before - 1):+.0f} %",
-                    gain_text(group, paper, _READING),
-                    number(paper.values("accuracy"), ".1f", 100),
-                    number(group.values("accuracy"), ".1f", 100),
-                ]
-            )
-    header = ["data", "judge", f"excess KL of {PAPER}", "excess KL of the judge", "relative", "difference (95 %)"]
-    header += [f"accuracy % of {PAPER}", "of the judge"]
-    paper_title = plan.method_title(PAPER)
+        for method in plan_methods(plan):
+            for other in dict.fromkeys((PAPER, REFERENCE, method)):
+                row = _row(plan, (plain, other), (key, method), data)
+                rows += [row] if row is not None else []
+    header = ["data", "A: from the plan's model", "B: from a related judge", "seeds", "excess KL of A", "of B"]
+    header += ["B relative to A", "B minus A (95 %)", "accuracy % of A", "accuracy % of B"]
     notes = [
-        f"Excess KL after temperature scaling of both; {paper_title}, the paper's setting, is from the plan's model.",
-        "Difference over the seeds that both have: mean ± standard deviation [95 % interval over items of that mean].",
+        f"Excess KL after temperature scaling of both, over the seeds that both have. {SEEDS}",
+        "B minus A: [95 % interval over items of the mean over seeds].",
         STARS,
     ]
+    if alone:
+        notes.append(
+            f"Without a comparison: {listing(alone)}. No data set with results has the same task, files, options and"
+            " test items, and the plan's model to start from."
+        )
     return Table("starts", "Judges that start from a related judge", header, rows, notes) if rows else None
 
 
+def _row(
+    plan: Plan, plain: tuple[str, str], further: tuple[str, str], data: Mapping[str, Mapping[str, Group]]
+) -> list[str] | None:
+    """Two groups, by data set and method, side by side; `None` if they have no seed in common."""
+    groups = [data[key].get(method) for key, method in (plain, further)]
+    if groups[0] is None or groups[1] is None or further[1] == "raw":
+        return None
+    pair = same_seeds(groups[0], groups[1], _READING)
+    if pair is None:
+        return None
+    first, second = pair
+    start = plan.content.data[further[0]].start
+    assert start is not None
+    return [
+        plan.data_title(plain[0]),
+        plan.method_title(plain[1]),
+        f"{plan.method_title(further[1])} from {plan.data_title(start.data)}",
+        str(len(first.results)),
+        first.text("excess_kl", _READING),
+        second.text("excess_kl", _READING),
+        relative_text(*(float(np.mean(group.values("excess_kl", _READING))) for group in pair)),
+        gain_text(second, first, _READING),
+        first.text("accuracy", form=".1f", scale=100),
+        second.text("accuracy", form=".1f", scale=100),
+    ]
+
+
 def _same_data(plan: Plan, key: str, data: Mapping[str, Mapping[str, Group]]) -> str | None:
-    """The data set with the same task and files whose judges start from the plan's model, if it has results on the
-    same test items.
+    """The data set with the same task, files and options whose judges start from the plan's model, if it has results
+    on the same test items.
     """
     own = plan.content.data[key]
     for other, planned in plan.content.data.items():
-        if planned.start is None and (planned.task, planned.path) == (own.task, own.path) and other in data:
+        same = (planned.task, planned.path, planned.options) == (own.task, own.path, own.options)
+        if planned.start is None and same and other in data:
             tested = {g.results[0].results["test_fingerprint"] for d in (data[other], data[key]) for g in d.values()}
             if len(tested) == 1:
                 return other
     return None
-
-
-def _excess(group: Group) -> list[float]:
-    return group.values("excess_kl", _READING)

@@ -14,10 +14,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from distjudge_trl.errors import UserInputError, counted
 from distjudge_trl.evaluation.results import (
     PREDICTIONS_NAME,
@@ -30,6 +26,7 @@ from distjudge_trl.judge_folder.training_items import SeenItems
 from distjudge_trl.report.runs import Row, Run
 from distjudge_trl.report.tables import rows_of
 from distjudge_trl.study.plan import Plan, PlannedRun, options_apart, transfer_names
+from distjudge_trl.study.small_predictions import without_texts, write_small
 
 
 # Of the provenance, what is not in a run's options already.
@@ -44,8 +41,6 @@ _KINDS = {
     "seed": int,
     "seconds": int | float | None,
 }
-# The smallest number of single precision with all its digits.
-_SMALLEST = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
@@ -108,6 +103,10 @@ def _apart(about: dict[str, Any], run: PlannedRun, transfer: str | None) -> str:
     wanted = _about(run, transfer)
     if text := options_apart(about["options"], wanted.pop("options")):
         return text
+    # Results of earlier versions do not say what the judge was trained with from which they start.
+    started = wanted.pop("start_options", {})
+    if text := options_apart(about.get("start_options", started), started):
+        return f"in the judge of {run.start}, from which it starts, {text}"
     # Results of the first version do not name their task.
     return options_apart({"task": wanted["task"], **{key: about[key] for key in wanted if key in about}}, wanted)
 
@@ -120,6 +119,7 @@ def _about(run: PlannedRun, transfer: str | None) -> dict[str, Any]:
         "seed": run.seed,
         "vary": _portable(dict(run.vary)),
         "options": {**_portable(dict(run.options)), **({"start_from": run.start} if run.start else {})},
+        **({"start_options": _portable(dict(run.start_options))} if run.start else {}),
         **({"transfer": transfer} if transfer else {}),
     }
 
@@ -169,14 +169,14 @@ def keep(
     folder = result_folder(root, run, transfer)
     results = read_results(made)
     with replacing(folder / PREDICTIONS_NAME) as temporary:
-        _write_small(_without_texts(made / PREDICTIONS_NAME), temporary)
+        write_small(without_texts(made / PREDICTIONS_NAME), temporary)
         digest = digest_of(temporary)
     provenance = {name: results["provenance"][name] for name in _KEPT if name in results["provenance"]}
     if "evaluation" in provenance:
         provenance["evaluation"] = {k: v for k, v in provenance["evaluation"].items() if k not in _PLACES}
     results = {
         **results,
-        "model": _portable(results["model"]),
+        "model": _model_name(run, results["model"]),
         "settings": _portable(results["settings"]),
         "provenance": {**_portable(provenance, places), "study": {**_about(run, transfer), **about}},
         "predictions_sha256": digest,
@@ -187,38 +187,12 @@ def keep(
     return StudyResult(folder, results, results["provenance"]["study"])
 
 
-def _without_texts(path: Path) -> pa.Table:
-    """The predictions without texts, and in single precision where that is precise enough."""
-    # As arrow stores them, without the library's notes on the features of columns that change here.
-    table = pq.read_table(path).replace_schema_metadata(None)
-    prompts = table.schema.get_field_index("prompt")
-    table = table.set_column(
-        prompts, "prompt", pa.array([[] for _ in range(len(table))], table.schema.field(prompts).type)
-    )
-    # A group may be named by a text, such as a premise. The order stays, in which groups are drawn for intervals.
-    names = table.column("group").to_pylist()
-    numbers = {name: f"{number:06d}" for number, name in enumerate(sorted(set(names)))}
-    place = table.schema.get_field_index("group")
-    table = table.set_column(place, "group", pa.array([numbers[name] for name in names], pa.string()))
-    for name in ("label_distribution", "judge_distribution", "raw_distribution"):
-        if (place := table.schema.get_field_index(name)) >= 0:
-            values = np.array(table.column(name).to_pylist(), dtype=float)
-            if values[values > 0].min() >= _SMALLEST:
-                table = table.set_column(place, name, table.column(name).cast(pa.list_(pa.float32())))
-    return table
-
-
-def _write_small(table: pa.Table, path: Path) -> None:
-    """Write predictions as small as Parquet can: the bytes of a judge's numbers apart, the first of all numbers, the
-    second of all, and so on, which are alike (a third less than without); everything else as numbers of a list.
-    """
-    judged = [
-        f"{name}.list.element" for name in table.column_names if name in ("judge_distribution", "raw_distribution")
-    ]
-    rest = ["id", "group", "num_annotators", "label_distribution.list.element"]
-    pq.write_table(
-        table, path, compression="zstd", compression_level=19, use_dictionary=rest, use_byte_stream_split=judged
-    )
+def _model_name(run: PlannedRun, model: str) -> str:
+    """How tables and reports call a run's model: a judge that was trained further is not called as its folder."""
+    if run.start is None:
+        return str(_portable(model))
+    plain = run.options.get("model_name_or_path")
+    return f"{_portable(str(plain))}, from {run.start}" if plain else f"from {run.start}"
 
 
 def keep_seen_items(root: Path, run: PlannedRun, made: Path) -> None:

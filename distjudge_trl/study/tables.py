@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 
+from distjudge_trl.errors import counted
 from distjudge_trl.methods import METHODS
 from distjudge_trl.report.build import all_tables as report_tables
 from distjudge_trl.report.cells import Table, number
@@ -18,6 +19,7 @@ from distjudge_trl.study.grids import grid_table
 from distjudge_trl.study.groups import (
     PAPER,
     REFERENCE,
+    SEEDS,
     STARS,
     Group,
     compared_data,
@@ -30,7 +32,7 @@ from distjudge_trl.study.groups import (
     varied_groups,
 )
 from distjudge_trl.study.plan import Plan
-from distjudge_trl.study.plots import CURVES
+from distjudge_trl.study.plots import CURVES, amount
 from distjudge_trl.study.shared_task import shared_task_table, tuned_table
 from distjudge_trl.study.sizes import sizes_table
 from distjudge_trl.study.starts import starts_table
@@ -54,13 +56,13 @@ def data_table(plan: Plan, methods: Mapping[str, Group]) -> Table:
         rows.append(
             [
                 f"{plan.method_title(name)}{seeds_text(group)}",
-                number(group.values("kl"), ".3f"),
+                group.text("kl"),
                 excess,
-                number(group.values("kl", "temperature"), ".3f"),
-                number(group.values("kl", "vector"), ".3f"),
-                number(group.values("entropy_correlation"), ".2f"),
-                number(group.values("accuracy"), ".1f", 100),
-                number(group.values("ece"), ".3f"),
+                group.text("kl", "temperature"),
+                group.text("kl", "vector"),
+                group.text("entropy_correlation", form=".2f"),
+                group.text("accuracy", form=".1f", scale=100),
+                group.text("ece"),
             ]
         )
     prior = first.rows.get("training-prior")
@@ -80,10 +82,12 @@ def data_table(plan: Plan, methods: Mapping[str, Group]) -> Table:
             ]
         )
     ceiling = metrics["human_ceiling"]
-    sizes = sorted({r.results["settings"].get("num_train_items") or 0 for g in methods.values() for r in g.results})
+    judges = [r for group in methods.values() for r in group.results if r.results["trained_on"]]
+    sizes = sorted({result.results["settings"].get("num_train_items") or 0 for result in judges} or {0})
     floor = number_text(metrics["noise_floor"])
     tested = f"{metrics['num_items']:,} ({metrics['num_groups']:,} groups)"
-    notes = [f"Trained on {sizes[-1]:,} items, tested on {tested}; noise floor {floor}."]
+    trained = f"{sizes[-1]:,}" if len(sizes) < 2 else f"{sizes[0]:,} to {sizes[-1]:,}"
+    notes = [f"Trained on {trained} items, tested on {tested}; noise floor {floor}."]
     if ceiling is not None:
         how_well = f"KL {ceiling['kl']:.3f} and accuracy {100 * ceiling['accuracy']:.1f} %"
         notes.append(f"Human ceiling: half of an item's annotators predict the other half with {how_well}.")
@@ -103,6 +107,8 @@ def gains_table(plan: Plan, data: Mapping[str, Mapping[str, Group]], *, reading:
         for name in names
         if name not in (REFERENCE, "raw")
     ]
+    if not rows:
+        return None
     header = ["method", *(plan.data_title(key) for key in keys)]
     title = f"KL minus that of {plan.method_title(REFERENCE)}"
     title += "" if reading == "plain" else f", both with {reading} scaling"
@@ -127,7 +133,9 @@ def likeness_table(plan: Plan, methods: Mapping[str, Group]) -> Table:
             if name != PAPER and result.about["seed"] in paper:
                 theirs = paper[result.about["seed"]].run.log_q
                 apart.append(float((np.exp(theirs) * (theirs - log_q)).sum(-1).mean()))
-        rows.append([f"{plan.method_title(name)}{seeds_text(group)}", number(apart, ".3f"), number(entropy, ".2f")])
+        alike = number(apart, ".3f")
+        alike += f" ({counted(len(apart), 'seed')})" if 0 < len(apart) < len(entropy) else ""
+        rows.append([f"{plan.method_title(name)}{seeds_text(group)}", alike, number(entropy, ".2f")])
     header = ["method", f"KL({plan.method_title(PAPER)} ‖ it)", "entropy of its answers"]
     data = next(iter(methods.values())).data
     note = "Mean over test items, in nats, of judges with the same seed; ± standard deviation over seeds."
@@ -167,7 +175,7 @@ def _moved(group: Group, reading: str) -> list[tuple[float, float]]:
 def curve_table(
     plan: Plan, results: Sequence[StudyResult], data: str, option: str, *, reading: str = "plain"
 ) -> Table | None:
-    """KL of every method against a varied option, the largest value (unset) last."""
+    """KL of every method against a varied option. Where it is unset, what there was counts, and comes last."""
     points = varied_groups(results, data, option, reading)
     if len(points) < 2:
         return None
@@ -188,9 +196,11 @@ def curve_table(
                 continue
             cells = [gain_text(found.get(name), found.get(REFERENCE), reading) for found in points.values()]
             rows.append([f"{plan.method_title(name)} minus {plan.method_title(REFERENCE)}", *cells])
-    words = ["all" if value is None else f"{value:,}" for value in points]
-    title = f"{plan.data_title(data)}: KL against {option.removeprefix('max_').replace('_', ' ')}"
-    return Table(f"curve-{data}-{option}-{reading}", title, ["method", *words], rows, [])
+    firsts = [next(iter(methods.values())) for methods in points.values()]
+    words = [f"{amount(value, group, option):,.4g}" for value, group in zip(points, firsts, strict=True)]
+    title = f"{plan.data_title(data)}: KL against {CURVES[option]}"
+    notes = [SEEDS, "Differences: [95 % interval over items of the mean over the seeds that both have].", STARS]
+    return Table(f"curve-{data}-{option}-{reading}", title, ["method", *words], rows, notes)
 
 
 def _ordered(plan: Plan, methods: Mapping[str, Group]) -> list[tuple[str, Group]]:
@@ -221,7 +231,8 @@ def could_be_table(plan: Plan, name: str) -> bool:
     gains = (f"gains-{reading}" for reading in READINGS)
     of_data = (f"{kind}-{key}" for kind in ("data", "likeness", "grid") for key in keys)
     known = {"budgets", *_OF_THE_STUDY, *REPORT_TABLES, *gains, *of_data}
-    return name in known or name.startswith(("metrics_", *(f"curve-{key}-" for key in keys)))
+    curves = (f"curve-{key}-{o}-{r}" for key, o, r in itertools.product(keys, CURVES, READINGS[:2]))
+    return name in known or name in curves or name.startswith("metrics_")
 
 
 def all_tables(plan: Plan, results: Sequence[StudyResult], names: Collection[str] | None = None) -> dict[str, Table]:

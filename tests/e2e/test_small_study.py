@@ -197,3 +197,27 @@ def test_every_table_is_drawn(study):
     assert {"data-first", "gains-plain", "gains-temperature", "gains-vector"} <= tables.keys()
     for table in tables.values():
         assert all(len(row) == len(table.header) for row in table.rows) and table.markdown()
+
+
+def test_a_judge_with_an_adapter_is_trained_further(study, recipe_model, warm_python):
+    """The adapter is merged, the items that it has seen are not tested on, and nothing of it stays."""
+    folder = study[0]
+    data = {"task": "own.yaml", "path": "first.jsonl"}
+    content = {
+        "model": recipe_model,
+        "options": {**OPTIONS, "use_peft": True},
+        "data": {"start": data, "further": {**data, "start_from": "start/kl-only", "options": {"split_seed": 5}}},
+        "runs": {"main": {"data": ["further", "start"], "methods": ["kl-only"]}},
+    }
+    (folder / "chain.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    command = [warm_python, "scripts/reproduce.py", folder / "chain.yaml", "--data-root", folder / "data"]
+    command += ["--out", folder / "chain", "--work", folder / "chained", "--jobs", "2"]
+    done = subprocess.run([*map(str, command)], check=False, capture_output=True, text=True, cwd=ROOT, timeout=900)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "start/kl-only-seed0: its adapter is merged" in done.stdout
+    start, further = (read_predictions(folder / "chain" / name / "kl-only-seed0") for name in ("start", "further"))
+    assert 0 < len(further) < len(start) and set(further["id"]) < set(start["id"])
+    results = read_results(folder / "chain/further/kl-only-seed0")
+    assert results["model"].endswith(", from start/kl-only-seed0")
+    assert "seen by the judge from which training starts" in results["provenance"]["data_report"]["excluded"]
+    assert not any((folder / "chained").rglob("*.safetensors"))

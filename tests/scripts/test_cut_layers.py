@@ -1,5 +1,6 @@
 """scripts/cut_layers.py: the first layers of a model are a model."""
 
+import shutil
 import sys
 
 import pytest
@@ -47,7 +48,7 @@ def test_what_stays_computes_what_it_did(script, monkeypatch, whole, tmp_path, c
 def test_layers_that_it_does_not_have(script, monkeypatch, whole, tmp_path, layers, match):
     with pytest.raises(UserInputError, match=match):
         call(script, monkeypatch, whole, "--layers", layers, "--out", tmp_path / "cut")
-    assert not (tmp_path / "cut").exists() or not any((tmp_path / "cut").iterdir())
+    assert not (tmp_path / "cut").exists()
 
 
 def test_nothing_is_overwritten(script, monkeypatch, whole):
@@ -58,3 +59,12 @@ def test_nothing_is_overwritten(script, monkeypatch, whole):
 def test_a_model_that_is_not_there(script, monkeypatch, tmp_path):
     with pytest.raises(UserInputError, match="nowhere: cannot be read"):
         call(script, monkeypatch, tmp_path / "nowhere", "--layers", 1, "--out", tmp_path / "cut")
+
+
+def test_a_damaged_model(script, monkeypatch, whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "damaged")
+    weights = tmp_path / "damaged/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(UserInputError, match="damaged: cannot be read"):
+        call(script, monkeypatch, tmp_path / "damaged", "--layers", 1, "--out", tmp_path / "cut")
+    assert not (tmp_path / "cut").exists()

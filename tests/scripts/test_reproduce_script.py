@@ -111,7 +111,9 @@ def test_a_command_line_comes_before_a_plan(reproduce):
     words = ["recipes/studies/paper.yaml", "--model", "org/other"]
     args = reproduce.make_parser().parse_args([str(ROOT / words[0]), *words[1:]])
     plan = reproduce.own_plan(args, {"model_name_or_path": "org/other", "num_train_epochs": 7, "max_length": None})
-    for run in plan.runs():
+    selected = [run for run in plan.runs() if {"main", "more-data"} & {*run.parts}]
+    plan.check_given(selected)  # the command in the plan's head gives such options
+    for run in selected:
         assert run.options["model_name_or_path"] == "org/other" and run.options["num_train_epochs"] == 7
         assert "max_length" not in run.options
 

@@ -71,3 +71,14 @@ def test_without_such_data_there_are_no_such_tables(study):
     plan, results = study
     others = [result for result in results if result.about["data"] == "other"]
     assert not all_tables(plan, others, ["lewidi-dev", "lewidi-tuned"])
+
+
+@pytest.mark.parametrize("options", [{"max_eval_samples": 20}, {"split": "group"}, {"max_items": 100}])
+def test_published_figures_stand_beside_the_whole_official_part_alone(tmp_path, options):
+    plan, results = make_study(tmp_path, {**CONTENT, "options": options})
+    assert not all_tables(plan, results, ["lewidi-dev", "lewidi-tuned"])
+
+
+def test_without_scaled_judges_there_is_no_table_in_detail(tmp_path):
+    plan, results = make_study(tmp_path, CONTENT, lambda run: {"calibrate": False})
+    assert not all_tables(plan, results, ["lewidi-tuned"])

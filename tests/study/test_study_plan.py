@@ -24,7 +24,7 @@ def changed(path, value):
     ("path", "value", "match"),
     [
         ("run", {}, "`run`: there is no such key. Did you mean runs?"),
-        ("data", {}, "`data`: .*at least 1"),
+        ("data", {}, "`data`: must not be empty"),
         ("data.first", {}, "`data.first.task`: is missing"),
         ("data.first.tsk", "snli", "`data.first.tsk`: there is no such key. Did you mean task?"),
         ("data.first.task", "snly", "`data.first`: There is no task 'snly'. Did you mean 'snli'"),
@@ -34,7 +34,14 @@ def changed(path, value):
         ("methods.wide.method", "distributoin", "`methods.wide.method`: there is no 'distributoin'. Did you mean"),
         ("runs.main.data", ["third"], "`runs.main.data`: there is no 'third'. There are: first, second"),
         ("runs.main.methods", ["wise"], "`runs.main.methods`: there is no 'wise'. Did you mean 'wide'"),
-        ("runs.main.methods", [], "`runs.main.methods`: .*at least 1"),
+        ("runs.main.methods", [], "`runs.main.methods`: must not be empty"),
+        (
+            "runs.main.vary",
+            {"max_train_samples": ["100"]},
+            "max_train_samples needs whole numbers \\(without quotes\\)",
+        ),
+        ("data.first.start_from", "second/raw", "`data.first.start_from`: 'raw' trains nothing"),
+        ("data.first.transfer", {"no name!.yaml": None}, "`data.first.transfer`: the name of 'no name!.yaml'"),
         ("runs.main.seeds", [0, "1"], "`runs.main.seeds.1`: .*valid integer, got '1'"),
         ("runs.main.vary", {"alpha": 0.5}, "`runs.main.vary`: alpha needs a list of values"),
         (
@@ -121,7 +128,17 @@ def test_what_comes_later_holds(tmp_path):
     assert "a" not in run.options
     for name, match in (("e", "the method 'own' sets it"), ("f", "the part 'p' varies it")):
         with pytest.raises(UserInputError, match=f"--{name} cannot be given: {match}"):
-            Plan(plan.content, plan.folder, {name: 1}).runs()
+            given = Plan(plan.content, plan.folder, {name: 1})
+            given.check_given(given.runs())
+
+
+def test_an_option_that_other_runs_vary_may_be_given(tmp_path):
+    runs = {**CONTENT["runs"], "sizes": {"data": ["first"], "methods": ["kl-only"], "vary": {"max_items": [50, None]}}}
+    plan = read_plan(write_plan(tmp_path, runs=runs))
+    plan = Plan(plan.content, plan.folder, {"max_items": 70})
+    plan.check_given(run for run in plan.runs() if "main" in run.parts or not run.vary)
+    with pytest.raises(UserInputError, match="the part 'sizes' varies it. Change the plan, or choose other runs"):
+        plan.check_given(plan.runs())
 
 
 def test_one_name_for_two_runs_is_refused(tmp_path):
@@ -152,8 +169,38 @@ def test_varied_values_that_make_no_name_are_refused(tmp_path, vary, match):
 def test_a_judge_to_start_from_has_to_be_in_the_plan(tmp_path):
     for start, run in (("second", "second/no-adversary-seed0"), ("second/kl-only", "second/kl-only-seed0")):
         data = {**CONTENT["data"], "first": {"task": "snli", "start_from": start}}
-        with pytest.raises(UserInputError, match=f"starts from the judge of {run}, which no part of the plan makes"):
+        match = rf"plan.yaml: .* starts from the judge of {run} \(`data.first.start_from`\), which no part"
+        with pytest.raises(UserInputError, match=match):
             read_plan(write_plan(tmp_path, data=data)).runs()
+
+
+@pytest.mark.parametrize("where", ["data", "methods", "vary", "runs"])
+def test_a_start_and_a_model_of_its_own_exclude_each_other(tmp_path, where):
+    model = {"model_name_or_path": "other"}
+    second = {"task": "vader", "start_from": "first/kl-only", "options": model if where == "data" else {}}
+    wide = {"method": "distribution", "options": model if where == "methods" else {}}
+    part = {
+        "data": ["second"],
+        "methods": ["wide"],
+        "vary": {"model_name_or_path": ["other"]} if where == "vary" else {},
+    }
+    content = {
+        "data": {"first": {"task": "snli"}, "second": second},
+        "methods": {"wide": wide},
+        "runs": {
+            "start": {"data": ["first"], "methods": ["kl-only"]},
+            "part": {**part, "options": model if where == "runs" else {}},
+        },
+    }
+    with pytest.raises(UserInputError, match=r"a model_name_or_path of its own, and `data.second.start_from`"):
+        read_plan(write_plan(tmp_path, content)).runs()
+
+
+def test_seeds_of_one_row_have_the_same_options(tmp_path):
+    main = CONTENT["runs"]["main"]
+    runs = {"main": main, "more": {**main, "seeds": [2], "options": {"num_train_epochs": 3}}}
+    with pytest.raises(UserInputError, match=r"plan.yaml: .*seeds of one row of a table.*num_train_epochs 2 and 3"):
+        read_plan(write_plan(tmp_path, runs=runs)).runs()
 
 
 TASK = """name: own

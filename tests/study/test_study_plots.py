@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from small_study import CONTENT, make_study
 
+from distjudge_trl.study import read_plan
 from distjudge_trl.study.groups import group_results
-from distjudge_trl.study.plots import study_plots
+from distjudge_trl.study.plots import amount, study_plots
+from distjudge_trl.study.tables import all_tables, could_be_table
 
 
 SIZES = {"data": ["first"], "methods": ["no-adversary", "wide"], "vary": {"max_train_samples": [20, None]}}
@@ -55,3 +58,24 @@ def test_nothing_to_plot(study):
     plan, results = study
     others = [result for result in results if result.about["method"] == "raw"]
     assert study_plots(plan, others, group_results(others)) == []
+
+
+def test_what_there_was_counts_where_an_option_is_unset(study):
+    plan, results = study
+    table = all_tables(plan, results, ["curve-first-max_train_samples-plain"])["curve-first-max_train_samples-plain"]
+    assert table.header == ["method", "20", "100"]
+    group = group_results(results)["first"]["wide"]
+    settings = group.results[0].results["settings"]
+    assert amount(None, group, "max_annotators") == settings["num_train_votes"] / settings["num_train_items"] == 5
+
+
+def test_the_number_of_seeds_is_said_where_it_is_smaller(tmp_path):
+    plan, results = make_study(tmp_path, {**CONTENT, "runs": RUNS}, lambda run: {"calibrate": run.seed == 0})
+    row = next(row for row in all_tables(plan, results, ["data-first"])["data-first"].rows if "wide" in row[0])
+    assert row[0] == "a wide ball (2 seeds)" and " ± " in row[1] and row[3].endswith(" (1 seed)")
+
+
+def test_names_of_tables():
+    plan = read_plan(ROOT / "recipes/studies/quick.yaml")
+    assert could_be_table(plan, "curve-vader-max_annotators-plain") and could_be_table(plan, "table6")
+    assert not could_be_table(plan, "curve-vader-alpha-plain") and not could_be_table(plan, "data-snli")

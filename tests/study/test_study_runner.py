@@ -1,6 +1,7 @@
 """Working through a plan. A shell script stands for the recipes; tests/e2e/test_small_study.py trains."""
 
 import itertools
+import json
 import shutil
 import threading
 import time
@@ -318,6 +319,7 @@ def test_a_process_that_is_stopped_ends_with_what_it_started(tmp_path):
 
 # Judges of `second` start from those of `first`.
 CHAIN = {
+    "options": {"num_train_epochs": 2, "use_peft": False},
     "data": {"first": {"task": "snli"}, "second": {"task": "vader", "start_from": "first"}},
     "runs": {
         "main": {"data": ["second", "first"], "methods": ["raw", "no-adversary"]},
@@ -361,7 +363,7 @@ def test_the_judge_to_start_from_is_trained_again_if_it_was_deleted(world):
     assert world.make(["second/no-adversary-seed0"], content=CHAIN) == []
     start = str(world.work / "first/no-adversary-seed0")
     assert models_of(world) == [("first/no-adversary-seed0", None), ("second/no-adversary-seed0", start)]
-    assert any("trained again, because its judge was deleted" in line for line in world.said)
+    assert any("trained again, because its judge is not in --work" in line for line in world.said)
     assert {each.path: each.about for each in before}.items() <= {
         each.path: each.about for each in read_study(world.results)
     }.items()
@@ -383,7 +385,7 @@ def test_all_methods_may_start_from_one_judge(world):
         "start": {"data": ["first"], "methods": ["no-adversary"]},
         "main": {"data": ["second"], "methods": ["kl-only"]},
     }
-    assert world.make(content={"data": data, "runs": runs}) == []
+    assert world.make(content={**CHAIN, "data": data, "runs": runs}) == []
     assert models_of(world)[1] == ("second/kl-only-seed0", str(world.work / "first/no-adversary-seed0"))
 
 
@@ -398,3 +400,30 @@ def test_a_result_from_another_start_is_refused(world):
     other = {**CHAIN, "data": {**CHAIN["data"], "second": {"task": "vader"}}}
     with pytest.raises(UserInputError, match="start_from first/no-adversary-seed0 and unset"):
         world.make(content=other)
+    # The start has other options now, and was made again.
+    shutil.rmtree(world.results / "first")
+    data = {**CHAIN["data"], "first": {"task": "snli", "options": {"num_train_epochs": 9}}}
+    match = r"in the judge of first/no-adversary-seed0, from which it starts, num_train_epochs 2 and 9"
+    with pytest.raises(UserInputError, match=match):
+        world.make(content={**CHAIN, "data": data})
+
+
+def test_a_judge_of_another_command_is_no_start(world):
+    """`--work` may hold what another plan has left."""
+    world.make(["first"], content=CHAIN)
+    (world.work / "first/no-adversary-seed0/command.txt").write_bytes(b"\xff another command")
+    (world.folder / "log").unlink()
+    assert world.make(["second/no-adversary-seed0"], content=CHAIN) == []
+    assert world.asked == ["no-adversary-seed0", "no-adversary-seed0"]
+
+
+def test_the_time_of_a_start_that_is_trained_again_counts(world):
+    world.make(content=CHAIN)
+    for name in ("first/no-adversary-seed0", "second/no-adversary-seed0"):
+        path = world.results / name / "results.json"
+        results = json.loads(path.read_text())
+        results["provenance"]["study"]["seconds"] = 7200.0 if name.startswith("first") else 30.0
+        path.write_text(json.dumps(results))
+    shutil.rmtree(world.results / "second/no-adversary-alpha0.5-seed0")
+    assert world.make(seconds=600, content=CHAIN) == []
+    assert "no-adversary-alpha0.5-seed0" not in world.done and ": the time is up" in world.said[-1]

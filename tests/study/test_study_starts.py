@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from small_study import make_study
 
+from distjudge_trl.study.groups import relative_text
 from distjudge_trl.study.tables import all_tables
 
 
@@ -15,7 +16,7 @@ CONTENT = {
         "elsewhere": {"task": "mnli", "path": "x", "start_from": "large/kl-only"},
     },
     "runs": {
-        "main": {"data": ["large", "small"], "methods": ["kl-only", "distribution"], "seeds": [0, 1]},
+        "main": {"data": ["large", "small"], "methods": ["kl-only", "distribution"], "seeds": [0, 1, 2]},
         "more": {"data": ["further", "elsewhere"], "methods": ["kl-only"], "seeds": [0, 1]},
     },
 }
@@ -34,19 +35,24 @@ def study(tmp_path_factory):
 def test_a_judge_that_starts_from_another_beside_the_papers(study):
     plan, results = study
     table = all_tables(plan, results, ["starts"])["starts"]
-    (row,) = table.rows  # of the other's data nothing starts from the plan's model: they have other files
-    found = dict(zip(table.header, row, strict=True))
-    assert found["data"] == "the small one" and found["judge"] == "kl-only from the large one (2 seeds)"
+    # Of the other's data nothing starts from the plan's model: they have other files.
+    assert "Without a comparison: elsewhere" in table.notes[-1]
+    rows = [dict(zip(table.header, row, strict=True)) for row in table.rows]
+    assert [row["A: from the plan's model"] for row in rows] == ["distribution", "kl-only"]
+    found = rows[0]
+    assert found["data"] == "the small one" and found["B: from a related judge"] == "kl-only from the large one"
+    assert found["seeds"] == "2"
 
     def excess(data, method):
         judges = [r for r in results if r.about["data"] == data and r.about["method"] == method]
+        judges = [judge for judge in judges if judge.about["seed"] < 2]  # which both have
         return np.array([r.rows["temperature"].metrics["excess_kl"]["value"] for r in judges])
 
     paper, own = excess("small", "distribution"), excess("further", "kl-only")
-    assert found["excess KL of the judge"] == f"{own.mean():.3f} ± {own.std(ddof=1):.3f}"
-    assert found["excess KL of distribution"] == f"{paper.mean():.3f} ± {paper.std(ddof=1):.3f} (2 seeds)"
-    assert found["relative"] == f"{100 * (own.mean() / paper.mean() - 1):+.0f} %"
-    assert found["difference (95 %)"].startswith(f"{(own - paper).mean():+.3f} ± ")
+    assert found["excess KL of A"] == f"{paper.mean():.3f} ± {paper.std(ddof=1):.3f}"
+    assert found["of B"] == f"{own.mean():.3f} ± {own.std(ddof=1):.3f}"
+    assert found["B relative to A"] == relative_text(paper.mean(), own.mean())
+    assert found["B minus A (95 %)"].startswith(f"{(own - paper).mean():+.3f} ± ")
 
 
 def test_without_such_judges_there_is_no_table(study):
@@ -60,4 +66,16 @@ def test_judges_are_compared_on_the_same_test_items(tmp_path):
         return {**changes_of(run), **({"count": 30} if run.data == "further" else {})}
 
     plan, results = make_study(tmp_path, CONTENT, other_items)
+    assert not all_tables(plan, results, ["starts"])
+
+
+def test_a_change_of_next_to_nothing_has_no_per_cent():
+    assert relative_text(0.1, 0.05) == "-50 %" and relative_text(0.1, -0.02) == "-120 %"
+    for before, after in ((0.004, 0.002), (-0.01, -0.075), (float("nan"), 0.1), (0.1, float("nan"))):
+        assert relative_text(before, after) == "-"
+
+
+def test_a_subset_is_not_compared_with_the_whole(tmp_path):
+    content = {**CONTENT, "data": {**CONTENT["data"], "small": {"task": "snli", "options": {"max_train_samples": 10}}}}
+    plan, results = make_study(tmp_path, content, changes_of)
     assert not all_tables(plan, results, ["starts"])

@@ -13,6 +13,7 @@ from distjudge_trl.report.build import all_tables
 from distjudge_trl.report.comparisons import compare
 from distjudge_trl.report.test_sets import load_test_sets
 from distjudge_trl.study import read_plan, read_study
+from distjudge_trl.study.groups import group_results
 from distjudge_trl.study.store import is_done, keep, result_folder
 from distjudge_trl.study.tables import all_tables as study_tables
 
@@ -206,3 +207,38 @@ def test_moved_targets_as_trained_and_scaled(tmp_path):
     ]
     expected = (f"{np.mean(each):.3f} ± {np.std(each, ddof=1):.3f}" for each in (plain, scaled))
     assert cells["a wide ball"] == " / ".join(expected)
+
+
+def test_untrained_models_of_several_sizes_are_no_seeds(tmp_path):
+    content = {
+        "data": {"first": {"task": "snli"}},
+        "runs": {
+            "main": {
+                "data": ["first"],
+                "methods": ["raw", "no-adversary"],
+                "vary": {"model_name_or_path": ["small", "large", None]},
+            }
+        },
+    }
+    _, results = make_study(tmp_path, content)
+    assert len(results) == 6
+    for vary in ({}, {"model_name_or_path": "small"}):
+        groups = group_results(results, vary=vary)["first"]
+        assert [len(groups[name].results) for name in ("raw", "no-adversary")] == [1, 1]
+        assert all(group.results[0].about["vary"] == vary for group in groups.values())
+
+
+def test_what_was_tested_on_other_items_is_not_compared(tmp_path):
+    _, results = make_study(tmp_path, {**CONTENT, "runs": RUNS}, lambda run: {"count": 30 + 10 * run.seed})
+    with pytest.raises(UserInputError, match=r"wide-seed1: was tested on other items than .*, so that no table"):
+        group_results(results)
+
+
+def test_a_judge_that_was_trained_further_is_called_by_its_model_and_its_start(tmp_path):
+    content = {
+        "model": "org/base",
+        "data": {"first": {"task": "snli"}, "second": {"task": "snli", "start_from": "first"}},
+        "runs": {"main": {"data": ["first", "second"], "methods": ["kl-only"]}},
+    }
+    _, results = make_study(tmp_path, content, lambda run: {"model": str(tmp_path / "work/first/kl-only-seed0")})
+    assert [result.results["model"] for result in results] == ["kl-only-seed0", "org/base, from first/kl-only-seed0"]
