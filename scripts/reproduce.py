@@ -77,7 +77,8 @@ def main() -> None:
     options = parse_options(rest)
     if args.model is not None and options.setdefault("model_name_or_path", args.model) != args.model:
         raise UserInputError("--model and --model_name_or_path name different models: drop one of them.")
-    is_plan = args.plan[0].endswith((".yaml", ".yml"))
+    # A task is a bare name.
+    is_plan = Path(args.plan[0]).name != args.plan[0] or "." in args.plan[0]
     plan = own_plan(args, options) if is_plan else paper_plan(args, options)
     for name in args.tables:
         if not could_be_table(plan, name):

@@ -170,3 +170,10 @@ def test_ctrl_c_is_one_line_and_leaves_no_process(warm_python, tmp_path):
     assert done.stderr.splitlines() == ["Stopped. The same command goes on where it was."]
     assert not psutil.pid_exists(int((tmp_path / "child").read_text()))
     assert not any((tmp_path / "results").rglob("results.json"))
+
+
+@pytest.mark.parametrize("name", ["P.YAML", "plan.json", "folder/plan", "."])
+def test_what_is_no_bare_name_is_a_plan(reproduce, monkeypatch, name):
+    monkeypatch.setattr("sys.argv", ["reproduce.py", name, "--list"])
+    with pytest.raises(UserInputError, match="cannot be read"):
+        reproduce.main()
