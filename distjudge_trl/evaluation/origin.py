@@ -52,10 +52,10 @@ def find_origin(judge: FoundJudge, task: JudgmentTask) -> Origin:
 
 def find_seen(judge: FoundJudge, task: JudgmentTask) -> SeenItems | None:
     """The items of a task that a judge has seen, wherever it was trained; `None` if it does not say."""
-    seen = SeenItems.read(judge.folder) if judge.file is not None else None
-    if seen is None or judge.file is None or task.is_called(judge.file.task):
-        return seen
-    return seen.of_another_task()
+    if judge.file is None:
+        return None
+    seen = SeenItems.read(judge.folder)
+    return seen if seen is None or task.is_called(judge.file.task) else seen.of_another_task()
 
 
 def choose_plan(origin: Origin, task: JudgmentTask, options: EvaluationOptions) -> SplitPlan:

@@ -42,8 +42,7 @@ class Group(NamedTuple):
     def text(self, name: str, reading: str = "plain", form: str = ".3f", scale: float = 1) -> str:
         """A metric as text: mean ± standard deviation over the seeds; with their number, if some were not read so."""
         values = self.values(name, reading)
-        fewer = f" ({counted(len(values), 'seed')})" if 0 < len(values) < len(self.results) else ""
-        return number(values, form, scale) + fewer
+        return number(values, form, scale) + fewer_text(len(values), len(self.results))
 
     def item_kl(self, reading: str = "plain") -> np.ndarray:
         """KL of every item `(N,)`, the mean over the seeds."""
@@ -166,6 +165,11 @@ def seeds_text(group: Group | int) -> str:
 def relative_text(before: float, after: float) -> str:
     """A change in per cent; a dash where what it is relative to is not clearly above 0."""
     return f"{100 * (after / before - 1):+.0f} %" if before > _SMALLEST and np.isfinite(after) else "-"
+
+
+def fewer_text(count: int, total: int) -> str:
+    """The number of seeds that a figure is of, if they are not all."""
+    return f" ({counted(count, 'seed')})" if 0 < count < total else ""
 
 
 def number_text(value: float | None) -> str:

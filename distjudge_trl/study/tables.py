@@ -8,7 +8,6 @@ from functools import partial
 
 import numpy as np
 
-from distjudge_trl.errors import counted
 from distjudge_trl.methods import METHODS
 from distjudge_trl.report.build import all_tables as report_tables
 from distjudge_trl.report.cells import Table, number
@@ -24,6 +23,7 @@ from distjudge_trl.study.groups import (
     Group,
     compared_data,
     excess_text,
+    fewer_text,
     gain_text,
     group_results,
     number_text,
@@ -133,8 +133,7 @@ def likeness_table(plan: Plan, methods: Mapping[str, Group]) -> Table:
             if name != PAPER and result.about["seed"] in paper:
                 theirs = paper[result.about["seed"]].run.log_q
                 apart.append(float((np.exp(theirs) * (theirs - log_q)).sum(-1).mean()))
-        alike = number(apart, ".3f")
-        alike += f" ({counted(len(apart), 'seed')})" if 0 < len(apart) < len(entropy) else ""
+        alike = number(apart, ".3f") + fewer_text(len(apart), len(entropy))
         rows.append([f"{plan.method_title(name)}{seeds_text(group)}", alike, number(entropy, ".2f")])
     header = ["method", f"KL({plan.method_title(PAPER)} ‖ it)", "entropy of its answers"]
     data = next(iter(methods.values())).data
