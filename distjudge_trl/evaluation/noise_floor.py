@@ -14,10 +14,13 @@ estimated by simulation with a fixed seed.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import digamma, gammaln, logsumexp, xlogy
+
+from distjudge_trl.evaluation.association import entropy_correlation
 
 
 @dataclass(frozen=True)
@@ -57,21 +60,52 @@ def noise_floor(
         raise ValueError("`counts` must be whole numbers of at least 0, with at least one vote per item.")
     if counts.sum(-1).max() < 2:
         return None
-    rng = np.random.default_rng(seed)
     weights, alphas = fit_dirichlet_mixture(counts, max_components=max_components, seed=seed)
+    total = np.zeros(len(counts))
+    for p, x in _simulate(counts, weights, alphas, num_draws, seed):
+        total += (xlogy(x, x) - xlogy(x, np.maximum(p, 1e-300))).sum(-1)
+    per_item = total / num_draws
+    return NoiseFloor(float(per_item.mean()), per_item, len(weights))
+
+
+def entropy_correlation_ceiling(counts: np.ndarray, *, num_draws: int = 20, seed: int = 0) -> float | None:
+    """The [`entropy_correlation`] that the true distributions would score on votes `(N, K)`: less than 1, because few
+    votes say little about how much people disagree. Estimated as the noise floor is.
+
+    Args:
+        counts (`np.ndarray` of shape `(N, K)`, whole numbers): votes per item and label.
+        num_draws (`int`, defaults to 20): simulated (p, x) pairs per item.
+        seed (`int`, defaults to 0): of the simulation and of EM's start.
+
+    Returns:
+        `float` in [-1, 1], or `None` if the votes or the true distributions have the same entropy for all items.
+    """
+    counts = np.asarray(counts, dtype=float)
+    weights, alphas = fit_dirichlet_mixture(counts, seed=seed)
+    found = [
+        entropy_correlation(x, np.log(np.maximum(p, 1e-300)))
+        for p, x in _simulate(counts, weights, alphas, num_draws, seed)
+    ]
+    known = [value for value in found if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _simulate(
+    counts: np.ndarray, weights: np.ndarray, alphas: np.ndarray, num_draws: int, seed: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """True distributions from the posterior of items with votes `(N, K)`, and shares of as many votes from each, both
+    `(N, K)`: `num_draws` times.
+    """
+    rng = np.random.default_rng(seed)
     responsibilities = np.exp(_log_joint(counts, weights, alphas))
     responsibilities /= responsibilities.sum(-1, keepdims=True)
     cumulative = responsibilities.cumsum(-1)
     n = counts.sum(-1).astype(int)
-    total = np.zeros(len(counts))
     for _ in range(num_draws):
         component = (cumulative < rng.random((len(counts), 1))).sum(-1).clip(max=len(weights) - 1)
         gamma = rng.standard_gamma(counts + alphas[component]) + 1e-300
         p = gamma / gamma.sum(-1, keepdims=True)
-        x = rng.multinomial(n, p) / n[:, None]
-        total += (xlogy(x, x) - xlogy(x, np.maximum(p, 1e-300))).sum(-1)
-    per_item = total / num_draws
-    return NoiseFloor(float(per_item.mean()), per_item, len(weights))
+        yield p, rng.multinomial(n, p) / n[:, None]
 
 
 def fit_dirichlet_mixture(

@@ -9,7 +9,7 @@ import numpy as np
 
 from distjudge_trl.errors import UserInputError, counted
 from distjudge_trl.evaluation import item_kl, paired_difference
-from distjudge_trl.evaluation.statistics import bootstrap_mean, seed_test
+from distjudge_trl.evaluation.statistics import bootstrap_interval, bootstrap_mean, seed_test
 from distjudge_trl.methods import METHODS
 from distjudge_trl.report.cells import LEVEL, number
 from distjudge_trl.report.test_sets import value_of
@@ -162,9 +162,17 @@ def seeds_text(group: Group | int) -> str:
     return f" ({count} seeds)" if count > 1 else ""
 
 
-def relative_text(before: float, after: float) -> str:
-    """A change in per cent; a dash where what it is relative to is not clearly above 0."""
-    return f"{100 * (after / before - 1):+.0f} %" if before > _SMALLEST and np.isfinite(after) else "-"
+def relative_text(before: Group, after: Group, reading: str) -> str:
+    """The change in excess KL in per cent, with its interval over items, of two groups that were tested on the same
+    items; a dash where the first is not clearly above 0.
+    """
+    floor = value_of(before.results[0].results["metrics"], "noise_floor")
+    excess = np.stack([before.item_kl(reading) - floor, after.item_kl(reading) - floor], axis=-1)
+    first, second = excess.mean(0)
+    if not first > _SMALLEST or not np.isfinite(second):
+        return "-"
+    low, high = bootstrap_interval(excess, before.groups, lambda sums: sums[:, 1] / sums[:, 0] - 1)
+    return f"{100 * (second / first - 1):+.0f} % [{100 * low:+.0f}, {100 * high:+.0f}]"
 
 
 def fewer_text(count: int, total: int) -> str:
@@ -172,6 +180,6 @@ def fewer_text(count: int, total: int) -> str:
     return f" ({counted(count, 'seed')})" if 0 < count < total else ""
 
 
-def number_text(value: float | None) -> str:
+def number_text(value: float | None, form: str = ".3f") -> str:
     """A figure, or a dash."""
-    return "-" if value is None or np.isnan(value) else f"{value:.3f}"
+    return "-" if value is None or np.isnan(value) else f"{value:{form}}"

@@ -103,9 +103,9 @@ class Start(NamedTuple):
 
 class PlannedData(_Part):
     """A data set: its task (a name or a YAML file beside the plan), its files below `--data-root`, options of all its
-    runs, the tasks that its judges are tested on besides (`transfer`: task to files), and the data set from whose
-    judges they are trained further (`start_from`: DATA for those of the same method, or DATA/METHOD; the seed is the
-    same).
+    runs, the tasks that its judges are tested on besides (`transfer`: task to files), the data set from whose judges
+    they are trained further (`start_from`: DATA for those of the same method, or DATA/METHOD; the seed is the same),
+    and controls: data sets whose judges the table of such judges shows beside them (`compare_with`).
     """
 
     task: _Text
@@ -114,6 +114,7 @@ class PlannedData(_Part):
     options: Options = {}
     transfer: dict[_Text, _Text | None] = {}
     start_from: Annotated[str, AfterValidator(_checked_start)] | None = None
+    compare_with: _Names = []
 
     @property
     def start(self) -> Start | None:

@@ -65,6 +65,12 @@ def check_plan(plan: Plan) -> None:
                     f"{where}: {start.data!r} starts from another judge itself. Name a data set whose judges start"
                     " from the plan's model."
                 )
+        _check_names(f"{place}`data.{data}.compare_with`", planned.compare_with, content.data)
+        if planned.compare_with and planned.start is None:
+            raise UserInputError(
+                f"{place}`data.{data}.compare_with`: is for judges that start from another judge. Give"
+                f" `data.{data}.start_from`, too, or leave it out."
+            )
         if data == "report":
             raise UserInputError(f"{place}`data.{data}`: the report's folder has this name. Choose another one.")
         for name in planned.transfer:

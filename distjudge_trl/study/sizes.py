@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from distjudge_trl.evaluation.metrics import whole_votes
+from distjudge_trl.evaluation.noise_floor import entropy_correlation_ceiling
 from distjudge_trl.report.cells import Table
 from distjudge_trl.study.groups import Group, number_text
 from distjudge_trl.study.plan import Plan
@@ -31,21 +33,36 @@ def sizes_table(plan: Plan, data: Mapping[str, Mapping[str, Group]]) -> Table | 
                 plan.data_title(key),
                 str(len(result.results["labels"])),
                 f"{settings.get('num_train_items') or 0:,}",
+                _fitted_on(trained),
                 f"{_steps(result):,} of {settings.get('train_batch_size') or '?'}",
                 f"{metrics['num_items']:,} ({metrics['num_groups']:,})",
                 f"{low:.0f}" if low == high else f"{low:.0f} to {high:.0f}",
                 number_text(metrics["noise_floor"]),
                 number_text(ceiling["kl"] if ceiling is not None else None),
+                number_text(_entropy_ceiling(result), ".2f"),
             ]
         )
-    header = ["data", "labels", "training items", "steps", "test items (groups)", "annotators a test item"]
-    header += ["noise floor", "people predict people"]
+    header = ["data", "labels", "training items", "held out", "steps", "test items (groups)", "annotators a test item"]
+    header += ["noise floor", "people predict people", "entropy corr. of the truth"]
     notes = [
+        "Held out: more training items, on which temperature and vector scaling are fitted.",
         "Annotators: from the lowest to the highest tenth of the items.",
         "Noise floor: the KL that the true distributions would score against so few annotators.",
         "People predict people: KL of half of an item's annotators, as a prediction of the other half.",
+        "Entropy correlation of the truth: what the true distributions would score, by the model of the noise floor.",
     ]
     return Table("sizes", "What the judges were trained and tested on", header, rows, notes) if rows else None
+
+
+def _fitted_on(results: list[StudyResult]) -> str:
+    """On how many items scalings were fitted; a dash where they were not."""
+    numbers = [r.rows["temperature"].content["scaling"]["num_items"] for r in results if "temperature" in r.rows]
+    return f"{max(numbers):,}" if numbers else "-"
+
+
+def _entropy_ceiling(result: StudyResult) -> float | None:
+    _, counts = whole_votes(result.run.p, np.array(result.run.items["num_annotators"]))
+    return entropy_correlation_ceiling(counts) if len(counts) else None
 
 
 def _steps(result: StudyResult) -> int:

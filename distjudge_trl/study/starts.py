@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
-
-import numpy as np
 
 from distjudge_trl.errors import listing
 from distjudge_trl.report.cells import Table
@@ -27,25 +26,26 @@ _READING = "temperature"
 
 def starts_table(plan: Plan, data: Mapping[str, Mapping[str, Group]]) -> Table | None:
     """Excess KL after temperature scaling of judges that start from another judge, beside judges from the plan's model
-    on the same data: of the paper's method, of KL + CE, and of their own. `None` without such judges.
+    on the same data and on its controls (`compare_with`): of the paper's method, of KL + CE, and of their own. `None`
+    without such judges.
     """
     rows, alone = [], []
     for key, planned in plan.content.data.items():
         if planned.start is None or key not in data:
             continue
-        plain = _same_data(plan, key, data)
-        if plain is None:
+        plain = _beside(plan, key, data)
+        if not plain:
             alone.append(plan.data_title(key))
-            continue
-        for method in plan_methods(plan):
-            for other in dict.fromkeys((PAPER, REFERENCE, method)):
-                row = _row(plan, (plain, other), (key, method), data)
+        for method, other in itertools.product(plan_methods(plan), plain):
+            for beside in dict.fromkeys((PAPER, REFERENCE, method)):
+                row = _row(plan, (other, beside), (key, method), data)
                 rows += [row] if row is not None else []
-    header = ["data", "A: from the plan's model", "B: from a related judge", "seeds", "excess KL of A", "of B"]
-    header += ["B relative to A", "B minus A (95 %)", "accuracy % of A", "accuracy % of B"]
+    header = ["data of A", "A", "B: from a related judge", "seeds", "excess KL of A", "of B"]
+    header += ["B relative to A (95 %)", "B minus A (95 %)", "accuracy % of A", "accuracy % of B"]
     notes = [
+        "A starts from the plan's model, unless it says from which judges.",
         f"Excess KL after temperature scaling of both, over the seeds that both have. {SEEDS}",
-        "B minus A: [95 % interval over items of the mean over seeds].",
+        "B relative to A, B minus A: [95 % interval over items of the mean over seeds], with the noise floor fixed.",
         STARS,
     ]
     if alone:
@@ -67,31 +67,36 @@ def _row(
     if pair is None:
         return None
     first, second = pair
-    start = plan.content.data[further[0]].start
-    assert start is not None
     return [
         plan.data_title(plain[0]),
-        plan.method_title(plain[1]),
-        f"{plan.method_title(further[1])} from {plan.data_title(start.data)}",
+        _judge_title(plan, *plain),
+        _judge_title(plan, *further),
         str(len(first.results)),
         first.text("excess_kl", _READING),
         second.text("excess_kl", _READING),
-        relative_text(*(float(np.mean(group.values("excess_kl", _READING))) for group in pair)),
+        relative_text(first, second, _READING),
         gain_text(second, first, _READING),
         first.text("accuracy", form=".1f", scale=100),
         second.text("accuracy", form=".1f", scale=100),
     ]
 
 
-def _same_data(plan: Plan, key: str, data: Mapping[str, Mapping[str, Group]]) -> str | None:
-    """The data set with the same task, files and options whose judges start from the plan's model, if it has results
-    on the same test items.
+def _judge_title(plan: Plan, key: str, method: str) -> str:
+    start = plan.content.data[key].start
+    title = plan.method_title(method)
+    return title if start is None else f"{title} from {plan.data_title(start.data)}"
+
+
+def _beside(plan: Plan, key: str, data: Mapping[str, Mapping[str, Group]]) -> list[str]:
+    """The data sets whose judges stand beside those of `key`: with the same task, files and options and the model of
+    the plan to start from, and its controls, as far as they have results on the same test items.
     """
     own = plan.content.data[key]
+    found = []
     for other, planned in plan.content.data.items():
         same = (planned.task, planned.path, planned.options) == (own.task, own.path, own.options)
-        if planned.start is None and same and other in data:
+        beside = other in own.compare_with or (same and planned.start is None)
+        if beside and other != key and other in data:
             tested = {g.results[0].results["test_fingerprint"] for d in (data[other], data[key]) for g in d.values()}
-            if len(tested) == 1:
-                return other
-    return None
+            found += [other] if len(tested) == 1 else []
+    return found

@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 
+from distjudge_trl.evaluation.distances import item_entropy
 from distjudge_trl.methods import METHODS
 from distjudge_trl.report.build import all_tables as report_tables
 from distjudge_trl.report.cells import Table, number
@@ -50,6 +51,7 @@ def data_table(plan: Plan, methods: Mapping[str, Group]) -> Table:
     first = next(iter(methods.values())).results[0]
     metrics = first.results["metrics"]
     header = ["method", "KL", "excess KL (95 %)", "+ temperature", "+ vector", "entropy corr.", "accuracy %", "ECE"]
+    header += ["label mass"]
     rows = []
     for name, group in _ordered(plan, methods):
         excess = excess_text(group)
@@ -63,6 +65,7 @@ def data_table(plan: Plan, methods: Mapping[str, Group]) -> Table:
                 group.text("entropy_correlation", form=".2f"),
                 group.text("accuracy", form=".1f", scale=100),
                 group.text("ece"),
+                group.text("label_mass", form=".2g"),
             ]
         )
     prior = first.rows.get("training-prior")
@@ -79,6 +82,7 @@ def data_table(plan: Plan, methods: Mapping[str, Group]) -> Table:
                 "",
                 f"{accuracy:.1f}",
                 "",
+                "",
             ]
         )
     ceiling = metrics["human_ceiling"]
@@ -89,9 +93,22 @@ def data_table(plan: Plan, methods: Mapping[str, Group]) -> Table:
     trained = f"{sizes[-1]:,}" if len(sizes) < 2 else f"{sizes[0]:,} to {sizes[-1]:,}"
     notes = [f"Trained on {trained} items, tested on {tested}; noise floor {floor}."]
     if ceiling is not None:
-        how_well = f"KL {ceiling['kl']:.3f} and accuracy {100 * ceiling['accuracy']:.1f} %"
-        notes.append(f"Human ceiling: half of an item's annotators predict the other half with {how_well}.")
+        notes.append(_halves_note(plan, ceiling, methods))
     return Table(f"data-{first.about['data']}", plan.data_title(first.about["data"]), header, rows, notes)
+
+
+def _halves_note(plan: Plan, ceiling: Mapping[str, float], methods: Mapping[str, Group]) -> str:
+    """How well people predict people, and judges of the reference the same halves."""
+    text = f"Half of an item's annotators predict the other half with KL {ceiling['kl']:.3f}"
+    text += f" and accuracy {100 * ceiling['accuracy']:.1f} %"
+    if REFERENCE not in methods:
+        return f"{text}."
+    found = [result.results["metrics"]["human_ceiling"] for result in methods[REFERENCE].results]
+    kl, accuracy = (
+        number([c["judge_kl"] for c in found], ".3f"),
+        number([c["judge_accuracy"] for c in found], ".1f", 100),
+    )
+    return f"{text}, {plan.method_title(REFERENCE)} predicts it with {kl} and {accuracy} %."
 
 
 def gains_table(plan: Plan, data: Mapping[str, Mapping[str, Group]], *, reading: str = "plain") -> Table | None:
@@ -122,37 +139,49 @@ def gains_table(plan: Plan, data: Mapping[str, Mapping[str, Group]], *, reading:
 
 
 def likeness_table(plan: Plan, methods: Mapping[str, Group]) -> Table:
-    """How like the paper's judge those of the other methods are: KL between their answers, and their entropy."""
+    """How like the paper's judge those of the other methods are: KL between their answers, as they are and after
+    temperature scaling of both, and their entropy. Beside them, how like each other the paper's judges are.
+    """
     paper = {result.about["seed"]: result for result in methods[PAPER].results}
     rows = []
     for name, group in _ordered(plan, methods):
-        apart, entropy = [], []
-        for result in group.results:
-            log_q = result.run.log_q
-            entropy.append(float(-(np.exp(log_q) * log_q).sum(-1).mean()))
-            if name != PAPER and result.about["seed"] in paper:
-                theirs = paper[result.about["seed"]].run.log_q
-                apart.append(float((np.exp(theirs) * (theirs - log_q)).sum(-1).mean()))
-        alike = number(apart, ".3f") + fewer_text(len(apart), len(entropy))
-        rows.append([f"{plan.method_title(name)}{seeds_text(group)}", alike, number(entropy, ".2f")])
-    header = ["method", f"KL({plan.method_title(PAPER)} ‖ it)", "entropy of its answers"]
+        title, own = f"{plan.method_title(name)}{seeds_text(group)}", {r.about["seed"]: r for r in group.results}
+        pairs = [(paper[seed], result) for seed, result in own.items() if seed in paper]
+        if name == PAPER:
+            title, pairs = f"{title}, another seed", list(itertools.permutations(paper.values(), 2))
+        entropy = [float(item_entropy(result.run.log_q).mean()) for result in group.results]
+        rows.append([title, *(_apart(pairs, reading) for reading in READINGS[:2]), number(entropy, ".2f")])
+    header = ["method", f"KL({plan.method_title(PAPER)} ‖ it)", "+ temperature", "entropy of its answers"]
     data = next(iter(methods.values())).data
-    note = "Mean over test items, in nats, of judges with the same seed; ± standard deviation over seeds."
-    return Table(f"likeness-{data}", f"{plan.data_title(data)}: which judges are alike", header, rows, [note])
+    notes = [
+        "Mean over test items, in nats, of judges with the same seed (of the paper's judges: pairs of seeds).",
+        "+ temperature: both after temperature scaling.",
+    ]
+    return Table(f"likeness-{data}", f"{plan.data_title(data)}: which judges are alike", header, rows, notes)
+
+
+def _apart(pairs: Sequence[tuple[StudyResult, StudyResult]], reading: str) -> str:
+    """KL between the answers of two judges; with the number of pairs, if some were not read so."""
+    found = []
+    for judges in pairs:
+        if all(reading in judge.rows for judge in judges):
+            one, other = (judge.rows[reading].log_q for judge in judges)
+            found.append(float((np.exp(one) * (one - other)).sum(-1).mean()))
+    return number(found, ".3f") + fewer_text(len(found), len(pairs))
 
 
 def moved_table(plan: Plan, data: Mapping[str, Mapping[str, Group]]) -> Table | None:
-    """KL to test targets that are moved at random by the largest length (the paper's Table 3), as trained and after
-    temperature scaling. `None` if nothing was tested so.
+    """How much KL grows when test targets are moved at random by the largest length (the paper's Table 3), as trained
+    and after temperature scaling. `None` if nothing was tested so.
     """
     cells: dict[str, dict[str, str]] = {}
     lengths = set()
     for key in compared_data(plan, data):
         for name, group in data[key].items():
-            plain, scaled = (_moved(group, reading) for reading in READINGS[:2])
+            plain, scaled = (_growth(group, reading) for reading in READINGS[:2])
             if plain:
                 lengths |= {length for length, _ in (*plain, *scaled)}
-                texts = (number([kl for _, kl in found], ".3f") for found in (plain, scaled))
+                texts = (number([growth for _, growth in found], ".3f") for found in (plain, scaled))
                 cells.setdefault(name, {})[key] = " / ".join(texts)
     keys = [key for key in plan.content.data if any(key in row for row in cells.values())]
     names = [name for name in plan_methods(plan) if name in cells]
@@ -160,15 +189,15 @@ def moved_table(plan: Plan, data: Mapping[str, Mapping[str, Group]]) -> Table | 
         return None
     rows = [[plan.method_title(name), *(cells[name].get(key, "-") for key in keys)] for name in names]
     note = "As trained / after temperature scaling; mean ± standard deviation over seeds."
-    title = f"KL to targets moved at random by {lengths.pop():g} (L2)"
+    title = f"KL to targets moved at random by {lengths.pop():g} (L2), minus KL to the targets"
     return Table("moved", title, ["method", *(plan.data_title(key) for key in keys)], rows, [note])
 
 
-def _moved(group: Group, reading: str) -> list[tuple[float, float]]:
-    """The largest length by which targets were moved and KL to them, for each seed that was tested so."""
+def _growth(group: Group, reading: str) -> list[tuple[float, float]]:
+    """The largest length by which targets were moved and how much more the KL is there, for each seed tested so."""
     rows = [result.rows[reading].content for result in group.results if reading in result.rows]
-    ends = [max(row["robustness"], key=lambda point: point["radius"]) for row in rows if row.get("robustness")]
-    return [(point["radius"], point["kl"]) for point in ends]
+    points = [sorted(row["robustness"], key=lambda point: point["radius"]) for row in rows if row.get("robustness")]
+    return [(p[-1]["radius"], p[-1]["kl"] - p[0]["kl"]) for p in points if p[0]["radius"] == 0]
 
 
 def curve_table(

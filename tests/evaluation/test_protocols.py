@@ -41,6 +41,21 @@ def test_robustness_grows_with_the_radius_and_is_plain_at_zero():
     assert robustness(INNER, log_q) == points
 
 
+@pytest.mark.parametrize("p", [INNER, EDGE])
+def test_two_judges_differ_by_their_cross_entropy_to_the_mean_of_the_moved_targets(p):
+    """docs/paper.md: so such a test says nothing about a judge beyond what it says about one fixed target."""
+    sharp, soft = (np.log((1 - share) * p + share / 4) for share in (0.05, 0.4))
+    radius, num_draws = 0.1, 20
+    kls = [robustness(p, log_q, radii=[radius], num_draws=num_draws)[0].kl for log_q in (sharp, soft)]
+    rng = np.random.default_rng(0)
+    mean = np.mean([perturb_targets(p, radius, rng) for _ in range(num_draws)], axis=0)
+    assert kls[0] - kls[1] == pytest.approx((mean * (soft - sharp)).sum(-1).mean(), abs=1e-9)
+    # Inside the simplex the mean target is the target: the two lose the same.
+    plain = [item_kl(p, log_q).mean() for log_q in (sharp, soft)]
+    lost_alike = (kls[0] - plain[0]) - (kls[1] - plain[1])
+    assert abs(lost_alike) < 0.01 if p is INNER else lost_alike > 0.05
+
+
 def test_what_leaves_the_simplex_moves_less():
     assert robustness(EDGE, np.log(INNER), radii=[0.2])[0].moved < 0.19
 

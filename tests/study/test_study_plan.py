@@ -58,6 +58,12 @@ def changed(path, value):
         ("data.first.task", "", "`data.first.task`: must not be empty"),
         ("data.a\nb", {"task": "snli"}, "`data.a b`: a name may have"),
         ("data.report", {"task": "snli"}, "`data.report`: the report's folder has this name"),
+        (
+            "data.first.compare_with",
+            ["secnd"],
+            "`data.first.compare_with`: there is no 'secnd'. Did you mean 'second'",
+        ),
+        ("data.first.compare_with", ["second"], "`data.first.compare_with`: is for judges that start from another"),
         ("data.first.start_from", "secnd", "`data.first.start_from`: there is no 'secnd'. Did you mean 'second'"),
         ("data.first.start_from", "second/wise", "`data.first.start_from`: there is no 'wise'. Did you mean 'wide'"),
         (

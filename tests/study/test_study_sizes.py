@@ -33,6 +33,9 @@ def test_a_data_set_has_the_sizes_of_its_longest_training(tmp_path):
     assert row["test items (groups)"] == f"{metrics['num_items']} ({metrics['num_groups']})"
     assert row["noise floor"] == f"{metrics['noise_floor']:.3f}"
     assert row["people predict people"] == f"{metrics['human_ceiling']['kl']:.3f}"
+    scaling = next(r for r in results if "temperature" in r.rows).rows["temperature"].content["scaling"]
+    assert row["held out"] == str(scaling["num_items"])
+    assert 0 < float(row["entropy corr. of the truth"]) < 1
     votes = {row["num_annotators"] for row in results[0].run.items}
     assert row["annotators a test item"] == " to ".join(str(n) for n in sorted({min(votes), max(votes)}))
 

@@ -1,10 +1,12 @@
 """The table of judges that start from another judge, computed again from the predictions."""
 
+import re
+
 import numpy as np
 import pytest
 from small_study import make_study
 
-from distjudge_trl.study.groups import relative_text
+from distjudge_trl.study.groups import group_results, relative_text, same_seeds
 from distjudge_trl.study.tables import all_tables
 
 
@@ -38,9 +40,9 @@ def test_a_judge_that_starts_from_another_beside_the_papers(study):
     # Of the other's data nothing starts from the plan's model: they have other files.
     assert "Without a comparison: elsewhere" in table.notes[-1]
     rows = [dict(zip(table.header, row, strict=True)) for row in table.rows]
-    assert [row["A: from the plan's model"] for row in rows] == ["distribution", "kl-only"]
+    assert [row["A"] for row in rows] == ["distribution", "kl-only"]
     found = rows[0]
-    assert found["data"] == "the small one" and found["B: from a related judge"] == "kl-only from the large one"
+    assert found["data of A"] == "the small one" and found["B: from a related judge"] == "kl-only from the large one"
     assert found["seeds"] == "2"
 
     def excess(data, method):
@@ -51,7 +53,9 @@ def test_a_judge_that_starts_from_another_beside_the_papers(study):
     paper, own = excess("small", "distribution"), excess("further", "kl-only")
     assert found["excess KL of A"] == f"{paper.mean():.3f} ± {paper.std(ddof=1):.3f}"
     assert found["of B"] == f"{own.mean():.3f} ± {own.std(ddof=1):.3f}"
-    assert found["B relative to A"] == relative_text(paper.mean(), own.mean())
+    groups = group_results(results)
+    pair = same_seeds(groups["small"]["distribution"], groups["further"]["kl-only"], "temperature")
+    assert found["B relative to A (95 %)"] == relative_text(*pair, "temperature")
     assert found["B minus A (95 %)"].startswith(f"{(own - paper).mean():+.3f} ± ")
 
 
@@ -69,13 +73,43 @@ def test_judges_are_compared_on_the_same_test_items(tmp_path):
     assert not all_tables(plan, results, ["starts"])
 
 
-def test_a_change_of_next_to_nothing_has_no_per_cent():
-    assert relative_text(0.1, 0.05) == "-50 %" and relative_text(0.1, -0.02) == "-120 %"
-    for before, after in ((0.004, 0.002), (-0.01, -0.075), (float("nan"), 0.1), (0.1, float("nan"))):
-        assert relative_text(before, after) == "-"
+def test_a_change_in_per_cent_and_that_of_next_to_nothing(study):
+    groups = group_results(study[1])
+    group, other = groups["small"]["distribution"], groups["further"]["kl-only"]
+    metrics = group.results[0].results["metrics"]
+    own, mean = metrics["noise_floor"], float(group.item_kl().mean())
+    try:
+        for excess, text in ((0.1, "+0 % [+0, +0]"), (0.004, "-"), (-0.01, "-")):
+            metrics["noise_floor"] = mean - excess
+            assert relative_text(group, group, "plain") == text
+        metrics["noise_floor"] = mean - 0.1
+        change = 10 * (other.item_kl().mean() - mean)
+        text, low, high = re.fullmatch(r"(.*) % \[(.*), (.*)\]", relative_text(group, other, "plain")).groups()
+        assert text == f"{100 * change:+.0f}" and float(low) < 100 * change < float(high)
+    finally:
+        metrics["noise_floor"] = own
 
 
 def test_a_subset_is_not_compared_with_the_whole(tmp_path):
     content = {**CONTENT, "data": {**CONTENT["data"], "small": {"task": "snli", "options": {"max_train_samples": 10}}}}
     plan, results = make_study(tmp_path, content, changes_of)
     assert not all_tables(plan, results, ["starts"])
+
+
+def test_a_control_stands_beside_them_whatever_its_options_and_start(tmp_path):
+    further = {**CONTENT["data"]["further"], "compare_with": ["longer", "unrelated"]}
+    more = {
+        "longer": {"task": "snli", "options": {"num_train_epochs": 9}},
+        "unrelated": {"task": "snli", "start_from": "elsewhere_large/kl-only"},
+        "elsewhere_large": {"task": "vader"},
+    }
+    runs = {"controls": {"data": list(more), "methods": ["kl-only"]}}
+    content = {"data": {**CONTENT["data"], **more, "further": further}, "runs": {**CONTENT["runs"], **runs}}
+    plan, results = make_study(tmp_path, content, changes_of)
+    (table,) = all_tables(plan, results, ["starts"]).values()
+    rows = [row[:4] for row in table.rows if row[0] != "the small one"]
+    beside = "kl-only from the large one"
+    assert rows == [
+        ["longer", "kl-only", beside, "1"],
+        ["unrelated", "kl-only from elsewhere_large", beside, "1"],
+    ]

@@ -194,19 +194,38 @@ def test_damaged_and_foreign_results_are_named(copied):
 def test_moved_targets_as_trained_and_scaled(tmp_path):
     plan, results = make_study(tmp_path)
     (table,) = study_tables(plan, results, ["moved"]).values()
-    assert table.title.endswith("by 0.25 (L2)") and table.header == ["method", "first"]
+    assert "moved at random by 0.25 (L2), minus" in table.title and table.header == ["method", "first"]
     cells = dict(table.rows)
     assert list(cells) == ["raw", "no-adversary", "a wide ball"]
-    judges = [result for result in results if result.about["method"] == "wide"]
-    plain = [result.results["robustness"][-1]["kl"] for result in judges]
+    judges = [result.results for result in results if result.about["method"] == "wide"]
     scaled = [
-        next(row for row in result.results["variants"] if row["method"].endswith("+ temperature"))["robustness"][-1][
-            "kl"
-        ]
-        for result in judges
+        next(row for row in judge["variants"] if row["method"].endswith("+ temperature"))["robustness"]
+        for judge in judges
     ]
-    expected = (f"{np.mean(each):.3f} ± {np.std(each, ddof=1):.3f}" for each in (plain, scaled))
+    growth = [
+        [points[-1]["kl"] - points[0]["kl"] for points in each]
+        for each in ([judge["robustness"] for judge in judges], scaled)
+    ]
+    expected = (f"{np.mean(each):.3f} ± {np.std(each, ddof=1):.3f}" for each in growth)
     assert cells["a wide ball"] == " / ".join(expected)
+
+
+def test_judges_beside_the_papers_and_its_own_other_seeds(tmp_path):
+    runs = {"main": {"data": ["first"], "methods": ["kl-only", "distribution"], "seeds": [0, 1]}}
+    plan, results = make_study(tmp_path, {"data": {"first": {"task": "snli"}}, "runs": runs})
+    (table,) = study_tables(plan, results, ["likeness-first"]).values()
+    rows = {row[0]: row[1:] for row in table.rows}
+    answers = {(r.about["method"], r.about["seed"]): r for r in results}
+
+    def apart(one, other, reading):
+        p, q = (answers[key].rows[reading].log_q for key in (one, other))
+        return (np.exp(p) * (p - q)).sum(-1).mean()
+
+    for place, reading in enumerate(("plain", "temperature")):
+        same = [apart(("distribution", seed), ("kl-only", seed), reading) for seed in (0, 1)]
+        other = [apart(("distribution", seed), ("distribution", 1 - seed), reading) for seed in (0, 1)]
+        for name, found in (("kl-only (2 seeds)", same), ("distribution (2 seeds), another seed", other)):
+            assert rows[name][place] == f"{np.mean(found):.3f} ± {np.std(found, ddof=1):.3f}"
 
 
 def test_untrained_models_of_several_sizes_are_no_seeds(tmp_path):
