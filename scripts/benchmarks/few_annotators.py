@@ -24,7 +24,7 @@ from torch import Tensor
 from training_votes import Votes, add_task, read_votes
 
 from distjudge_trl.errors import UserInputError, run_script
-from distjudge_trl.objective import PGDAdversary, WorstCaseAdversary, kl_divergence
+from distjudge_trl.objective import PGDAdversary, WorstCaseAdversary, coverage_radius, kl_divergence
 from distjudge_trl.report.tables import markdown_table
 
 
@@ -91,6 +91,9 @@ def judges(counts: np.ndarray, truth: np.ndarray) -> dict[str, Tensor]:
     }
     found = {name: weights @ target for name, target in mixed.items()}
     found["distribution"] = at_rest(weights, p, hard, ALPHA, PGDAdversary(RADIUS))
+    # A ball that holds the truth with 90 %: larger the fewer the votes.
+    covering = coverage_radius(p, torch.from_numpy(counts.sum(-1)), 0.9).repeat(len(truth))
+    found["distribution, radius from the votes"] = at_rest(weights, p, hard, ALPHA, PGDAdversary(covering))
     found["no-ce"] = at_rest(weights, p, hard, 1.0, PGDAdversary(RADIUS))
     found["worst-case"] = at_rest(weights, p, hard, ALPHA, WorstCaseAdversary(RADIUS))
     return found
