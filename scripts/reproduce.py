@@ -5,7 +5,7 @@
     python scripts/reproduce.py snli summeval --parts methods budget --seeds 0 1 2 3 4 --out runs/paper \
         -- --model_name_or_path Qwen/Qwen2.5-7B-Instruct --max_items 10000
 
-The first argument is a plan (docs/reproduce.md says what it holds), or the names of tasks, of which the paper's tables
+The first argument is a plan (docs/studies.md says what it holds), or the names of tasks, of which the paper's tables
 are made. Parts of the latter: `methods` trains every baseline and ablation (Tables 1, 2, 3 and 5; `ordinal` only where
 labels have an order), `budget` spends one number of annotations on many items or on many annotators (Table 4),
 `transfer` is `methods`, with the SNLI judges tested on ChaosNLI, too (Table 6), `grid` is alpha times epsilon

@@ -16,11 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import digamma, gammaln, logsumexp, xlogy
 
 from distjudge_trl.evaluation.association import entropy_correlation
+from distjudge_trl.evaluation.distances import item_entropy
 
 
 @dataclass(frozen=True)
@@ -68,26 +70,33 @@ def noise_floor(
     return NoiseFloor(float(per_item.mean()), per_item, len(weights))
 
 
-def entropy_correlation_ceiling(counts: np.ndarray, *, num_draws: int = 20, seed: int = 0) -> float | None:
-    """The [`entropy_correlation`] that the true distributions would score on votes `(N, K)`: less than 1, because few
-    votes say little about how much people disagree. Estimated as the noise floor is.
+class TrueEntropy(NamedTuple):
+    """How divided people are: `mean`, the mean entropy of the true distributions, in nats, and `correlation`, the
+    [`entropy_correlation`] that they would score on the votes: below 1, because few votes say little about how much
+    people disagree. It is `None` if all items have the same entropy.
+    """
+
+    mean: float
+    correlation: float | None
+
+
+def true_entropy(counts: np.ndarray, *, num_draws: int = 20, seed: int = 0) -> TrueEntropy:
+    """Entropy of the true distributions behind votes, estimated as the noise floor is.
 
     Args:
         counts (`np.ndarray` of shape `(N, K)`, whole numbers): votes per item and label.
         num_draws (`int`, defaults to 20): simulated (p, x) pairs per item.
         seed (`int`, defaults to 0): of the simulation and of EM's start.
-
-    Returns:
-        `float` in [-1, 1], or `None` if the votes or the true distributions have the same entropy for all items.
     """
     counts = np.asarray(counts, dtype=float)
     weights, alphas = fit_dirichlet_mixture(counts, seed=seed)
-    found = [
-        entropy_correlation(x, np.log(np.maximum(p, 1e-300)))
-        for p, x in _simulate(counts, weights, alphas, num_draws, seed)
-    ]
-    known = [value for value in found if value is not None]
-    return float(np.mean(known)) if known else None
+    means, correlations = [], []
+    for p, x in _simulate(counts, weights, alphas, num_draws, seed):
+        log_p = np.log(np.maximum(p, 1e-300))
+        means.append(item_entropy(log_p).mean())
+        correlations.append(entropy_correlation(x, log_p))
+    known = [value for value in correlations if value is not None]
+    return TrueEntropy(float(np.mean(means)), float(np.mean(known)) if known else None)
 
 
 def _simulate(

@@ -19,6 +19,8 @@ from distjudge_trl.study.store import StudyResult
 
 # The method that others are compared with, and the paper's.
 REFERENCE, PAPER = "no-adversary", "distribution"
+# How a judge is read: as it is, and with the scalings that are fitted on held-out training items.
+READINGS = ("plain", "temperature", "vector")
 # What stars of [`gain_text`] and the figures of [`Group.text`] mean.
 STARS = "One star: the interval excludes 0. Two: a paired t-test over the seeds has p below 0.05, too."
 SEEDS = "Mean ± standard deviation over seeds; without ± it is one seed, which says little about others."
@@ -89,6 +91,11 @@ def plan_methods(plan: Plan) -> list[str]:
     """The methods of a plan's parts, in the order of the recipes' methods and then of the plan's own."""
     used = [name for part in plan.content.runs.values() for name in part.methods]
     return [name for name in (*METHODS, *plan.content.methods) if name in used]
+
+
+def ordered_groups(plan: Plan, methods: Mapping[str, Group]) -> list[tuple[str, Group]]:
+    """The groups of a data set by method, in the order of [`plan_methods`]."""
+    return [(name, methods[name]) for name in plan_methods(plan) if name in methods]
 
 
 def compared_data(plan: Plan, data: Mapping[str, Mapping[str, Group]]) -> list[str]:

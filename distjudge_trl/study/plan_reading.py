@@ -25,11 +25,9 @@ def read_plan(path: str | Path) -> Plan:
             task that does not exist. The message names the file and the key.
     """
     path = Path(path)
-    content = read_mapping(
-        path, "is not a plan: it has to hold the keys model, data and runs (see docs/reproduce.md)."
-    )
+    content = read_mapping(path, "is not a plan: it has to hold the keys model, data and runs (see docs/studies.md).")
     if {"labels", "template"} & set(content):
-        raise UserInputError(f"{path}: is a task, and not a plan, which lists it under `data` (docs/reproduce.md).")
+        raise UserInputError(f"{path}: is a task, and not a plan, which lists it under `data` (docs/studies.md).")
     try:
         plan = Plan(PlanFile.model_validate(content), path.parent, place=f"{path}: ")
     except ValidationError as error:

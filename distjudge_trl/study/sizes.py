@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from distjudge_trl.evaluation.metrics import whole_votes
-from distjudge_trl.evaluation.noise_floor import entropy_correlation_ceiling
+from distjudge_trl.evaluation.noise_floor import true_entropy
 from distjudge_trl.report.cells import Table
 from distjudge_trl.study.groups import Group, number_text
 from distjudge_trl.study.plan import Plan
@@ -62,7 +62,7 @@ def _fitted_on(results: list[StudyResult]) -> str:
 
 def _entropy_ceiling(result: StudyResult) -> float | None:
     _, counts = whole_votes(result.run.p, np.array(result.run.items["num_annotators"]))
-    return entropy_correlation_ceiling(counts) if len(counts) else None
+    return true_entropy(counts).correlation if len(counts) else None
 
 
 def _steps(result: StudyResult) -> int:

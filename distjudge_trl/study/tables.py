@@ -6,9 +6,6 @@ import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 
-import numpy as np
-
-from distjudge_trl.evaluation.distances import item_entropy
 from distjudge_trl.methods import METHODS
 from distjudge_trl.report.build import all_tables as report_tables
 from distjudge_trl.report.cells import Table, number
@@ -18,16 +15,17 @@ from distjudge_trl.study.budgets import budgets_table
 from distjudge_trl.study.grids import grid_table
 from distjudge_trl.study.groups import (
     PAPER,
+    READINGS,
     REFERENCE,
     SEEDS,
     STARS,
     Group,
     compared_data,
     excess_text,
-    fewer_text,
     gain_text,
     group_results,
     number_text,
+    ordered_groups,
     plan_methods,
     seeds_text,
     varied_groups,
@@ -36,12 +34,11 @@ from distjudge_trl.study.plan import Plan
 from distjudge_trl.study.plots import CURVES, amount
 from distjudge_trl.study.shared_task import shared_task_table, tuned_table
 from distjudge_trl.study.sizes import sizes_table
+from distjudge_trl.study.softness import likeness_table, moved_table
 from distjudge_trl.study.starts import starts_table
 from distjudge_trl.study.store import StudyResult
 
 
-# How a judge is read: as it is, and with the scalings that are fitted on held-out training items.
-READINGS = ("plain", "temperature", "vector")
 # Tables of `distjudge-trl report` that pages show.
 REPORT_TABLES = ("other_tasks", "comparisons", "halves", *(f"table{number}" for number in range(1, 7)))
 
@@ -53,7 +50,7 @@ def data_table(plan: Plan, methods: Mapping[str, Group]) -> Table:
     header = ["method", "KL", "excess KL (95 %)", "+ temperature", "+ vector", "entropy corr.", "accuracy %", "ECE"]
     header += ["label mass"]
     rows = []
-    for name, group in _ordered(plan, methods):
+    for name, group in ordered_groups(plan, methods):
         excess = excess_text(group)
         rows.append(
             [
@@ -138,68 +135,6 @@ def gains_table(plan: Plan, data: Mapping[str, Mapping[str, Group]], *, reading:
     return Table(f"gains-{reading}", title, header, rows, notes)
 
 
-def likeness_table(plan: Plan, methods: Mapping[str, Group]) -> Table:
-    """How like the paper's judge those of the other methods are: KL between their answers, as they are and after
-    temperature scaling of both, and their entropy. Beside them, how like each other the paper's judges are.
-    """
-    paper = {result.about["seed"]: result for result in methods[PAPER].results}
-    rows = []
-    for name, group in _ordered(plan, methods):
-        title, own = f"{plan.method_title(name)}{seeds_text(group)}", {r.about["seed"]: r for r in group.results}
-        pairs = [(paper[seed], result) for seed, result in own.items() if seed in paper]
-        if name == PAPER:
-            title, pairs = f"{title}, another seed", list(itertools.permutations(paper.values(), 2))
-        entropy = [float(item_entropy(result.run.log_q).mean()) for result in group.results]
-        rows.append([title, *(_apart(pairs, reading) for reading in READINGS[:2]), number(entropy, ".2f")])
-    header = ["method", f"KL({plan.method_title(PAPER)} ‖ it)", "+ temperature", "entropy of its answers"]
-    data = next(iter(methods.values())).data
-    notes = [
-        "Mean over test items, in nats, of judges with the same seed (of the paper's judges: pairs of seeds).",
-        "+ temperature: both after temperature scaling.",
-    ]
-    return Table(f"likeness-{data}", f"{plan.data_title(data)}: which judges are alike", header, rows, notes)
-
-
-def _apart(pairs: Sequence[tuple[StudyResult, StudyResult]], reading: str) -> str:
-    """KL between the answers of two judges; with the number of pairs, if some were not read so."""
-    found = []
-    for judges in pairs:
-        if all(reading in judge.rows for judge in judges):
-            one, other = (judge.rows[reading].log_q for judge in judges)
-            found.append(float((np.exp(one) * (one - other)).sum(-1).mean()))
-    return number(found, ".3f") + fewer_text(len(found), len(pairs))
-
-
-def moved_table(plan: Plan, data: Mapping[str, Mapping[str, Group]]) -> Table | None:
-    """How much KL grows when test targets are moved at random by the largest length (the paper's Table 3), as trained
-    and after temperature scaling. `None` if nothing was tested so.
-    """
-    cells: dict[str, dict[str, str]] = {}
-    lengths = set()
-    for key in compared_data(plan, data):
-        for name, group in data[key].items():
-            plain, scaled = (_growth(group, reading) for reading in READINGS[:2])
-            if plain:
-                lengths |= {length for length, _ in (*plain, *scaled)}
-                texts = (number([growth for _, growth in found], ".3f") for found in (plain, scaled))
-                cells.setdefault(name, {})[key] = " / ".join(texts)
-    keys = [key for key in plan.content.data if any(key in row for row in cells.values())]
-    names = [name for name in plan_methods(plan) if name in cells]
-    if not keys or len(lengths) != 1:
-        return None
-    rows = [[plan.method_title(name), *(cells[name].get(key, "-") for key in keys)] for name in names]
-    note = "As trained / after temperature scaling; mean ± standard deviation over seeds."
-    title = f"KL to targets moved at random by {lengths.pop():g} (L2), minus KL to the targets"
-    return Table("moved", title, ["method", *(plan.data_title(key) for key in keys)], rows, [note])
-
-
-def _growth(group: Group, reading: str) -> list[tuple[float, float]]:
-    """The largest length by which targets were moved and how much more the KL is there, for each seed tested so."""
-    rows = [result.rows[reading].content for result in group.results if reading in result.rows]
-    points = [sorted(row["robustness"], key=lambda point: point["radius"]) for row in rows if row.get("robustness")]
-    return [(p[-1]["radius"], p[-1]["kl"] - p[0]["kl"]) for p in points if p[0]["radius"] == 0]
-
-
 def curve_table(
     plan: Plan, results: Sequence[StudyResult], data: str, option: str, *, reading: str = "plain"
 ) -> Table | None:
@@ -229,10 +164,6 @@ def curve_table(
     title = f"{plan.data_title(data)}: KL against {CURVES[option]}"
     notes = [SEEDS, "Differences: [95 % interval over items of the mean over the seeds that both have].", STARS]
     return Table(f"curve-{data}-{option}-{reading}", title, ["method", *words], rows, notes)
-
-
-def _ordered(plan: Plan, methods: Mapping[str, Group]) -> list[tuple[str, Group]]:
-    return [(name, methods[name]) for name in plan_methods(plan) if name in methods]
 
 
 def _in_paper_layout(plan: Plan, result: StudyResult) -> bool:

@@ -1,18 +1,20 @@
 """What each loss leads to when few annotators rate an item and there are many items alike.
 
-    python scripts/benchmarks/few_annotators.py dices.yaml --data-path dices_990.jsonl
-    python scripts/benchmarks/few_annotators.py chaosnli --data-path chaosNLI_snli.jsonl --annotators 3 5 10
+    python scripts/benchmarks/few_annotators.py dices.yaml --data-path dices_990.jsonl --annotators 3 5 10
+    python scripts/benchmarks/few_annotators.py hs_brexit --data-path lewidi2023 --truths fitted --annotators 6
 
-An item's true distribution is what its many annotators said. A judge sees, in place of it, items alike with m votes
-each, so many that it meets every draw of m votes as often as it is likely. This prints how far from the truth the
-judge comes to rest that has the least expected loss: nothing here is trained on texts, and nothing is left to chance.
-docs/adversary.md explains the figures.
+The judge sees, for an item's true distribution, all draws of m votes from it, each as often as it is likely. This
+prints how far from the truth the judge is at which the trainer's expected gradient is zero. Nothing is trained on
+texts. Truths are what an item's many annotators said (`observed`), or, where few rate an item, are drawn from the
+mixture of Dirichlets that the noise floor fits to all items (`fitted`). docs/adversary.md explains the figures.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Collection, Iterator, Mapping
+from typing import NamedTuple
 
 
 import distjudge_trl  # noqa: F401  # isort: skip (before torch: it says how OpenMP's threads wait)
@@ -21,9 +23,10 @@ import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import gammaln, xlogy
 from torch import Tensor
-from training_votes import Votes, add_task, read_votes
+from training_votes import add_task, read_counts
 
 from distjudge_trl.errors import UserInputError, run_script
+from distjudge_trl.evaluation.noise_floor import fit_dirichlet_mixture
 from distjudge_trl.objective import PGDAdversary, WorstCaseAdversary, coverage_radius, kl_divergence
 from distjudge_trl.report.tables import markdown_table
 
@@ -31,12 +34,33 @@ from distjudge_trl.report.tables import markdown_table
 ALPHA = 0.8
 RADIUS = 0.25
 PSEUDO_COUNT = 0.25
-STEPS = 100
-MOST_DRAWS = 2_000
+STEPS = 200
+# More ways in which votes can fall than this are drawn, this many for each truth.
+MOST_WAYS = 1_000
+# As `distjudge-trl train` calls them; dirichlet with the lambda above, coverage is distribution with
+# `--radius_scaling coverage`.
+METHODS = (
+    *("single-point", "label-smoothing", "kl-only", "no-adversary", "dirichlet"),
+    *("distribution", "coverage", "no-ce", "worst-case"),
+)
 Adversary = PGDAdversary | WorstCaseAdversary
 
 
-def draws(m: int, num_labels: int) -> np.ndarray:
+class Draws(NamedTuple):
+    """What m annotators may say about items of N true distributions: `counts` `(N, C, K)` and how likely they are
+    there, `weights` `(N, C)`. `truth` `(N, K)` is their mean.
+    """
+
+    counts: Tensor
+    weights: Tensor
+    truth: Tensor
+
+    def expected(self, values: Tensor) -> Tensor:
+        """Mean over the draws of values `(N, C, K)`: `(N, K)`."""
+        return (self.weights[..., None] * values).sum(1)
+
+
+def ways(m: int, num_labels: int) -> np.ndarray:
     """All ways to give m votes to the labels `(C, K)`."""
     if num_labels == 1:
         return np.array([[m]])
@@ -44,120 +68,142 @@ def draws(m: int, num_labels: int) -> np.ndarray:
         [
             np.column_stack([np.full(len(rest), first), rest])
             for first in range(m + 1)
-            for rest in [draws(m - first, num_labels - 1)]
+            for rest in [ways(m - first, num_labels - 1)]
         ]
     )
 
 
-def likelihood(counts: np.ndarray, truth: np.ndarray) -> Tensor:
-    """How likely each draw `(C, K)` is where the true distributions are `(N, K)`: `(N, C)`, rows sum to 1."""
-    ways = gammaln(counts.sum(-1) + 1) - gammaln(counts + 1).sum(-1)
-    return torch.from_numpy(np.exp(ways + xlogy(counts[None], truth[:, None]).sum(-1)))
+def make_draws(truth: np.ndarray, m: int, seed: int = 0) -> Draws:
+    """All ways in which m votes can fall if the true distributions are `(N, K)`, or many random ones if they are too
+    many; the mean of the random ones is the truth then.
+    """
+    number, num_labels = truth.shape
+    if math.comb(m + num_labels - 1, num_labels - 1) <= MOST_WAYS:
+        counts = ways(m, num_labels)
+        orders = gammaln(m + 1) - gammaln(counts + 1).sum(-1)
+        weights = np.exp(orders + xlogy(counts[None], truth[:, None]).sum(-1))
+        return Draws(*map(torch.from_numpy, (np.tile(counts, (number, 1, 1)), weights, truth)))
+    rng = np.random.default_rng(seed)
+    counts = np.stack([rng.multinomial(m, row, MOST_WAYS) for row in truth])
+    weights = np.full(counts.shape[:2], 1 / MOST_WAYS)
+    return Draws(*map(torch.from_numpy, (counts, weights, counts.mean(1) / m)))
 
 
-def at_rest(
-    weights: Tensor, p: Tensor, hard: Tensor, alpha: float, adversary: Adversary, steps: int = STEPS
-) -> Tensor:
-    """The judges `(N, K)` at which the expected gradient is zero, against an adversary that answers them. `weights`
-    `(N, C)` are the draws' probabilities, `p` and `hard` `(C, K)` their shares and reference labels.
+def hard_labels(counts: Tensor, ties: str) -> Tensor:
+    """Reference labels as distributions `(N, C, K)`: the first of the most frequent ones, or each of them alike."""
+    most = (counts == counts.max(-1, keepdim=True).values).double()
+    if ties == "first":
+        return torch.nn.functional.one_hot(most.argmax(-1), counts.shape[-1]).double()
+    return most / most.sum(-1, keepdim=True)
+
+
+def at_rest(draws: Draws, hard: Tensor, alpha: float, adversary: Adversary, steps: int = STEPS) -> Tensor:
+    """The judges `(N, K)` at which the expected gradient is zero, against an adversary that answers them. `hard`
+    `(N, C, K)` are the reference labels.
 
     The gradient at the logits is q - E[alpha p' + (1 - alpha) e_r]. So q is moved towards this mean, by less and less:
     where the adversary jumps between its worst points, the steps average them.
     """
-    q = weights @ p
-    rows = weights.shape[0]
+    q = draws.truth
+    p = draws.counts / draws.counts.sum(-1, keepdim=True)
+    flat = p.reshape(-1, p.shape[-1])
     for step in range(steps):
-        log_q = q.log()[:, None].expand(-1, len(p), -1).reshape(-1, p.shape[-1])
-        moved = adversary(p.repeat(rows, 1), log_q).view(rows, *p.shape)
-        target = (weights[:, :, None] * (alpha * moved + (1 - alpha) * hard)).sum(1)
+        log_q = q.log()[:, None].expand(p.shape).reshape(flat.shape)
+        target = draws.expected(alpha * adversary(flat, log_q).view(p.shape) + (1 - alpha) * hard)
         q = q + 2 / (step + 3) * (target - q)
     return q
 
 
-def judges(counts: np.ndarray, truth: np.ndarray) -> dict[str, Tensor]:
-    """The judge `(N, K)` that each method leads to, when the votes of an item are one of the draws `(C, K)`."""
-    weights = likelihood(counts, truth)
-    p = torch.from_numpy(counts / counts.sum(-1, keepdims=True))
-    most = torch.from_numpy((counts == counts.max(-1, keepdims=True)).astype(float))
-    hard = most / most.sum(-1, keepdim=True)  # a tie is broken at random
-    num_labels = p.shape[-1]
-    smooth = (torch.from_numpy(counts) + PSEUDO_COUNT) / (counts[0].sum() + PSEUDO_COUNT * num_labels)
-    mixed = {
+def judges(draws: Draws, ties: str, methods: Collection[str] | None = None) -> Iterator[tuple[str, Tensor]]:
+    """Each method, or these alone, and the judges `(N, K)` that it leads to."""
+    hard = hard_labels(draws.counts, ties)
+    m, num_labels = draws.counts.sum(-1, keepdim=True), draws.counts.shape[-1]
+    p = draws.counts / m
+    smooth = (draws.counts + PSEUDO_COUNT) / (m + PSEUDO_COUNT * num_labels)
+    # A ball that holds the truth with 90 %: larger the fewer the votes.
+    covering = coverage_radius(p.flatten(0, 1), m.flatten(), 0.9)
+    targets = {
         "single-point": hard,
         "label-smoothing": 0.9 * hard + 0.1 / num_labels,
         "kl-only": p,
         "no-adversary": ALPHA * p + (1 - ALPHA) * hard,
-        f"dirichlet (lambda {PSEUDO_COUNT})": ALPHA * smooth + (1 - ALPHA) * hard,
+        "dirichlet": ALPHA * smooth + (1 - ALPHA) * hard,
     }
-    found = {name: weights @ target for name, target in mixed.items()}
-    found["distribution"] = at_rest(weights, p, hard, ALPHA, PGDAdversary(RADIUS))
-    # A ball that holds the truth with 90 %: larger the fewer the votes.
-    covering = coverage_radius(p, torch.from_numpy(counts.sum(-1)), 0.9).repeat(len(truth))
-    found["distribution, radius from the votes"] = at_rest(weights, p, hard, ALPHA, PGDAdversary(covering))
-    found["no-ce"] = at_rest(weights, p, hard, 1.0, PGDAdversary(RADIUS))
-    found["worst-case"] = at_rest(weights, p, hard, ALPHA, WorstCaseAdversary(RADIUS))
-    return found
+    adversaries = {
+        "distribution": (ALPHA, PGDAdversary(RADIUS)),
+        "coverage": (ALPHA, PGDAdversary(covering)),
+        "no-ce": (1.0, PGDAdversary(RADIUS)),
+        "worst-case": (ALPHA, WorstCaseAdversary(RADIUS)),
+    }
+    for name in methods or METHODS:
+        if name in targets:
+            yield name, draws.expected(targets[name])
+        else:
+            yield name, at_rest(draws, hard, *adversaries[name])
 
 
-def scaled(q: Tensor, truth: Tensor, votes: Votes) -> Tensor:
+def distance(truth: Tensor, q: Tensor) -> float:
+    """Mean KL in nats of judges from the truth, both `(N, K)`."""
+    return max(float(kl_divergence(truth, q.log()).mean()), 0.0)
+
+
+def scaled(q: Tensor, truth: Tensor) -> Tensor:
     """The judges with the one temperature for all that is best for the truth, as many held-out items would find it."""
 
     def loss(log_temperature: float) -> float:
-        return distance(votes, truth, (q.log() / math.exp(log_temperature)).softmax(-1))
+        return distance(truth, (q.log() / math.exp(log_temperature)).softmax(-1))
 
     best = minimize_scalar(loss, bounds=(-3, 3), method="bounded").x
     return (q.log() / math.exp(best)).softmax(-1)
 
 
-def distance(votes: Votes, truth: Tensor, q: Tensor) -> float:
-    """Mean KL in nats of judges from the truth, both `(N, K)`."""
-    return max(votes.mean(kl_divergence(truth, q.log()).numpy()), 0.0)
+def entropy(q: Tensor) -> float:
+    """Mean entropy in nats."""
+    return float(-torch.special.xlogy(q, q).sum(-1).mean())
+
+
+def measure(
+    truth: np.ndarray, annotators: list[int], ties: str, methods: Collection[str] | None = None
+) -> Mapping[str, list[list[str]]]:
+    """Rows of the tables, by title."""
+    tables: dict[str, dict[str, list[str]]] = {"KL from the truth": {}, "+ temperature": {}, "entropy": {}}
+    for m in annotators:
+        draws = make_draws(truth, m)
+        found = [("the truth", draws.truth), *judges(draws, ties, methods)]
+        for name, q in found:
+            figures = (distance(draws.truth, q), distance(draws.truth, scaled(q, draws.truth)), entropy(q))
+            for rows, text in zip(tables.values(), (f"{x:.4f}" for x in figures), strict=True):
+                rows.setdefault(name, []).append(text)
+    return {title: [[name, *cells] for name, cells in rows.items()] for title, rows in tables.items()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_task(parser)
+    number = {"type": int, "metavar": "M"}
+    parser.add_argument("--annotators", nargs="+", default=[1, 2, 3, 5, 10], help="default: 1 2 3 5 10", **number)
+    parser.add_argument("--truths", choices=("observed", "fitted"), default="observed", help="default: observed")
+    parser.add_argument("--max-truths", default=100, help="so many of them, at random; default: 100", **number)
     parser.add_argument(
-        "--annotators",
-        type=int,
-        nargs="+",
-        default=[1, 2, 3, 5, 10],
-        metavar="M",
-        help="votes an item; default: 1 2 3 5 10",
+        "--ties", choices=("first", "random"), default="first", help="as --majority_ties; default: first"
     )
+    parser.add_argument("--methods", nargs="+", choices=METHODS, help="default: all")
     args, rest = parser.parse_known_args()
-    votes = read_votes(args, rest)
-    num_labels = votes.counts.shape[1]
-    if min(args.annotators) < 1:
-        raise UserInputError("--annotators: at least 1.")
-    if (number := math.comb(max(args.annotators) + num_labels - 1, num_labels - 1)) > MOST_DRAWS:
-        raise UserInputError(
-            f"--annotators {max(args.annotators)}: their votes can fall on {num_labels} labels in {number:,} ways; at"
-            f" most {MOST_DRAWS:,} are computed. Take fewer annotators, or a task with fewer labels."
-        )
-    people = votes.counts.sum(-1).astype(int)
-    truth = votes.counts / people[:, None]
+    if min(*args.annotators, args.max_truths) < 1:
+        raise UserInputError("--annotators and --max-truths: at least 1.")
+    counts, rng = read_counts(args, rest), np.random.default_rng(0)
+    if args.truths == "observed":
+        chosen = rng.permutation(len(counts))[: args.max_truths]
+        truth = counts[chosen] / counts[chosen].sum(-1, keepdims=True)
+    else:
+        weights, alphas = fit_dirichlet_mixture(counts)
+        truth = np.stack([rng.dirichlet(alphas[rng.choice(len(weights), p=weights)]) for _ in range(args.max_truths)])
     print(
-        f"{args.task}: {votes.items.sum():,} items of {people.min()} to {people.max()} annotators,"
-        f" {num_labels} labels, alpha {ALPHA}, epsilon {RADIUS}\n"
+        f"{args.task}: {len(truth)} truths, {args.truths}, of {counts.shape[1]} labels; alpha {ALPHA}, epsilon"
+        f" {RADIUS}, ties: {args.ties}\n"
     )
-    target = torch.from_numpy(truth)
-    found = {m: judges(draws(m, num_labels), truth) for m in args.annotators}
-    for title, make in [
-        ("KL from the truth", lambda q: q),
-        ("After temperature scaling", lambda q: scaled(q, target, votes)),
-    ]:
-        rows = [
-            (name, *(f"{distance(votes, target, make(found[m][name])):.4f}" for m in found))
-            for name in found[args.annotators[0]]
-        ]
-        print(markdown_table((title, *(f"{m} votes" for m in found)), rows) + "\n")
-    rows = [
-        (name, *(f"{votes.mean(-xlogy(q, q).sum(-1)):.3f}" for q in (found[m][name].numpy() for m in found)))
-        for name in found[args.annotators[0]]
-    ]
-    entropy = votes.mean(-xlogy(truth, truth).sum(-1))
-    print(markdown_table((f"Entropy (the truth's: {entropy:.3f})", *(f"{m} votes" for m in found)), rows))
+    for title, rows in measure(truth, args.annotators, args.ties, args.methods).items():
+        print(markdown_table((title, *(f"{m} votes" for m in args.annotators)), rows) + "\n")
 
 
 if __name__ == "__main__":

@@ -44,8 +44,9 @@ def add_task(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read_votes(args: argparse.Namespace, task_options: list[str]) -> Votes:
-    """The votes of the training items. Items on which people divide a vote are left out.
+def read_counts(args: argparse.Namespace, task_options: list[str]) -> np.ndarray:
+    """The votes of each training item `(N, K)`, in the order of the labels. Items on which people divide a vote are
+    left out.
 
     Raises:
         [`UserInputError`]: a problem with the files or options, or no item with whole votes.
@@ -58,5 +59,10 @@ def read_votes(args: argparse.Namespace, task_options: list[str]) -> Votes:
     _, counts = whole_votes(*human_side(parts.test if parts.train is None else parts.train))
     if not len(counts):
         raise UserInputError(f"{args.task}: no training item has whole votes.")
-    rows, items = np.unique(-np.sort(-counts, axis=-1), axis=0, return_counts=True)
+    return counts
+
+
+def read_votes(args: argparse.Namespace, task_options: list[str]) -> Votes:
+    """The different votes of the training items, as [`read_counts`] finds them."""
+    rows, items = np.unique(-np.sort(-read_counts(args, task_options), axis=-1), axis=0, return_counts=True)
     return Votes(rows, items)

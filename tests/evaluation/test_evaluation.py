@@ -22,7 +22,8 @@ from distjudge_trl.evaluation import (
     write_results,
 )
 from distjudge_trl.evaluation.association import entropy_correlation
-from distjudge_trl.evaluation.noise_floor import entropy_correlation_ceiling
+from distjudge_trl.evaluation.distances import item_entropy
+from distjudge_trl.evaluation.noise_floor import true_entropy
 from distjudge_trl.evaluation.results import JudgeInfo, Predictions, make_results
 from distjudge_trl.evaluation.schema import Metrics
 from distjudge_trl.report.tables import results_table
@@ -74,17 +75,21 @@ def test_noise_floor_is_near_the_simulated_truth(population, num_labels, num_ann
 
 
 @pytest.mark.parametrize("num_annotators", [3, 10])
-def test_the_entropy_correlation_of_the_truth_is_near_the_simulated_one(num_annotators):
+def test_the_entropy_of_the_truth_is_near_the_simulated_one(num_annotators):
     rng = np.random.default_rng(num_annotators)
     p = rng.dirichlet(np.full(4, 0.5), 2000)
     counts = rng.multinomial(num_annotators, p)
-    truth = entropy_correlation(counts / num_annotators, np.log(p))
-    assert 0.3 < truth < 0.95
-    assert entropy_correlation_ceiling(counts) == pytest.approx(truth, abs=0.05)
+    correlation = entropy_correlation(counts / num_annotators, np.log(p))
+    assert 0.3 < correlation < 0.95
+    found = true_entropy(counts)
+    assert found.correlation == pytest.approx(correlation, abs=0.05)
+    assert found.mean == pytest.approx(item_entropy(np.log(p)).mean(), rel=0.05)
+    # That of the votes is lower.
+    assert -xlogy(counts, counts / num_annotators).sum(-1).mean() / num_annotators < 0.95 * found.mean
 
 
 def test_single_votes_have_no_entropy_to_follow():
-    assert entropy_correlation_ceiling(np.eye(3, dtype=int)[[0, 1, 2, 1]]) is None
+    assert true_entropy(np.eye(3, dtype=int)[[0, 1, 2, 1]]).correlation is None
 
 
 @pytest.mark.shared
