@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -9,6 +10,8 @@ import numpy as np
 
 from distjudge_trl.errors import UserInputError, counted
 from distjudge_trl.evaluation import item_kl, paired_difference
+from distjudge_trl.evaluation.metrics import whole_votes
+from distjudge_trl.evaluation.noise_floor import TrueEntropy, true_entropy
 from distjudge_trl.evaluation.statistics import bootstrap_interval, bootstrap_mean, seed_test
 from distjudge_trl.methods import METHODS
 from distjudge_trl.report.cells import LEVEL, number
@@ -161,6 +164,18 @@ def interval_text(values: np.ndarray, group: Group) -> str:
     """The mean of a figure of every item `(N,)`, with its interval over the items of a group."""
     found = bootstrap_mean(values, group.groups)
     return f"{found.value:.3f} [{found.low:.3f}, {found.high:.3f}]"
+
+
+def people_entropy(result: StudyResult) -> TrueEntropy | None:
+    """How divided the people of a result's test items are; `None` if no item has whole votes."""
+    _, counts = whole_votes(result.run.p, np.array(result.run.items["num_annotators"]))
+    return _true_entropy(counts.tobytes(), counts.shape[1]) if len(counts) else None
+
+
+@functools.cache
+def _true_entropy(votes: bytes, num_labels: int) -> TrueEntropy:
+    """Cached: several tables and data sets have the same test items, and a fit to nine labels takes seconds."""
+    return true_entropy(np.frombuffer(votes).reshape(-1, num_labels))
 
 
 def seeds_text(group: Group | int) -> str:

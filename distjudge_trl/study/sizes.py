@@ -7,10 +7,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from distjudge_trl.evaluation.metrics import whole_votes
-from distjudge_trl.evaluation.noise_floor import true_entropy
 from distjudge_trl.report.cells import Table
-from distjudge_trl.study.groups import Group, number_text
+from distjudge_trl.study.groups import Group, number_text, people_entropy
 from distjudge_trl.study.plan import Plan
 from distjudge_trl.study.store import StudyResult
 
@@ -27,7 +25,7 @@ def sizes_table(plan: Plan, data: Mapping[str, Mapping[str, Group]]) -> Table | 
         settings, metrics = result.results["settings"], result.results["metrics"]
         votes = np.array(result.run.items["num_annotators"])
         low, high = np.quantile(votes, [0.1, 0.9])
-        ceiling = metrics["human_ceiling"]
+        ceiling, people = metrics["human_ceiling"], people_entropy(result)
         rows.append(
             [
                 plan.data_title(key),
@@ -39,7 +37,7 @@ def sizes_table(plan: Plan, data: Mapping[str, Mapping[str, Group]]) -> Table | 
                 f"{low:.0f}" if low == high else f"{low:.0f} to {high:.0f}",
                 number_text(metrics["noise_floor"]),
                 number_text(ceiling["kl"] if ceiling is not None else None),
-                number_text(_entropy_ceiling(result), ".2f"),
+                number_text(people.correlation if people is not None else None, ".2f"),
             ]
         )
     header = ["data", "labels", "training items", "held out", "steps", "test items (groups)", "annotators a test item"]
@@ -58,11 +56,6 @@ def _fitted_on(results: list[StudyResult]) -> str:
     """On how many items scalings were fitted; a dash where they were not."""
     numbers = [r.rows["temperature"].content["scaling"]["num_items"] for r in results if "temperature" in r.rows]
     return f"{max(numbers):,}" if numbers else "-"
-
-
-def _entropy_ceiling(result: StudyResult) -> float | None:
-    _, counts = whole_votes(result.run.p, np.array(result.run.items["num_annotators"]))
-    return true_entropy(counts).correlation if len(counts) else None
 
 
 def _steps(result: StudyResult) -> int:

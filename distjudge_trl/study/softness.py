@@ -7,9 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from distjudge_trl.evaluation.distances import item_entropy
-from distjudge_trl.evaluation.metrics import whole_votes
-from distjudge_trl.evaluation.noise_floor import true_entropy
+from distjudge_trl.evaluation.distances import item_entropy, item_kl
 from distjudge_trl.report.cells import Table, number
 from distjudge_trl.study.groups import (
     PAPER,
@@ -18,6 +16,7 @@ from distjudge_trl.study.groups import (
     compared_data,
     fewer_text,
     ordered_groups,
+    people_entropy,
     plan_methods,
     seeds_text,
 )
@@ -39,10 +38,10 @@ def likeness_table(plan: Plan, methods: Mapping[str, Group]) -> Table:
         entropy = [float(item_entropy(result.run.log_q).mean()) for result in group.results]
         rows.append([title, *(_apart(pairs, reading) for reading in READINGS[:2]), number(entropy, ".2f")])
     header = ["method", f"KL({plan.method_title(PAPER)} ‖ it)", "+ temperature", "entropy of its answers"]
-    data, first = next(iter(methods.values())).data, next(iter(paper.values()))
-    _, counts = whole_votes(first.run.p, np.array(first.run.items["num_annotators"]))
-    if len(counts):
-        rows.append(["people (the true distributions, estimated)", "", "", f"{true_entropy(counts).mean:.2f}"])
+    people = people_entropy(methods[PAPER].results[0])
+    if people is not None:
+        rows.append(["people (the true distributions, estimated)", "", "", f"{people.mean:.2f}"])
+    data = methods[PAPER].data
     notes = [
         "Mean over test items, in nats, of judges with the same seed (of the paper's judges: pairs of seeds).",
         "+ temperature: both after temperature scaling.",
@@ -56,7 +55,7 @@ def _apart(pairs: Sequence[tuple[StudyResult, StudyResult]], reading: str) -> st
     for judges in pairs:
         if all(reading in judge.rows for judge in judges):
             one, other = (judge.rows[reading].log_q for judge in judges)
-            found.append(float((np.exp(one) * (one - other)).sum(-1).mean()))
+            found.append(max(float(item_kl(np.exp(one), other).mean()), 0.0))
     return number(found, ".3f") + fewer_text(len(found), len(pairs))
 
 

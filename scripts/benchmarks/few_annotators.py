@@ -20,14 +20,15 @@ from typing import NamedTuple
 import distjudge_trl  # noqa: F401  # isort: skip (before torch: it says how OpenMP's threads wait)
 import numpy as np
 import torch
-from scipy.optimize import minimize_scalar
-from scipy.special import gammaln, xlogy
+from scipy.stats import multinomial
 from torch import Tensor
 from training_votes import add_task, read_counts
 
+from distjudge_trl.calibration.scaling import fit_temperature
 from distjudge_trl.errors import UserInputError, run_script
+from distjudge_trl.evaluation.distances import item_entropy, item_kl
 from distjudge_trl.evaluation.noise_floor import fit_dirichlet_mixture
-from distjudge_trl.objective import PGDAdversary, WorstCaseAdversary, coverage_radius, kl_divergence
+from distjudge_trl.objective import PGDAdversary, WorstCaseAdversary, coverage_radius, dirichlet_smoothing
 from distjudge_trl.report.tables import markdown_table
 
 
@@ -48,7 +49,7 @@ Adversary = PGDAdversary | WorstCaseAdversary
 
 class Draws(NamedTuple):
     """What m annotators may say about items of N true distributions: `counts` `(N, C, K)` and how likely they are
-    there, `weights` `(N, C)`. `truth` `(N, K)` is their mean.
+    there, `weights` `(N, C)`. `truth` `(N, K)` is the mean of their shares. All in float64.
     """
 
     counts: Tensor
@@ -80,11 +81,10 @@ def make_draws(truth: np.ndarray, m: int, seed: int = 0) -> Draws:
     number, num_labels = truth.shape
     if math.comb(m + num_labels - 1, num_labels - 1) <= MOST_WAYS:
         counts = ways(m, num_labels)
-        orders = gammaln(m + 1) - gammaln(counts + 1).sum(-1)
-        weights = np.exp(orders + xlogy(counts[None], truth[:, None]).sum(-1))
-        return Draws(*map(torch.from_numpy, (np.tile(counts, (number, 1, 1)), weights, truth)))
+        weights = multinomial.pmf(counts, m, truth[:, None])
+        return Draws(*map(torch.from_numpy, (np.tile(counts.astype(float), (number, 1, 1)), weights, truth)))
     rng = np.random.default_rng(seed)
-    counts = np.stack([rng.multinomial(m, row, MOST_WAYS) for row in truth])
+    counts = np.stack([rng.multinomial(m, row, MOST_WAYS) for row in truth]).astype(float)
     weights = np.full(counts.shape[:2], 1 / MOST_WAYS)
     return Draws(*map(torch.from_numpy, (counts, weights, counts.mean(1) / m)))
 
@@ -117,9 +117,8 @@ def at_rest(draws: Draws, hard: Tensor, alpha: float, adversary: Adversary, step
 def judges(draws: Draws, ties: str, methods: Collection[str] | None = None) -> Iterator[tuple[str, Tensor]]:
     """Each method, or these alone, and the judges `(N, K)` that it leads to."""
     hard = hard_labels(draws.counts, ties)
-    m, num_labels = draws.counts.sum(-1, keepdim=True), draws.counts.shape[-1]
-    p = draws.counts / m
-    smooth = (draws.counts + PSEUDO_COUNT) / (m + PSEUDO_COUNT * num_labels)
+    m, num_labels = draws.counts.sum(-1), draws.counts.shape[-1]
+    p = draws.counts / m[..., None]
     # A ball that holds the truth with 90 %: larger the fewer the votes.
     covering = coverage_radius(p.flatten(0, 1), m.flatten(), 0.9)
     targets = {
@@ -127,7 +126,7 @@ def judges(draws: Draws, ties: str, methods: Collection[str] | None = None) -> I
         "label-smoothing": 0.9 * hard + 0.1 / num_labels,
         "kl-only": p,
         "no-adversary": ALPHA * p + (1 - ALPHA) * hard,
-        "dirichlet": ALPHA * smooth + (1 - ALPHA) * hard,
+        "dirichlet": ALPHA * dirichlet_smoothing(p, m, PSEUDO_COUNT) + (1 - ALPHA) * hard,
     }
     adversaries = {
         "distribution": (ALPHA, PGDAdversary(RADIUS)),
@@ -142,48 +141,38 @@ def judges(draws: Draws, ties: str, methods: Collection[str] | None = None) -> I
             yield name, at_rest(draws, hard, *adversaries[name])
 
 
-def distance(truth: Tensor, q: Tensor) -> float:
-    """Mean KL in nats of judges from the truth, both `(N, K)`."""
-    return max(float(kl_divergence(truth, q.log()).mean()), 0.0)
-
-
-def scaled(q: Tensor, truth: Tensor) -> Tensor:
-    """The judges with the one temperature for all that is best for the truth, as many held-out items would find it."""
-
-    def loss(log_temperature: float) -> float:
-        return distance(truth, (q.log() / math.exp(log_temperature)).softmax(-1))
-
-    best = minimize_scalar(loss, bounds=(-3, 3), method="bounded").x
-    return (q.log() / math.exp(best)).softmax(-1)
-
-
-def entropy(q: Tensor) -> float:
-    """Mean entropy in nats."""
-    return float(-torch.special.xlogy(q, q).sum(-1).mean())
+def figures(truth: np.ndarray, q: np.ndarray) -> tuple[float, float, float]:
+    """Of judges and truths `(N, K)`, means in nats: KL from the truth, the same after the temperature that is best for
+    the truth, as many held-out items would find it, and the judges' entropy.
+    """
+    with np.errstate(divide="ignore"):  # a label that is never the majority
+        log_q = np.log(q)
+    scaled = fit_temperature(truth, log_q)(log_q)
+    distances = (max(float(item_kl(truth, each).mean()), 0.0) for each in (log_q, scaled))
+    return (*distances, float(item_entropy(log_q).mean()))
 
 
 def measure(
-    truth: np.ndarray, annotators: list[int], ties: str, methods: Collection[str] | None = None
+    truth: np.ndarray, annotators: list[int], ties: str, methods: Collection[str] | None
 ) -> Mapping[str, list[list[str]]]:
     """Rows of the tables, by title."""
     tables: dict[str, dict[str, list[str]]] = {"KL from the truth": {}, "+ temperature": {}, "entropy": {}}
     for m in annotators:
         draws = make_draws(truth, m)
-        found = [("the truth", draws.truth), *judges(draws, ties, methods)]
-        for name, q in found:
-            figures = (distance(draws.truth, q), distance(draws.truth, scaled(q, draws.truth)), entropy(q))
-            for rows, text in zip(tables.values(), (f"{x:.4f}" for x in figures), strict=True):
-                rows.setdefault(name, []).append(text)
+        for name, q in [("the truth", draws.truth), *judges(draws, ties, methods)]:
+            for rows, value in zip(tables.values(), figures(draws.truth.numpy(), q.numpy()), strict=True):
+                rows.setdefault(name, []).append(f"{value:.4f}")
     return {title: [[name, *cells] for name, cells in rows.items()] for title, rows in tables.items()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_task(parser)
-    number = {"type": int, "metavar": "M"}
-    parser.add_argument("--annotators", nargs="+", default=[1, 2, 3, 5, 10], help="default: 1 2 3 5 10", **number)
+    parser.add_argument(
+        "--annotators", type=int, nargs="+", default=[1, 2, 3, 5, 10], metavar="M", help="default: 1 2 3 5 10"
+    )
     parser.add_argument("--truths", choices=("observed", "fitted"), default="observed", help="default: observed")
-    parser.add_argument("--max-truths", default=100, help="so many of them, at random; default: 100", **number)
+    parser.add_argument("--max-truths", type=int, default=100, help="so many of them, at random; default: 100")
     parser.add_argument(
         "--ties", choices=("first", "random"), default="first", help="as --majority_ties; default: first"
     )

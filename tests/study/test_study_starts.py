@@ -82,6 +82,8 @@ def test_a_change_in_per_cent_and_that_of_next_to_nothing(study):
         for excess, text in ((0.1, "+0 % [+0, +0]"), (0.004, "-"), (-0.01, "-")):
             metrics["noise_floor"] = mean - excess
             assert relative_text(group, group, "plain") == text
+        metrics["noise_floor"] = None
+        assert relative_text(group, group, "plain") == "-"
         metrics["noise_floor"] = mean - 0.1
         change = 10 * (other.item_kl().mean() - mean)
         text, low, high = re.fullmatch(r"(.*) % \[(.*), (.*)\]", relative_text(group, other, "plain")).groups()
