@@ -198,6 +198,9 @@ def test_own_numbers_stand_beside_the_readme_s(reference, made):
     assert text.endswith("Every KL here is within the README's.")
     text = reference.compare(moved(made[:1], 0.002) + moved(made[1:], 3.0), settings)
     assert "in the same precision: " in text and not text.endswith(", by 0.000.")
+    # Seeds that print the same digits are one number.
+    assert " to " not in reference.spread_table({"here": [*made, *moved(made, 0.0, seed=43)]})
+    assert " to " in reference.spread_table({"here": [*made, *moved(made, 0.25, seed=43)]})
     assert reference.compare(moved(made, 0, precision="float16"), settings).endswith("no numbers in float16 yet.")
     text = reference.compare(made, settings | {"max_train_samples": 800})
     assert text.endswith("Not to be compared: the README's judges saw 2800 words and were tested on 1504.")
