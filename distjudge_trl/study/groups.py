@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -122,14 +122,17 @@ def varied_groups(
     }
 
 
+def read_so(group: Group, reading: str, seeds: Collection[int] | None = None) -> Group:
+    """The results of a group that were read so, of all seeds or of these."""
+    chosen = (r for r in group.results if reading in r.rows and (seeds is None or r.about["seed"] in seeds))
+    return group._replace(results=tuple(chosen))
+
+
 def same_seeds(one: Group, other: Group, reading: str) -> tuple[Group, Group] | None:
     """Two groups with the seeds that both have in a reading; `None` if there are none."""
-    seeds, others = ({r.about["seed"] for r in g.results if reading in r.rows} for g in (one, other))
-    seeds &= others
-    first, second = (
-        Group(g.data, g.method, tuple(r for r in g.results if r.about["seed"] in seeds)) for g in (one, other)
-    )
-    return (first, second) if seeds else None
+    first, second = ({r.about["seed"] for r in read_so(group, reading).results} for group in (one, other))
+    seeds = first & second
+    return (read_so(one, reading, seeds), read_so(other, reading, seeds)) if seeds else None
 
 
 def gain_text(group: Group | None, reference: Group | None, reading: str) -> str:
@@ -185,15 +188,20 @@ def seeds_text(group: Group | int) -> str:
 
 
 def relative_text(before: Group, after: Group, reading: str) -> str:
-    """The change in excess KL in per cent, with its interval over items, of two groups that were tested on the same
-    items; a dash where the first is not clearly above 0.
-    """
+    """The change in excess KL of two groups that were tested on the same items, as [`change_text`] has it."""
     floor = value_of(before.results[0].results["metrics"], "noise_floor")
-    excess = np.stack([before.item_kl(reading) - floor, after.item_kl(reading) - floor], axis=-1)
-    first, second = excess.mean(0)
+    return change_text(before.item_kl(reading) - floor, after.item_kl(reading) - floor, before.groups)
+
+
+def change_text(before: np.ndarray, after: np.ndarray, groups: Sequence[str]) -> str:
+    """The change in per cent of the mean of a figure of every item `(N,)`, with its interval over items; a dash where
+    the first is not clearly above 0.
+    """
+    first, second = before.mean(), after.mean()
     if not first > _SMALLEST or not np.isfinite(second):
         return "-"
-    low, high = bootstrap_interval(excess, before.groups, lambda sums: sums[:, 1] / sums[:, 0] - 1)
+    both = np.stack([before, after], axis=-1)
+    low, high = bootstrap_interval(both, groups, lambda sums: sums[:, 1] / sums[:, 0] - 1)
     return f"{100 * (second / first - 1):+.0f} % [{100 * low:+.0f}, {100 * high:+.0f}]"
 
 

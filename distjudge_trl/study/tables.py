@@ -11,6 +11,7 @@ from distjudge_trl.report.build import all_tables as report_tables
 from distjudge_trl.report.cells import Table, number
 from distjudge_trl.report.comparisons import compare
 from distjudge_trl.report.test_sets import load_test_sets, value_of
+from distjudge_trl.study.averages import averages_table
 from distjudge_trl.study.budgets import budgets_table
 from distjudge_trl.study.grids import grid_table
 from distjudge_trl.study.groups import (
@@ -179,6 +180,7 @@ _OF_THE_STUDY = {
     "sizes": sizes_table,
     "moved": moved_table,
     "starts": starts_table,
+    "averages": averages_table,
     "lewidi-dev": shared_task_table,
     "lewidi-tuned": tuned_table,
 }

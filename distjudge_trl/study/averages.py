@@ -1,0 +1,52 @@
+"""A table of a study: what it gains to average the answers of judges that differ in nothing but their seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from distjudge_trl.evaluation.distances import item_accuracy, item_kl
+from distjudge_trl.report.cells import Table
+from distjudge_trl.report.test_sets import value_of
+from distjudge_trl.study.groups import Group, change_text, number_text, ordered_groups, read_so
+from distjudge_trl.study.plan import Plan
+
+
+_READING = "temperature"
+
+
+def averages_table(plan: Plan, data: Mapping[str, Mapping[str, Group]]) -> Table | None:
+    """Excess KL and accuracy of one judge, and of the mean of the answers of all seeds, for every method with several;
+    `None` without such a method.
+    """
+    rows = []
+    for key in (key for key in plan.content.data if key in data):
+        for name, group in ordered_groups(plan, data[key]):
+            judges = read_so(group, _READING)
+            if len(judges.results) > 1:
+                rows.append([plan.data_title(key), plan.method_title(name), *_cells(judges)])
+    header = ["data", "method", "judges", "excess KL of one", "of the mean", "change (95 %)"]
+    header += ["accuracy % of one", "accuracy % of the mean"]
+    notes = [
+        "The judges of a row differ in their seed alone. Their probabilities are averaged after temperature scaling.",
+        "Of one: mean ± standard deviation over seeds. Change: [interval over items], with the noise floor fixed.",
+        "KL is convex in the judge's answer, so the mean cannot be worse than its judges are on average.",
+    ]
+    return Table("averages", "The mean of several judges", header, rows, notes) if rows else None
+
+
+def _cells(group: Group) -> list[str]:
+    p = group.results[0].run.p
+    answers = np.array([np.exp(result.rows[_READING].log_q) for result in group.results])
+    together = np.log(answers.mean(0))
+    floor = value_of(group.results[0].results["metrics"], "noise_floor")
+    kl = item_kl(p, together)
+    return [
+        str(len(answers)),
+        group.text("excess_kl", _READING),
+        number_text(float(kl.mean() - floor)),
+        change_text(group.item_kl(_READING) - floor, kl - floor, group.groups),
+        group.text("accuracy", _READING, form=".1f", scale=100),
+        f"{100 * item_accuracy(p, together).mean():.1f}",
+    ]
