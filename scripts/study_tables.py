@@ -4,7 +4,8 @@
     python scripts/study_tables.py --write     draw every block and every plot of the pages
     python scripts/study_tables.py --check     exit with 1 if one is not what the results say
 
-The pages are README.md and paper.md, study-tables.md, choosing.md and lewidi.md in docs. A block begins with a line
+The pages are README.md and paper.md, study-tables.md, linear-judges.md, choosing.md and lewidi.md in docs. Tables
+whose names begin with `linear-` are drawn from docs/linear, all others from docs/results. A block begins with a line
 `<!-- from docs/results: NAME -->` and ends with a line `<!-- end -->`. A plot is a picture `assets/study-NAME.png`
 with a NAME that is gains, grid, annotators or train-samples. The plan is recipes/studies/paper.yaml. Without an option
 all tables are printed.
@@ -31,6 +32,7 @@ from distjudge_trl.report.plots import Plot
 from distjudge_trl.report.plots_png import save_png
 from distjudge_trl.study import Plan, read_plan, read_study
 from distjudge_trl.study.groups import group_results
+from distjudge_trl.study.linear_tables import linear_tables, read_linear
 from distjudge_trl.study.plots import study_plots
 from distjudge_trl.study.store import StudyResult
 from distjudge_trl.study.tables import all_tables
@@ -40,9 +42,13 @@ ASSETS = "docs/assets"
 ROOT = Path(__file__).resolve().parent.parent
 PLAN = ROOT / "recipes/studies/paper.yaml"
 RESULTS = ROOT / "docs/results"
+LINEAR = ROOT / "docs/linear"
 PAGES = tuple(
     ROOT / name
-    for name in ("README.md", "docs/paper.md", "docs/study-tables.md", "docs/choosing.md", "docs/lewidi.md")
+    for name in (
+        *("README.md", "docs/paper.md", "docs/study-tables.md", "docs/linear-judges.md"),
+        *("docs/choosing.md", "docs/lewidi.md"),
+    )
 )
 PICTURE = re.compile(r"\]\((?:docs/)?assets/study-([a-z0-9-]+)\.png\)")
 START, END = re.compile(r"^<!-- from docs/results: (.*) -->\n", re.MULTILINE), "<!-- end -->"
@@ -63,6 +69,7 @@ def main() -> None:
     results = read_study(RESULTS, plan=plan) if RESULTS.is_dir() else []
     # Without results there are none.
     tables = all_tables(plan, results, used) if results else {}
+    tables |= linear_tables(read_linear(LINEAR), group_results(results))
     plots = find_plots(PAGES, plan, results) if args.write or args.check else {}
     if args.write:
         for path in [*write_pages(tables, PAGES), *write_plots(plots)]:

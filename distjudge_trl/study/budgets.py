@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from distjudge_trl.report.cells import Table
-from distjudge_trl.study.groups import SEEDS, STARS, Group, excess_text, gain_text, plan_methods, seeds_text
+from distjudge_trl.study.groups import SEEDS, Group, excess_text, gain_text, marks_text, plan_methods, seeds_text
 from distjudge_trl.study.plan import Plan
 from distjudge_trl.study.store import StudyResult
 
@@ -63,7 +63,7 @@ def budgets_table(plan: Plan, results: Sequence[StudyResult]) -> Table | None:
     notes = [
         f"Judges are tested on all votes of the same test items. {SEEDS}",
         "Differences: over the seeds that both have [95 % interval over items of the mean over them].",
-        STARS,
+        marks_text(rows),
     ]
     return Table("budgets", "One number of annotations, on many items or on many annotators", header, rows, notes)
 

@@ -26,6 +26,7 @@ REFERENCE, PAPER = "no-adversary", "distribution"
 READINGS = ("plain", "temperature", "vector")
 # What stars of [`gain_text`] and the figures of [`Group.text`] mean.
 STARS = "One star: the interval excludes 0. Two: a paired t-test over the seeds has p below 0.05, too."
+DAGGER = "†"
 SEEDS = "Mean ± standard deviation over seeds; without ± it is one seed, which says little about others."
 
 
@@ -52,6 +53,11 @@ class Group(NamedTuple):
     def item_kl(self, reading: str = "plain") -> np.ndarray:
         """KL of every item `(N,)`, the mean over the seeds."""
         return np.mean([item_kl(result.run.p, result.rows[reading].log_q) for result in self.results], axis=0)
+
+    @property
+    def precisions(self) -> list[str]:
+        """In what the judges were trained, in the order of the seeds; empty texts where it is not known."""
+        return [str(result.about["machine"].get("dtype", "")) for result in self.results]
 
     @property
     def groups(self) -> list[str]:
@@ -137,7 +143,8 @@ def same_seeds(one: Group, other: Group, reading: str) -> tuple[Group, Group] | 
 
 def gain_text(group: Group | None, reference: Group | None, reading: str) -> str:
     """Difference in KL over the seeds that both have, ± its standard deviation over them, and its interval over items.
-    It has a star if the interval excludes 0, two if a paired t-test over the seeds agrees.
+    It has a star if the interval excludes 0, two if a paired t-test over the seeds agrees, and a dagger if judges of
+    one seed were trained in different precision.
     """
     pair = same_seeds(group, reference, reading) if group is not None and reference is not None else None
     if pair is None:
@@ -149,10 +156,17 @@ def gain_text(group: Group | None, reference: Group | None, reading: str) -> str
     if len(one.results) > 1:
         text += f" ± {np.std(np.subtract(*kls), ddof=1):.3f}"
     text += f" [{over_items.low:+.3f}, {over_items.high:+.3f}]"
-    if over_items.low <= 0 <= over_items.high:
-        return text
-    p_value = seed_test(*kls) if len(one.results) > 1 else None
-    return text + (" **" if p_value is not None and p_value < LEVEL else " *")
+    if not over_items.low <= 0 <= over_items.high:
+        p_value = seed_test(*kls) if len(one.results) > 1 else None
+        text += " **" if p_value is not None and p_value < LEVEL else " *"
+    return text if one.precisions == other.precisions else f"{text} {DAGGER}"
+
+
+def marks_text(rows: Iterable[Sequence[str]]) -> str:
+    """What the marks of [`gain_text`] mean that these rows have."""
+    if not any(DAGGER in cell for row in rows for cell in row):
+        return STARS
+    return f"{STARS} {DAGGER}: the two were trained in different precision, which moves KL as another seed does."
 
 
 def excess_text(group: Group) -> str:

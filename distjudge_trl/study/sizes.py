@@ -33,6 +33,7 @@ def sizes_table(plan: Plan, data: Mapping[str, Mapping[str, Group]]) -> Table | 
                 f"{settings.get('num_train_items') or 0:,}",
                 _fitted_on(trained),
                 f"{_steps(result):,} of {settings.get('train_batch_size') or '?'}",
+                ", ".join(sorted({precision or "?" for g in data[key].values() for precision in g.precisions})),
                 f"{metrics['num_items']:,} ({metrics['num_groups']:,})",
                 f"{low:.0f}" if low == high else f"{low:.0f} to {high:.0f}",
                 number_text(metrics["noise_floor"]),
@@ -40,8 +41,8 @@ def sizes_table(plan: Plan, data: Mapping[str, Mapping[str, Group]]) -> Table | 
                 number_text(people.correlation if people is not None else None, ".2f"),
             ]
         )
-    header = ["data", "labels", "training items", "held out", "steps", "test items (groups)", "annotators a test item"]
-    header += ["noise floor", "people predict people", "entropy corr. of the truth"]
+    header = ["data", "labels", "training items", "held out", "steps", "precision", "test items (groups)"]
+    header += ["annotators a test item", "noise floor", "people predict people", "entropy corr. of the truth"]
     notes = [
         "Held out: more training items, on which temperature and vector scaling are fitted.",
         "Annotators: from the lowest to the highest tenth of the items.",

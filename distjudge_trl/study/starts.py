@@ -11,9 +11,9 @@ from distjudge_trl.study.groups import (
     PAPER,
     REFERENCE,
     SEEDS,
-    STARS,
     Group,
     gain_text,
+    marks_text,
     plan_methods,
     relative_text,
     same_seeds,
@@ -46,7 +46,7 @@ def starts_table(plan: Plan, data: Mapping[str, Mapping[str, Group]]) -> Table |
         "A starts from the plan's model, unless it says from which judges.",
         f"Excess KL after temperature scaling of both, over the seeds that both have. {SEEDS}",
         "B relative to A, B minus A: [95 % interval over items of the mean over seeds], with the noise floor fixed.",
-        STARS,
+        marks_text(rows),
     ]
     if alone:
         notes.append(

@@ -19,12 +19,12 @@ from distjudge_trl.study.groups import (
     READINGS,
     REFERENCE,
     SEEDS,
-    STARS,
     Group,
     compared_data,
     excess_text,
     gain_text,
     group_results,
+    marks_text,
     number_text,
     ordered_groups,
     plan_methods,
@@ -129,7 +129,7 @@ def gains_table(plan: Plan, data: Mapping[str, Mapping[str, Group]], *, reading:
     title += "" if reading == "plain" else f", both with {reading} scaling"
     notes = [
         "Negative is better. Mean ± standard deviation over seeds [95 % interval over items of the mean over seeds].",
-        STARS,
+        marks_text(rows),
         "Nothing is corrected for the number of comparisons.",
         "Without ± it is one seed, whose interval says nothing about other seeds.",
     ]
@@ -163,7 +163,11 @@ def curve_table(
     firsts = [next(iter(methods.values())) for methods in points.values()]
     words = [f"{amount(value, group, option):,.4g}" for value, group in zip(points, firsts, strict=True)]
     title = f"{plan.data_title(data)}: KL against {CURVES[option]}"
-    notes = [SEEDS, "Differences: [95 % interval over items of the mean over the seeds that both have].", STARS]
+    notes = [
+        SEEDS,
+        "Differences: [95 % interval over items of the mean over the seeds that both have].",
+        marks_text(rows),
+    ]
     return Table(f"curve-{data}-{option}-{reading}", title, ["method", *words], rows, notes)
 
 

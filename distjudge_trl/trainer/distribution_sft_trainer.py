@@ -30,18 +30,12 @@ from distjudge_trl.judge_folder.training_items import SeenItems
 from distjudge_trl.labels import LabelSpace
 from distjudge_trl.modeling.bundled import resolve_model
 from distjudge_trl.modeling.workarounds import keep_training_layout, keeping_hook, widen_trained_weights
-from distjudge_trl.objective import (
-    dirichlet_smoothing,
-    hybrid_loss,
-    kl_divergence,
-    ranked_probability_score,
-    reference_nll,
-)
+from distjudge_trl.objective import kl_divergence, ranked_probability_score, reference_nll
 from distjudge_trl.trainer.distribution_sft_config import DistributionSFTConfig
 from distjudge_trl.trainer.judgment_rows import JudgmentRowsMixin
 from distjudge_trl.trainer.metrics import RowMeans, label_metrics
 from distjudge_trl.trainer.out_of_memory import advise
-from distjudge_trl.trainer.perturbation import make_adversary, perturb, row_radius, saddle_point
+from distjudge_trl.trainer.perturbation import make_adversary, row_losses
 from distjudge_trl.trainer.process_exit import set_timeout_on_cpu
 from distjudge_trl.trainer.refused_launches import (
     check_adapters,
@@ -199,9 +193,7 @@ class DistributionSFTTrainer(JudgmentRowsMixin, ResumingMixin):
         return data.to(self.args.device) if isinstance(data, torch.Tensor) else super()._prepare_input(data)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """Hybrid loss (eq. 6) on the perturbed targets (eq. 7), with the term for ordered labels on the unperturbed
-        ones, summed over local rows and divided by the rows of the global batch.
-        """
+        """The sum of [`row_losses`] over local rows, divided by the rows of the global batch."""
         mode = "train" if self.model.training else "eval"
         size = inputs["label_distribution"].shape[0]
         num_real = int(inputs.pop("num_real_rows", size))
@@ -209,33 +201,21 @@ class DistributionSFTTrainer(JudgmentRowsMixin, ResumingMixin):
 
         logits = judgment_logits(model, inputs, self._sharing)
         log_q = self.label_space.log_probs(logits, normalization=self.args.label_normalization)
-        smoothed = dirichlet_smoothing(target, inputs["num_annotators"], self.args.target_smoothing)
-        perturbed, alpha = smoothed, self.args.alpha
-        if self.args.adversary == "minimax":
-            radius = row_radius(self.args, target, inputs["num_annotators"])
-            # The saddle point has the cross-entropy in it.
-            perturbed, alpha = saddle_point(self.args, smoothed, reference, radius), 1.0
-        elif self.adversary is not None:
-            radius = row_radius(self.args, target, inputs["num_annotators"])
-            perturbed = perturb(self.adversary, smoothed, log_q, radius)
-        # Without KL the target enters only through its majority label: the adversary acts by changing that label.
-        hard_label = perturbed.argmax(-1) if alpha == 0.0 and self.adversary is not None else reference
-        row_losses = hybrid_loss(log_q, perturbed, hard_label, alpha, label_smoothing=self.args.label_smoothing)
-        if self.args.ordinal_loss_weight:
-            row_losses = row_losses + self.args.ordinal_loss_weight * ranked_probability_score(smoothed, log_q)
-        row_losses = row_losses[:num_real]
+        rows = row_losses(self.args, self.adversary, log_q, target, reference, inputs["num_annotators"])
+        losses = rows.losses[:num_real]
         if num_items_in_batch is None:
-            loss = row_losses.sum() / max(num_real, 1)
+            loss = losses.sum() / max(num_real, 1)
         else:
             # DDP, DeepSpeed and FSDP average gradients over the processes.
-            loss = row_losses.sum() / num_items_in_batch * self.accelerator.num_processes
+            loss = losses.sum() / num_items_in_batch * self.accelerator.num_processes
 
         with torch.no_grad():
             label_log_q = torch.log_softmax(log_q, dim=-1)
             values = {
                 "kl": kl_divergence(target, label_log_q),
                 "ce": reference_nll(label_log_q, reference),
-                "adversarial_gain": kl_divergence(perturbed, label_log_q) - kl_divergence(smoothed, label_log_q),
+                "adversarial_gain": kl_divergence(rows.perturbed, label_log_q)
+                - kl_divergence(rows.smoothed, label_log_q),
                 "label_mass": self.label_space.mass(logits),
                 "accuracy": (label_log_q.argmax(-1) == reference).float(),
             }

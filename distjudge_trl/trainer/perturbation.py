@@ -1,14 +1,22 @@
-"""The trainer's adversary: made from the options, and applied to the target distributions of a batch."""
+"""The trainer's loss of each row, with the adversary that the options ask for."""
 
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
 
 from distjudge_trl.errors import UserInputError
-from distjudge_trl.objective import PGDAdversary, WorstCaseAdversary, coverage_radius, minimax_target
+from distjudge_trl.objective import (
+    PGDAdversary,
+    WorstCaseAdversary,
+    coverage_radius,
+    dirichlet_smoothing,
+    hybrid_loss,
+    minimax_target,
+    ranked_probability_score,
+)
 from distjudge_trl.runtime.extras import install_hint
 
 
@@ -68,3 +76,47 @@ def saddle_point(args: DistributionSFTConfig, target: Tensor, reference: Tensor,
     reference labels `(B,)` and the radius.
     """
     return minimax_target(target, reference, radius, args.alpha, label_smoothing=args.label_smoothing)
+
+
+class RowLosses(NamedTuple):
+    """Of B rows: the `losses` `(B,)`, and the distributions `(B, K)` that the KL is to: the `smoothed` human ones, and
+    what the adversary or the saddle point made of them, `perturbed`.
+    """
+
+    losses: Tensor
+    smoothed: Tensor
+    perturbed: Tensor
+
+
+def row_losses(
+    args: DistributionSFTConfig,
+    adversary: Adversary | None,
+    log_q: Tensor,
+    votes: Tensor,
+    reference: Tensor,
+    num_annotators: Tensor,
+) -> RowLosses:
+    """The hybrid loss (eq. 6) on the perturbed targets (eq. 7), with the term for ordered labels on the unperturbed
+    ones.
+
+    Args:
+        args ([`DistributionSFTConfig`]): the objective's settings.
+        adversary (`PGDAdversary` or `WorstCaseAdversary`, *optional*): of [`make_adversary`].
+        log_q (`Tensor` of shape `(B, K)`): the judge's label log-probabilities.
+        votes (`Tensor` of shape `(B, K)`): shares of the annotators' labels.
+        reference (`Tensor` of shape `(B,)`, int64): index of the reference label (eq. 3).
+        num_annotators (`Tensor` of shape `(B,)`): how many people voted.
+    """
+    smoothed = dirichlet_smoothing(votes, num_annotators, args.target_smoothing)
+    perturbed, alpha = smoothed, args.alpha
+    if args.adversary == "minimax":
+        # The saddle point has the cross-entropy in it.
+        perturbed, alpha = saddle_point(args, smoothed, reference, row_radius(args, votes, num_annotators)), 1.0
+    elif adversary is not None:
+        perturbed = perturb(adversary, smoothed, log_q, row_radius(args, votes, num_annotators))
+    # Without KL the target enters only through its majority label: the adversary acts by changing that label.
+    hard_label = perturbed.argmax(-1) if alpha == 0.0 and adversary is not None else reference
+    losses = hybrid_loss(log_q, perturbed, hard_label, alpha, label_smoothing=args.label_smoothing)
+    if args.ordinal_loss_weight:
+        losses = losses + args.ordinal_loss_weight * ranked_probability_score(smoothed, log_q)
+    return RowLosses(losses, smoothed, perturbed)

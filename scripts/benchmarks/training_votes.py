@@ -4,6 +4,7 @@ import argparse
 from typing import NamedTuple
 
 import numpy as np
+from datasets import Dataset
 
 from distjudge_trl.data import SplitPlan
 from distjudge_trl.errors import UserInputError
@@ -44,6 +45,21 @@ def add_task(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def read_parts(args: argparse.Namespace, task_options: list[str]) -> tuple[Dataset, Dataset, SplitPlan]:
+    """The training and test records of the options' split, which `distjudge-trl train` would make, and the split. With
+    the split `all` every record is both.
+
+    Raises:
+        [`UserInputError`]: a problem with the files or options.
+    """
+    task = get_task(args.task)
+    options = parse_task_options(task, task_options)
+    task = task.choose(getattr(options, "question", None))
+    plan = SplitPlan(args.split or ("official" if task.official_split else "group"))
+    parts = load_partition(task, args.data_path, options, plan, hold_out=False, report=LoadReport())
+    return parts.test if parts.train is None else parts.train, parts.test, plan
+
+
 def read_counts(args: argparse.Namespace, task_options: list[str]) -> np.ndarray:
     """The votes of each training item `(N, K)`, in the order of the labels. Items on which people divide a vote are
     left out.
@@ -51,12 +67,7 @@ def read_counts(args: argparse.Namespace, task_options: list[str]) -> np.ndarray
     Raises:
         [`UserInputError`]: a problem with the files or options, or no item with whole votes.
     """
-    task = get_task(args.task)
-    options = parse_task_options(task, task_options)
-    task = task.choose(getattr(options, "question", None))
-    kind = args.split or ("official" if task.official_split else "group")
-    parts = load_partition(task, args.data_path, options, SplitPlan(kind), hold_out=False, report=LoadReport())
-    _, counts = whole_votes(*human_side(parts.test if parts.train is None else parts.train))
+    _, counts = whole_votes(*human_side(read_parts(args, task_options)[0]))
     if not len(counts):
         raise UserInputError(f"{args.task}: no training item has whole votes.")
     return counts

@@ -1,0 +1,221 @@
+"""Judges that count words: softmaxes over linear functions of TF-IDF features, trained with the trainer's losses.
+
+They need seconds where a language model needs half an hour, so that many seeds, numbers of items and of annotators and
+settings of the loss can be tried. They are a yardstick, too: what does a language model know that a bag of words does
+not?
+"""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from datasets import Dataset
+from scipy import sparse
+from scipy.special import log_softmax
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.pipeline import FeatureUnion
+from torch import Tensor
+
+from distjudge_trl.calibration.scaling import fit_temperature
+from distjudge_trl.evaluation.association import entropy_correlation
+from distjudge_trl.evaluation.distances import item_accuracy, item_kl
+from distjudge_trl.evaluation.metrics import whole_votes
+from distjudge_trl.evaluation.scoring import human_side
+from distjudge_trl.methods import METHODS
+from distjudge_trl.trainer import DistributionSFTConfig
+from distjudge_trl.trainer.perturbation import make_adversary, row_losses
+
+
+# Methods with settings of their own: a quarter of a vote for every label (recipes choose how much on validation
+# items), and the radius from each item's votes.
+_OWN = {
+    "dirichlet": {**METHODS["dirichlet"].fixed, "target_smoothing": 0.25},
+    "coverage": {**METHODS["distribution"].fixed, "radius_scaling": "coverage"},
+}
+CHOICES = tuple(name for name in (*METHODS, "coverage") if name != "raw")
+# Part of the training items on which training stops and the temperature is fitted.
+HELD_OUT = 0.2
+# Gradient steps at most, how often the held-out items are looked at, and how long without a lower KL there.
+STEPS, EVERY, PATIENCE = 1_000, 5, 100
+LEARNING_RATE, MOMENTUM = 1.0, 0.9
+
+
+class Items(NamedTuple):
+    """Features `(N, D)` of items, their votes `(N, K)` and their groups `(N,)`."""
+
+    features: sparse.csr_matrix
+    counts: np.ndarray
+    groups: np.ndarray
+
+    def take(self, rows: np.ndarray) -> Items:
+        return Items(*(part[rows] for part in self))
+
+    @property
+    def shares(self) -> np.ndarray:
+        return np.asarray(self.counts / self.counts.sum(-1, keepdims=True))
+
+
+class Point(NamedTuple):
+    """What a judge is trained with: so many items, so many annotators of each (0: all of them), alpha and epsilon."""
+
+    items: int
+    annotators: int
+    alpha: float
+    radius: float
+
+
+class Outcome(NamedTuple):
+    """What a judge scores on the test items: KL as trained and after temperature scaling, in nats; accuracy, entropy
+    correlation and `steps` of gradient descent of the scaled one.
+    """
+
+    method: str
+    point: Point
+    seed: int
+    kl: float
+    scaled_kl: float
+    accuracy: float
+    entropy_correlation: float
+    steps: int
+
+
+def read_items(train: Dataset, test: Dataset) -> tuple[Items, Items]:
+    """Features and votes of training and test records. Items on which people divide a vote are left out."""
+    texts = [["\n".join(message["content"] for message in p) for p in part["prompt"]] for part in (train, test)]
+    found = []
+    for part, matrix in zip((train, test), make_features(*texts), strict=True):
+        whole = whole_votes(*human_side(part))
+        found.append(Items(matrix[whole.chosen], whole.counts, np.array(part["group"][:])[whole.chosen]))
+    return found[0], found[1]
+
+
+def make_features(train: Sequence[str], test: Sequence[str]) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
+    """TF-IDF of words, pairs of words, and 2 to 5 letters within words; known from the training texts alone. What four
+    fifths of the prompts have in common, the question, is no feature.
+    """
+    options = {"sublinear_tf": True, "min_df": 2, "max_df": 0.8, "dtype": np.float32}
+    words = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b", **options)
+    letters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), max_features=30_000, **options)
+    union = FeatureUnion([("words", words), ("letters", letters)])
+    return union.fit_transform(train).tocsr(), union.transform(test).tocsr()
+
+
+def draw_annotators(counts: np.ndarray, m: int, rng: np.random.Generator) -> np.ndarray:
+    """The votes of m of each item's annotators `(N, K)`, or of all where there are fewer."""
+    whole = np.rint(counts).astype(int)
+    return np.stack([rng.multivariate_hypergeometric(row, min(m, row.sum())) for row in whole]).astype(float)
+
+
+def hold_out(groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Which items `(N,)` are held out: whole groups, a fifth of all items or a little more."""
+    names, sizes = np.unique(groups, return_counts=True)
+    order = rng.permutation(len(names))
+    before = np.cumsum(sizes[order]) - sizes[order]
+    return np.isin(groups, names[order[before < HELD_OUT * len(groups)]])
+
+
+def settings_of(method: str, alpha: float, radius: float) -> DistributionSFTConfig:
+    """The trainer's settings of a method."""
+    fixed = _OWN.get(method) or {**METHODS[method].defaults, **METHODS[method].fixed}
+    own = {"alpha": alpha, "perturbation_radius": radius, **fixed}
+    return DistributionSFTConfig(output_dir=tempfile.gettempdir(), report_to="none", use_cpu=True, **own)
+
+
+class LinearJudge:
+    """Weights `(D, K)` and biases `(K,)` that begin at the training prior, and Nesterov's gradient descent. Stopped
+    early it is regularised as by a weight decay, the less the longer it runs.
+    """
+
+    def __init__(self, items: Items) -> None:
+        self.features = items.features
+        self.transposed = items.features.T.tocsr()
+        self.weights = np.zeros((items.features.shape[1], items.counts.shape[1]), dtype=np.float32)
+        self.biases = np.log(items.counts.sum(0) + 0.5).astype(np.float32)
+        self.speed = np.zeros_like(self.weights), np.zeros_like(self.biases)
+
+    def log_q(self, features: sparse.csr_matrix) -> np.ndarray:
+        """Label log-probabilities `(N, K)`."""
+        return np.asarray(log_softmax(features @ self.weights + self.biases, axis=-1))
+
+    def step(self, loss: Callable[[Tensor], Tensor]) -> None:
+        """One step down the mean of a loss `(N,)` of log-probabilities `(N, K)`."""
+        logits = torch.from_numpy(self.features @ self.weights + self.biases).requires_grad_()
+        loss(torch.log_softmax(logits, dim=-1)).mean().backward()
+        assert logits.grad is not None
+        slopes = logits.grad.numpy()
+        gradients = self.transposed @ slopes, slopes.sum(0)
+        for values, speed, gradient in zip((self.weights, self.biases), self.speed, gradients, strict=True):
+            speed *= MOMENTUM
+            speed += gradient
+            values -= LEARNING_RATE * (gradient + MOMENTUM * speed)
+
+
+class Answers(NamedTuple):
+    """Log-probabilities for the test items `(N, K)`, and after how many steps."""
+
+    log_q: np.ndarray
+    steps: int
+
+
+def train(items: Items, held_out: Items, tested: Items, args: DistributionSFTConfig) -> tuple[Answers, Answers]:
+    """Train on all items at once. The answers are those of the step at which the held-out items have the lowest KL,
+    and those after temperature scaling, of the step at which they have the lowest KL after it.
+    """
+    judge, adversary = LinearJudge(items), make_adversary(args)
+    p, num_annotators = torch.from_numpy(items.shares).float(), torch.from_numpy(items.counts.sum(-1))
+    reference = p.argmax(-1)
+    lowest, best = [np.inf, np.inf], [Answers(np.empty(0), 0)] * 2
+    for step in range(STEPS + 1):
+        if step % EVERY == 0:
+            answers = judge.log_q(held_out.features)
+            scaling = fit_temperature(held_out.shares, answers)
+            for reading, found in enumerate((answers, scaling(answers))):
+                kl = item_kl(held_out.shares, found).mean()
+                if kl < lowest[reading]:
+                    there = judge.log_q(tested.features)
+                    lowest[reading], best[reading] = kl, Answers(scaling(there) if reading else there, step)
+            if step >= max(each.steps for each in best) + PATIENCE:
+                break
+        judge.step(lambda log_q: row_losses(args, adversary, log_q, p, reference, num_annotators).losses)
+    return best[0], best[1]
+
+
+def measure(
+    pool: Items, tested: Items, methods: Sequence[str], points: Iterable[Point], seeds: Iterable[int]
+) -> Iterable[Outcome]:
+    """A judge for every point, seed and method. A seed draws the items, their annotators and which are held out, and
+    so it is the same for all methods of a point.
+    """
+    for point, seed in itertools.product(points, seeds):
+        rng = np.random.default_rng(seed)
+        drawn = pool.take(rng.permutation(len(pool.counts))[: point.items])
+        if point.annotators:
+            drawn = drawn._replace(counts=draw_annotators(drawn.counts, point.annotators, rng))
+        is_held_out = hold_out(drawn.groups, rng)
+        trained, held_out = drawn.take(~is_held_out), drawn.take(is_held_out)
+        for method in methods:
+            plain, scaled = train(trained, held_out, tested, settings_of(method, point.alpha, point.radius))
+            yield Outcome(
+                method,
+                point,
+                seed,
+                float(item_kl(tested.shares, plain.log_q).mean()),
+                float(item_kl(tested.shares, scaled.log_q).mean()),
+                float(item_accuracy(tested.shares, scaled.log_q).mean()),
+                float(entropy_correlation(tested.shares, scaled.log_q) or 0.0),
+                scaled.steps,
+            )
+
+
+def summary(tested: Items, prior: np.ndarray, floor: float) -> Mapping[str, float]:
+    """What stands beside the judges: the number of test items, their noise floor, and the training prior's KL (`prior`
+    `(K,)` itself is of probabilities).
+    """
+    constant = np.broadcast_to(np.log(prior), tested.counts.shape)
+    kl = float(item_kl(tested.shares, constant).mean())
+    return {"test_items": len(tested.counts), "noise_floor": floor, "prior_kl": kl}

@@ -1,0 +1,67 @@
+"""A bag of words instead of a language model: how close it comes to people, and what each loss makes of it.
+
+    python scripts/benchmarks/linear_judges.py hs_brexit --data-path lewidi2023
+    python scripts/benchmarks/linear_judges.py dices.yaml --data-path dices_990.jsonl --annotators 1 3 10 30
+    python scripts/benchmarks/linear_judges.py convabuse --data-path lewidi2023 --alpha 0 0.4 0.8 --radius 0 0.25
+
+The judge is a softmax over linear functions of TF-IDF features of the prompt (words, their pairs, and letters). It
+is trained with the trainer's own losses, in seconds. A seed draws the training items, their annotators, and a fifth of
+the items to validate on: there training stops where KL is lowest, and there the temperature is fitted. Test items and
+their votes are those of `distjudge-trl train` with the same options. docs/linear-judges.md says what came out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from pathlib import Path
+
+
+import distjudge_trl  # noqa: F401  # isort: skip (before torch: it says how OpenMP's threads wait)
+from tqdm import tqdm
+from training_votes import add_task, read_parts
+
+from distjudge_trl.errors import UserInputError, run_script
+from distjudge_trl.evaluation.noise_floor import noise_floor
+from distjudge_trl.study.linear_judges import CHOICES, Point, measure, read_items, summary
+from distjudge_trl.study.linear_tables import LinearStudy, points_table
+
+
+METHODS = ("single-point", "label-smoothing", "kl-only", "no-adversary", "dirichlet", "distribution", "coverage")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_task(parser)
+    parser.add_argument("--items", type=int, nargs="+", metavar="N", help="so many training items; default: all")
+    parser.add_argument(
+        "--annotators", type=int, nargs="+", default=[0], metavar="M", help="so many of an item's; default: 0, all"
+    )
+    parser.add_argument("--max-eval-samples", type=int, metavar="N", help="as `distjudge-trl train`; default: all")
+    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="default: 5")
+    parser.add_argument("--methods", nargs="+", choices=CHOICES, default=METHODS, help=f"default: {' '.join(METHODS)}")
+    parser.add_argument("--alpha", type=float, nargs="+", default=[0.8], help="default: 0.8")
+    parser.add_argument("--radius", type=float, nargs="+", default=[0.25], help="epsilon; default: 0.25")
+    parser.add_argument("--title", help="of the data, for tables; default: the task")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write every judge's figures here, as JSON")
+    args, rest = parser.parse_known_args()
+    if min(args.seeds, *(args.items or [1])) < 1 or min(args.annotators) < 0:
+        raise UserInputError("--seeds and --items: at least 1; --annotators: at least 0, which is all.")
+    train, test, plan = read_parts(args, rest)
+    pool, tested = read_items(train, plan.sample(test, args.max_eval_samples))
+    if max(args.items or [0]) > len(pool.counts):
+        raise UserInputError(f"--items {max(args.items)}: there are {len(pool.counts)} training items.")
+    items = args.items or [len(pool.counts)]
+    points = list(itertools.starmap(Point, itertools.product(items, args.annotators, args.alpha, args.radius)))
+    found = measure(pool, tested, args.methods, points, range(args.seeds))
+    outcomes = list(tqdm(found, total=len(points) * args.seeds * len(args.methods), unit="judge"))
+    floor = noise_floor(tested.counts)
+    about = summary(tested, pool.counts.sum(0) / pool.counts.sum(), floor.value if floor is not None else 0.0)
+    study = LinearStudy(args.title or args.task, dict(about), outcomes)
+    print(points_table(study).markdown())
+    if args.out is not None:
+        study.save(args.out)
+
+
+if __name__ == "__main__":
+    run_script(main)
