@@ -69,7 +69,8 @@ def main() -> None:
     results = read_study(RESULTS, plan=plan) if RESULTS.is_dir() else []
     # Without results there are none.
     tables = all_tables(plan, results, used) if results else {}
-    tables |= linear_tables(read_linear(LINEAR), group_results(results))
+    if studies := read_linear(LINEAR):
+        tables |= linear_tables(studies, group_results(results))
     plots = find_plots(PAGES, plan, results) if args.write or args.check else {}
     if args.write:
         for path in [*write_pages(tables, PAGES), *write_plots(plots)]:

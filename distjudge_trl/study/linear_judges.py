@@ -22,6 +22,7 @@ from sklearn.pipeline import FeatureUnion
 from torch import Tensor
 
 from distjudge_trl.calibration.scaling import fit_temperature
+from distjudge_trl.errors import UserInputError
 from distjudge_trl.evaluation.association import entropy_correlation
 from distjudge_trl.evaluation.distances import item_accuracy, item_kl
 from distjudge_trl.evaluation.metrics import whole_votes
@@ -40,6 +41,8 @@ _OWN = {
 CHOICES = tuple(name for name in (*METHODS, "coverage") if name != "raw")
 # Part of the training items on which training stops and the temperature is fitted.
 HELD_OUT = 0.2
+# Fewer items choose neither a step nor a temperature.
+FEWEST = 10
 # Gradient steps at most, how often the held-out items are looked at, and how long without a lower KL there.
 STEPS, EVERY, PATIENCE = 1_000, 5, 100
 LEARNING_RATE, MOMENTUM = 1.0, 0.9
@@ -190,6 +193,9 @@ def measure(
 ) -> Iterable[Outcome]:
     """A judge for every point, seed and method. A seed draws the items, their annotators and which are held out, and
     so it is the same for all methods of a point.
+
+    Raises:
+        [`UserInputError`]: fewer than ten items to train on, or held out.
     """
     for point, seed in itertools.product(points, seeds):
         rng = np.random.default_rng(seed)
@@ -198,6 +204,11 @@ def measure(
             drawn = drawn._replace(counts=draw_annotators(drawn.counts, point.annotators, rng))
         is_held_out = hold_out(drawn.groups, rng)
         trained, held_out = drawn.take(~is_held_out), drawn.take(is_held_out)
+        if min(len(trained.counts), len(held_out.counts)) < FEWEST:
+            raise UserInputError(
+                f"Too few training items: {len(trained.counts)} to train on and {len(held_out.counts)} held out (whole"
+                f" groups). At least {FEWEST} are needed of each."
+            )
         for method in methods:
             plain, scaled = train(trained, held_out, tested, settings_of(method, point.alpha, point.radius))
             yield Outcome(

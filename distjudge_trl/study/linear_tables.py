@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,14 +14,17 @@ from distjudge_trl.evaluation.statistics import Estimate, seed_difference
 from distjudge_trl.files.atomic import replacing
 from distjudge_trl.report.cells import Table, number
 from distjudge_trl.study.groups import PAPER, REFERENCE, Group
-from distjudge_trl.study.linear_judges import Outcome, Point
+from distjudge_trl.study.linear_judges import STEPS, Outcome, Point
 
 
 _COLUMNS = ["method", *Point._fields, *Outcome._fields[2:]]
 _DIGITS = 5
 # Excess KL after temperature scaling, or as trained.
 _FIGURES = {"temperature": "scaled_kl", "plain": "kl"}
-_SEEDS = "[95 % interval over seeds, which draw the training items; the test items are the same.]"
+_SEEDS = (
+    "[95 % interval over seeds], with a star if it excludes 0: seeds draw which items are trained on and which are"
+    " held out. It says nothing about other test items, and is not corrected for the number of comparisons."
+)
 
 
 class LinearStudy(NamedTuple):
@@ -89,6 +92,15 @@ def _text(found: Estimate) -> str:
     return f"{found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}]{star}"
 
 
+def _cut_off(studies: Iterable[LinearStudy], methods: Sequence[str]) -> list[str]:
+    """A note on the judges that were still improving at the last step."""
+    steps = [o.steps for study in studies for o in study.outcomes if o.method in methods]
+    late = sum(step == STEPS for step in steps)
+    return (
+        [f"{late:,} of these {len(steps):,} judges were still improving at the last step, {STEPS:,}."] if late else []
+    )
+
+
 def read_linear(folder: Path) -> dict[str, LinearStudy]:
     """All files of a folder, by name."""
     return {path.stem: LinearStudy.read(path) for path in sorted(folder.glob("*.json"))}
@@ -114,7 +126,7 @@ def points_table(study: LinearStudy) -> Table:
     tested = (
         f"{number_tested:,} test items; noise floor {floor:.4f}; the training prior is {prior - floor:.4f} above it."
     )
-    notes = [tested, _SEEDS]
+    notes = [tested, _SEEDS, *_cut_off([study], study.methods())]
     return Table("linear", f"{study.title}: linear judges", header, rows, notes)
 
 
@@ -122,12 +134,20 @@ def yardstick_table(studies: Mapping[str, LinearStudy], data: Mapping[str, Mappi
     """Excess KL after temperature scaling of linear judges that were trained on all items, beside the study's judges
     of the data set of the same name, which were tested on the same items.
     """
-    header = ["data", "test items", "noise floor", "training prior", "words: single-point", "words: KL + CE"]
-    header += ["words: the paper's", f"language model: {REFERENCE}", f"language model: {PAPER}"]
+    header = [
+        "data",
+        "test items",
+        "training items",
+        "noise floor",
+        "training prior",
+        "words: single-point",
+        f"words: {REFERENCE}",
+    ]
+    header += [f"words: {PAPER}", f"language model: {REFERENCE}", f"language model: {PAPER}"]
     rows = []
     for key, study in studies.items():
         (point,), about = study.points(), study.about
-        rows.append([study.title, f"{about['test_items']:,}", f"{about['noise_floor']:.3f}"])
+        rows.append([study.title, f"{about['test_items']:,}", f"{point.items:,}", f"{about['noise_floor']:.3f}"])
         rows[-1].append(f"{about['prior_kl'] - about['noise_floor']:.3f}")
         for method in ("single-point", REFERENCE, PAPER):
             rows[-1].append(number(study.values(method, point, "scaled_kl"), ".3f"))
@@ -138,6 +158,7 @@ def yardstick_table(studies: Mapping[str, LinearStudy], data: Mapping[str, Mappi
     notes = [
         "Excess KL after temperature scaling; mean ± standard deviation over seeds.",
         "Words: softmaxes over TF-IDF features. The language model is the study's, all weights trained.",
+        "Training items of the judges of words; a fifth of them is held out.",
     ]
     return Table("linear-yardstick", "A bag of words and a language model", header, rows, notes)
 
@@ -156,7 +177,10 @@ def linear_gains_table(studies: Mapping[str, LinearStudy], reading: str) -> Tabl
         for study in studies.values()
     ]
     title = f"KL minus that of {REFERENCE}" + (", both after temperature scaling" if reading != "plain" else "")
-    return Table(f"linear-gains-{reading}", title, ["data", *methods], rows, [f"Negative is better. {_SEEDS}"])
+    notes = [f"Negative is better. {_SEEDS}"]
+    if reading != "plain":
+        notes += _cut_off(studies.values(), [REFERENCE, *methods])
+    return Table(f"linear-gains-{reading}", title, ["data", *methods], rows, notes)
 
 
 def linear_curve_table(name: str, study: LinearStudy) -> Table:
@@ -172,14 +196,17 @@ def linear_curve_table(name: str, study: LinearStudy) -> Table:
         ]
         for point in study.points()
     ]
-    note = f"All after temperature scaling. {_SEEDS}"
-    return Table(f"linear-{name}", f"{study.title}: items and annotators", header, rows, [note])
+    prior = study.about["prior_kl"] - study.about["noise_floor"]
+    notes = [
+        f"All after temperature scaling. {_SEEDS}",
+        f"The training prior of all items is {prior:.3f} above the floor.",
+        *_cut_off([study], study.methods()),
+    ]
+    return Table(f"linear-{name}", f"{study.title}: items and annotators", header, rows, notes)
 
 
 def linear_grid_table(name: str, study: LinearStudy) -> Table:
-    """Figure 3: excess KL of the paper's loss for every alpha and epsilon, as trained and after temperature scaling;
-    and how the best point differs from the paper's.
-    """
+    """Figure 3: excess KL of the paper's loss for every alpha and epsilon, as trained and after scaling."""
     points = study.points()
     alphas, radii = (sorted({getattr(point, field) for point in points}) for field in ("alpha", "radius"))
     place = {(point.alpha, point.radius): point for point in points}
@@ -196,14 +223,12 @@ def linear_grid_table(name: str, study: LinearStudy) -> Table:
         means = {point: float(np.mean(study.values(PAPER, point, figure))) for point in points}
         best = min(means, key=means.__getitem__)
         seeds = np.mean([np.std(study.values(PAPER, point, figure), ddof=1) for point in points])
-        text = f"{words}: the best is alpha {best.alpha:g}, epsilon {best.radius:g}"
-        own = place.get((0.8, 0.25))
-        if own is not None and own != best:
-            text += f", {study.difference(PAPER, best, figure, (PAPER, own))} from the paper's"
+        spread, seeds = np.std(list(means.values()), ddof=1), f"{seeds:.4f}"
         notes.append(
-            f"{text}. Standard deviation of the points' means {np.std(list(means.values()), ddof=1):.4f}, of"
-            f" seeds at one point {seeds:.4f}."
+            f"{words}: the lowest is alpha {best.alpha:g}, epsilon {best.radius:g}. Standard deviation of the points'"
+            f" means {spread:.4f}, of seeds at one point {seeds}."
         )
+    notes += _cut_off([study], [PAPER])
     header = ["alpha", *(f"epsilon {radius:g}" for radius in radii)]
     return Table(f"linear-grid-{name}", f"{study.title}: alpha times epsilon", header, rows, notes)
 

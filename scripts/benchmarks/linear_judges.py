@@ -47,6 +47,8 @@ def main() -> None:
     args, rest = parser.parse_known_args()
     if min(args.seeds, *(args.items or [1])) < 1 or min(args.annotators) < 0:
         raise UserInputError("--seeds and --items: at least 1; --annotators: at least 0, which is all.")
+    if args.split == "all":
+        raise UserInputError("--split all: judges would be tested on what they are trained on. Choose another split.")
     train, test, plan = read_parts(args, rest)
     pool, tested = read_items(train, plan.sample(test, args.max_eval_samples))
     if max(args.items or [0]) > len(pool.counts):

@@ -72,6 +72,7 @@ def test_a_changed_number_is_found(script, page, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(script, "PAGES", (page,))
     monkeypatch.setattr(script, "read_study", lambda *_, **__: ["a result"])
     monkeypatch.setattr(script, "RESULTS", tmp_path)
+    monkeypatch.setattr(script, "LINEAR", tmp_path)
     monkeypatch.setattr(script, "all_tables", lambda *_: TABLES)
     monkeypatch.setattr(sys, "argv", ["study_tables.py", "--check"])
     with pytest.raises(SystemExit) as ended:
@@ -97,6 +98,7 @@ def test_wrong_blocks_change_no_page(script, page, tmp_path):
 def test_names_are_listed(script, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(script, "read_study", lambda *_, **__: ["a result"])
     monkeypatch.setattr(script, "RESULTS", tmp_path)
+    monkeypatch.setattr(script, "LINEAR", tmp_path)
     monkeypatch.setattr(script, "all_tables", lambda *_: TABLES)
     monkeypatch.setattr(sys, "argv", ["study_tables.py", "--list"])
     script.main()

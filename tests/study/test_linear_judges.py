@@ -167,6 +167,8 @@ def test_the_command_on_ratings_of_ones_own(tmp_path, monkeypatch, capsys):
         (["--seeds", "0"], "--seeds and --items: at least 1"),
         (["--annotators", "-1"], "--annotators: at least 0"),
         (["--data-path", "none"], "none"),
+        (["--split", "all"], "--split all: judges would be tested on"),
+        (["--items", "2"], "Too few training items"),
     ],
 )
 def test_what_is_wrong_is_one_line_and_exit_code_2(words, message):

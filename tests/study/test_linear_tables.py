@@ -7,7 +7,7 @@ from small_study import make_study
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.evaluation.statistics import seed_difference
 from distjudge_trl.study.groups import group_results
-from distjudge_trl.study.linear_judges import Outcome, Point
+from distjudge_trl.study.linear_judges import STEPS, Outcome, Point
 from distjudge_trl.study.linear_tables import LinearStudy, linear_tables, points_table, read_linear
 
 
@@ -75,7 +75,7 @@ def test_words_beside_the_language_model_on_the_same_items(tmp_path):
     own = data["first"]["distribution"].text("excess_kl", "temperature")
     assert table.rows[0][-1] == own and table.rows[1][-2:] == ["-", "-"]
     words = kls(studies["second"], "no-adversary", ONE[0], "scaled_kl") - FLOOR
-    assert table.rows[1][5] == f"{words.mean():.3f} ± {words.std(ddof=1):.3f}" and table.rows[1][3] == "0.300"
+    assert table.rows[1][6] == f"{words.mean():.3f} ± {words.std(ddof=1):.3f}" and table.rows[1][4] == "0.300"
     others = {"first": make_linear(ONE, about={**same, "test_items": 41})}
     assert linear_tables(others, data)["linear-yardstick"].rows[0][-1] == "-", "other items"
     plain = linear_tables(studies, data)["linear-gains-plain"]
@@ -104,5 +104,12 @@ def test_alpha_times_epsilon():
     assert table.header == ["alpha", "epsilon 0.1", "epsilon 0.25"]
     assert table.rows[1] == ["0.8", *(f"{plain[p]:.4f} / {scaled[p]:.4f}" for p in points[2:])]
     best = min(scaled, key=scaled.get)
-    assert f"the best is alpha {best.alpha:g}, epsilon {best.radius:g}" in table.notes[2]
+    assert f"the lowest is alpha {best.alpha:g}, epsilon {best.radius:g}" in table.notes[2]
     assert f"means {np.std(list(scaled.values()), ddof=1):.4f}, of seeds" in table.notes[2]
+
+
+def test_judges_that_were_cut_off_are_counted():
+    study = make_linear(ONE)
+    assert not any("still improving" in note for note in points_table(study).notes)
+    late = study._replace(outcomes=[study.outcomes[0]._replace(steps=STEPS), *study.outcomes[1:]])
+    assert points_table(late).notes[-1] == f"1 of these 9 judges were still improving at the last step, {STEPS:,}."
