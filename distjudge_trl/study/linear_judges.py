@@ -197,6 +197,9 @@ def measure(
     Raises:
         [`UserInputError`]: fewer than ten items to train on, or held out.
     """
+    points = list(points)
+    balls = dict.fromkeys((point.alpha, point.radius) for point in points)
+    settings = {(method, *ball): settings_of(method, *ball) for method, ball in itertools.product(methods, balls)}
     for point, seed in itertools.product(points, seeds):
         rng = np.random.default_rng(seed)
         drawn = pool.take(rng.permutation(len(pool.counts))[: point.items])
@@ -210,7 +213,7 @@ def measure(
                 f" groups). At least {FEWEST} are needed of each."
             )
         for method in methods:
-            plain, scaled = train(trained, held_out, tested, settings_of(method, point.alpha, point.radius))
+            plain, scaled = train(trained, held_out, tested, settings[method, point.alpha, point.radius])
             yield Outcome(
                 method,
                 point,

@@ -50,9 +50,9 @@ class LinearStudy(NamedTuple):
         chosen = (one for one in self.outcomes if (one.method, one.point) == (method, point))
         return [getattr(one, figure) - shift for one in chosen]
 
-    def difference(self, method: str, point: Point, figure: str, other: tuple[str, Point] | None = None) -> str:
-        """How a figure differs from that of KL + CE at the same point, or of another judge."""
-        own, there = self.values(method, point, figure), self.values(*(other or (REFERENCE, point)), figure)
+    def difference(self, method: str, point: Point, figure: str) -> str:
+        """How a figure differs from that of KL + CE at the same point."""
+        own, there = (self.values(name, point, figure) for name in (method, REFERENCE))
         if not own or not there:
             return "-"
         if len(own) < 2:
@@ -209,24 +209,22 @@ def linear_grid_table(name: str, study: LinearStudy) -> Table:
     """Figure 3: excess KL of the paper's loss for every alpha and epsilon, as trained and after scaling."""
     points = study.points()
     alphas, radii = (sorted({getattr(point, field) for point in points}) for field in ("alpha", "radius"))
-    place = {(point.alpha, point.radius): point for point in points}
-    rows = []
-    for alpha in alphas:
-        cells = []
-        for radius in radii:
-            point = place[alpha, radius]
-            plain, scaled = (np.mean(study.values(PAPER, point, figure)) for figure in ("kl", "scaled_kl"))
-            cells.append(f"{plain:.4f} / {scaled:.4f}")
-        rows.append([f"{alpha:g}", *cells])
+    means = {
+        figure: {(point.alpha, point.radius): np.mean(study.values(PAPER, point, figure)) for point in points}
+        for figure in _FIGURES.values()
+    }
+    rows = [
+        [f"{alpha:g}", *(f"{means['kl'][alpha, r]:.4f} / {means['scaled_kl'][alpha, r]:.4f}" for r in radii)]
+        for alpha in alphas
+    ]
     notes = ["Excess KL as trained / after temperature scaling, mean over seeds."]
     for words, figure in (("As trained", "kl"), ("After temperature scaling", "scaled_kl")):
-        means = {point: float(np.mean(study.values(PAPER, point, figure))) for point in points}
-        best = min(means, key=means.__getitem__)
+        alpha, radius = min(means[figure], key=means[figure].__getitem__)
+        spread = np.std(list(means[figure].values()), ddof=1)
         seeds = np.mean([np.std(study.values(PAPER, point, figure), ddof=1) for point in points])
-        spread, seeds = np.std(list(means.values()), ddof=1), f"{seeds:.4f}"
         notes.append(
-            f"{words}: the lowest is alpha {best.alpha:g}, epsilon {best.radius:g}. Standard deviation of the points'"
-            f" means {spread:.4f}, of seeds at one point {seeds}."
+            f"{words}: the lowest is alpha {alpha:g}, epsilon {radius:g}. Standard deviation of the points' means"
+            f" {spread:.4f}, of seeds at one point {seeds:.4f}."
         )
     notes += _cut_off([study], [PAPER])
     header = ["alpha", *(f"epsilon {radius:g}" for radius in radii)]
