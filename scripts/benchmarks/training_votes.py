@@ -3,6 +3,8 @@
 import argparse
 from typing import NamedTuple
 
+
+import distjudge_trl  # noqa: F401  # isort: skip (before torch: it says how OpenMP's threads wait)
 import numpy as np
 from datasets import Dataset
 
