@@ -14,11 +14,12 @@ from pathlib import Path
 
 import distjudge_trl  # noqa: F401  # isort: skip (before torch: it says how OpenMP's threads wait)
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from distjudge_trl.errors import UserInputError, counted, first_line, run_script, writing
 from distjudge_trl.files.atomic import check_folder, removing_if_empty, replacing_files
 from distjudge_trl.modeling.bundled import resolve_model
+from distjudge_trl.modeling.layers import cut_layers
 from distjudge_trl.recipe.parsing import parser_error
 
 
@@ -58,25 +59,6 @@ def make_smaller(name: str, count: int, out: Path) -> None:
         tokenizer.save_pretrained(temporary)
     sizes = f"{model.num_parameters() / 1e6:.1f} of {before / 1e6:.1f} million parameters"
     print(f"{out}: {counted(count, 'layer')}, {sizes}")
-
-
-def cut_layers(model: PreTrainedModel, count: int) -> None:
-    """Remove all layers of a model's decoder but the first ones.
-
-    Raises:
-        [`UserInputError`]: the decoder has no `layers`, or not so many.
-    """
-    decoder = model.get_decoder()
-    layers = getattr(decoder, "layers", None)
-    if layers is None:
-        raise UserInputError(f"{type(model).__name__}: its decoder has no `layers` that could be cut.")
-    if not 1 <= count <= len(layers):
-        raise UserInputError(f"--layers must be from 1 to {len(layers)}, which the model has; got {count}.")
-    decoder.layers = layers[:count]
-    for config in {id(each): each for each in (model.config, decoder.config)}.values():
-        config.num_hidden_layers = count
-        if getattr(config, "layer_types", None):
-            config.layer_types = config.layer_types[:count]
 
 
 if __name__ == "__main__":

@@ -101,7 +101,7 @@ def tiny_model(tokenizer):
     return make_tiny_model(len(tokenizer))
 
 
-def make_tiny_model(vocab_size: int, hidden_size: int = 32, context: int = 256):
+def make_tiny_model(vocab_size: int, hidden_size: int = 32, context: int = 256, layers: int = 2):
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
@@ -109,7 +109,7 @@ def make_tiny_model(vocab_size: int, hidden_size: int = 32, context: int = 256):
         vocab_size=vocab_size,
         hidden_size=hidden_size,
         intermediate_size=2 * hidden_size,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=context,

@@ -1,8 +1,7 @@
-"""Judges that count words: softmaxes over linear functions of TF-IDF features, trained with the trainer's losses.
+"""Linear judges: softmaxes over linear functions of fixed features, trained with the trainer's losses.
 
-They need seconds where a language model needs half an hour, so that many seeds, numbers of items and of annotators and
-settings of the loss can be tried. They are a yardstick, too: what does a language model know that a bag of words does
-not?
+They need seconds where training a language model needs half an hour, so that many seeds, numbers of items and of
+annotators and settings of the loss can be tried.
 """
 
 from __future__ import annotations
@@ -14,20 +13,17 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from datasets import Dataset
-from scipy import sparse
 from scipy.special import log_softmax
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.pipeline import FeatureUnion
 from torch import Tensor
 
 from distjudge_trl.calibration.scaling import fit_temperature
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.evaluation.association import entropy_correlation
 from distjudge_trl.evaluation.distances import item_accuracy, item_kl
-from distjudge_trl.evaluation.metrics import whole_votes
-from distjudge_trl.evaluation.scoring import human_side
+from distjudge_trl.evaluation.statistics import Estimate, paired_difference
 from distjudge_trl.methods import METHODS
+from distjudge_trl.study.groups import REFERENCE
+from distjudge_trl.study.linear_features import Block, Items
 from distjudge_trl.trainer import DistributionSFTConfig
 from distjudge_trl.trainer.perturbation import make_adversary, row_losses
 
@@ -44,23 +40,8 @@ HELD_OUT = 0.2
 # Fewer items choose neither a step nor a temperature.
 FEWEST = 10
 # Gradient steps at most, how often the held-out items are looked at, and how long without a lower KL there.
-STEPS, EVERY, PATIENCE = 1_000, 5, 100
+STEPS, EVERY, PATIENCE = 3_000, 5, 100
 LEARNING_RATE, MOMENTUM = 1.0, 0.9
-
-
-class Items(NamedTuple):
-    """Features `(N, D)` of items, their votes `(N, K)` and their groups `(N,)`."""
-
-    features: sparse.csr_matrix
-    counts: np.ndarray
-    groups: np.ndarray
-
-    def take(self, rows: np.ndarray) -> Items:
-        return Items(*(part[rows] for part in self))
-
-    @property
-    def shares(self) -> np.ndarray:
-        return np.asarray(self.counts / self.counts.sum(-1, keepdims=True))
 
 
 class Point(NamedTuple):
@@ -87,27 +68,6 @@ class Outcome(NamedTuple):
     steps: int
 
 
-def read_items(train: Dataset, test: Dataset) -> tuple[Items, Items]:
-    """Features and votes of training and test records. Items on which people divide a vote are left out."""
-    texts = [["\n".join(message["content"] for message in p) for p in part["prompt"]] for part in (train, test)]
-    found = []
-    for part, matrix in zip((train, test), make_features(*texts), strict=True):
-        whole = whole_votes(*human_side(part))
-        found.append(Items(matrix[whole.chosen], whole.counts, np.array(part["group"][:])[whole.chosen]))
-    return found[0], found[1]
-
-
-def make_features(train: Sequence[str], test: Sequence[str]) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
-    """TF-IDF of words, pairs of words, and 2 to 5 letters within words; known from the training texts alone. What four
-    fifths of the prompts have in common, the question, is no feature.
-    """
-    options = {"sublinear_tf": True, "min_df": 2, "max_df": 0.8, "dtype": np.float32}
-    words = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b", **options)
-    letters = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 5), max_features=30_000, **options)
-    union = FeatureUnion([("words", words), ("letters", letters)])
-    return union.fit_transform(train).tocsr(), union.transform(test).tocsr()
-
-
 def draw_annotators(counts: np.ndarray, m: int, rng: np.random.Generator) -> np.ndarray:
     """The votes of m of each item's annotators `(N, K)`, or of all where there are fewer."""
     whole = np.rint(counts).astype(int)
@@ -130,29 +90,33 @@ def settings_of(method: str, alpha: float, radius: float) -> DistributionSFTConf
 
 
 class LinearJudge:
-    """Weights `(D, K)` and biases `(K,)` that begin at the training prior, and Nesterov's gradient descent. Stopped
-    early it is regularised as by a weight decay, the less the longer it runs.
+    """Weights `(D, K)` for every block of features and biases `(K,)` that begin at the training prior, and Nesterov's
+    gradient descent. Stopped early it is regularised as by a weight decay, the less the longer it runs.
     """
 
     def __init__(self, items: Items) -> None:
         self.features = items.features
-        self.transposed = items.features.T.tocsr()
-        self.weights = np.zeros((items.features.shape[1], items.counts.shape[1]), dtype=np.float32)
+        # Products with the transpose are faster row by row; of an array it is a view.
+        self.transposed = [block.T if isinstance(block, np.ndarray) else block.T.tocsr() for block in items.features]
         self.biases = np.log(items.counts.sum(0) + 0.5).astype(np.float32)
-        self.speed = np.zeros_like(self.weights), np.zeros_like(self.biases)
+        self.weights = [np.zeros((block.shape[1], len(self.biases)), dtype=np.float32) for block in items.features]
+        self.speed = [np.zeros_like(values) for values in (*self.weights, self.biases)]
 
-    def log_q(self, features: sparse.csr_matrix) -> np.ndarray:
+    def _logits(self, features: Sequence[Block]) -> np.ndarray:
+        return np.asarray(sum((b @ w for b, w in zip(features, self.weights, strict=True)), start=self.biases))
+
+    def log_q(self, features: Sequence[Block]) -> np.ndarray:
         """Label log-probabilities `(N, K)`."""
-        return np.asarray(log_softmax(features @ self.weights + self.biases, axis=-1))
+        return np.asarray(log_softmax(self._logits(features), axis=-1))
 
     def step(self, loss: Callable[[Tensor], Tensor]) -> None:
         """One step down the mean of a loss `(N,)` of log-probabilities `(N, K)`."""
-        logits = torch.from_numpy(self.features @ self.weights + self.biases).requires_grad_()
+        logits = torch.from_numpy(self._logits(self.features)).requires_grad_()
         loss(torch.log_softmax(logits, dim=-1)).mean().backward()
         assert logits.grad is not None
         slopes = logits.grad.numpy()
-        gradients = self.transposed @ slopes, slopes.sum(0)
-        for values, speed, gradient in zip((self.weights, self.biases), self.speed, gradients, strict=True):
+        gradients = [*(block @ slopes for block in self.transposed), slopes.sum(0)]
+        for values, speed, gradient in zip((*self.weights, self.biases), self.speed, gradients, strict=True):
             speed *= MOMENTUM
             speed += gradient
             values -= LEARNING_RATE * (gradient + MOMENTUM * speed)
@@ -188,9 +152,27 @@ def train(items: Items, held_out: Items, tested: Items, args: DistributionSFTCon
     return best[0], best[1]
 
 
+class Measured(NamedTuple):
+    """A judge's figures, and its KL on every test item as trained and after temperature scaling, `(2, N)`."""
+
+    outcome: Outcome
+    item_kl: np.ndarray
+
+
+class Comparison(NamedTuple):
+    """The mean over test items and seeds of a method's KL minus that of KL + CE, as trained and after temperature
+    scaling of both, with 95 % intervals over items.
+    """
+
+    method: str
+    point: Point
+    plain: Estimate
+    scaled: Estimate
+
+
 def measure(
     pool: Items, tested: Items, methods: Sequence[str], points: Iterable[Point], seeds: Iterable[int]
-) -> Iterable[Outcome]:
+) -> Iterable[Measured]:
     """A judge for every point, seed and method. A seed draws the items, their annotators and which are held out, and
     so it is the same for all methods of a point.
 
@@ -214,22 +196,45 @@ def measure(
             )
         for method in methods:
             plain, scaled = train(trained, held_out, tested, settings[method, point.alpha, point.radius])
-            yield Outcome(
+            both = np.stack([item_kl(tested.shares, found.log_q) for found in (plain, scaled)])
+            outcome = Outcome(
                 method,
                 point,
                 seed,
-                float(item_kl(tested.shares, plain.log_q).mean()),
-                float(item_kl(tested.shares, scaled.log_q).mean()),
+                float(both[0].mean()),
+                float(both[1].mean()),
                 float(item_accuracy(tested.shares, scaled.log_q).mean()),
                 float(entropy_correlation(tested.shares, scaled.log_q) or 0.0),
                 scaled.steps,
             )
+            yield Measured(outcome, both)
+
+
+def compare(measured: Sequence[Measured], groups: Sequence[str]) -> list[Comparison]:
+    """Every method beside KL + CE, wherever both were trained. `groups` `(N,)` are those of the test items.
+
+    Raises:
+        [`UserInputError`]: all test items are of one group, so that there is nothing to draw.
+    """
+    if len(set(groups)) == 1:
+        raise UserInputError("All test items are of one group: differences have no interval. Choose another --split.")
+    found: dict[tuple[Point, str], list[np.ndarray]] = {}
+    for one in measured:
+        found.setdefault((one.outcome.point, one.outcome.method), []).append(one.item_kl)
+    means = {key: np.mean(values, axis=0) for key, values in found.items()}
+    return [
+        Comparison(
+            method, point, *(paired_difference(own[i], means[point, REFERENCE][i], groups) for i in range(len(own)))
+        )
+        for (point, method), own in means.items()
+        if method != REFERENCE and (point, REFERENCE) in means
+    ]
 
 
 def summary(tested: Items, prior: np.ndarray, floor: float) -> Mapping[str, float]:
-    """What stands beside the judges: the number of test items, their noise floor, and the training prior's KL (`prior`
-    `(K,)` itself is of probabilities).
+    """What stands beside the judges: the number of test items, their noise floor, the training prior's KL (`prior`
+    `(K,)` itself is of probabilities), and the limit of steps.
     """
     constant = np.broadcast_to(np.log(prior), tested.counts.shape)
     kl = float(item_kl(tested.shares, constant).mean())
-    return {"test_items": len(tested.counts), "noise_floor": floor, "prior_kl": kl}
+    return {"test_items": len(tested.counts), "noise_floor": floor, "prior_kl": kl, "most_steps": STEPS}

@@ -4,37 +4,47 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from distjudge_trl.errors import UserInputError
-from distjudge_trl.evaluation.statistics import Estimate, seed_difference
+from distjudge_trl.evaluation.statistics import Estimate
 from distjudge_trl.files.atomic import replacing
 from distjudge_trl.report.cells import Table, number
 from distjudge_trl.study.groups import PAPER, REFERENCE, Group
-from distjudge_trl.study.linear_judges import STEPS, Outcome, Point
+from distjudge_trl.study.linear_judges import Comparison, Outcome, Point
 
 
 _COLUMNS = ["method", *Point._fields, *Outcome._fields[2:]]
 _DIGITS = 5
 # Excess KL after temperature scaling, or as trained.
 _FIGURES = {"temperature": "scaled_kl", "plain": "kl"}
-_SEEDS = (
-    "[95 % interval over seeds], with a star if it excludes 0: seeds draw which items are trained on and which are"
-    " held out. It says nothing about other test items, and is not corrected for the number of comparisons."
+_SIGNS = (
+    "Negative is better. Mean ± standard deviation over seeds, which draw the training items and which of them are"
+    " held out."
 )
+_INTERVALS = (
+    "[95 % interval over test items of the mean over seeds], with a star if it excludes 0; nothing is corrected for"
+    " the number of comparisons."
+)
+# What the features of a study's judges are, in the order of tables.
+FEATURES = {"words": "words", "model": "frozen model", "both": "both"}
 
 
 class LinearStudy(NamedTuple):
-    """The judges of one call of `scripts/benchmarks/linear_judges.py`: the data's title, its `test_items`,
-    `noise_floor` and `prior_kl` (nats), and the judges.
+    """The judges of one call of `scripts/benchmarks/linear_judges.py`: the data's title, which of [`FEATURES`] they
+    have and of which model, what [`summary`] says of the data, the judges, and how methods compare.
     """
 
     title: str
+    features: str
+    model: str | None
     about: dict[str, float]
     outcomes: list[Outcome]
+    comparisons: list[Comparison]
 
     def points(self) -> list[Point]:
         """What the judges were trained with, in order."""
@@ -51,21 +61,33 @@ class LinearStudy(NamedTuple):
         return [getattr(one, figure) - shift for one in chosen]
 
     def difference(self, method: str, point: Point, figure: str) -> str:
-        """How a figure differs from that of KL + CE at the same point."""
+        """How a KL differs from that of KL + CE at the same point."""
         own, there = (self.values(name, point, figure) for name in (method, REFERENCE))
-        if not own or not there:
+        if method == REFERENCE or not own or not there:
             return "-"
-        if len(own) < 2:
-            return f"{own[0] - there[0]:+.4f}"
-        return _text(seed_difference(own, there))
+        differences = np.subtract(own, there)
+        text = f"{differences.mean():+.4f}" + (f" ± {differences.std(ddof=1):.4f}" if len(own) > 1 else "")
+        compared = next((c for c in self.comparisons if (c.method, c.point) == (method, point)), None)
+        if compared is None:
+            return text
+        found = compared.plain if figure == "kl" else compared.scaled
+        star = "" if found.low <= 0 <= found.high else " *"
+        return f"{text} [{found.low:+.4f}, {found.high:+.4f}]{star}"
 
     def save(self, path: Path) -> None:
-        """Write a JSON file, a judge a line."""
+        """Write a JSON file, a judge or a comparison a line."""
         rows = [[one.method, *one.point, *(round(figure, _DIGITS) for figure in one[2:])] for one in self.outcomes]
-        head = {"title": self.title, "about": self.about, "columns": _COLUMNS}
-        lines = ",\n".join(json.dumps(row) for row in rows)
+        compared = [
+            [c.method, *c.point, *(round(f, _DIGITS) for each in (c.plain, c.scaled) for f in astuple(each))]
+            for c in self.comparisons
+        ]
+        head = {**self._asdict(), "columns": _COLUMNS}
+        del head["outcomes"], head["comparisons"]
+        text = json.dumps(head)[:-1]
+        for name, lines in (("rows", rows), ("comparisons", compared)):
+            text += f', "{name}": [\n' + ",\n".join(map(json.dumps, lines)) + "\n]"
         with replacing(path) as temporary:
-            temporary.write_text(f'{json.dumps(head)[:-1]}, "rows": [\n{lines}\n]}}\n', encoding="utf-8")
+            temporary.write_text(text + "}\n", encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> LinearStudy:
@@ -80,30 +102,43 @@ class LinearStudy(NamedTuple):
                 raise ValueError(content["columns"])
             end = 1 + len(Point._fields)
             rows = [Outcome(row[0], Point(*row[1:end]), *row[end:]) for row in content["rows"]]
-            return cls(content["title"], content["about"], rows)
-        except (ValueError, KeyError, TypeError):
+            compared = [
+                Comparison(row[0], Point(*row[1:end]), Estimate(*row[end : end + 3]), Estimate(*row[end + 3 :]))
+                for row in content["comparisons"]
+            ]
+            return cls(content["title"], content["features"], content["model"], content["about"], rows, compared)
+        except (ValueError, KeyError, TypeError, IndexError):
             raise UserInputError(
                 f"{path}: was not written by scripts/benchmarks/linear_judges.py. Run it again with --out {path}."
             ) from None
 
 
-def _text(found: Estimate) -> str:
-    star = "" if found.low <= 0 <= found.high else " *"
-    return f"{found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}]{star}"
+def _signs(studies: Iterable[LinearStudy]) -> list[str]:
+    return [_SIGNS, *([_INTERVALS] if any(study.comparisons for study in studies) else [])]
 
 
-def _cut_off(studies: Iterable[LinearStudy], methods: Sequence[str]) -> list[str]:
+def _cut_off(studies: Sequence[LinearStudy], methods: Sequence[str]) -> list[str]:
     """A note on the judges that were still improving at the last step."""
-    steps = [o.steps for study in studies for o in study.outcomes if o.method in methods]
-    late = sum(step == STEPS for step in steps)
+    late = [o.steps == study.about["most_steps"] for study in studies for o in study.outcomes if o.method in methods]
+    limits = " or ".join(f"{limit:,}" for limit in sorted({int(study.about["most_steps"]) for study in studies}))
     return (
-        [f"{late:,} of these {len(steps):,} judges were still improving at the last step, {STEPS:,}."] if late else []
+        [f"{sum(late):,} of these {len(late):,} judges were still improving at the last step, {limits}."]
+        if any(late)
+        else []
     )
 
 
 def read_linear(folder: Path) -> dict[str, LinearStudy]:
-    """All files of a folder, by name."""
-    return {path.stem: LinearStudy.read(path) for path in sorted(folder.glob("*.json"))}
+    """All files `FEATURES/NAME.json` of a folder, by `FEATURES/NAME`.
+
+    Raises:
+        [`UserInputError`]: a file is damaged, or in the folder of other features.
+    """
+    found = {f"{path.parent.name}/{path.stem}": LinearStudy.read(path) for path in sorted(folder.glob("*/*.json"))}
+    for key, study in found.items():
+        if study.features != key.partition("/")[0]:
+            raise UserInputError(f"{folder / key}.json: its features are {study.features}: move it to that folder.")
+    return found
 
 
 def points_table(study: LinearStudy) -> Table:
@@ -126,41 +161,49 @@ def points_table(study: LinearStudy) -> Table:
     tested = (
         f"{number_tested:,} test items; noise floor {floor:.4f}; the training prior is {prior - floor:.4f} above it."
     )
-    notes = [tested, _SEEDS, *_cut_off([study], study.methods())]
+    notes = [tested, *_signs([study]), *_cut_off([study], study.methods())]
     return Table("linear", f"{study.title}: linear judges", header, rows, notes)
 
 
 def yardstick_table(studies: Mapping[str, LinearStudy], data: Mapping[str, Mapping[str, Group]]) -> Table:
-    """Excess KL after temperature scaling of linear judges that were trained on all items, beside the study's judges
-    of the data set of the same name, which were tested on the same items.
+    """Excess KL after temperature scaling of linear judges of KL + CE that were trained on all items, with all
+    features, beside the study's judges of the data set of the same name, which were tested on the same items.
     """
-    header = [
-        "data",
-        "test items",
-        "training items",
-        "noise floor",
-        "training prior",
-        "words: single-point",
-        f"words: {REFERENCE}",
-    ]
-    header += [f"words: {PAPER}", f"language model: {REFERENCE}", f"language model: {PAPER}"]
+    header = ["data", "test items", "training items", "noise floor", "training prior", *FEATURES.values()]
+    header += [f"trained model: {REFERENCE}", f"trained model: {PAPER}"]
     rows = []
-    for key, study in studies.items():
+    for name in dict.fromkeys(key.partition("/")[2] for key in studies):
+        found = {features: studies.get(f"{features}/{name}") for features in FEATURES}
+        there = [each for each in found.values() if each is not None]
+        study = there[0]
+        if any(not _alike(study, each) for each in there):
+            raise UserInputError(f"{name}: its judges of different features have different items. Make them again.")
         (point,), about = study.points(), study.about
         rows.append([study.title, f"{about['test_items']:,}", f"{point.items:,}", f"{about['noise_floor']:.3f}"])
         rows[-1].append(f"{about['prior_kl'] - about['noise_floor']:.3f}")
-        for method in ("single-point", REFERENCE, PAPER):
-            rows[-1].append(number(study.values(method, point, "scaled_kl"), ".3f"))
+        for each in found.values():
+            rows[-1].append("-" if each is None else number(each.values(REFERENCE, point, "scaled_kl"), ".3f"))
         for method in (REFERENCE, PAPER):
-            group = data.get(key, {}).get(method)
+            group = data.get(name, {}).get(method)
             same = group is not None and _same_items(group, about)
             rows[-1].append(group.text("excess_kl", "temperature") if group is not None and same else "-")
+    models = " and ".join(sorted({study.model for study in studies.values() if study.model is not None}))
+    features = (
+        f"Linear judges of {REFERENCE}. Frozen model: softmaxes over hidden states of a model that stays as it is"
+        f" ({models}). Both: over these and TF-IDF of words. Trained model: the study's, all its weights trained."
+    )
     notes = [
         "Excess KL after temperature scaling; mean ± standard deviation over seeds.",
-        "Words: softmaxes over TF-IDF features. The language model is the study's, all weights trained.",
-        "Training items of the judges of words; a fifth of them is held out.",
+        features,
+        "Training items of the linear judges; a fifth of them is held out.",
     ]
-    return Table("linear-yardstick", "A bag of words and a language model", header, rows, notes)
+    return Table("linear-yardstick", "Linear judges beside a trained language model", header, rows, notes)
+
+
+def _alike(one: LinearStudy, other: LinearStudy) -> bool:
+    """Whether two studies have the same test items and as many training items."""
+    known = [(s.points(), s.about["test_items"], round(s.about["noise_floor"], _DIGITS)) for s in (one, other)]
+    return known[0] == known[1]
 
 
 def _same_items(group: Group, about: Mapping[str, float]) -> bool:
@@ -169,18 +212,17 @@ def _same_items(group: Group, about: Mapping[str, float]) -> bool:
     return bool(np.allclose(own, (about["test_items"], about["noise_floor"]), atol=1e-5))
 
 
-def linear_gains_table(studies: Mapping[str, LinearStudy], reading: str) -> Table:
-    """KL of every method minus that of KL + CE on every data set, trained on all items."""
-    methods = [name for name in dict.fromkeys(n for s in studies.values() for n in s.methods()) if name != REFERENCE]
+def linear_gains_table(features: str, studies: Iterable[LinearStudy], reading: str) -> Table:
+    """KL of every method minus that of KL + CE on every data set, trained on all items, with some features."""
+    studies = list(studies)
+    methods = [name for name in dict.fromkeys(n for s in studies for n in s.methods()) if name != REFERENCE]
     rows = [
         [study.title, *(study.difference(method, study.points()[0], _FIGURES[reading]) for method in methods)]
-        for study in studies.values()
+        for study in studies
     ]
     title = f"KL minus that of {REFERENCE}" + (", both after temperature scaling" if reading != "plain" else "")
-    notes = [f"Negative is better. {_SEEDS}"]
-    if reading != "plain":
-        notes += _cut_off(studies.values(), [REFERENCE, *methods])
-    return Table(f"linear-gains-{reading}", title, ["data", *methods], rows, notes)
+    notes = [*_signs(studies), *(_cut_off(studies, [REFERENCE, *methods]) if reading != "plain" else [])]
+    return Table(f"linear-{features}-gains-{reading}", title, ["data", *methods], rows, notes)
 
 
 def linear_curve_table(name: str, study: LinearStudy) -> Table:
@@ -198,7 +240,8 @@ def linear_curve_table(name: str, study: LinearStudy) -> Table:
     ]
     prior = study.about["prior_kl"] - study.about["noise_floor"]
     notes = [
-        f"All after temperature scaling. {_SEEDS}",
+        "All after temperature scaling.",
+        *_signs([study]),
         f"The training prior of all items is {prior:.3f} above the floor.",
         *_cut_off([study], study.methods()),
     ]
@@ -228,18 +271,26 @@ def linear_grid_table(name: str, study: LinearStudy) -> Table:
         )
     notes += _cut_off([study], [PAPER])
     header = ["alpha", *(f"epsilon {radius:g}" for radius in radii)]
-    return Table(f"linear-grid-{name}", f"{study.title}: alpha times epsilon", header, rows, notes)
+    return Table(f"linear-{name}", f"{study.title}: alpha times epsilon", header, rows, notes)
 
 
 def linear_tables(studies: Mapping[str, LinearStudy], data: Mapping[str, Mapping[str, Group]]) -> dict[str, Table]:
-    """All tables, by name: `grid-NAME` files are alpha times epsilon, files with several other points are curves, and
-    those with one are compared.
+    """All tables, by name. Of the files of some features, `grid-NAME` are alpha times epsilon, others with several
+    points are curves, and those with one are compared.
     """
-    grids = {name.removeprefix("grid-"): study for name, study in studies.items() if name.startswith("grid-")}
-    single = {name: s for name, s in studies.items() if len(s.points()) == 1 and not name.startswith("grid-")}
-    curves = {name: s for name, s in studies.items() if name not in single and not name.startswith("grid-")}
-    found: Iterable[Table] = [linear_curve_table(name, study) for name, study in curves.items()]
-    found = [*found, *(linear_grid_table(name, study) for name, study in grids.items())]
+    single = {}
+    tables: list[Table] = []
+    for key, study in studies.items():
+        features, _, name = key.partition("/")
+        if name.startswith("grid-"):
+            tables.append(linear_grid_table(f"{features}-{name}", study))
+        elif len(study.points()) > 1:
+            tables.append(linear_curve_table(f"{features}-{name}", study))
+        else:
+            single[key] = study
+    for features in dict.fromkeys(key.partition("/")[0] for key in single):
+        own = [study for key, study in single.items() if key.startswith(f"{features}/")]
+        tables += [linear_gains_table(features, own, reading) for reading in _FIGURES]
     if single:
-        found = [yardstick_table(single, data), *(linear_gains_table(single, reading) for reading in _FIGURES), *found]
-    return {table.name: table for table in found}
+        tables.append(yardstick_table(single, data))
+    return {table.name: table for table in tables}

@@ -1,19 +1,23 @@
-"""A bag of words instead of a language model: how close it comes to people, and what each loss makes of it.
+"""Linear judges on features that stay as they are: how close they come to people, and what each loss makes of them.
 
     python scripts/benchmarks/linear_judges.py hs_brexit --data-path lewidi2023
+    python scripts/benchmarks/linear_judges.py snli --data-path snli_1.0_test.jsonl --features model --cache states
     python scripts/benchmarks/linear_judges.py dices.yaml --data-path dices_990.jsonl --annotators 1 3 10 30
     python scripts/benchmarks/linear_judges.py convabuse --data-path lewidi2023 --alpha 0 0.4 0.8 --radius 0 0.25
 
-The judge is a softmax over linear functions of TF-IDF features of the prompt (words, their pairs, and letters). It
-is trained with the trainer's own losses, in seconds. A seed draws the training items, their annotators, and a fifth of
-the items to validate on: there training stops where KL is lowest, and there the temperature is fitted. Test items and
-their votes are those of `distjudge-trl train` with the same options. docs/linear-judges.md says what came out.
+A judge is a softmax over linear functions of features of the prompt: TF-IDF of its words, their pairs, and letters
+(`words`); the hidden states of a language model that is not trained (`model`); or `both`. It is trained with the
+trainer's own losses, in seconds; the hidden states take one forward pass a prompt. A seed draws the training items,
+their annotators, and a fifth of the items to validate on: there training stops where KL is lowest, and there the
+temperature is fitted. Test items and their votes are those of `distjudge-trl train` with the same options.
+docs/linear-judges.md says what came out.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+from functools import partial
 from pathlib import Path
 
 
@@ -23,8 +27,11 @@ from training_votes import add_task, read_parts
 
 from distjudge_trl.errors import UserInputError, run_script
 from distjudge_trl.evaluation.noise_floor import noise_floor
-from distjudge_trl.study.linear_judges import CHOICES, Point, measure, read_items, summary
-from distjudge_trl.study.linear_tables import LinearStudy, points_table
+from distjudge_trl.files.atomic import check_folder
+from distjudge_trl.study.hidden_states import FrozenModel
+from distjudge_trl.study.linear_features import read_items
+from distjudge_trl.study.linear_judges import CHOICES, Point, compare, measure, summary
+from distjudge_trl.study.linear_tables import FEATURES, LinearStudy, points_table
 
 
 METHODS = ("single-point", "label-smoothing", "kl-only", "no-adversary", "dirichlet", "distribution", "coverage")
@@ -33,7 +40,18 @@ METHODS = ("single-point", "label-smoothing", "kl-only", "no-adversary", "dirich
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_task(parser)
-    parser.add_argument("--items", type=int, nargs="+", metavar="N", help="so many training items; default: all")
+    parser.add_argument("--features", choices=FEATURES, default="words", help="default: words")
+    parser.add_argument("--model", help="whose hidden states; default: smollm2-135m")
+    parser.add_argument(
+        "--layers", type=int, metavar="N", help="after so many of its layers; default: two thirds of them"
+    )
+    parser.add_argument("--cache", type=Path, metavar="FOLDER", help="keep the hidden states here, for the next time")
+    parser.add_argument(
+        "--max-train-samples", type=int, metavar="N", help="so many training items for all seeds; default: all"
+    )
+    parser.add_argument(
+        "--items", type=int, nargs="+", metavar="N", help="so many of them for each seed; default: all"
+    )
     parser.add_argument(
         "--annotators", type=int, nargs="+", default=[0], metavar="M", help="so many of an item's; default: 0, all"
     )
@@ -47,19 +65,38 @@ def main() -> None:
     args, rest = parser.parse_known_args()
     if min(args.seeds, *(args.items or [1])) < 1 or min(args.annotators) < 0:
         raise UserInputError("--seeds and --items: at least 1; --annotators: at least 0, which is all.")
+    if args.features == "words" and (args.model or args.cache or args.layers is not None):
+        raise UserInputError("--model, --layers and --cache: are for --features model or both.")
     if args.split == "all":
         raise UserInputError("--split all: judges would be tested on what they are trained on. Choose another split.")
+    frozen = None if args.features == "words" else FrozenModel(args.model or "smollm2-135m", args.layers)
+    if args.cache is not None:
+        check_folder(args.cache, "--cache")
     train, test, plan = read_parts(args, rest)
-    pool, tested = read_items(train, plan.sample(test, args.max_eval_samples))
+    sampled = plan.sample(train, args.max_train_samples), plan.sample(test, args.max_eval_samples)
+    read_states = None
+    if frozen is not None:
+        read_states = frozen.read if args.cache is None else partial(frozen.read_cached, folder=args.cache)
+    pool, tested = read_items(*sampled, words=args.features != "model", read_states=read_states)
     if max(args.items or [0]) > len(pool.counts):
         raise UserInputError(f"--items {max(args.items)}: there are {len(pool.counts)} training items.")
     items = args.items or [len(pool.counts)]
-    points = list(itertools.starmap(Point, itertools.product(items, args.annotators, args.alpha, args.radius)))
-    found = measure(pool, tested, args.methods, points, range(args.seeds))
-    outcomes = list(tqdm(found, total=len(points) * args.seeds * len(args.methods), unit="judge"))
+    # Once each, whatever was given twice.
+    values = (dict.fromkeys(each) for each in (items, args.annotators, args.alpha, args.radius))
+    points = list(itertools.starmap(Point, itertools.product(*values)))
+    methods = list(dict.fromkeys(args.methods))
+    found = measure(pool, tested, methods, points, range(args.seeds))
+    judges = list(tqdm(found, total=len(points) * args.seeds * len(methods), unit="judge"))
     floor = noise_floor(tested.counts)
     about = summary(tested, pool.counts.sum(0) / pool.counts.sum(), floor.value if floor is not None else 0.0)
-    study = LinearStudy(args.title or args.task, dict(about), outcomes)
+    study = LinearStudy(
+        title=args.title or args.task,
+        features=args.features,
+        model=None if frozen is None else f"{frozen.layers} layers of {args.model or 'smollm2-135m'}",
+        about=dict(about),
+        outcomes=[judge.outcome for judge in judges],
+        comparisons=compare(judges, tested.groups.tolist()),
+    )
     print(points_table(study).markdown())
     if args.out is not None:
         study.save(args.out)

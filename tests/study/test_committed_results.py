@@ -24,10 +24,16 @@ def test_all_are_those_of_the_plan():
 
 
 def test_a_page_shows_every_data_set():
-    shown = (ROOT / "docs/study-tables.md").read_text(encoding="utf-8")
+    shown, curves = ((ROOT / f"docs/{name}.md").read_text(encoding="utf-8") for name in ("study-tables", "paper"))
+    varied = set()
     for result in read_study(RESULTS):
-        if "transfer" not in result.about:
+        if "transfer" in result.about:
+            continue
+        if result.about["vary"]:
+            varied.add(result.about["data"])
+        else:
             assert f"<!-- from docs/results: data-{result.about['data']} -->" in shown
+    assert varied and all(f"<!-- from docs/results: curve-{data}-" in curves for data in varied)
 
 
 def test_they_hold_no_texts_and_paths():

@@ -7,21 +7,24 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT
-from datasets import Dataset
+from conftest import ROOT, make_tiny_model, make_tokenizer
+from made_up_ratings import TRUTHS, make_records
 from scipy.special import rel_entr
 
+from distjudge_trl.errors import UserInputError
+from distjudge_trl.evaluation.statistics import paired_difference
+from distjudge_trl.study.linear_features import Items, read_items
 from distjudge_trl.study.linear_judges import (
     HELD_OUT,
     LEARNING_RATE,
     MOMENTUM,
+    STEPS,
     LinearJudge,
     Point,
+    compare,
     draw_annotators,
     hold_out,
-    make_features,
     measure,
-    read_items,
     settings_of,
     summary,
     train,
@@ -30,41 +33,13 @@ from distjudge_trl.study.linear_tables import LinearStudy
 from distjudge_trl.trainer.perturbation import make_adversary, row_losses
 
 
-# What people think of a text with one of these words.
-TRUTHS = {"lovely": [0.7, 0.2, 0.1], "dreadful": [0.1, 0.2, 0.7], "okay": [0.2, 0.6, 0.2]}
-VOTES = 10
 ALL = Point(240, 0, 0.8, 0.25)
-
-
-def make_records(count, seed):
-    rng = np.random.default_rng(seed)
-    rows = []
-    for i in range(count):
-        word = list(TRUTHS)[i % 3]
-        counts = rng.multinomial(VOTES, TRUTHS[word])
-        question = f"Answer with one letter. How kind is this? a {word} day, sir {i % 7}"
-        rows.append(
-            {
-                "id": str(i),
-                "group": str(i // 2),
-                "prompt": [{"role": "user", "content": question}],
-                "label_distribution": (counts / VOTES).tolist(),
-                "num_annotators": VOTES,
-            }
-        )
-    return Dataset.from_list(rows)
+METHODS = ("single-point", "no-adversary")
 
 
 @pytest.fixture(scope="module")
 def items():
     return read_items(make_records(240, seed=0), make_records(60, seed=1))
-
-
-def test_features_are_of_training_texts_and_not_of_the_question():
-    texts = ["How kind? lovely day", "How kind? dreadful day", "How kind? lovely sir", "How kind? okay"] * 2
-    train_part, test_part = make_features(texts, ["lovely", "How kind?", "zzz xyz"])
-    assert train_part.shape[0] == len(texts) and test_part.shape[1] == train_part.shape[1]
-    assert test_part[0].nnz and not test_part[1].nnz and not test_part[2].multiply(train_part[0]).nnz
 
 
 def test_a_seed_draws_annotators_without_drawing_one_twice():
@@ -92,8 +67,22 @@ def test_a_step_is_one_down_the_gradient_at_the_logits(items):
     expected = -LEARNING_RATE * (1 + MOMENTUM) * (q - pool.shares).mean(0)
     np.testing.assert_allclose(judge.biases - before, expected, atol=1e-6)
     np.testing.assert_allclose(
-        judge.weights, -LEARNING_RATE * (1 + MOMENTUM) * (pool.features.T @ (q - pool.shares)) / 9, atol=1e-6
+        judge.weights[0], -LEARNING_RATE * (1 + MOMENTUM) * (pool.features[0].T @ (q - pool.shares)) / 9, atol=1e-6
     )
+
+
+def test_blocks_of_features_are_as_one(items):
+    """Words in two blocks, one of them dense, give the judge that they give in one."""
+    words = items[0].features[0]
+    halves = words[:, :50].toarray(), words[:, 50:]
+    args = settings_of("no-adversary", 0.8, 0.25)
+    judges = [LinearJudge(items[0]._replace(features=blocks)) for blocks in ((words,), halves)]
+    for judge in judges:
+        for _ in range(3):
+            judge.step(lambda log_q: row_losses(args, None, log_q, *tensors(items[0])).losses)
+    np.testing.assert_allclose(judges[0].log_q((words,)), judges[1].log_q(halves), atol=1e-5)
+    part = items[0]._replace(features=halves).take(np.arange(3))
+    assert isinstance(part, Items) and [block.shape[0] for block in part.features] == [3, 3]
 
 
 def tensors(pool):
@@ -122,7 +111,9 @@ def test_it_learns_what_people_think_of_a_word(items, method, far):
 def test_judges_of_one_point_are_compared_on_the_same_draws(items):
     # KL + cross-entropy with alpha 1 is KL alone, and PGD with epsilon 0 is KL + cross-entropy.
     point = Point(100, 3, 1.0, 0.0)
-    outcomes = list(measure(*items, ["kl-only", "no-adversary", "distribution"], [point], [0, 1]))
+    judges = list(measure(*items, ["kl-only", "no-adversary", "distribution"], [point], [0, 1]))
+    outcomes = [judge.outcome for judge in judges]
+    assert all(judge.item_kl.mean(-1).tolist() == [judge.outcome.kl, judge.outcome.scaled_kl] for judge in judges)
     assert [(one.method, one.seed) for one in outcomes[:3]] == [
         ("kl-only", 0),
         ("no-adversary", 0),
@@ -132,32 +123,73 @@ def test_judges_of_one_point_are_compared_on_the_same_draws(items):
         first, *others = (one for one in outcomes if one.seed == seed)
         assert all(one[3:] == first[3:] for one in others)
     assert outcomes[0].kl != outcomes[3].kl
-    (whole,) = measure(*items, ["kl-only"], [ALL], [0])
+    (whole,) = (judge.outcome for judge in measure(*items, ["kl-only"], [ALL], [0]))
     assert 0 <= whole.scaled_kl < outcomes[0].scaled_kl and 0 < whole.entropy_correlation < 1
+
+
+def test_methods_are_compared_over_test_items(items):
+    """The mean over seeds of each item, and an interval over groups of items."""
+    pool, tested = items
+    judges = list(measure(pool, tested, ["single-point", "no-adversary"], [Point(100, 3, 0.8, 0.25)], [0, 1]))
+    groups = tested.groups.tolist()
+    (found,) = compare(judges, groups)
+    own, there = (np.mean([j.item_kl for j in judges if j.outcome.method == m], axis=0) for m in METHODS)
+    assert found[:2] == ("single-point", Point(100, 3, 0.8, 0.25))
+    assert found.plain == paired_difference(own[0], there[0], groups)
+    assert found.scaled == paired_difference(own[1], there[1], groups) != found.plain
+    assert not compare(judges[:1], groups), "nothing to compare with"
+    with pytest.raises(UserInputError, match="All test items are of one group"):
+        compare(judges, ["a"] * len(groups))
 
 
 def test_what_stands_beside_them(items):
     found = summary(items[1], np.array([0.2, 0.3, 0.5]), 0.1)
     expected = rel_entr(items[1].shares, [0.2, 0.3, 0.5]).sum(-1).mean()
-    assert found == {"test_items": 60, "noise_floor": 0.1, "prior_kl": pytest.approx(expected)}
+    assert found == {"test_items": 60, "noise_floor": 0.1, "prior_kl": pytest.approx(expected), "most_steps": STEPS}
 
 
-def test_the_command_on_ratings_of_ones_own(tmp_path, monkeypatch, capsys):
-    """Two seeds of two methods on VADER's words."""
-    out = tmp_path / "words.json"
-    command = ["linear_judges.py", "vader", "--items", "150", "--max-eval-samples", "60", "--seeds", "2"]
-    command += ["--annotators", "3", "0", "--methods", "kl-only", "no-adversary", "--title", "Words"]
+@pytest.fixture
+def command(monkeypatch, capsys, tmp_path):
+    """Calls the script on VADER's words; returns what it printed and the file that it wrote."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(ROOT / "scripts/benchmarks")
         script = importlib.import_module("linear_judges")
-    monkeypatch.setattr(sys, "argv", [*command, "--out", str(out)])
-    script.main()
-    said = capsys.readouterr().out
+
+    def call(*words):
+        out = tmp_path / "out.json"
+        fixed = ["linear_judges.py", "vader", "--max-eval-samples", "60", "--seeds", "2", "--out", str(out)]
+        monkeypatch.setattr(sys, "argv", [*fixed, *words])
+        script.main()
+        return capsys.readouterr().out, LinearStudy.read(out)
+
+    return call
+
+
+def test_the_command_counts_words(command, tmp_path):
+    """Two seeds of two methods, of which one was given twice."""
+    said, study = command(
+        *("--items", "150", "--annotators", "3", "0", "--methods", "kl-only", "no-adversary", "kl-only"),
+        *("--title", "Words"),
+    )
     assert said.startswith("## Words: linear judges") and "60 test items" in said
     assert sum(line.startswith("| 150 ") for line in said.splitlines()) == 4
-    study = LinearStudy.read(out)
     assert study.points() == [Point(150, 3, 0.8, 0.25), Point(150, 0, 0.8, 0.25)] and len(study.outcomes) == 8
-    assert str(tmp_path) not in out.read_text() and json.loads(out.read_text())["title"] == "Words"
+    assert [c.method for c in study.comparisons] == ["kl-only"] * 2
+    text = (tmp_path / "out.json").read_text()
+    assert str(tmp_path) not in text and json.loads(text)["title"] == "Words"
+    assert (study.features, study.model) == ("words", None)
+
+
+def test_the_command_reads_a_model(command, tmp_path):
+    folder, cache = tmp_path / "model", tmp_path / "states"
+    tokenizer = make_tokenizer()
+    make_tiny_model(len(tokenizer), context=2048).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    words = ("--max-train-samples", "600", "--methods", "no-adversary", "--model", str(folder), "--cache", str(cache))
+    found = {features: command("--features", features, *words)[1] for features in ("model", "both")}
+    assert len(list(cache.iterdir())) == 2, "the states of training and test items, read once"
+    assert found["both"].model == f"2 layers of {folder}" and found["both"].points()[0].items == 600
+    assert found["both"].outcomes != found["model"].outcomes
 
 
 @pytest.mark.parametrize(
@@ -169,6 +201,8 @@ def test_the_command_on_ratings_of_ones_own(tmp_path, monkeypatch, capsys):
         (["--data-path", "none"], "none"),
         (["--split", "all"], "--split all: judges would be tested on"),
         (["--items", "2"], "Too few training items"),
+        (["--features", "model", "--model", "none/none"], "none/none"),
+        (["--layers", "0"], "--model, --layers and --cache: are for --features model or both"),
     ],
 )
 def test_what_is_wrong_is_one_line_and_exit_code_2(words, message):

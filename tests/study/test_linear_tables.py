@@ -5,17 +5,20 @@ import pytest
 from small_study import make_study
 
 from distjudge_trl.errors import UserInputError
-from distjudge_trl.evaluation.statistics import seed_difference
+from distjudge_trl.evaluation.statistics import Estimate
 from distjudge_trl.study.groups import group_results
-from distjudge_trl.study.linear_judges import STEPS, Outcome, Point
+from distjudge_trl.study.linear_judges import Comparison, Outcome, Point
 from distjudge_trl.study.linear_tables import LinearStudy, linear_tables, points_table, read_linear
 
 
 FLOOR = 0.05
-ABOUT = {"test_items": 40, "noise_floor": FLOOR, "prior_kl": 0.35}
+LIMIT = 300
+ABOUT = {"test_items": 40, "noise_floor": FLOOR, "prior_kl": 0.35, "most_steps": LIMIT}
 
 
-def make_linear(points, methods=("single-point", "no-adversary", "distribution"), seeds=3, about=ABOUT):
+def make_linear(
+    points, methods=("single-point", "no-adversary", "distribution"), seeds=3, about=ABOUT, features="words"
+):
     rng = np.random.default_rng(0)
     outcomes = [
         Outcome(method, point, seed, *(0.1 + 0.1 * rng.random(2)).round(5).tolist(), 0.5, 0.25, 20)
@@ -23,7 +26,16 @@ def make_linear(points, methods=("single-point", "no-adversary", "distribution")
         for seed in range(seeds)
         for method in methods
     ]
-    return LinearStudy("A title", dict(about), outcomes)
+    # Intervals as wide as to leave 0 out now and then.
+    compared = [
+        Comparison(method, point, *(Estimate(v, round(v - 0.01, 5), round(v + 0.01, 5)) for v in (-0.0125, 0.005)))
+        for point in points
+        for method in methods
+        if method != "no-adversary"
+    ]
+    return LinearStudy(
+        "A title", features, None if features == "words" else "2 layers of tiny", dict(about), outcomes, compared
+    )
 
 
 ONE = [Point(100, 0, 0.8, 0.25)]
@@ -35,15 +47,25 @@ def kls(study, method, point, figure):
 
 def test_files_are_read_as_they_were_written(tmp_path):
     study = make_linear([*ONE, Point(50, 3, 0.4, 0.1)])
-    study.save(tmp_path / "first.json")
-    assert read_linear(tmp_path) == {"first": study}
-    assert len((tmp_path / "first.json").read_text().splitlines()) == len(study.outcomes) + 2
+    path = tmp_path / "words/first.json"
+    path.parent.mkdir()
+    study.save(path)
+    assert read_linear(tmp_path) == {"words/first": study}
+    assert len(path.read_text().splitlines()) == len(study.outcomes) + len(study.comparisons) + 3
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"title": "a"}', '{"columns": ["method"], "rows": []}'])
 def test_other_files_are_named(tmp_path, text):
-    (tmp_path / "other.json").write_text(text)
+    (tmp_path / "words").mkdir()
+    (tmp_path / "words/other.json").write_text(text)
     with pytest.raises(UserInputError, match=r"other\.json: was not written by"):
+        read_linear(tmp_path)
+
+
+def test_a_file_in_the_folder_of_other_features_is_named(tmp_path):
+    (tmp_path / "model").mkdir()
+    make_linear(ONE).save(tmp_path / "model/first.json")
+    with pytest.raises(UserInputError, match=r"model/first\.json: its features are words"):
         read_linear(tmp_path)
 
 
@@ -56,13 +78,23 @@ def test_every_method_at_every_point():
         ["1,000", "3", "0.4", "0.1", "single-point"],
     ]
     own, other = (kls(study, method, points[1], "scaled_kl") for method in ("distribution", "no-adversary"))
-    found = seed_difference(own, other)
     assert table.rows[-1][6] == f"{own.mean() - FLOOR:.4f} ± {own.std(ddof=1):.4f}"
-    assert table.rows[-1][7].startswith(f"{found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}]")
+    spread = (own - other).std(ddof=1)
+    assert table.rows[-1][7] == f"{(own - other).mean():+.4f} ± {spread:.4f} [-0.0050, +0.0150]"
     assert table.rows[-1][8:] == ["0.25 ± 0.00", "50.0 ± 0.0"] and "is 0.3000 above it" in table.notes[0]
 
 
-def test_words_beside_the_language_model_on_the_same_items(tmp_path):
+def test_a_star_says_that_the_interval_excludes_zero():
+    study = make_linear(ONE)
+    assert study.difference("distribution", ONE[0], "kl").endswith("[-0.0225, -0.0025] *")
+    assert study.difference("distribution", ONE[0], "scaled_kl").endswith("[-0.0050, +0.0150]")
+    assert study.difference("no-adversary", ONE[0], "kl") == "-"
+    without = study._replace(comparisons=[])
+    assert without.difference("distribution", ONE[0], "kl") == study.difference("distribution", ONE[0], "kl")[:16]
+    assert "interval" in str(points_table(study).notes) and "interval" not in str(points_table(without).notes)
+
+
+def test_features_stand_beside_the_language_model_on_the_same_items(tmp_path):
     content = {
         "data": {"first": {"task": "snli"}},
         "runs": {"main": {"data": ["first"], "methods": ["no-adversary", "distribution"], "seeds": [0, 1]}},
@@ -70,24 +102,35 @@ def test_words_beside_the_language_model_on_the_same_items(tmp_path):
     data = group_results(make_study(tmp_path, content)[1])
     metrics = data["first"]["distribution"].results[0].results["metrics"]
     same = {**ABOUT, "test_items": metrics["num_items"], "noise_floor": metrics["noise_floor"]}
-    studies = {"first": make_linear(ONE, about=same), "second": make_linear(ONE)}
-    table = linear_tables(studies, data)["linear-yardstick"]
+    studies = {
+        "both/third": make_linear(ONE, features="both"),
+        "words/first": make_linear(ONE, about=same),
+        "model/first": make_linear(ONE, about=same, features="model"),
+        "words/second": make_linear(ONE),
+    }
+    tables = linear_tables(studies, data)
+    table = tables["linear-yardstick"]
+    rows = dict(zip(["third", "first", "second"], table.rows, strict=True))
     own = data["first"]["distribution"].text("excess_kl", "temperature")
-    assert table.rows[0][-1] == own and table.rows[1][-2:] == ["-", "-"]
-    words = kls(studies["second"], "no-adversary", ONE[0], "scaled_kl") - FLOOR
-    assert table.rows[1][6] == f"{words.mean():.3f} ± {words.std(ddof=1):.3f}" and table.rows[1][4] == "0.300"
-    others = {"first": make_linear(ONE, about={**same, "test_items": 41})}
+    assert rows["first"][-1] == own and rows["second"][-2:] == ["-", "-"]
+    words = kls(studies["words/second"], "no-adversary", ONE[0], "scaled_kl") - FLOOR
+    assert rows["second"][5:8] == [f"{words.mean():.3f} ± {words.std(ddof=1):.3f}", "-", "-"]
+    assert rows["second"][4] == "0.300" and "-" not in rows["first"][5:7] and rows["third"][5:7] == ["-", "-"]
+    assert "(2 layers of tiny)" in table.notes[1]
+    with pytest.raises(UserInputError, match="first: its judges of different features have different items"):
+        linear_tables({**studies, "model/first": make_linear(ONE, features="model")}, data)
+    others = {"words/first": make_linear(ONE, about={**same, "test_items": 41})}
     assert linear_tables(others, data)["linear-yardstick"].rows[0][-1] == "-", "other items"
-    plain = linear_tables(studies, data)["linear-gains-plain"]
+    plain = tables["linear-words-gains-plain"]
     assert plain.header == ["data", "single-point", "distribution"] and len(plain.rows) == 2
-    found = kls(studies["second"], "distribution", ONE[0], "kl") - kls(studies["second"], "no-adversary", ONE[0], "kl")
-    assert plain.rows[1][2].startswith(f"{found.mean():+.4f} [")
+    assert plain.rows[1][2] == studies["words/second"].difference("distribution", ONE[0], "kl")
+    assert len(tables["linear-model-gains-temperature"].rows) == 1
 
 
 def test_a_curve_over_items_and_annotators():
     points = [Point(items, m, 0.8, 0.25) for items in (100, 1000) for m in (1, 0)]
     study = make_linear(points)
-    table = linear_tables({"few-words": study}, {})["linear-few-words"]
+    table = linear_tables({"words/few-first": study}, {})["linear-words-few-first"]
     assert [row[:2] for row in table.rows] == [["100", "1"], ["100", "all"], ["1,000", "1"], ["1,000", "all"]]
     assert table.rows[3][2].startswith(f"{kls(study, 'no-adversary', points[3], 'scaled_kl').mean() - FLOOR:.3f}")
     assert table.rows[3][4] == study.difference("distribution", points[3], "scaled_kl")
@@ -96,7 +139,7 @@ def test_a_curve_over_items_and_annotators():
 def test_alpha_times_epsilon():
     points = [Point(100, 0, alpha, radius) for alpha in (0.0, 0.8) for radius in (0.1, 0.25)]
     study = make_linear(points, methods=["distribution"])
-    table = linear_tables({"grid-words": study}, {})["linear-grid-words"]
+    table = linear_tables({"model/grid-first": study}, {})["linear-model-grid-first"]
     plain, scaled = (
         {point: kls(study, "distribution", point, figure).mean() - FLOOR for point in points}
         for figure in ("kl", "scaled_kl")
@@ -111,5 +154,5 @@ def test_alpha_times_epsilon():
 def test_judges_that_were_cut_off_are_counted():
     study = make_linear(ONE)
     assert not any("still improving" in note for note in points_table(study).notes)
-    late = study._replace(outcomes=[study.outcomes[0]._replace(steps=STEPS), *study.outcomes[1:]])
-    assert points_table(late).notes[-1] == f"1 of these 9 judges were still improving at the last step, {STEPS:,}."
+    late = study._replace(outcomes=[study.outcomes[0]._replace(steps=LIMIT), *study.outcomes[1:]])
+    assert points_table(late).notes[-1] == f"1 of these 9 judges were still improving at the last step, {LIMIT:,}."
