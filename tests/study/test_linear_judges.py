@@ -205,9 +205,13 @@ def test_the_command_reads_a_model(command, tmp_path):
         (["--layers", "0"], "--model, --layers and --cache: are for --features model or both"),
     ],
 )
-def test_what_is_wrong_is_one_line_and_exit_code_2(words, message):
-    script = ROOT / "scripts/benchmarks/linear_judges.py"
-    done = subprocess.run(
-        [sys.executable, script, "vader", *words], check=False, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
+def test_what_is_wrong_is_a_clear_error(command, words, message):
+    with pytest.raises(UserInputError, match=message):
+        command(*words)
+
+
+def test_an_error_is_one_line_and_exit_code_2():
+    command = [sys.executable, ROOT / "scripts/benchmarks/linear_judges.py", "vader", "--seeds", "0"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and "--seeds and --items: at least 1" in done.stderr
+    assert "Traceback" not in done.stderr
