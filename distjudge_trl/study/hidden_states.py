@@ -54,7 +54,7 @@ class FrozenModel:
     """
 
     def __init__(self, name: str, layers: int | None = None) -> None:
-        _, self.source, trained = find_judge(name)
+        self.name, self.source, trained = find_judge(name)
         if trained is not None:
             raise UserInputError(
                 f"{name}: is a trained judge, which may have seen the test items. Give a plain model."
@@ -70,6 +70,7 @@ class FrozenModel:
         self.device = find_device(None)
         put_on(self.model, self.device)
         self.model.eval()
+        self._sharing = find_sharing(self.model, "auto")
 
     def _blocks(self) -> Any:
         return self.model.get_decoder().layers
@@ -82,8 +83,7 @@ class FrozenModel:
             [`UserInputError`]: a prompt is longer than the model's context, or the model returns NaN.
             [`RunFailedError`]: not even a single prompt fits into the device's memory.
         """
-        sharing = find_sharing(self.model, "auto")
-        collate = JudgmentCollator(self.tokenizer.pad_token_id or 0, sharing=sharing)
+        collate = JudgmentCollator(self.tokenizer.pad_token_id or 0, sharing=self._sharing)
         ids = encode_prompts(self.tokenizer, list(prompts))
         limit = context_length(self.model)
         if limit is not None and (long := sum(len(row) > limit for row in ids)):
@@ -99,12 +99,12 @@ class FrozenModel:
             batch = {k: v.to(self.device) for k, v in collate([{"input_ids": ids[row]} for row in rows]).items()}
             outputs.clear()
             with torch.inference_mode():
-                judgment_logits(self.model, batch, sharing)
+                judgment_logits(self.model, batch, self._sharing)
                 output = outputs[0][0] if isinstance(outputs[0], tuple) else outputs[0]
                 states[rows] = last_and_mean(output.float(), batch).cpu().numpy()
 
         try:
-            read_in_batches(read, reading_order(ids, BATCH_SIZE, sharing), BATCH_SIZE, progress=True)
+            read_in_batches(read, reading_order(ids, BATCH_SIZE, self._sharing), BATCH_SIZE, progress=True)
         finally:
             hook.remove()
         if not np.isfinite(states).all():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -231,7 +231,7 @@ def compare(measured: Sequence[Measured], groups: Sequence[str]) -> list[Compari
     ]
 
 
-def summary(tested: Items, prior: np.ndarray, floor: float) -> Mapping[str, float]:
+def summary(tested: Items, prior: np.ndarray, floor: float) -> dict[str, float]:
     """What stands beside the judges: the number of test items, their noise floor, the training prior's KL (`prior`
     `(K,)` itself is of probabilities), and the limit of steps.
     """

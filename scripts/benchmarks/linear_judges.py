@@ -92,8 +92,8 @@ def main() -> None:
     study = LinearStudy(
         title=args.title or args.task,
         features=args.features,
-        model=None if frozen is None else f"{frozen.layers} layers of {args.model or 'smollm2-135m'}",
-        about=dict(about),
+        model=None if frozen is None else f"{frozen.layers} layers of {frozen.name}",
+        about=about,
         outcomes=[judge.outcome for judge in judges],
         comparisons=compare(judges, tested.groups.tolist()),
     )
