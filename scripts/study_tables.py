@@ -32,6 +32,7 @@ from distjudge_trl.report.plots import Plot
 from distjudge_trl.report.plots_png import save_png
 from distjudge_trl.study import Plan, read_plan, read_study
 from distjudge_trl.study.groups import group_results
+from distjudge_trl.study.linear_mixtures import mixtures_table, read_answers
 from distjudge_trl.study.linear_tables import linear_tables, read_linear
 from distjudge_trl.study.plots import study_plots
 from distjudge_trl.study.store import StudyResult
@@ -70,7 +71,11 @@ def main() -> None:
     # Without results there are none.
     tables = all_tables(plan, results, used) if results else {}
     if studies := read_linear(LINEAR):
-        tables |= linear_tables(studies, group_results(results))
+        data = group_results(results)
+        tables |= linear_tables(studies, data)
+        answers = {path.stem: (studies[f"both/{path.stem}"].title, read_answers(path)) for path in answer_files()}
+        if (mixtures := mixtures_table(answers, data)) is not None:
+            tables[mixtures.name] = mixtures
     plots = find_plots(PAGES, plan, results) if args.write or args.check else {}
     if args.write:
         for path in [*write_pages(tables, PAGES), *write_plots(plots)]:
@@ -88,6 +93,19 @@ def main() -> None:
             print(f"{name}: {table.title}")
     else:
         print("\n".join(f"<!-- {name} -->\n{table.markdown()}" for name, table in tables.items()))
+
+
+def answer_files() -> list[Path]:
+    """What linear judges with both kinds of features answer.
+
+    Raises:
+        [`UserInputError`]: one whose judges' figures are not there.
+    """
+    found = sorted(LINEAR.glob("both/*.parquet"))
+    for path in found:
+        if not path.with_suffix(".json").is_file():
+            raise UserInputError(f"{path}: its figures, {path.stem}.json, are not there.")
+    return found
 
 
 def find_plots(pages: Sequence[Path], plan: Plan, results: Sequence[StudyResult]) -> dict[Path, Plot]:

@@ -26,7 +26,8 @@ def send(connection, head, content):
     if head:
         with open(os.devnull) as network:
             socket.send_fds(connection, [head], [0, 1, 2, network.fileno()])
-    connection.sendall(content)
+    if content:  # Who reads half a head hangs up; even sending nothing would then fail.
+        connection.sendall(content)
     connection.close()
 
 

@@ -50,9 +50,13 @@ class Group(NamedTuple):
         values = self.values(name, reading)
         return number(values, form, scale) + fewer_text(len(values), len(self.results))
 
+    def seed_item_kl(self, reading: str = "plain") -> np.ndarray:
+        """KL of every item for every seed, `(seeds, N)`."""
+        return np.array([item_kl(result.run.p, result.rows[reading].log_q) for result in self.results])
+
     def item_kl(self, reading: str = "plain") -> np.ndarray:
         """KL of every item `(N,)`, the mean over the seeds."""
-        return np.mean([item_kl(result.run.p, result.rows[reading].log_q) for result in self.results], axis=0)
+        return np.asarray(self.seed_item_kl(reading).mean(0))
 
     @property
     def precisions(self) -> list[str]:
@@ -150,16 +154,22 @@ def gain_text(group: Group | None, reference: Group | None, reading: str) -> str
     if pair is None:
         return "-"
     one, other = pair
-    over_items = paired_difference(one.item_kl(reading), other.item_kl(reading), one.groups)
-    kls = one.values("kl", reading), other.values("kl", reading)
+    text = difference_text(one.seed_item_kl(reading), other.seed_item_kl(reading), one.groups)
+    return text if one.precisions == other.precisions else f"{text} {DAGGER}"
+
+
+def difference_text(one: np.ndarray, other: np.ndarray, groups: Sequence[str]) -> str:
+    """The difference of two KLs `(seeds, N)` as [`gain_text`] has it."""
+    over_items = paired_difference(one.mean(0), other.mean(0), groups)
+    kls = one.mean(1).tolist(), other.mean(1).tolist()
     text = f"{over_items.value:+.3f}"
-    if len(one.results) > 1:
+    if len(one) > 1:
         text += f" ± {np.std(np.subtract(*kls), ddof=1):.3f}"
     text += f" [{over_items.low:+.3f}, {over_items.high:+.3f}]"
     if not over_items.low <= 0 <= over_items.high:
-        p_value = seed_test(*kls) if len(one.results) > 1 else None
+        p_value = seed_test(*kls) if len(one) > 1 else None
         text += " **" if p_value is not None and p_value < LEVEL else " *"
-    return text if one.precisions == other.precisions else f"{text} {DAGGER}"
+    return text
 
 
 def marks_text(rows: Iterable[Sequence[str]]) -> str:

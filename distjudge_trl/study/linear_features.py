@@ -24,14 +24,16 @@ SQUARED_LENGTH = 2.0
 
 
 class Items(NamedTuple):
-    """Blocks of features `(N, D)` of items, their votes `(N, K)` and their groups `(N,)`."""
+    """Blocks of features `(N, D)` of items, their votes `(N, K)`, and their groups and ids `(N,)`."""
 
     features: tuple[Block, ...]
     counts: np.ndarray
     groups: np.ndarray
+    ids: np.ndarray
 
     def take(self, rows: np.ndarray) -> Items:
-        return Items(tuple(block[rows] for block in self.features), self.counts[rows], self.groups[rows])
+        blocks = tuple(block[rows] for block in self.features)
+        return Items(blocks, self.counts[rows], self.groups[rows], self.ids[rows])
 
     @property
     def shares(self) -> np.ndarray:
@@ -68,7 +70,7 @@ def read_items(
     if read_states is not None:
         blocks.append(standardized(*map(read_states, prompts)))
     first, second = (
-        Items(tuple(block[i] for block in blocks), counts, np.array(part["group"][:]))
+        Items(tuple(block[i] for block in blocks), counts, np.array(part["group"][:]), np.array(part["id"][:]))
         for i, (part, counts) in enumerate(parts)
     )
     return first, second

@@ -45,10 +45,12 @@ LEARNING_RATE, MOMENTUM = 1.0, 0.9
 
 
 class Point(NamedTuple):
-    """What a judge is trained with: so many items, so many annotators of each (0: all of them), alpha and epsilon."""
+    """What a judge is trained with: so many items, so many annotators of each (0: all of them; "1,3,10": each item
+    draws one of these numbers), alpha and epsilon.
+    """
 
     items: int
-    annotators: int
+    annotators: int | str
     alpha: float
     radius: float
 
@@ -68,10 +70,17 @@ class Outcome(NamedTuple):
     steps: int
 
 
-def draw_annotators(counts: np.ndarray, m: int, rng: np.random.Generator) -> np.ndarray:
-    """The votes of m of each item's annotators `(N, K)`, or of all where there are fewer."""
+def draw_annotators(counts: np.ndarray, annotators: int | str, rng: np.random.Generator) -> np.ndarray:
+    """The votes of so many of each item's annotators `(N, K)` as [`Point`] says, or of all where there are fewer."""
+    if not annotators:
+        return counts
     whole = np.rint(counts).astype(int)
-    return np.stack([rng.multivariate_hypergeometric(row, min(m, row.sum())) for row in whole]).astype(float)
+    if isinstance(annotators, str):
+        numbers = rng.choice([int(number) for number in annotators.split(",")], size=len(whole))
+    else:
+        numbers = np.full(len(whole), annotators)
+    drawn = [rng.multivariate_hypergeometric(row, min(m, row.sum())) for row, m in zip(whole, numbers, strict=True)]
+    return np.stack(drawn).astype(float)
 
 
 def hold_out(groups: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -153,10 +162,13 @@ def train(items: Items, held_out: Items, tested: Items, args: DistributionSFTCon
 
 
 class Measured(NamedTuple):
-    """A judge's figures, and its KL on every test item as trained and after temperature scaling, `(2, N)`."""
+    """A judge's figures, its KL on every test item as trained and after temperature scaling, `(2, N)`, and what it
+    answers after scaling: log-probabilities `(N, K)`.
+    """
 
     outcome: Outcome
     item_kl: np.ndarray
+    log_q: np.ndarray
 
 
 class Comparison(NamedTuple):
@@ -185,8 +197,7 @@ def measure(
     for point, seed in itertools.product(points, seeds):
         rng = np.random.default_rng(seed)
         drawn = pool.take(rng.permutation(len(pool.counts))[: point.items])
-        if point.annotators:
-            drawn = drawn._replace(counts=draw_annotators(drawn.counts, point.annotators, rng))
+        drawn = drawn._replace(counts=draw_annotators(drawn.counts, point.annotators, rng))
         is_held_out = hold_out(drawn.groups, rng)
         trained, held_out = drawn.take(~is_held_out), drawn.take(is_held_out)
         if min(len(trained.counts), len(held_out.counts)) < FEWEST:
@@ -207,7 +218,7 @@ def measure(
                 float(entropy_correlation(tested.shares, scaled.log_q) or 0.0),
                 scaled.steps,
             )
-            yield Measured(outcome, both)
+            yield Measured(outcome, both, scaled.log_q)
 
 
 def compare(measured: Sequence[Measured], groups: Sequence[str]) -> list[Comparison]:

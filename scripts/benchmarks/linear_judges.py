@@ -28,13 +28,34 @@ from training_votes import add_task, read_parts
 from distjudge_trl.errors import UserInputError, run_script
 from distjudge_trl.evaluation.noise_floor import noise_floor
 from distjudge_trl.files.atomic import check_folder
+from distjudge_trl.study.groups import REFERENCE
 from distjudge_trl.study.hidden_states import FrozenModel
 from distjudge_trl.study.linear_features import read_items
 from distjudge_trl.study.linear_judges import CHOICES, Point, compare, measure, summary
+from distjudge_trl.study.linear_mixtures import write_answers
 from distjudge_trl.study.linear_tables import FEATURES, LinearStudy, points_table
 
 
+OUT = (
+    "write every judge's figures here, as JSON, and beside it what judges of no-adversary answer (.parquet), if all"
+    " are trained with the same options"
+)
 METHODS = ("single-point", "label-smoothing", "kl-only", "no-adversary", "dirichlet", "distribution", "coverage")
+
+
+def read_annotators(text: str) -> int | str:
+    """A number of annotators, or several between which each item draws, as [`Point`] takes them.
+
+    Raises:
+        [`UserInputError`]: neither.
+    """
+    try:
+        numbers = [int(number) for number in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < (len(numbers) > 1):
+        raise UserInputError(f"--annotators {text}: give a number (0: all), or several of at least 1, as in 1,3,10.")
+    return numbers[0] if len(numbers) == 1 else ",".join(map(str, numbers))
 
 
 def main() -> None:
@@ -53,7 +74,11 @@ def main() -> None:
         "--items", type=int, nargs="+", metavar="N", help="so many of them for each seed; default: all"
     )
     parser.add_argument(
-        "--annotators", type=int, nargs="+", default=[0], metavar="M", help="so many of an item's; default: 0, all"
+        "--annotators",
+        nargs="+",
+        default=["0"],
+        metavar="M",
+        help="so many of an item's; 1,3,10: each item draws one of these numbers; default: 0, all",
     )
     parser.add_argument("--max-eval-samples", type=int, metavar="N", help="as `distjudge-trl train`; default: all")
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="default: 5")
@@ -61,10 +86,11 @@ def main() -> None:
     parser.add_argument("--alpha", type=float, nargs="+", default=[0.8], help="default: 0.8")
     parser.add_argument("--radius", type=float, nargs="+", default=[0.25], help="epsilon; default: 0.25")
     parser.add_argument("--title", help="of the data, for tables; default: the task")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write every judge's figures here, as JSON")
+    parser.add_argument("--out", type=Path, metavar="FILE", help=OUT)
     args, rest = parser.parse_known_args()
-    if min(args.seeds, *(args.items or [1])) < 1 or min(args.annotators) < 0:
-        raise UserInputError("--seeds and --items: at least 1; --annotators: at least 0, which is all.")
+    if min(args.seeds, *(args.items or [1])) < 1:
+        raise UserInputError("--seeds and --items: at least 1.")
+    annotators = [read_annotators(text) for text in args.annotators]
     if args.features == "words" and (args.model or args.cache or args.layers is not None):
         raise UserInputError("--model, --layers and --cache: are for --features model or both.")
     if args.split == "all":
@@ -82,7 +108,7 @@ def main() -> None:
         raise UserInputError(f"--items {max(args.items)}: there are {len(pool.counts)} training items.")
     items = args.items or [len(pool.counts)]
     # Once each, whatever was given twice.
-    values = (dict.fromkeys(each) for each in (items, args.annotators, args.alpha, args.radius))
+    values = (dict.fromkeys(each) for each in (items, annotators, args.alpha, args.radius))
     points = list(itertools.starmap(Point, itertools.product(*values)))
     methods = list(dict.fromkeys(args.methods))
     found = measure(pool, tested, methods, points, range(args.seeds))
@@ -100,6 +126,8 @@ def main() -> None:
     print(points_table(study).markdown())
     if args.out is not None:
         study.save(args.out)
+        if len(points) == 1 and REFERENCE in methods:
+            write_answers(args.out.with_suffix(".parquet"), tested.ids.tolist(), judges)
 
 
 if __name__ == "__main__":

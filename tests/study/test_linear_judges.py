@@ -29,6 +29,7 @@ from distjudge_trl.study.linear_judges import (
     summary,
     train,
 )
+from distjudge_trl.study.linear_mixtures import read_answers
 from distjudge_trl.study.linear_tables import LinearStudy
 from distjudge_trl.trainer.perturbation import make_adversary, row_losses
 
@@ -48,6 +49,15 @@ def test_a_seed_draws_annotators_without_drawing_one_twice():
     assert (drawn <= counts).all() and drawn.sum(-1).tolist() == [5, 2]
     many = np.mean([draw_annotators(counts, 5, np.random.default_rng(seed))[0] for seed in range(2000)], axis=0)
     np.testing.assert_allclose(many / 5, counts[0] / 10, atol=0.02)
+    assert (draw_annotators(counts, 0, np.random.default_rng(0)) == counts).all()
+
+
+def test_each_item_draws_one_of_several_numbers_of_annotators():
+    counts = np.tile([12.0, 8, 5], (3000, 1))
+    drawn = draw_annotators(counts, "1,3,30", np.random.default_rng(0))
+    numbers, items = np.unique(drawn.sum(-1), return_counts=True)
+    assert numbers.tolist() == [1, 3, 25] and (drawn <= counts).all(), "25 is all there are"
+    np.testing.assert_allclose(items / 3000, 1 / 3, atol=0.04)
 
 
 def test_whole_groups_are_held_out():
@@ -114,6 +124,8 @@ def test_judges_of_one_point_are_compared_on_the_same_draws(items):
     judges = list(measure(*items, ["kl-only", "no-adversary", "distribution"], [point], [0, 1]))
     outcomes = [judge.outcome for judge in judges]
     assert all(judge.item_kl.mean(-1).tolist() == [judge.outcome.kl, judge.outcome.scaled_kl] for judge in judges)
+    answered = rel_entr(items[1].shares, np.exp(judges[0].log_q)).sum(-1)
+    np.testing.assert_allclose(answered, judges[0].item_kl[1], atol=1e-6)
     assert [(one.method, one.seed) for one in outcomes[:3]] == [
         ("kl-only", 0),
         ("no-adversary", 0),
@@ -168,16 +180,17 @@ def command(monkeypatch, capsys, tmp_path):
 def test_the_command_counts_words(command, tmp_path):
     """Two seeds of two methods, of which one was given twice."""
     said, study = command(
-        *("--items", "150", "--annotators", "3", "0", "--methods", "kl-only", "no-adversary", "kl-only"),
+        *("--items", "150", "--annotators", "1,5", "0", "--methods", "kl-only", "no-adversary", "kl-only"),
         *("--title", "Words"),
     )
     assert said.startswith("## Words: linear judges") and "60 test items" in said
     assert sum(line.startswith("| 150 ") for line in said.splitlines()) == 4
-    assert study.points() == [Point(150, 3, 0.8, 0.25), Point(150, 0, 0.8, 0.25)] and len(study.outcomes) == 8
+    assert study.points() == [Point(150, "1,5", 0.8, 0.25), Point(150, 0, 0.8, 0.25)] and len(study.outcomes) == 8
     assert [c.method for c in study.comparisons] == ["kl-only"] * 2
     text = (tmp_path / "out.json").read_text()
     assert str(tmp_path) not in text and json.loads(text)["title"] == "Words"
     assert (study.features, study.model) == ("words", None)
+    assert not (tmp_path / "out.parquet").exists(), "two points: their judges differ in more than the seed"
 
 
 def test_the_command_reads_a_model(command, tmp_path):
@@ -190,6 +203,10 @@ def test_the_command_reads_a_model(command, tmp_path):
     assert len(list(cache.iterdir())) == 2, "the states of training and test items, read once"
     assert found["both"].model == f"2 layers of {folder}" and found["both"].points()[0].items == 600
     assert found["both"].outcomes != found["model"].outcomes
+    answers = read_answers(tmp_path / "out.parquet")
+    assert list(answers) == [0, 1] and answers[0].keys() == answers[1].keys()
+    first, second = (np.array(list(rows.values())) for rows in answers.values())
+    assert first.shape == (60, 9) and (first != second).any()
 
 
 @pytest.mark.parametrize(
@@ -197,7 +214,9 @@ def test_the_command_reads_a_model(command, tmp_path):
     [
         (["--items", "1000000"], "--items 1000000: there are "),
         (["--seeds", "0"], "--seeds and --items: at least 1"),
-        (["--annotators", "-1"], "--annotators: at least 0"),
+        (["--annotators", "-1"], "--annotators -1: give a number"),
+        (["--annotators", "3", "0,3"], "--annotators 0,3: give a number"),
+        (["--annotators", "three"], "--annotators three: give a number"),
         (["--data-path", "none"], "none"),
         (["--split", "all"], "--split all: judges would be tested on"),
         (["--items", "2"], "Too few training items"),
