@@ -33,7 +33,8 @@ from distjudge_trl.report.plots_png import save_png
 from distjudge_trl.study import Plan, read_plan, read_study
 from distjudge_trl.study.groups import group_results
 from distjudge_trl.study.linear_mixtures import mixtures_table, read_answers
-from distjudge_trl.study.linear_tables import linear_tables, read_linear
+from distjudge_trl.study.linear_study import read_linear
+from distjudge_trl.study.linear_tables import linear_tables
 from distjudge_trl.study.plots import study_plots
 from distjudge_trl.study.store import StudyResult
 from distjudge_trl.study.tables import all_tables

@@ -9,7 +9,7 @@ import numpy as np
 from distjudge_trl.evaluation.distances import item_accuracy, item_kl
 from distjudge_trl.report.cells import Table
 from distjudge_trl.report.test_sets import value_of
-from distjudge_trl.study.groups import Group, change_text, number_text, ordered_groups, read_so
+from distjudge_trl.study.groups import PAPER, Group, change_text, number_text, ordered_groups, read_so
 from distjudge_trl.study.plan import Plan
 
 
@@ -25,18 +25,20 @@ def averages_table(plan: Plan, data: Mapping[str, Mapping[str, Group]]) -> Table
         for name, group in ordered_groups(plan, data[key]):
             judges = read_so(group, _READING)
             if len(judges.results) > 1:
-                rows.append([plan.data_title(key), plan.method_title(name), *_cells(judges)])
+                paper = read_so(data[key][PAPER], _READING) if PAPER in data[key] else None
+                rows.append([plan.data_title(key), plan.method_title(name), *_cells(judges, paper)])
     header = ["data", "method", "judges", "excess KL of one", "of the mean", "change (95 %)"]
-    header += ["accuracy % of one", "accuracy % of the mean"]
+    header += [f"mean against one {PAPER} (95 %)", "accuracy % of one", "accuracy % of the mean"]
     notes = [
         "The judges of a row differ in their seed alone. Their probabilities are averaged after temperature scaling.",
         "Of one: mean ± standard deviation over seeds. Change: [interval over items], with the noise floor fixed.",
+        f"Against one {PAPER}: the change from the excess KL that judges of the paper's loss have on average.",
         "KL is convex in the judge's answer, so the mean cannot be worse than its judges are on average.",
     ]
     return Table("averages", "The mean of several judges", header, rows, notes) if rows else None
 
 
-def _cells(group: Group) -> list[str]:
+def _cells(group: Group, paper: Group | None) -> list[str]:
     p = group.results[0].run.p
     answers = np.array([np.exp(result.rows[_READING].log_q) for result in group.results])
     together = np.log(answers.mean(0))
@@ -47,6 +49,9 @@ def _cells(group: Group) -> list[str]:
         group.text("excess_kl", _READING),
         number_text(float(kl.mean() - floor)),
         change_text(group.item_kl(_READING) - floor, kl - floor, group.groups),
+        "-"
+        if paper is None or not paper.results
+        else change_text(paper.item_kl(_READING) - floor, kl - floor, group.groups),
         group.text("accuracy", _READING, form=".1f", scale=100),
         f"{100 * item_accuracy(p, together).mean():.1f}",
     ]

@@ -1,27 +1,18 @@
-"""What linear judges scored: the files that keep it, and their tables."""
+"""Tables of linear judges."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from distjudge_trl.errors import UserInputError
-from distjudge_trl.evaluation.statistics import Estimate
-from distjudge_trl.files.atomic import replacing
+from distjudge_trl.methods import METHODS
 from distjudge_trl.report.cells import Table, number
 from distjudge_trl.study.groups import PAPER, REFERENCE, Group
-from distjudge_trl.study.linear_judges import Comparison, Outcome, Point
+from distjudge_trl.study.linear_study import DIGITS, FEATURES, FIGURES, LinearStudy
 
 
-_COLUMNS = ["method", *Point._fields, *Outcome._fields[2:]]
-_DIGITS = 5
-# Excess KL after temperature scaling, or as trained.
-_FIGURES = {"temperature": "scaled_kl", "plain": "kl"}
 _SIGNS = (
     "Negative is better. Mean ± standard deviation over seeds, which draw the training items and which of them are"
     " held out."
@@ -30,87 +21,6 @@ _INTERVALS = (
     "[95 % interval over test items of the mean over seeds], with a star if it excludes 0; nothing is corrected for"
     " the number of comparisons."
 )
-# What the features of a study's judges are, in the order of tables.
-FEATURES = {"words": "words", "model": "frozen model", "both": "both"}
-
-
-class LinearStudy(NamedTuple):
-    """The judges of one call of `scripts/benchmarks/linear_judges.py`: the data's title, which of [`FEATURES`] they
-    have and of which model, what [`summary`] says of the data, the judges, and how methods compare.
-    """
-
-    title: str
-    features: str
-    model: str | None
-    about: dict[str, float]
-    outcomes: list[Outcome]
-    comparisons: list[Comparison]
-
-    def points(self) -> list[Point]:
-        """What the judges were trained with, in order."""
-        return list(dict.fromkeys(outcome.point for outcome in self.outcomes))
-
-    def methods(self) -> list[str]:
-        """The methods, in order."""
-        return list(dict.fromkeys(outcome.method for outcome in self.outcomes))
-
-    def values(self, method: str, point: Point, figure: str) -> list[float]:
-        """A figure of every seed; of the KLs what is above the noise floor."""
-        shift = self.about["noise_floor"] if figure in _FIGURES.values() else 0.0
-        chosen = (one for one in self.outcomes if (one.method, one.point) == (method, point))
-        return [getattr(one, figure) - shift for one in chosen]
-
-    def difference(self, method: str, point: Point, figure: str) -> str:
-        """How a KL differs from that of KL + CE at the same point."""
-        own, there = (self.values(name, point, figure) for name in (method, REFERENCE))
-        if method == REFERENCE or not own or not there:
-            return "-"
-        differences = np.subtract(own, there)
-        text = f"{differences.mean():+.4f}" + (f" ± {differences.std(ddof=1):.4f}" if len(own) > 1 else "")
-        compared = next((c for c in self.comparisons if (c.method, c.point) == (method, point)), None)
-        if compared is None:
-            return text
-        found = compared.plain if figure == "kl" else compared.scaled
-        star = "" if found.low <= 0 <= found.high else " *"
-        return f"{text} [{found.low:+.4f}, {found.high:+.4f}]{star}"
-
-    def save(self, path: Path) -> None:
-        """Write a JSON file, a judge or a comparison a line."""
-        rows = [[one.method, *one.point, *(round(figure, _DIGITS) for figure in one[2:])] for one in self.outcomes]
-        compared = [
-            [c.method, *c.point, *(round(f, _DIGITS) for each in (c.plain, c.scaled) for f in astuple(each))]
-            for c in self.comparisons
-        ]
-        head = {**self._asdict(), "columns": _COLUMNS}
-        del head["outcomes"], head["comparisons"]
-        text = json.dumps(head)[:-1]
-        for name, lines in (("rows", rows), ("comparisons", compared)):
-            text += f', "{name}": [\n' + ",\n".join(map(json.dumps, lines)) + "\n]"
-        with replacing(path) as temporary:
-            temporary.write_text(text + "}\n", encoding="utf-8")
-
-    @classmethod
-    def read(cls, path: Path) -> LinearStudy:
-        """Read such a file.
-
-        Raises:
-            [`UserInputError`]: it is damaged, or of another form.
-        """
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if content["columns"] != _COLUMNS:
-                raise ValueError(content["columns"])
-            end = 1 + len(Point._fields)
-            rows = [Outcome(row[0], Point(*row[1:end]), *row[end:]) for row in content["rows"]]
-            compared = [
-                Comparison(row[0], Point(*row[1:end]), Estimate(*row[end : end + 3]), Estimate(*row[end + 3 :]))
-                for row in content["comparisons"]
-            ]
-            return cls(content["title"], content["features"], content["model"], content["about"], rows, compared)
-        except (ValueError, KeyError, TypeError, IndexError):
-            raise UserInputError(
-                f"{path}: was not written by scripts/benchmarks/linear_judges.py. Run it again with --out {path}."
-            ) from None
 
 
 def _signs(studies: Iterable[LinearStudy]) -> list[str]:
@@ -126,19 +36,6 @@ def _cut_off(studies: Sequence[LinearStudy], methods: Sequence[str]) -> list[str
         if any(late)
         else []
     )
-
-
-def read_linear(folder: Path) -> dict[str, LinearStudy]:
-    """All files `FEATURES/NAME.json` of a folder, by `FEATURES/NAME`.
-
-    Raises:
-        [`UserInputError`]: a file is damaged, or in the folder of other features.
-    """
-    found = {f"{path.parent.name}/{path.stem}": LinearStudy.read(path) for path in sorted(folder.glob("*/*.json"))}
-    for key, study in found.items():
-        if study.features != key.partition("/")[0]:
-            raise UserInputError(f"{folder / key}.json: its features are {study.features}: move it to that folder.")
-    return found
 
 
 def points_table(study: LinearStudy) -> Table:
@@ -202,7 +99,7 @@ def yardstick_table(studies: Mapping[str, LinearStudy], data: Mapping[str, Mappi
 
 def _alike(one: LinearStudy, other: LinearStudy) -> bool:
     """Whether two studies have the same test items and as many training items."""
-    known = [(s.points(), s.about["test_items"], round(s.about["noise_floor"], _DIGITS)) for s in (one, other)]
+    known = [(s.points(), s.about["test_items"], round(s.about["noise_floor"], DIGITS)) for s in (one, other)]
     return known[0] == known[1]
 
 
@@ -212,17 +109,25 @@ def _same_items(group: Group, about: Mapping[str, float]) -> bool:
     return bool(np.allclose(own, (about["test_items"], about["noise_floor"]), atol=1e-5))
 
 
-def linear_gains_table(features: str, studies: Iterable[LinearStudy], reading: str) -> Table:
-    """KL of every method minus that of KL + CE on every data set, trained on all items, with some features."""
+def linear_gains_tables(features: str, studies: Iterable[LinearStudy], reading: str) -> Iterator[Table]:
+    """KL of every method minus that of KL + CE on every data set, trained on all items, with some features. Methods
+    that less than half of the data sets have stand in a table of their own, `rare`.
+    """
     studies = list(studies)
-    methods = [name for name in dict.fromkeys(n for s in studies for n in s.methods()) if name != REFERENCE]
-    rows = [
-        [study.title, *(study.difference(method, study.points()[0], _FIGURES[reading]) for method in methods)]
-        for study in studies
-    ]
-    title = f"KL minus that of {REFERENCE}" + (", both after temperature scaling" if reading != "plain" else "")
-    notes = [*_signs(studies), *(_cut_off(studies, [REFERENCE, *methods]) if reading != "plain" else [])]
-    return Table(f"linear-{features}-gains-{reading}", title, ["data", *methods], rows, notes)
+    names = [name for study in studies for name in study.methods() if name != REFERENCE]
+    order = [name for name in (*METHODS, *names) if name in names]
+    often = [name for name in dict.fromkeys(order) if 2 * names.count(name) >= len(studies)]
+    for kind, methods in (("gains", often), ("rare", [name for name in dict.fromkeys(order) if name not in often])):
+        own = [study for study in studies if set(methods) & set(study.methods())]
+        if not own:
+            continue
+        rows = [
+            [study.title, *(study.difference(method, study.points()[0], FIGURES[reading]) for method in methods)]
+            for study in own
+        ]
+        title = f"KL minus that of {REFERENCE}" + (", both after temperature scaling" if reading != "plain" else "")
+        notes = [*_signs(own), *(_cut_off(own, [REFERENCE, *methods]) if reading != "plain" else [])]
+        yield Table(f"linear-{features}-{kind}-{reading}", title, ["data", *methods], rows, notes)
 
 
 def linear_curve_table(name: str, study: LinearStudy) -> Table:
@@ -254,7 +159,7 @@ def linear_grid_table(name: str, study: LinearStudy) -> Table:
     alphas, radii = (sorted({getattr(point, field) for point in points}) for field in ("alpha", "radius"))
     means = {
         figure: {(point.alpha, point.radius): np.mean(study.values(PAPER, point, figure)) for point in points}
-        for figure in _FIGURES.values()
+        for figure in FIGURES.values()
     }
     rows = [
         [f"{alpha:g}", *(f"{means['kl'][alpha, r]:.4f} / {means['scaled_kl'][alpha, r]:.4f}" for r in radii)]
@@ -290,7 +195,7 @@ def linear_tables(studies: Mapping[str, LinearStudy], data: Mapping[str, Mapping
             single[key] = study
     for features in dict.fromkeys(key.partition("/")[0] for key in single):
         own = [study for key, study in single.items() if key.startswith(f"{features}/")]
-        tables += [linear_gains_table(features, own, reading) for reading in _FIGURES]
+        tables += [table for reading in FIGURES for table in linear_gains_tables(features, own, reading)]
     if single:
         tables.append(yardstick_table(single, data))
     return {table.name: table for table in tables}

@@ -2,7 +2,7 @@
 
     python scripts/benchmarks/linear_judges.py hs_brexit --data-path lewidi2023
     python scripts/benchmarks/linear_judges.py snli --data-path snli_1.0_test.jsonl --features model --cache states
-    python scripts/benchmarks/linear_judges.py dices.yaml --data-path dices_990.jsonl --annotators 1 3 10 30
+    python scripts/benchmarks/linear_judges.py dices.yaml --data-path dices_990.jsonl --max-annotators 1 3 10 30
     python scripts/benchmarks/linear_judges.py convabuse --data-path lewidi2023 --alpha 0 0.4 0.8 --radius 0 0.25
 
 A judge is a softmax over linear functions of features of the prompt: TF-IDF of its words, their pairs, and letters
@@ -33,7 +33,8 @@ from distjudge_trl.study.hidden_states import FrozenModel
 from distjudge_trl.study.linear_features import read_items
 from distjudge_trl.study.linear_judges import CHOICES, Point, compare, measure, summary
 from distjudge_trl.study.linear_mixtures import write_answers
-from distjudge_trl.study.linear_tables import FEATURES, LinearStudy, points_table
+from distjudge_trl.study.linear_study import FEATURES, LinearStudy
+from distjudge_trl.study.linear_tables import points_table
 
 
 OUT = (
@@ -54,7 +55,9 @@ def read_annotators(text: str) -> int | str:
     except ValueError:
         numbers = []
     if not numbers or min(numbers) < (len(numbers) > 1):
-        raise UserInputError(f"--annotators {text}: give a number (0: all), or several of at least 1, as in 1,3,10.")
+        raise UserInputError(
+            f"--max-annotators {text}: give a number (0: all), or several of at least 1, as in 1,3,10."
+        )
     return numbers[0] if len(numbers) == 1 else ",".join(map(str, numbers))
 
 
@@ -74,7 +77,7 @@ def main() -> None:
         "--items", type=int, nargs="+", metavar="N", help="so many of them for each seed; default: all"
     )
     parser.add_argument(
-        "--annotators",
+        *("--max-annotators", "--max_annotators"),  # `train` knows both
         nargs="+",
         default=["0"],
         metavar="M",
@@ -90,7 +93,7 @@ def main() -> None:
     args, rest = parser.parse_known_args()
     if min(args.seeds, *(args.items or [1])) < 1:
         raise UserInputError("--seeds and --items: at least 1.")
-    annotators = [read_annotators(text) for text in args.annotators]
+    annotators = [read_annotators(text) for text in args.max_annotators]
     if args.features == "words" and (args.model or args.cache or args.layers is not None):
         raise UserInputError("--model, --layers and --cache: are for --features model or both.")
     if args.split == "all":

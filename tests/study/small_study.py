@@ -30,10 +30,11 @@ def write_plan(folder, content=None, **changes):
     return path
 
 
-def make_result(folder, *, method="distribution", seed=0, count=40, calibrate=True, **changes):
-    """What a recipe leaves in its folder."""
+def make_result(folder, *, method="distribution", seed=0, count=40, calibrate=True, skill=None, **changes):
+    """What a recipe leaves in its folder. `skill` is the judge's: 1.5 is close to people, 0 knows nothing."""
     records = make_items(count, text="a premise that nobody may copy", group="its text")
-    judge = make_judge(records, {"raw": 0.2, "no-adversary": 1.0}.get(method, 1.5), seed)
+    skill = {"raw": 0.2, "no-adversary": 1.0}.get(method, 1.5) if skill is None else skill
+    judge = make_judge(records, skill, seed)
     return make_run(folder, records, judge, method=method, seed=seed, calibrate=calibrate, **changes)
 
 

@@ -30,7 +30,7 @@ from distjudge_trl.study.linear_judges import (
     train,
 )
 from distjudge_trl.study.linear_mixtures import read_answers
-from distjudge_trl.study.linear_tables import LinearStudy
+from distjudge_trl.study.linear_study import LinearStudy
 from distjudge_trl.trainer.perturbation import make_adversary, row_losses
 
 
@@ -180,7 +180,7 @@ def command(monkeypatch, capsys, tmp_path):
 def test_the_command_counts_words(command, tmp_path):
     """Two seeds of two methods, of which one was given twice."""
     said, study = command(
-        *("--items", "150", "--annotators", "1,5", "0", "--methods", "kl-only", "no-adversary", "kl-only"),
+        *("--items", "150", "--max-annotators", "1,5", "0", "--methods", "kl-only", "no-adversary", "kl-only"),
         *("--title", "Words"),
     )
     assert said.startswith("## Words: linear judges") and "60 test items" in said
@@ -214,9 +214,9 @@ def test_the_command_reads_a_model(command, tmp_path):
     [
         (["--items", "1000000"], "--items 1000000: there are "),
         (["--seeds", "0"], "--seeds and --items: at least 1"),
-        (["--annotators", "-1"], "--annotators -1: give a number"),
-        (["--annotators", "3", "0,3"], "--annotators 0,3: give a number"),
-        (["--annotators", "three"], "--annotators three: give a number"),
+        (["--max-annotators", "-1"], "--max-annotators -1: give a number"),
+        (["--max_annotators", "3", "0,3"], "--max-annotators 0,3: give a number"),
+        (["--max-annotators", "three"], "--max-annotators three: give a number"),
         (["--data-path", "none"], "none"),
         (["--split", "all"], "--split all: judges would be tested on"),
         (["--items", "2"], "Too few training items"),

@@ -8,7 +8,8 @@ from distjudge_trl.errors import UserInputError
 from distjudge_trl.evaluation.statistics import Estimate
 from distjudge_trl.study.groups import group_results
 from distjudge_trl.study.linear_judges import Comparison, Outcome, Point
-from distjudge_trl.study.linear_tables import LinearStudy, linear_tables, points_table, read_linear
+from distjudge_trl.study.linear_study import LinearStudy, read_linear
+from distjudge_trl.study.linear_tables import linear_tables, points_table
 
 
 FLOOR = 0.05
@@ -46,7 +47,7 @@ def kls(study, method, point, figure):
 
 
 def test_files_are_read_as_they_were_written(tmp_path):
-    study = make_linear([*ONE, Point(50, 3, 0.4, 0.1)])
+    study = make_linear([*ONE, Point(50, 3, 0.4, 0.1), Point(50, "1,3", 0.4, 0.1)])
     path = tmp_path / "words/first.json"
     path.parent.mkdir()
     study.save(path)
@@ -127,11 +128,23 @@ def test_features_stand_beside_the_language_model_on_the_same_items(tmp_path):
     assert len(tables["linear-model-gains-temperature"].rows) == 1
 
 
+def test_methods_that_few_data_sets_have_stand_apart():
+    usual = make_linear(ONE)
+    whole = make_linear(ONE, methods=("minimax", "no-kl", "no-adversary", "distribution", "single-point"))
+    tables = linear_tables({"words/first": usual, "words/second": whole, "words/third": usual}, {})
+    assert tables["linear-words-gains-plain"].header == ["data", "single-point", "distribution"]
+    rare = tables["linear-words-rare-plain"]
+    # In the order of the recipes' methods.
+    assert rare.header == ["data", "minimax", "no-kl"]
+    assert rare.rows == [["A title", *(whole.difference(name, ONE[0], "kl") for name in ("minimax", "no-kl"))]]
+    assert "linear-words-rare-plain" not in linear_tables({"words/first": usual}, {})
+
+
 def test_a_curve_over_items_and_annotators():
-    points = [Point(items, m, 0.8, 0.25) for items in (100, 1000) for m in (1, 0)]
+    points = [Point(items, m, 0.8, 0.25) for items in (100, 1000) for m in ("1,3", 0)]
     study = make_linear(points)
     table = linear_tables({"words/few-first": study}, {})["linear-words-few-first"]
-    assert [row[:2] for row in table.rows] == [["100", "1"], ["100", "all"], ["1,000", "1"], ["1,000", "all"]]
+    assert [row[:2] for row in table.rows] == [["100", "1,3"], ["100", "all"], ["1,000", "1,3"], ["1,000", "all"]]
     assert table.rows[3][2].startswith(f"{kls(study, 'no-adversary', points[3], 'scaled_kl').mean() - FLOOR:.3f}")
     assert table.rows[3][4] == study.difference("distribution", points[3], "scaled_kl")
 
