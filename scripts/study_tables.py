@@ -5,10 +5,10 @@
     python scripts/study_tables.py --check     exit with 1 if one is not what the results say
 
 The pages are README.md and paper.md, study-tables.md, linear-judges.md, choosing.md and lewidi.md in docs. Tables
-whose names begin with `linear-` are drawn from docs/linear, all others from docs/results. A block begins with a line
-`<!-- from docs/results: NAME -->` and ends with a line `<!-- end -->`. A plot is a picture `assets/study-NAME.png`
-with a NAME that is gains, grid, annotators or train-samples. The plan is recipes/studies/paper.yaml. Without an option
-all tables are printed.
+whose names begin with `linear-` are drawn from docs/linear, beside docs/results, all others from docs/results alone. A
+block begins with a line `<!-- from docs/results: NAME -->` and ends with a line `<!-- end -->`. A plot is a picture
+`assets/study-NAME.png` with a NAME that is gains, grid, annotators or train-samples. The plan is
+recipes/studies/paper.yaml. Without an option all tables are printed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from distjudge_trl.report.plots import Plot
 from distjudge_trl.report.plots_png import save_png
 from distjudge_trl.study import Plan, read_plan, read_study
 from distjudge_trl.study.groups import group_results
-from distjudge_trl.study.linear_mixtures import mixtures_table, read_answers
+from distjudge_trl.study.linear_mixtures import mixtures_table
 from distjudge_trl.study.linear_study import read_linear
 from distjudge_trl.study.linear_tables import linear_tables
 from distjudge_trl.study.plots import study_plots
@@ -74,8 +74,7 @@ def main() -> None:
     if studies := read_linear(LINEAR):
         data = group_results(results)
         tables |= linear_tables(studies, data)
-        answers = {path.stem: (studies[f"both/{path.stem}"].title, read_answers(path)) for path in answer_files()}
-        if (mixtures := mixtures_table(answers, data)) is not None:
+        if (mixtures := mixtures_table(studies, LINEAR, data)) is not None:
             tables[mixtures.name] = mixtures
     plots = find_plots(PAGES, plan, results) if args.write or args.check else {}
     if args.write:
@@ -94,19 +93,6 @@ def main() -> None:
             print(f"{name}: {table.title}")
     else:
         print("\n".join(f"<!-- {name} -->\n{table.markdown()}" for name, table in tables.items()))
-
-
-def answer_files() -> list[Path]:
-    """What linear judges with both kinds of features answer.
-
-    Raises:
-        [`UserInputError`]: one whose judges' figures are not there.
-    """
-    found = sorted(LINEAR.glob("both/*.parquet"))
-    for path in found:
-        if not path.with_suffix(".json").is_file():
-            raise UserInputError(f"{path}: its figures, {path.stem}.json, are not there.")
-    return found
 
 
 def find_plots(pages: Sequence[Path], plan: Plan, results: Sequence[StudyResult]) -> dict[Path, Plot]:

@@ -9,7 +9,16 @@ import numpy as np
 from distjudge_trl.evaluation.distances import item_accuracy, item_kl
 from distjudge_trl.report.cells import Table
 from distjudge_trl.report.test_sets import value_of
-from distjudge_trl.study.groups import PAPER, Group, change_text, number_text, ordered_groups, read_so
+from distjudge_trl.study.groups import (
+    DAGGER,
+    PAPER,
+    Group,
+    change_text,
+    fewer_text,
+    number_text,
+    ordered_groups,
+    read_so,
+)
 from distjudge_trl.study.plan import Plan
 
 
@@ -25,15 +34,15 @@ def averages_table(plan: Plan, data: Mapping[str, Mapping[str, Group]]) -> Table
         for name, group in ordered_groups(plan, data[key]):
             judges = read_so(group, _READING)
             if len(judges.results) > 1:
-                paper = read_so(data[key][PAPER], _READING) if PAPER in data[key] else None
-                rows.append([plan.data_title(key), plan.method_title(name), *_cells(judges, paper)])
+                rows.append([plan.data_title(key), plan.method_title(name), *_cells(judges, data[key].get(PAPER))])
     header = ["data", "method", "judges", "excess KL of one", "of the mean", "change (95 %)"]
-    header += [f"mean against one {PAPER} (95 %)", "accuracy % of one", "accuracy % of the mean"]
+    paper = plan.method_title(PAPER)
+    header += [f"mean against one {paper} (95 %)", "accuracy % of one", "accuracy % of the mean"]
     notes = [
         "The judges of a row differ in their seed alone. Their probabilities are averaged after temperature scaling.",
         "Of one: mean ± standard deviation over seeds. Change: [interval over items], with the noise floor fixed.",
-        f"Against one {PAPER}: the change from the excess KL that judges of the paper's loss have on average.",
-        "KL is convex in the judge's answer, so the mean cannot be worse than its judges are on average.",
+        "KL is convex in the judge's answer, so the mean cannot be worse than its own judges are on average.",
+        f"Against one {paper}: the change from the mean of its judges, of all seeds or of as many as it says.",
     ]
     return Table("averages", "The mean of several judges", header, rows, notes) if rows else None
 
@@ -44,14 +53,18 @@ def _cells(group: Group, paper: Group | None) -> list[str]:
     together = np.log(answers.mean(0))
     floor = value_of(group.results[0].results["metrics"], "noise_floor")
     kl = item_kl(p, together)
+    papers = read_so(paper, _READING) if paper is not None else None
+    against = "-"
+    if papers is not None and papers.results:
+        against = change_text(papers.item_kl(_READING) - floor, kl - floor, group.groups)
+        against += fewer_text(len(papers.results), len(answers))
+        against += "" if set(papers.precisions) == set(group.precisions) else f" {DAGGER}"
     return [
         str(len(answers)),
         group.text("excess_kl", _READING),
         number_text(float(kl.mean() - floor)),
         change_text(group.item_kl(_READING) - floor, kl - floor, group.groups),
-        "-"
-        if paper is None or not paper.results
-        else change_text(paper.item_kl(_READING) - floor, kl - floor, group.groups),
+        against,
         group.text("accuracy", _READING, form=".1f", scale=100),
         f"{100 * item_accuracy(p, together).mean():.1f}",
     ]

@@ -2,105 +2,115 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.evaluation.distances import item_accuracy, item_kl
-from distjudge_trl.files.atomic import replacing
 from distjudge_trl.report.cells import Table, number
 from distjudge_trl.report.test_sets import value_of
-from distjudge_trl.study.groups import PAPER, REFERENCE, STARS, Group, difference_text, read_so
-from distjudge_trl.study.linear_judges import Measured
+from distjudge_trl.study.groups import (
+    DAGGER,
+    PAPER,
+    REFERENCE,
+    Group,
+    difference_text,
+    fewer_text,
+    marks_text,
+    read_so,
+    same_seeds,
+)
+from distjudge_trl.study.linear_answers import read_answers
+from distjudge_trl.study.linear_study import LinearStudy
+from distjudge_trl.study.linear_tables import same_items
 
 
 _READING = "temperature"
+# Figures are kept with so many digits, and answers in single precision.
+_ROUNDING = 1e-4
 
 
-def write_answers(path: Path, ids: Sequence[str], measured: Sequence[Measured]) -> None:
-    """Write what judges of KL + CE answer after temperature scaling: a Parquet file with `seed`, `id` and
-    `judge_distribution`.
-    """
-    judges = [judge for judge in measured if judge.outcome.method == REFERENCE]
-    columns = {
-        "seed": pa.array(np.repeat([judge.outcome.seed for judge in judges], len(ids)), pa.int32()),
-        "id": pa.array([*ids] * len(judges), pa.string()),
-        "judge_distribution": pa.array(
-            [row for judge in judges for row in np.exp(judge.log_q)], pa.list_(pa.float32())
-        ),
-    }
-    with replacing(path) as temporary:
-        pq.write_table(pa.table(columns), temporary, compression="zstd", compression_level=19)
+class _Judges(NamedTuple):
+    """Probabilities `(seeds, N, K)` for the test items of trained and of linear judges, and their mean."""
 
+    trained: np.ndarray
+    linear: np.ndarray
 
-def read_answers(path: Path) -> dict[int, dict[str, np.ndarray]]:
-    """Such a file: seed to id to distribution `(K,)`.
-
-    Raises:
-        [`UserInputError`]: it is damaged, or of another form.
-    """
-    try:
-        rows = pq.read_table(path, columns=["seed", "id", "judge_distribution"]).to_pylist()
-    except (pa.ArrowException, OSError):
-        raise UserInputError(
-            f"{path}: was not written by scripts/benchmarks/linear_judges.py. Run it again with --out"
-            f" {path.with_suffix('.json')}."
-        ) from None
-    found: dict[int, dict[str, np.ndarray]] = {}
-    for row in rows:
-        found.setdefault(row["seed"], {})[row["id"]] = np.array(row["judge_distribution"])
-    return found
+    @property
+    def both(self) -> np.ndarray:
+        return np.asarray((self.trained + self.linear) / 2)
 
 
 def mixtures_table(
-    answers: Mapping[str, tuple[str, Mapping[int, Mapping[str, np.ndarray]]]],
-    data: Mapping[str, Mapping[str, Group]],
+    studies: Mapping[str, LinearStudy], folder: Path, data: Mapping[str, Mapping[str, Group]]
 ) -> Table | None:
-    """For every data set, by name, with a title and answers of linear judges, and with trained judges of KL + CE that
-    were tested on the same items: excess KL of either and of their mean, seed by seed. `None` without such a data set.
+    """Excess KL of trained and of linear judges and of their mean, seed by seed, for every data set that has answers
+    of linear judges with both kinds of features (`both/NAME.parquet` in `folder`) and trained judges of KL + CE that
+    were tested on the same items. `None` without such a data set.
+
+    Raises:
+        [`UserInputError`]: a file of answers is damaged, or not of the judges whose figures stand beside it.
     """
     rows = []
-    for name, (title, seeds) in answers.items():
-        trained = data.get(name, {}).get(REFERENCE)
-        if trained is None:
-            continue
-        trained = read_so(trained, _READING, seeds)
-        ids = trained.results[0].run.items["id"][:] if trained.results else []
-        if not ids or set(ids) != set(next(iter(seeds.values()))):
-            continue
-        rows.append([title, *_cells(trained, data[name].get(PAPER), seeds, ids)])
-    header = ["data", "seeds", "trained model", "linear judge", "their mean", "mean minus trained model"]
-    header += [f"mean minus {PAPER}", "accuracy % of the trained model", "of the mean"]
+    for path in sorted(folder.glob("both/*.parquet")):
+        study, methods = studies.get(f"both/{path.stem}"), data.get(path.stem, {})
+        if study is None:
+            raise UserInputError(f"{path}: its figures, {path.stem}.json, are not there.")
+        answers = read_answers(path)
+        if REFERENCE in methods and same_items(methods[REFERENCE], study.about):
+            trained = read_so(methods[REFERENCE], _READING, answers)
+            if trained.results:
+                rows.append(
+                    [study.title, *_cells(trained, methods.get(PAPER), _judges(trained, answers, study, path))]
+                )
+    header = ["data", "seeds", "trained model", "linear judge", "their mean", "KL of the mean minus trained model"]
+    header += [f"KL of the mean minus {PAPER}", "accuracy % of the trained model", "of the mean"]
     notes = [
-        "Excess KL, all after temperature scaling; mean ± standard deviation over seeds.",
-        f"Both judges are of {REFERENCE}. Their probabilities are averaged with a weight of one half everywhere.",
-        STARS,
+        "Excess KL of judges after temperature scaling, and of their mean, which is not scaled again; ± over seeds.",
+        f"Both are judges of {REFERENCE}; the linear one has both kinds of features. Each weighs one half.",
+        marks_text(rows),
     ]
     return (
         Table("linear-mixtures", "A trained model and a linear judge, averaged", header, rows, notes) if rows else None
     )
 
 
-def _cells(
-    trained: Group, paper: Group | None, seeds: Mapping[int, Mapping[str, np.ndarray]], ids: Sequence[str]
-) -> list[str]:
+def _judges(
+    trained: Group, answers: Mapping[int, Mapping[str, np.ndarray]], study: LinearStudy, path: Path
+) -> _Judges:
+    ids, p = trained.results[0].run.items["id"][:], trained.results[0].run.p
+    (point,) = study.points()
+    figures = {one.seed: one.scaled_kl for one in study.outcomes if (one.method, one.point) == (REFERENCE, point)}
+    linear = []
+    for seed in (result.about["seed"] for result in trained.results):
+        own = np.array([answers[seed].get(name, []) for name in ids]) if set(answers[seed]) == set(ids) else None
+        if own is None or own.shape != p.shape or abs(item_kl(p, np.log(own)).mean() - figures[seed]) > _ROUNDING:
+            raise UserInputError(
+                f"{path}: these are not the answers of the judges in {path.stem}.json. Make both again:"
+                " scripts/benchmarks/linear_judges.py --out."
+            )
+        linear.append(own)
+    return _Judges(np.array([np.exp(result.rows[_READING].log_q) for result in trained.results]), np.array(linear))
+
+
+def _cells(trained: Group, paper: Group | None, judges: _Judges) -> list[str]:
     p = trained.results[0].run.p
     floor = value_of(trained.results[0].results["metrics"], "noise_floor")
-    own = np.array([np.exp(result.rows[_READING].log_q) for result in trained.results])
-    linear = np.array([[seeds[result.about["seed"]][name] for name in ids] for result in trained.results])
-    kls = [np.array([item_kl(p, np.log(q)) for q in each]) for each in (own, linear, (own + linear) / 2)]
-    accuracies = [[item_accuracy(p, np.log(q)).mean() for q in each] for each in (own, (own + linear) / 2)]
+    kls = [np.array([item_kl(p, np.log(q)) for q in each]) for each in (judges.trained, judges.linear, judges.both)]
+    accuracies = [[item_accuracy(p, np.log(q)).mean() for q in each] for each in (judges.trained, judges.both)]
     against_paper = "-"
-    if paper is not None and (papers := read_so(paper, _READING, [r.about["seed"] for r in trained.results])).results:
-        known = [result.about["seed"] for result in papers.results]
-        rows = [i for i, result in enumerate(trained.results) if result.about["seed"] in known]
-        against_paper = difference_text(kls[2][rows], papers.seed_item_kl(_READING), trained.groups)
+    if paper is not None and (pair := same_seeds(trained, paper, _READING)) is not None:
+        own, other = pair
+        seeds = [result.about["seed"] for result in own.results]
+        rows = [i for i, result in enumerate(trained.results) if result.about["seed"] in seeds]
+        against_paper = difference_text(kls[2][rows], other.seed_item_kl(_READING), trained.groups)
+        against_paper += fewer_text(len(rows), len(trained.results))
+        against_paper += "" if own.precisions == other.precisions else f" {DAGGER}"
     return [
-        str(len(own)),
+        str(len(judges.trained)),
         *(number((kl.mean(1) - floor).tolist(), ".3f") for kl in kls),
         difference_text(kls[2], kls[0], trained.groups),
         against_paper,

@@ -10,6 +10,7 @@ from distjudge_trl.errors import UserInputError
 from distjudge_trl.methods import METHODS
 from distjudge_trl.report.cells import Table, number
 from distjudge_trl.study.groups import PAPER, REFERENCE, Group
+from distjudge_trl.study.linear_judges import Point
 from distjudge_trl.study.linear_study import DIGITS, FEATURES, FIGURES, LinearStudy
 
 
@@ -38,13 +39,24 @@ def _cut_off(studies: Sequence[LinearStudy], methods: Sequence[str]) -> list[str
     )
 
 
+def _annotators(point: Point) -> str:
+    """The number of annotators, or those of which each item drew one: "1 / 3 / 10"."""
+    return str(point.annotators or "all").replace(",", " / ")
+
+
+def _drawn(study: LinearStudy) -> list[str]:
+    """What [`_annotators`] means by several numbers."""
+    several = any(isinstance(point.annotators, str) for point in study.points())
+    return ["Several numbers of annotators: each item drew one of them."] if several else []
+
+
 def points_table(study: LinearStudy) -> Table:
     """Every method at every point."""
     header = ["items", "annotators", "alpha", "epsilon", "method", "excess KL", "+ temperature"]
     header += [f"minus {REFERENCE}, + temperature", "entropy corr.", "accuracy %"]
     rows = [
         [
-            *(f"{point.items:,}", str(point.annotators or "all"), f"{point.alpha:g}", f"{point.radius:g}", method),
+            *(f"{point.items:,}", _annotators(point), f"{point.alpha:g}", f"{point.radius:g}", method),
             number(study.values(method, point, "kl"), ".4f"),
             number(study.values(method, point, "scaled_kl"), ".4f"),
             "" if method == REFERENCE else study.difference(method, point, "scaled_kl"),
@@ -58,7 +70,7 @@ def points_table(study: LinearStudy) -> Table:
     tested = (
         f"{number_tested:,} test items; noise floor {floor:.4f}; the training prior is {prior - floor:.4f} above it."
     )
-    notes = [tested, *_signs([study]), *_cut_off([study], study.methods())]
+    notes = [tested, *_signs([study]), *_drawn(study), *_cut_off([study], study.methods())]
     return Table("linear", f"{study.title}: linear judges", header, rows, notes)
 
 
@@ -82,7 +94,7 @@ def yardstick_table(studies: Mapping[str, LinearStudy], data: Mapping[str, Mappi
             rows[-1].append("-" if each is None else number(each.values(REFERENCE, point, "scaled_kl"), ".3f"))
         for method in (REFERENCE, PAPER):
             group = data.get(name, {}).get(method)
-            same = group is not None and _same_items(group, about)
+            same = group is not None and same_items(group, about)
             rows[-1].append(group.text("excess_kl", "temperature") if group is not None and same else "-")
     models = " and ".join(sorted({study.model for study in studies.values() if study.model is not None}))
     features = (
@@ -103,21 +115,23 @@ def _alike(one: LinearStudy, other: LinearStudy) -> bool:
     return known[0] == known[1]
 
 
-def _same_items(group: Group, about: Mapping[str, float]) -> bool:
+def same_items(group: Group, about: Mapping[str, float]) -> bool:
+    """Whether judges were tested on as many items as a study of linear judges, with the same noise floor."""
     metrics = group.results[0].results["metrics"]
     own = metrics["num_items"], metrics["noise_floor"] or 0.0
     return bool(np.allclose(own, (about["test_items"], about["noise_floor"]), atol=1e-5))
 
 
 def linear_gains_tables(features: str, studies: Iterable[LinearStudy], reading: str) -> Iterator[Table]:
-    """KL of every method minus that of KL + CE on every data set, trained on all items, with some features. Methods
-    that less than half of the data sets have stand in a table of their own, `rare`.
+    """KL of every method minus that of KL + CE, trained on all items, with some features. Methods that less than half
+    of the data sets have stand in a table of their own, `rare`. Each table has the data sets that have one of its
+    methods.
     """
     studies = list(studies)
     names = [name for study in studies for name in study.methods() if name != REFERENCE]
-    order = [name for name in (*METHODS, *names) if name in names]
-    often = [name for name in dict.fromkeys(order) if 2 * names.count(name) >= len(studies)]
-    for kind, methods in (("gains", often), ("rare", [name for name in dict.fromkeys(order) if name not in often])):
+    order = dict.fromkeys(name for name in (*METHODS, *names) if name in names)
+    rare = [name for name in order if 2 * names.count(name) < len(studies)]
+    for kind, methods in (("gains", [name for name in order if name not in rare]), ("rare", rare)):
         own = [study for study in studies if set(methods) & set(study.methods())]
         if not own:
             continue
@@ -126,6 +140,7 @@ def linear_gains_tables(features: str, studies: Iterable[LinearStudy], reading: 
             for study in own
         ]
         title = f"KL minus that of {REFERENCE}" + (", both after temperature scaling" if reading != "plain" else "")
+        title += "" if kind == "gains" else ": methods that few data sets have"
         notes = [*_signs(own), *(_cut_off(own, [REFERENCE, *methods]) if reading != "plain" else [])]
         yield Table(f"linear-{features}-{kind}-{reading}", title, ["data", *methods], rows, notes)
 
@@ -137,7 +152,7 @@ def linear_curve_table(name: str, study: LinearStudy) -> Table:
     rows = [
         [
             f"{point.items:,}",
-            str(point.annotators or "all"),
+            _annotators(point),
             number(study.values(REFERENCE, point, "scaled_kl"), ".3f"),
             *(study.difference(method, point, "scaled_kl") for method in methods),
         ]
@@ -147,6 +162,7 @@ def linear_curve_table(name: str, study: LinearStudy) -> Table:
     notes = [
         "All after temperature scaling.",
         *_signs([study]),
+        *_drawn(study),
         f"The training prior of all items is {prior:.3f} above the floor.",
         *_cut_off([study], study.methods()),
     ]

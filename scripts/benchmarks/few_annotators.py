@@ -1,7 +1,7 @@
 """What each loss leads to when few annotators rate an item and there are many items alike.
 
-    python scripts/benchmarks/few_annotators.py dices.yaml --data-path dices_990.jsonl --max-annotators 3 5 10
-    python scripts/benchmarks/few_annotators.py hs_brexit --data-path lewidi2023 --truths fitted --max-annotators 6
+    python scripts/benchmarks/few_annotators.py dices.yaml --data-path dices_990.jsonl --votes 3 5 10
+    python scripts/benchmarks/few_annotators.py hs_brexit --data-path lewidi2023 --truths fitted --votes 6
 
 The judge sees, for an item's true distribution, all draws of m votes from it, each as often as it is likely. This
 prints how far from the truth the judge is at which the trainer's expected gradient is zero. Nothing is trained on
@@ -169,12 +169,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_task(parser)
     parser.add_argument(
-        *("--max-annotators", "--max_annotators"),  # `train` knows both
-        type=int,
-        nargs="+",
-        default=[1, 2, 3, 5, 10],
-        metavar="M",
-        help="default: 1 2 3 5 10",
+        "--votes", type=int, nargs="+", default=[1, 2, 3, 5, 10], metavar="M", help="an item; default: 1 2 3 5 10"
     )
     parser.add_argument("--truths", choices=("observed", "fitted"), default="observed", help="default: observed")
     parser.add_argument("--max-truths", type=int, default=100, help="so many of them, at random; default: 100")
@@ -183,8 +178,8 @@ def main() -> None:
     )
     parser.add_argument("--methods", nargs="+", choices=METHODS, help="default: all")
     args, rest = parser.parse_known_args()
-    if min(*args.max_annotators, args.max_truths) < 1:
-        raise UserInputError("--max-annotators and --max-truths: at least 1.")
+    if min(*args.votes, args.max_truths) < 1:
+        raise UserInputError("--votes and --max-truths: at least 1.")
     counts, rng = read_counts(args, rest), np.random.default_rng(0)
     if args.truths == "observed":
         chosen = rng.permutation(len(counts))[: args.max_truths]
@@ -196,8 +191,8 @@ def main() -> None:
         f"{args.task}: {len(truth)} truths, {args.truths}, of {counts.shape[1]} labels; alpha {ALPHA}, epsilon"
         f" {RADIUS}, ties: {args.ties}\n"
     )
-    for title, rows in measure(truth, args.max_annotators, args.ties, args.methods).items():
-        print(markdown_table((title, *(f"{m} votes" for m in args.max_annotators)), rows) + "\n")
+    for title, rows in measure(truth, args.votes, args.ties, args.methods).items():
+        print(markdown_table((title, *(f"{m} votes" for m in args.votes)), rows) + "\n")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python scripts/benchmarks/linear_judges.py hs_brexit --data-path lewidi2023
     python scripts/benchmarks/linear_judges.py snli --data-path snli_1.0_test.jsonl --features model --cache states
-    python scripts/benchmarks/linear_judges.py dices.yaml --data-path dices_990.jsonl --max-annotators 1 3 10 30
+    python scripts/benchmarks/linear_judges.py dices.yaml --data-path dices_990.jsonl --max-annotators 1 3 10 1,3,10
     python scripts/benchmarks/linear_judges.py convabuse --data-path lewidi2023 --alpha 0 0.4 0.8 --radius 0 0.25
 
 A judge is a softmax over linear functions of features of the prompt: TF-IDF of its words, their pairs, and letters
@@ -30,31 +30,32 @@ from distjudge_trl.evaluation.noise_floor import noise_floor
 from distjudge_trl.files.atomic import check_folder
 from distjudge_trl.study.groups import REFERENCE
 from distjudge_trl.study.hidden_states import FrozenModel
+from distjudge_trl.study.linear_answers import write_answers
 from distjudge_trl.study.linear_features import read_items
 from distjudge_trl.study.linear_judges import CHOICES, Point, compare, measure, summary
-from distjudge_trl.study.linear_mixtures import write_answers
 from distjudge_trl.study.linear_study import FEATURES, LinearStudy
 from distjudge_trl.study.linear_tables import points_table
 
 
 OUT = (
-    "write every judge's figures here, as JSON, and beside it what judges of no-adversary answer (.parquet), if all"
-    " are trained with the same options"
+    "write every judge's figures here (.json), and beside it what judges of no-adversary answer for the test items"
+    " after temperature scaling (.parquet), if they have both kinds of features and one value of every option"
 )
 METHODS = ("single-point", "label-smoothing", "kl-only", "no-adversary", "dirichlet", "distribution", "coverage")
 
 
 def read_annotators(text: str) -> int | str:
-    """A number of annotators, or several between which each item draws, as [`Point`] takes them.
+    """A number of annotators, or several of which each item draws one, as [`Point`] takes them.
 
     Raises:
         [`UserInputError`]: neither.
     """
     try:
-        numbers = [int(number) for number in text.split(",")]
+        numbers = sorted({int(number) for number in text.split(",")})
     except ValueError:
         numbers = []
-    if not numbers or min(numbers) < (len(numbers) > 1):
+    lowest = 1 if len(numbers) > 1 else 0
+    if not numbers or numbers[0] < lowest:
         raise UserInputError(
             f"--max-annotators {text}: give a number (0: all), or several of at least 1, as in 1,3,10."
         )
@@ -81,7 +82,8 @@ def main() -> None:
         nargs="+",
         default=["0"],
         metavar="M",
-        help="so many of an item's; 1,3,10: each item draws one of these numbers; default: 0, all",
+        help="draw this many of the annotators of every item that is trained on or held out; 1 3 10: three trainings;"
+        " 1,3,10: one training, in which each item draws one of these numbers; default: 0, all",
     )
     parser.add_argument("--max-eval-samples", type=int, metavar="N", help="as `distjudge-trl train`; default: all")
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="default: 5")
@@ -101,6 +103,10 @@ def main() -> None:
     frozen = None if args.features == "words" else FrozenModel(args.model or "smollm2-135m", args.layers)
     if args.cache is not None:
         check_folder(args.cache, "--cache")
+    if args.out is not None:
+        if args.out.suffix != ".json" or args.out.is_dir():
+            raise UserInputError(f"--out {args.out}: give the name of a file that ends in .json.")
+        check_folder(args.out.parent, "--out", shown=args.out)
     train, test, plan = read_parts(args, rest)
     sampled = plan.sample(train, args.max_train_samples), plan.sample(test, args.max_eval_samples)
     read_states = None
@@ -128,9 +134,11 @@ def main() -> None:
     )
     print(points_table(study).markdown())
     if args.out is not None:
+        answers = args.out.with_suffix(".parquet")
+        answers.unlink(missing_ok=True)  # those of other judges
         study.save(args.out)
-        if len(points) == 1 and REFERENCE in methods:
-            write_answers(args.out.with_suffix(".parquet"), tested.ids.tolist(), judges)
+        if args.features == "both" and len(points) == 1 and REFERENCE in methods:
+            write_answers(answers, tested.ids.tolist(), judges)
 
 
 if __name__ == "__main__":

@@ -159,7 +159,7 @@ def test_one_temperature_takes_back_what_the_majority_label_sharpens(script, fou
 
 @pytest.mark.parametrize(("truths", "methods"), [("observed", []), ("fitted", ["--methods", "kl-only"])])
 def test_the_tables_of_a_task(script, monkeypatch, capsys, truths, methods):
-    command = ["few_annotators.py", "vader", "--max_items", "12", "--max-annotators", "1", "--truths", truths]
+    command = ["few_annotators.py", "vader", "--max_items", "12", "--votes", "1", "--truths", truths]
     monkeypatch.setattr("sys.argv", [*command, "--max-truths", "3", *methods])
     script.main()
     printed = capsys.readouterr().out
@@ -171,7 +171,7 @@ def test_the_tables_of_a_task(script, monkeypatch, capsys, truths, methods):
     assert distances["kl-only"] == "0.0000"
 
 
-@pytest.mark.parametrize("option", ["--max-annotators", "--max-truths"])
+@pytest.mark.parametrize("option", ["--votes", "--max-truths"])
 def test_numbers_that_cannot_be_computed(script, monkeypatch, option):
     monkeypatch.setattr("sys.argv", ["few_annotators.py", "vader", "--max_items", "6", option, "0"])
     with pytest.raises(UserInputError, match="at least 1"):

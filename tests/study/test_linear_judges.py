@@ -13,6 +13,7 @@ from scipy.special import rel_entr
 
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.evaluation.statistics import paired_difference
+from distjudge_trl.study.linear_answers import read_answers
 from distjudge_trl.study.linear_features import Items, read_items
 from distjudge_trl.study.linear_judges import (
     HELD_OUT,
@@ -29,7 +30,6 @@ from distjudge_trl.study.linear_judges import (
     summary,
     train,
 )
-from distjudge_trl.study.linear_mixtures import read_answers
 from distjudge_trl.study.linear_study import LinearStudy
 from distjudge_trl.trainer.perturbation import make_adversary, row_losses
 
@@ -179,6 +179,8 @@ def command(monkeypatch, capsys, tmp_path):
 
 def test_the_command_counts_words(command, tmp_path):
     """Two seeds of two methods, of which one was given twice."""
+    old = tmp_path / "out.parquet"
+    old.write_text("answers of other judges")
     said, study = command(
         *("--items", "150", "--max-annotators", "1,5", "0", "--methods", "kl-only", "no-adversary", "kl-only"),
         *("--title", "Words"),
@@ -190,7 +192,7 @@ def test_the_command_counts_words(command, tmp_path):
     text = (tmp_path / "out.json").read_text()
     assert str(tmp_path) not in text and json.loads(text)["title"] == "Words"
     assert (study.features, study.model) == ("words", None)
-    assert not (tmp_path / "out.parquet").exists(), "two points: their judges differ in more than the seed"
+    assert not old.exists(), "two points: their judges differ in more than the seed, and the file was of others"
 
 
 def test_the_command_reads_a_model(command, tmp_path):
@@ -203,7 +205,7 @@ def test_the_command_reads_a_model(command, tmp_path):
     assert len(list(cache.iterdir())) == 2, "the states of training and test items, read once"
     assert found["both"].model == f"2 layers of {folder}" and found["both"].points()[0].items == 600
     assert found["both"].outcomes != found["model"].outcomes
-    answers = read_answers(tmp_path / "out.parquet")
+    answers = read_answers(tmp_path / "out.parquet")  # of both kinds of features alone
     assert list(answers) == [0, 1] and answers[0].keys() == answers[1].keys()
     first, second = (np.array(list(rows.values())) for rows in answers.values())
     assert first.shape == (60, 9) and (first != second).any()
@@ -216,6 +218,8 @@ def test_the_command_reads_a_model(command, tmp_path):
         (["--seeds", "0"], "--seeds and --items: at least 1"),
         (["--max-annotators", "-1"], "--max-annotators -1: give a number"),
         (["--max_annotators", "3", "0,3"], "--max-annotators 0,3: give a number"),
+        (["--out", "figures.parquet"], "--out figures.parquet: give the name of a file that ends in .json"),
+        (["--out", "/proc/none/out.json"], "/proc/none/out.json: cannot be written"),
         (["--max-annotators", "three"], "--max-annotators three: give a number"),
         (["--data-path", "none"], "none"),
         (["--split", "all"], "--split all: judges would be tested on"),

@@ -137,14 +137,16 @@ def test_methods_that_few_data_sets_have_stand_apart():
     # In the order of the recipes' methods.
     assert rare.header == ["data", "minimax", "no-kl"]
     assert rare.rows == [["A title", *(whole.difference(name, ONE[0], "kl") for name in ("minimax", "no-kl"))]]
-    assert "linear-words-rare-plain" not in linear_tables({"words/first": usual}, {})
+    assert rare.title != tables["linear-words-gains-plain"].title
+    assert "linear-words-rare-plain" not in linear_tables({"words/first": usual, "words/second": whole}, {}), "half"
 
 
 def test_a_curve_over_items_and_annotators():
     points = [Point(items, m, 0.8, 0.25) for items in (100, 1000) for m in ("1,3", 0)]
     study = make_linear(points)
     table = linear_tables({"words/few-first": study}, {})["linear-words-few-first"]
-    assert [row[:2] for row in table.rows] == [["100", "1,3"], ["100", "all"], ["1,000", "1,3"], ["1,000", "all"]]
+    assert [row[:2] for row in table.rows] == [["100", "1 / 3"], ["100", "all"], ["1,000", "1 / 3"], ["1,000", "all"]]
+    assert "each item drew one of them" in str(table.notes)
     assert table.rows[3][2].startswith(f"{kls(study, 'no-adversary', points[3], 'scaled_kl').mean() - FLOOR:.3f}")
     assert table.rows[3][4] == study.difference("distribution", points[3], "scaled_kl")
 
