@@ -33,7 +33,7 @@ def starts_table(plan: Plan, data: Mapping[str, Mapping[str, Group]]) -> Table |
     for key, planned in plan.content.data.items():
         if planned.start is None or key not in data:
             continue
-        plain = _beside(plan, key, data)
+        plain = data_beside(plan, key, data)
         if not plain:
             alone.append(plan.data_title(key))
         for method, other in itertools.product(plan_methods(plan), plain):
@@ -87,7 +87,7 @@ def _judge_title(plan: Plan, key: str, method: str) -> str:
     return title if start is None else f"{title} from {plan.data_title(start.data)}"
 
 
-def _beside(plan: Plan, key: str, data: Mapping[str, Mapping[str, Group]]) -> list[str]:
+def data_beside(plan: Plan, key: str, data: Mapping[str, Mapping[str, Group]]) -> list[str]:
     """The data sets whose judges stand beside those of `key`: with the same task, files and options and the model of
     the plan to start from, and its controls, as far as they have results on the same test items.
     """

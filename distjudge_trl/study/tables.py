@@ -13,6 +13,7 @@ from distjudge_trl.report.comparisons import compare
 from distjudge_trl.report.test_sets import load_test_sets, value_of
 from distjudge_trl.study.averages import averages_table
 from distjudge_trl.study.budgets import budgets_table
+from distjudge_trl.study.configurations import configurations_table
 from distjudge_trl.study.grids import grid_table
 from distjudge_trl.study.groups import (
     PAPER,
@@ -185,6 +186,7 @@ _OF_THE_STUDY = {
     "moved": moved_table,
     "starts": starts_table,
     "averages": averages_table,
+    "configurations": configurations_table,
     "lewidi-dev": shared_task_table,
     "lewidi-tuned": tuned_table,
 }
