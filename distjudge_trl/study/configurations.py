@@ -83,5 +83,7 @@ def _change(paper: Group, group: Group, alone: bool) -> tuple[str, float]:
         kl = item_kl(p, np.log(np.mean([np.exp(result.rows[_READING].log_q) for result in group.results], axis=0)))
     before = paper.item_kl(_READING)
     text = change_text(before - floor, kl - floor, paper.groups)
+    if text == "-":  # the paper's judges are at the floor
+        return text, 0.0
     text += "" if set(paper.precisions) == set(group.precisions) else f" {DAGGER}"
     return text, (kl.mean() - floor) / (before.mean() - floor) - 1

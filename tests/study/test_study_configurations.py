@@ -67,6 +67,12 @@ def test_every_configuration_that_two_data_sets_have(study):
     assert table.rows[-1][-1] == "2 of 2"
 
 
+def test_where_the_paper_s_loss_is_at_the_floor_nothing_is_ahead(study, monkeypatch):
+    monkeypatch.setattr("distjudge_trl.study.configurations.value_of", lambda metrics, name: 9.0)
+    table = all_tables(*study, ["configurations"])["configurations"]
+    assert all(row[2:] == ["-", "-", "0 of 2"] for row in table.rows)
+
+
 def test_other_precision_is_marked_and_one_seed_is_no_configuration(study):
     plan, results = study
     for result in results:
