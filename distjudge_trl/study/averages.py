@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
-
 from distjudge_trl.evaluation.distances import item_accuracy, item_kl
 from distjudge_trl.report.cells import Table
 from distjudge_trl.report.test_sets import value_of
 from distjudge_trl.study.groups import (
-    DAGGER,
     PAPER,
     Group,
+    change_from,
     change_text,
+    dagger_notes,
     fewer_text,
     number_text,
     ordered_groups,
@@ -43,24 +42,22 @@ def averages_table(plan: Plan, data: Mapping[str, Mapping[str, Group]]) -> Table
         "Of one: mean ± standard deviation over seeds. Change: [interval over items], with the noise floor fixed.",
         "KL is convex in the judge's answer, so the mean cannot be worse than its own judges are on average.",
         f"Against one {paper}: the change from the mean of its judges, of all seeds or of as many as it says.",
+        *dagger_notes(rows),
     ]
     return Table("averages", "The mean of several judges", header, rows, notes) if rows else None
 
 
 def _cells(group: Group, paper: Group | None) -> list[str]:
     p = group.results[0].run.p
-    answers = np.array([np.exp(result.rows[_READING].log_q) for result in group.results])
-    together = np.log(answers.mean(0))
+    together = group.mean_log_q(_READING)
     floor = value_of(group.results[0].results["metrics"], "noise_floor")
     kl = item_kl(p, together)
     papers = read_so(paper, _READING) if paper is not None else None
     against = "-"
     if papers is not None and papers.results:
-        against = change_text(papers.item_kl(_READING) - floor, kl - floor, group.groups)
-        against += fewer_text(len(papers.results), len(answers))
-        against += "" if set(papers.precisions) == set(group.precisions) else f" {DAGGER}"
+        against = change_from(papers, group, kl, _READING) + fewer_text(len(papers.results), len(group.results))
     return [
-        str(len(answers)),
+        str(len(group.results)),
         group.text("excess_kl", _READING),
         number_text(float(kl.mean() - floor)),
         change_text(group.item_kl(_READING) - floor, kl - floor, group.groups),

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-import numpy as np
-
 from distjudge_trl.evaluation.distances import item_kl
 from distjudge_trl.report.cells import Table
 from distjudge_trl.report.test_sets import value_of
-from distjudge_trl.study.groups import DAGGER, PAPER, Group, change_text, plan_methods, read_so
+from distjudge_trl.study.groups import PAPER, Group, change_from, dagger_notes, plan_methods, read_so
 from distjudge_trl.study.plan import Plan
 from distjudge_trl.study.starts import data_beside
 
@@ -52,15 +50,13 @@ def configurations_table(plan: Plan, data: Mapping[str, Mapping[str, Group]]) ->
         f"Change in excess KL from one judge of {plan.method_title(PAPER)} on average; all after temperature scaling.",
         "[95 % interval over items of the mean over seeds], with the noise floor fixed. All have two seeds or more.",
     ]
-    if any(DAGGER in cell for row in rows for cell in row):
-        notes.append(f"{DAGGER}: trained in different precision, which moves KL as another seed does.")
+    notes += dagger_notes(rows)
     return Table("configurations", "Configurations beside the paper's loss", header, rows, notes) if rows else None
 
 
 def _configurations(plan: Plan, data: Mapping[str, Mapping[str, Group]], keys: list[str]) -> Iterator[_Configuration]:
     """Methods from the plan's model, and then those that start from the judges of another data set."""
-    starts = {planned.start.data: planned.start for planned in plan.content.data.values() if planned.start is not None}
-    for start in (None, *starts.values()):
+    for start in dict.fromkeys([None, *(planned.start for planned in plan.content.data.values())]):
         for method in plan_methods(plan):
             groups: dict[str, Group] = {}
             for other, planned in plan.content.data.items():
@@ -75,15 +71,9 @@ def _configurations(plan: Plan, data: Mapping[str, Mapping[str, Group]], keys: l
 
 
 def _change(paper: Group, group: Group, alone: bool) -> tuple[str, float]:
-    p = paper.results[0].run.p
-    floor = value_of(paper.results[0].results["metrics"], "noise_floor")
-    if alone:
-        kl = group.item_kl(_READING)
-    else:
-        kl = item_kl(p, np.log(np.mean([np.exp(result.rows[_READING].log_q) for result in group.results], axis=0)))
-    before = paper.item_kl(_READING)
-    text = change_text(before - floor, kl - floor, paper.groups)
+    kl = group.item_kl(_READING) if alone else item_kl(paper.results[0].run.p, group.mean_log_q(_READING))
+    text = change_from(paper, group, kl, _READING)
     if text == "-":  # the paper's judges are at the floor
         return text, 0.0
-    text += "" if set(paper.precisions) == set(group.precisions) else f" {DAGGER}"
-    return text, (kl.mean() - floor) / (before.mean() - floor) - 1
+    floor = value_of(paper.results[0].results["metrics"], "noise_floor")
+    return text, (kl.mean() - floor) / (paper.item_kl(_READING).mean() - floor) - 1

@@ -58,6 +58,10 @@ class Group(NamedTuple):
         """KL of every item `(N,)`, the mean over the seeds."""
         return np.asarray(self.seed_item_kl(reading).mean(0))
 
+    def mean_log_q(self, reading: str = "plain") -> np.ndarray:
+        """Log of the mean of the seeds' probabilities, `(N, K)`."""
+        return np.asarray(np.log(np.mean([np.exp(result.rows[reading].log_q) for result in self.results], axis=0)))
+
     @property
     def precisions(self) -> list[str]:
         """In what the judges were trained, in the order of the seeds; empty texts where it is not known."""
@@ -174,9 +178,14 @@ def difference_text(one: np.ndarray, other: np.ndarray, groups: Sequence[str]) -
 
 def marks_text(rows: Iterable[Sequence[str]]) -> str:
     """What the marks of [`gain_text`] mean that these rows have."""
+    return " ".join([STARS, *dagger_notes(rows)])
+
+
+def dagger_notes(rows: Iterable[Sequence[str]]) -> list[str]:
+    """What a dagger means, if these rows have one."""
     if not any(DAGGER in cell for row in rows for cell in row):
-        return STARS
-    return f"{STARS} {DAGGER}: the two were trained in different precision, which moves KL as another seed does."
+        return []
+    return [f"{DAGGER}: the two were trained in different precision, which moves KL as another seed does."]
 
 
 def excess_text(group: Group) -> str:
@@ -215,6 +224,15 @@ def relative_text(before: Group, after: Group, reading: str) -> str:
     """The change in excess KL of two groups that were tested on the same items, as [`change_text`] has it."""
     floor = value_of(before.results[0].results["metrics"], "noise_floor")
     return change_text(before.item_kl(reading) - floor, after.item_kl(reading) - floor, before.groups)
+
+
+def change_from(before: Group, after: Group, kl: np.ndarray, reading: str) -> str:
+    """The same for a KL `(N,)` that judges of the second group have together, with a dagger if the groups were trained
+    in different precision. Their seeds may differ.
+    """
+    floor = value_of(before.results[0].results["metrics"], "noise_floor")
+    text = change_text(before.item_kl(reading) - floor, kl - floor, before.groups)
+    return text if text == "-" or set(before.precisions) == set(after.precisions) else f"{text} {DAGGER}"
 
 
 def change_text(before: np.ndarray, after: np.ndarray, groups: Sequence[str]) -> str:
