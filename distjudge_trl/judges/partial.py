@@ -130,6 +130,8 @@ class PartialOutput:
             )
         if progress.done == progress.rows and not self.rows.exists() and self.target.exists():
             return progress  # killed after the target was written
+        if not progress.size and not self.rows.exists():
+            return progress  # killed between the two files
         if not self.rows.is_file() or self.rows.stat().st_size < progress.size:
             raise UserInputError(f"{self.folder}: its rows.jsonl is missing or too short. {anew}")
         if not self._has_rows(progress):

@@ -295,6 +295,18 @@ def test_half_a_line_is_written_again(folder, source, tmp_path):
     ]
 
 
+def test_a_run_that_was_killed_between_its_two_files_begins_again(folder, source, tmp_path):
+    changed = stopped(folder, source, tmp_path)
+    part = tmp_path / "out.jsonl.part"
+    # As it leaves the folder: that no row is done has been written, the file of rows has not been opened.
+    progress = json.loads((part / "progress.json").read_text())
+    (part / "progress.json").write_text(json.dumps({**progress, "done": 0, "size": 0}))
+    (part / "rows.jsonl").unlink()
+    done = judge(folder, changed, tmp_path / "out.jsonl", "--batch-size", "1", "--on-error", "mark")
+    assert done.exit_code == 0, done.output
+    assert len(read(tmp_path / "out.jsonl")) == ROWS and names(tmp_path) == ["in.jsonl", "out.jsonl"]
+
+
 def test_a_run_that_is_killed_while_it_writes_the_target_needs_no_model(folder, source, tmp_path, monkeypatch):
     changed = stopped(folder, source, tmp_path)
     progress = json.loads((tmp_path / "out.jsonl.part/progress.json").read_text())
