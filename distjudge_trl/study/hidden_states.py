@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from distjudge_trl.batching import (
     pin_date,
     reading_order,
 )
-from distjudge_trl.errors import UserInputError
+from distjudge_trl.errors import UserInputError, first_line
 from distjudge_trl.files.atomic import replacing
 from distjudge_trl.judge_folder.judge_file import JudgeFile
 from distjudge_trl.judges.loading import find_judge, load_model
@@ -36,7 +37,8 @@ BATCH_SIZE = 32
 # Of templates that print the date, so that the same prompts give the same states every day.
 DAY = "2025-01-01"
 # Part of the names of cached files: raise it when other states are read of the same prompts.
-_VERSION = 1
+_VERSION = 2
+_PROMPTS_IN_A_FILE = 1000
 
 
 class FrozenModel:
@@ -112,21 +114,40 @@ class FrozenModel:
         return states
 
     def read_cached(self, prompts: Sequence[Prompt], folder: Path) -> np.ndarray:
-        """The same, kept in a folder for the next time. The name of a file is a hash of the weights (their files'
-        sizes and times, if the model is a folder), layers and prompts.
+        """The same, kept in a folder for the next time: a prompt is read once, whatever it is asked together with.
+        A run that is killed goes on behind the last file.
+
+        A file's name has a hash of the weights (their files' sizes and times, if the model is a folder) and layers.
+
+        Raises:
+            [`UserInputError`]: as [`read`]; a file in the folder is damaged.
         """
         weights = [
             (path.name, path.stat().st_size, path.stat().st_mtime_ns)
             for path in sorted(Path(self.source).glob("*.safetensors"))
         ]
-        content = json.dumps([_VERSION, self.source, weights, self.layers, list(prompts)])
-        path = folder / f"{hashlib.sha256(content.encode()).hexdigest()[:20]}.npy"
-        if path.is_file():
-            return np.load(path)
-        states = self.read(prompts)
-        with replacing(path) as temporary, temporary.open("wb") as file:
-            np.save(file, states)
-        return states
+        model = _hash([_VERSION, self.source, weights, self.layers])
+        known: dict[str, np.ndarray] = {}
+        for path in sorted(folder.glob(f"{model}-*.npz")):
+            try:
+                with np.load(path, allow_pickle=False) as kept:
+                    known.update(zip(kept["prompts"].tolist(), kept["states"], strict=True))
+            except (OSError, ValueError, KeyError, BadZipFile) as error:
+                raise UserInputError(f"{path}: is damaged ({first_line(error)}). Remove it.") from None
+        asked = {_hash(prompt): prompt for prompt in prompts}
+        # Sorted by their text: prompts with a common prefix lie together.
+        left = sorted((key for key in asked if key not in known), key=lambda key: json.dumps(asked[key]))
+        for start in range(0, len(left), _PROMPTS_IN_A_FILE):
+            keys = left[start : start + _PROMPTS_IN_A_FILE]
+            states = self.read([asked[key] for key in keys])
+            with replacing(folder / f"{model}-{_hash(keys)}.npz") as temporary, temporary.open("wb") as file:
+                np.savez(file, prompts=np.array(keys), states=states)
+            known.update(zip(keys, states, strict=True))
+        return np.stack([known[_hash(prompt)] for prompt in prompts])
+
+
+def _hash(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:20]
 
 
 def last_and_mean(states: Tensor, batch: dict[str, Tensor]) -> Tensor:

@@ -118,15 +118,59 @@ def test_two_thirds_of_the_layers_are_the_default(model, prompts):
 
 
 def test_states_are_kept_for_the_same_weights_layers_and_prompts(model, prompts, tmp_path, monkeypatch):
+    folder = tmp_path / "states"
+    folder.mkdir()
     frozen, other = FrozenModel(model, 1), FrozenModel(save_model(tmp_path / "other", seed=1, layers=4), 1)
-    states = frozen.read_cached(prompts, tmp_path)
-    monkeypatch.setattr(FrozenModel, "read", lambda self, prompts: np.zeros(0))
-    np.testing.assert_array_equal(frozen.read_cached(prompts, tmp_path), states)
-    for one, asked in ((frozen, prompts[1:]), (FrozenModel(model, 2), prompts), (other, prompts)):
-        assert not one.read_cached(asked, tmp_path).size, "not the same"
+    asked = []
+    read = FrozenModel.read
+
+    def note(self, prompts):
+        asked.append(list(prompts))
+        return read(self, prompts)
+
+    monkeypatch.setattr(FrozenModel, "read", note)
+    states = frozen.read_cached(prompts, folder)
+    np.testing.assert_allclose(states, read(frozen, prompts), atol=1e-4)
+    np.testing.assert_array_equal(
+        frozen.read_cached([*prompts[1:], prompts[1]], folder), states[[*range(1, len(prompts)), 1]]
+    )
+    assert len(asked) == 1, "what is kept was read again"
+    new = [{"role": "user", "content": "another one"}]
+    np.testing.assert_array_equal(frozen.read_cached([new, *prompts, new], folder)[1:-1], states)
+    assert asked[1:] == [[new]], "new prompts alone are read, once"
+    assert not np.allclose(FrozenModel(model, 2).read_cached(prompts, folder), states)
+    other.read_cached(prompts, folder)
+    assert len(asked) == 4, "other weights"
     save_model(tmp_path / "other", seed=2, layers=4)
-    monkeypatch.undo()
-    assert FrozenModel(str(tmp_path / "other"), 1).read_cached(prompts, tmp_path).size, "other weights in the folder"
+    FrozenModel(str(tmp_path / "other"), 1).read_cached(prompts, folder)
+    assert len(asked) == 5, "other weights in the folder"
+
+
+def test_a_reading_that_was_killed_goes_on_behind_its_last_file(model, prompts, tmp_path, monkeypatch):
+    monkeypatch.setattr(hidden_states, "_PROMPTS_IN_A_FILE", 2)
+    frozen, read, asked = FrozenModel(model, 1), FrozenModel.read, []
+
+    def killed(self, prompts):
+        asked.extend(prompts)
+        if len(asked) == 4:
+            raise KeyboardInterrupt
+        return read(self, prompts)
+
+    monkeypatch.setattr(FrozenModel, "read", killed)
+    with pytest.raises(KeyboardInterrupt):
+        frozen.read_cached(prompts, tmp_path)
+    states = frozen.read_cached(prompts, tmp_path)
+    np.testing.assert_allclose(states, read(frozen, prompts), atol=1e-4)
+    assert len(asked) == 4 + 2 and len(prompts) == 2 * 4, "more than the file that was being made is read again"
+
+
+def test_a_damaged_cache_is_named(model, prompts, tmp_path):
+    frozen = FrozenModel(model, 1)
+    frozen.read_cached(prompts, tmp_path)
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(UserInputError, match=rf"{path.name}: is damaged \(.*\). Remove it"):
+        frozen.read_cached(prompts, tmp_path)
 
 
 def test_what_a_frozen_model_cannot_read_is_a_clear_error(model, prompts, tmp_path):
