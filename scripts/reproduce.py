@@ -40,7 +40,7 @@ from distjudge_trl.study.costs import duration
 from distjudge_trl.study.plan_file import PlanFile, check_options, finding
 from distjudge_trl.study.plan_reading import check_plan
 from distjudge_trl.study.store import size_text
-from distjudge_trl.study.tables import all_tables, could_be_table
+from distjudge_trl.study.tables import OF_THE_STUDY, all_tables, could_be_table
 
 
 OWN_STUDY = Path(__file__).resolve().parent.parent / "recipes/studies/paper.yaml"
@@ -59,8 +59,8 @@ OF_TASKS: dict[str, Any] = {
     "data_path": [],
 }
 HOW_TABLES_ARE_CALLED = (
-    "They are called data-DATA, likeness-DATA, grid-DATA, curve-DATA-OPTION-plain, gains-plain, gains-temperature,"
-    " gains-vector, sizes, budgets, moved, starts, lewidi-dev, lewidi-tuned, or as in the report: table1 to table6,"
+    "They are called data-DATA, likeness-DATA, grid-DATA, curve-DATA-OPTION-plain or -temperature, gains-plain,"
+    f" gains-temperature, gains-vector, budgets, {', '.join(OF_THE_STUDY)}, or as in the report: table1 to table6,"
     " other_tasks, comparisons, halves, metrics_TASK."
 )
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600}

@@ -28,13 +28,13 @@ MAIN_TASKS = ("snli", "mnli", "summeval", "mtbench")
 MORE_TASKS = ("chaosnli", "helpsteer2", "helpsteer2_pref")
 _NO_RUNS = "No runs of ours for this table."
 _SIGNIFICANCE = (
-    "* differs from single-point in KL at p < 0.05 after Holm's correction over all comparisons of this report (see"
-    " their table). Ours with one seed: 95 % interval over items, clustered by group; with several: mean ± standard"
-    " deviation over seeds."
+    "* differs from single-point in KL, for better or worse, at p < 0.05 after Holm's correction over all comparisons"
+    " (a report has a table of them). Ours with one seed: 95 % interval over items, clustered by group; with several:"
+    " mean ± standard deviation over seeds."
 )
 _FLOOR = (
     "Noise floor: the KL that the true distributions would score against so few annotators; excess: the KL above it."
-    " A separate table shows how well annotators predict each other."
+    " How well annotators predict each other is in another table of a report."
 )
 _OTHER_DATA = (
     "Our figures and the paper's come from different models, training sizes and test items; only the order of methods"

@@ -33,7 +33,9 @@ class Claims:
             for folder in self.folders:
                 locks = folder / _FOLDER
                 locks.mkdir(parents=True, exist_ok=True)
-                (locks / ".gitignore").write_text("*\n", encoding="utf-8")
+                ignored = locks / ".gitignore"
+                if not ignored.exists():
+                    ignored.write_text("*\n", encoding="utf-8")
                 try:
                     stack.enter_context(kernel_lock(locks / f"{run.data}--{run.name}.lock").acquire(timeout=0))
                 except Timeout:

@@ -1,4 +1,4 @@
-"""A table of a study: is one configuration clearly ahead of the paper's loss on most data sets?"""
+"""A table of a study: is one configuration ahead of the paper's loss on most data sets?"""
 
 from __future__ import annotations
 
@@ -6,11 +6,21 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from distjudge_trl.evaluation.distances import item_kl
-from distjudge_trl.report.cells import Table
+from distjudge_trl.evaluation.statistics import paired_difference, seed_test
+from distjudge_trl.report.cells import LEVEL, Table
 from distjudge_trl.report.test_sets import value_of
-from distjudge_trl.study.groups import PAPER, Group, change_from, dagger_notes, plan_methods, read_so
+from distjudge_trl.study.groups import (
+    DAGGER,
+    PAPER,
+    Group,
+    change_text,
+    dagger_notes,
+    plan_methods,
+    read_so,
+    same_seeds,
+)
 from distjudge_trl.study.plan import Plan
-from distjudge_trl.study.starts import data_beside
+from distjudge_trl.study.starts import data_beside, start_title
 
 
 _READING = "temperature"
@@ -26,32 +36,55 @@ class _Configuration(NamedTuple):
 
 
 def configurations_table(plan: Plan, data: Mapping[str, Mapping[str, Group]]) -> Table | None:
-    """The change in excess KL from one judge of the paper's loss, both after temperature scaling, on every data set on
-    which that has several seeds: of one judge of every other configuration with several seeds, and of the mean of its
-    seeds' answers. `None` without a configuration that two data sets have.
+    """The change in excess KL from the paper's loss, both after temperature scaling, on every data set on which that
+    has several seeds: of one judge of every other configuration from one of the paper's judges, and of the mean of its
+    seeds' answers from the mean of the same seeds of the paper's. `None` without a configuration on two data sets.
     """
-    papers = {
-        key: read_so(data[key][PAPER], _READING)
-        for key, planned in plan.content.data.items()
-        if planned.start is None and PAPER in data.get(key, {})
-    }
-    papers = {key: group for key, group in papers.items() if len(group.results) > 1}
+    papers = _papers(plan, data)
     rows = []
     for title, groups in _configurations(plan, data, list(papers)):
+        if title == plan.method_title(PAPER):
+            continue
+        pairs = {
+            key: pair for key in papers if key in groups and (pair := _pair(papers[key], groups[key])) is not None
+        }
         for form in ("one judge", "mean of its seeds"):
-            if title == plan.method_title(PAPER) and form == "one judge":
-                continue
-            found = {key: _change(papers[key], group, form == "one judge") for key, group in groups.items()}
-            ahead = sum(change <= -AHEAD for _, change in found.values())
+            found = {key: _change(*pair, form == "one judge") for key, pair in pairs.items()}
+            ahead = sum(change <= -AHEAD for _, change, _ in found.values())
+            sure = sum(change <= -AHEAD and is_sure for _, change, is_sure in found.values())
             cells = [found[key][0] if key in found else "-" for key in papers]
-            rows.append([title, form, *cells, f"{ahead} of {len(found)}"])
-    header = ["configuration", "", *map(plan.data_title, papers), f"ahead by {100 * AHEAD:.0f} % or more"]
+            rows.append([title, form, *cells, f"{ahead} of {len(found)}", str(sure) if form == "one judge" else "-"])
+    header = ["configuration", "", *map(plan.data_title, papers), f"ahead by {100 * AHEAD:.0f} % or more", "surely"]
+    paper = plan.method_title(PAPER)
+    change = (
+        f"Change in excess KL from {paper}, over the seeds that both have (two or more), after temperature scaling of"
+        f" all: one judge from one judge of {paper} on average, the mean of its seeds' answers from that of {paper}."
+    )
     notes = [
-        f"Change in excess KL from one judge of {plan.method_title(PAPER)} on average; all after temperature scaling.",
-        "[95 % interval over items of the mean over seeds], with the noise floor fixed. All have two seeds or more.",
+        change,
+        "[95 % interval over items of the mean over seeds], with the noise floor fixed.",
+        f"Surely: how many of these have an interval without 0 and p below {LEVEL} in a paired t-test over the seeds.",
     ]
     notes += dagger_notes(rows)
     return Table("configurations", "Configurations beside the paper's loss", header, rows, notes) if rows else None
+
+
+def _papers(plan: Plan, data: Mapping[str, Mapping[str, Group]]) -> dict[str, Group]:
+    """The judges of the paper's loss from the plan's model, where it has several seeds; of data sets that are tested
+    on the same items, those of the first.
+    """
+    found: dict[tuple[str, str], Group] = {}
+    for key, planned in plan.content.data.items():
+        group = read_so(data[key][PAPER], _READING) if PAPER in data.get(key, {}) else None
+        if planned.start is None and group is not None and len(group.results) > 1:
+            found.setdefault((planned.task, group.results[0].results["test_fingerprint"]), group)
+    return {group.data: group for group in found.values()}
+
+
+def _pair(paper: Group, group: Group) -> tuple[Group, Group] | None:
+    """Both with the seeds that both have; `None` if these are not several."""
+    pair = same_seeds(paper, group, _READING)
+    return pair if pair is not None and len(pair[0].results) > 1 else None
 
 
 def _configurations(plan: Plan, data: Mapping[str, Mapping[str, Group]], keys: list[str]) -> Iterator[_Configuration]:
@@ -67,13 +100,20 @@ def _configurations(plan: Plan, data: Mapping[str, Mapping[str, Group]], keys: l
                 groups |= {key: group for key in places if key in keys and len(group.results) > 1}
             title = plan.method_title(method)
             if len(groups) > 1:
-                yield _Configuration(title if start is None else f"{title} from {plan.data_title(start.data)}", groups)
+                yield _Configuration(start_title(plan, title, start), groups)
 
 
-def _change(paper: Group, group: Group, alone: bool) -> tuple[str, float]:
-    kl = group.item_kl(_READING) if alone else item_kl(paper.results[0].run.p, group.mean_log_q(_READING))
-    text = change_from(paper, group, kl, _READING)
-    if text == "-":  # the paper's judges are at the floor
-        return text, 0.0
+def _change(paper: Group, group: Group, alone: bool) -> tuple[str, float, bool]:
+    """The cell, the change, and whether items and seeds agree that there is one."""
+    p = paper.results[0].run.p
+    kls = [each.item_kl(_READING) if alone else item_kl(p, each.mean_log_q(_READING)) for each in (paper, group)]
     floor = value_of(paper.results[0].results["metrics"], "noise_floor")
-    return text, (kl.mean() - floor) / (paper.item_kl(_READING).mean() - floor) - 1
+    text = change_text(kls[0] - floor, kls[1] - floor, paper.groups)
+    if text == "-":  # the paper's judges are at the floor
+        return text, 0.0, False
+    seeds = [each.seed_item_kl(_READING).mean(1).tolist() for each in (paper, group)]
+    p_value = seed_test(*seeds)
+    over_items = paired_difference(kls[1], kls[0], paper.groups)
+    is_sure = not over_items.low <= 0 <= over_items.high and p_value is not None and p_value < LEVEL
+    mark = "" if len({*paper.precisions, *group.precisions}) == 1 else f" {DAGGER}"
+    return f"{text}{mark}", (kls[1].mean() - floor) / (kls[0].mean() - floor) - 1, is_sure

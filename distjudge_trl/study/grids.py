@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +17,44 @@ from distjudge_trl.study.store import StudyResult
 # Methods that differ in alpha and epsilon alone; without an adversary epsilon is 0.
 _METHODS = ("single-point", "no-adversary", "kl-only", "no-kl", "distribution", "no-ce")
 _AXES = {"alpha", "perturbation_radius"}
+
+
+class Noise(NamedTuple):
+    """How far the points of a grid are apart, and how far that may be chance.
+
+    Args:
+        spread (`float`): standard deviation of the points' means over seeds.
+        noise (`float`): standard deviation of one seed at a point, without what all points of a seed have in common
+            (a good draw of items moves them all); `nan` for one seed or one point.
+        seeds (`int`): in each mean.
+    """
+
+    spread: float
+    noise: float
+    seeds: int
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Noise:
+        """Of a figure `(points, seeds)`."""
+        points, seeds = values.shape
+        if min(points, seeds) < 2:
+            return cls(float(np.std(values.mean(1), ddof=1)) if points > 1 else np.nan, np.nan, seeds)
+        left = values - values.mean(0) - values.mean(1, keepdims=True) + values.mean()
+        noise = np.sqrt(np.square(left).sum() / ((points - 1) * (seeds - 1)))
+        return cls(float(np.std(values.mean(1), ddof=1)), float(noise), seeds)
+
+    @property
+    def apart(self) -> float:
+        """Two means that are less apart are not told apart: twice the standard error of their difference."""
+        return 2 * self.noise * np.sqrt(2 / self.seeds)
+
+    def text(self, form: str, of: str = "") -> str:
+        """Both figures in words; the first alone where there is no second."""
+        text = f"Standard deviation of the points' means{of}: {self.spread:{form}}"
+        if np.isnan(self.noise):
+            return f"{text}."
+        left = f"of one seed at a point, without what all points of a seed have in common: {self.noise:{form}}"
+        return f"{text}; {left}."
 
 
 def grid_points(results: Sequence[StudyResult], data: str) -> dict[tuple[float, float], Group]:
@@ -49,13 +88,14 @@ def grid_table(plan: Plan, results: Sequence[StudyResult], data: str) -> Table |
     notes = [
         f"KL, mean ± standard deviation over seeds. The points lie between {min(means):.3f} and {max(means):.3f}."
     ]
-    spreads = [np.std(group.values("kl"), ddof=1) for group in points.values() if len(group.results) > 1]
-    if spreads:
-        noise = float(np.sqrt(np.mean(np.square(spreads))))
-        notes.append(
-            f"Standard deviation of the points' means: {np.std(means, ddof=1):.3f}. Of seeds at one point:"
-            f" {noise:.3f} (root mean square over the {len(spreads)} points with several)."
-        )
+    several = [group for group in points.values() if len(group.results) > 1]
+    seeds = set.intersection(*({r.about["seed"] for r in group.results} for group in several)) if several else set()
+    if min(len(several), len(seeds)) > 1:
+        same = [
+            group._replace(results=tuple(r for r in group.results if r.about["seed"] in seeds)) for group in several
+        ]
+        noise = Noise.of(np.array([group.values("kl") for group in same]))
+        notes.append(noise.text(".3f", f" ({len(same)} points with {len(seeds)} seeds)"))
     title = f"{plan.data_title(data)}: KL against alpha and epsilon"
     return Table(f"grid-{data}", title, ["alpha", *(f"ε = {radius:g}" for radius in radii)], rows, notes)
 

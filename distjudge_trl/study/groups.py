@@ -30,10 +30,6 @@ DAGGER = "†"
 SEEDS = "Mean ± standard deviation over seeds; without ± it is one seed, which says little about others."
 
 
-# Excess KL of less is not distinguished from none.
-_SMALLEST = 0.005
-
-
 class Group(NamedTuple):
     """The seeds of one method on one data set, with the same varied options."""
 
@@ -185,7 +181,7 @@ def dagger_notes(rows: Iterable[Sequence[str]]) -> list[str]:
     """What a dagger means, if these rows have one."""
     if not any(DAGGER in cell for row in rows for cell in row):
         return []
-    return [f"{DAGGER}: the two were trained in different precision, which moves KL as another seed does."]
+    return [f"{DAGGER}: not all were trained in one precision, which moves KL as much as another seed or more."]
 
 
 def excess_text(group: Group) -> str:
@@ -227,20 +223,20 @@ def relative_text(before: Group, after: Group, reading: str) -> str:
 
 
 def change_from(before: Group, after: Group, kl: np.ndarray, reading: str) -> str:
-    """The same for a KL `(N,)` that judges of the second group have together, with a dagger if the groups were trained
-    in different precision. Their seeds may differ.
+    """The same for a KL `(N,)` that judges of the second group have together, with a dagger unless all judges of both
+    groups were trained in one precision. Their seeds may differ.
     """
     floor = value_of(before.results[0].results["metrics"], "noise_floor")
     text = change_text(before.item_kl(reading) - floor, kl - floor, before.groups)
-    return text if text == "-" or set(before.precisions) == set(after.precisions) else f"{text} {DAGGER}"
+    return text if text == "-" or len({*before.precisions, *after.precisions}) == 1 else f"{text} {DAGGER}"
 
 
 def change_text(before: np.ndarray, after: np.ndarray, groups: Sequence[str]) -> str:
     """The change in per cent of the mean of a figure of every item `(N,)`, with its interval over items; a dash where
-    the first is not clearly above 0.
+    the interval of the first has 0 in it, of which there are no per cent.
     """
     first, second = before.mean(), after.mean()
-    if not first > _SMALLEST or not np.isfinite(second):
+    if not first > 0 or not np.isfinite(second) or not bootstrap_mean(before, groups).low > 0:
         return "-"
     both = np.stack([before, after], axis=-1)
     low, high = bootstrap_interval(both, groups, lambda sums: sums[:, 1] / sums[:, 0] - 1)

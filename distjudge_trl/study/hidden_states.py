@@ -117,24 +117,28 @@ class FrozenModel:
         """The same, kept in a folder for the next time: a prompt is read once, whatever it is asked together with.
         A run that is killed goes on behind the last file.
 
-        A file's name has a hash of the weights (their files' sizes and times, if the model is a folder) and layers.
+        A prompt is known by its tokens. A file's name has a hash of the layers and of the model: of the sizes and
+        times of its files, if it is a folder, and else of the commit on the hub.
 
         Raises:
             [`UserInputError`]: as [`read`]; a file in the folder is damaged.
         """
-        weights = [
+        files = [
             (path.name, path.stat().st_size, path.stat().st_mtime_ns)
-            for path in sorted(Path(self.source).glob("*.safetensors"))
+            for path in sorted(Path(self.source).glob("*"))
+            if path.suffix in (".safetensors", ".bin") or path.name == "config.json"
         ]
-        model = _hash([_VERSION, self.source, weights, self.layers])
+        commit = getattr(self.model.config, "_commit_hash", None)
+        model = _hash([_VERSION, self.source, files, commit, self.layers])
         known: dict[str, np.ndarray] = {}
         for path in sorted(folder.glob(f"{model}-*.npz")):
             try:
                 with np.load(path, allow_pickle=False) as kept:
                     known.update(zip(kept["prompts"].tolist(), kept["states"], strict=True))
-            except (OSError, ValueError, KeyError, BadZipFile) as error:
+            except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
                 raise UserInputError(f"{path}: is damaged ({first_line(error)}). Remove it.") from None
-        asked = {_hash(prompt): prompt for prompt in prompts}
+        tokens = [_hash(ids) for ids in encode_prompts(self.tokenizer, list(prompts))]
+        asked = dict(zip(tokens, prompts, strict=True))
         # Sorted by their text: prompts with a common prefix lie together.
         left = sorted((key for key in asked if key not in known), key=lambda key: json.dumps(asked[key]))
         for start in range(0, len(left), _PROMPTS_IN_A_FILE):
@@ -143,7 +147,7 @@ class FrozenModel:
             with replacing(folder / f"{model}-{_hash(keys)}.npz") as temporary, temporary.open("wb") as file:
                 np.savez(file, prompts=np.array(keys), states=states)
             known.update(zip(keys, states, strict=True))
-        return np.stack([known[_hash(prompt)] for prompt in prompts])
+        return np.stack([known[key] for key in tokens])
 
 
 def _hash(content: Any) -> str:

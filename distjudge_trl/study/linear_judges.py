@@ -19,6 +19,7 @@ from torch import Tensor
 from distjudge_trl.calibration.scaling import fit_temperature
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.evaluation.association import entropy_correlation
+from distjudge_trl.evaluation.baselines import training_prior
 from distjudge_trl.evaluation.distances import item_accuracy, item_kl
 from distjudge_trl.evaluation.statistics import Estimate, paired_difference
 from distjudge_trl.methods import METHODS
@@ -182,29 +183,45 @@ class Comparison(NamedTuple):
     scaled: Estimate
 
 
+def draw(pool: Items, point: Point, seed: int) -> tuple[Items, Items]:
+    """The items of a point to train on, and those that are held out.
+
+    Raises:
+        [`UserInputError`]: fewer than ten of either.
+    """
+    rng = np.random.default_rng(seed)
+    drawn = pool.take(rng.permutation(len(pool.counts))[: point.items])
+    drawn = drawn._replace(counts=draw_annotators(drawn.counts, point.annotators, rng))
+    is_held_out = hold_out(drawn.groups, rng)
+    trained, held_out = drawn.take(~is_held_out), drawn.take(is_held_out)
+    if min(len(trained.counts), len(held_out.counts)) < FEWEST:
+        raise UserInputError(
+            f"Too few training items: {len(trained.counts)} to train on and {len(held_out.counts)} held out (whole"
+            f" groups). At least {FEWEST} are needed of each."
+        )
+    return trained, held_out
+
+
 def measure(
     pool: Items, tested: Items, methods: Sequence[str], points: Iterable[Point], seeds: Iterable[int]
 ) -> Iterable[Measured]:
     """A judge for every point, seed and method. A seed draws the items, their annotators and which are held out, and
-    so it is the same for all methods of a point.
+    so it is the same for all methods of a point. Before the first judge all draws are tried.
 
     Raises:
-        [`UserInputError`]: fewer than ten items to train on, or held out.
+        [`UserInputError`]: fewer than ten items to train on, or held out; all test items are of one group, so that
+            differences have no interval.
     """
-    points = list(points)
+    points, seeds = list(points), list(seeds)
+    if len(methods) > 1 and len(set(tested.groups.tolist())) == 1:
+        raise UserInputError("All test items are of one group: differences have no interval. Choose another --split.")
+    without_features = pool._replace(features=())
+    for point, seed in itertools.product(points, seeds):
+        draw(without_features, point, seed)
     balls = dict.fromkeys((point.alpha, point.radius) for point in points)
     settings = {(method, *ball): settings_of(method, *ball) for method, ball in itertools.product(methods, balls)}
     for point, seed in itertools.product(points, seeds):
-        rng = np.random.default_rng(seed)
-        drawn = pool.take(rng.permutation(len(pool.counts))[: point.items])
-        drawn = drawn._replace(counts=draw_annotators(drawn.counts, point.annotators, rng))
-        is_held_out = hold_out(drawn.groups, rng)
-        trained, held_out = drawn.take(~is_held_out), drawn.take(is_held_out)
-        if min(len(trained.counts), len(held_out.counts)) < FEWEST:
-            raise UserInputError(
-                f"Too few training items: {len(trained.counts)} to train on and {len(held_out.counts)} held out (whole"
-                f" groups). At least {FEWEST} are needed of each."
-            )
+        trained, held_out = draw(pool, point, seed)
         for method in methods:
             plain, scaled = train(trained, held_out, tested, settings[method, point.alpha, point.radius])
             both = np.stack([item_kl(tested.shares, found.log_q) for found in (plain, scaled)])
@@ -222,13 +239,9 @@ def measure(
 
 
 def compare(measured: Sequence[Measured], groups: Sequence[str]) -> list[Comparison]:
-    """Every method beside KL + CE, wherever both were trained. `groups` `(N,)` are those of the test items.
-
-    Raises:
-        [`UserInputError`]: all test items are of one group, so that there is nothing to draw.
+    """Every method beside KL + CE, wherever both were trained. `groups` `(N,)` are those of the test items, of which
+    [`measure`] wants two or more.
     """
-    if len(set(groups)) == 1:
-        raise UserInputError("All test items are of one group: differences have no interval. Choose another --split.")
     found: dict[tuple[Point, str], list[np.ndarray]] = {}
     for one in measured:
         found.setdefault((one.outcome.point, one.outcome.method), []).append(one.item_kl)
@@ -242,10 +255,10 @@ def compare(measured: Sequence[Measured], groups: Sequence[str]) -> list[Compari
     ]
 
 
-def summary(tested: Items, prior: np.ndarray, floor: float) -> dict[str, float]:
-    """What stands beside the judges: the number of test items, their noise floor, the training prior's KL (`prior`
-    `(K,)` itself is of probabilities), and the limit of steps.
+def summary(pool: Items, tested: Items, floor: float) -> dict[str, float]:
+    """What stands beside the judges: the number of test items, their noise floor, the training prior's KL, and the
+    limit of steps.
     """
-    constant = np.broadcast_to(np.log(prior), tested.counts.shape)
+    constant = np.broadcast_to(training_prior(pool.shares), tested.counts.shape)
     kl = float(item_kl(tested.shares, constant).mean())
     return {"test_items": len(tested.counts), "noise_floor": floor, "prior_kl": kl, "most_steps": STEPS}

@@ -52,20 +52,23 @@ def mixtures_table(
     were tested on the same items. `None` without such a data set.
 
     Raises:
-        [`UserInputError`]: a file of answers is damaged, or not of the judges whose figures stand beside it.
+        [`UserInputError`]: a file of answers is missing, damaged, or not of the judges whose figures stand beside it.
     """
     rows = []
     for path in sorted(folder.glob("both/*.parquet")):
-        study, methods = studies.get(f"both/{path.stem}"), data.get(path.stem, {})
-        if study is None:
+        if f"both/{path.stem}" not in studies:
             raise UserInputError(f"{path}: its figures, {path.stem}.json, are not there.")
+    for key, study in studies.items():
+        features, _, name = key.partition("/")
+        path, methods = folder / f"{key}.parquet", data.get(name, {})
+        if features != "both" or REFERENCE not in methods or not same_items(methods[REFERENCE], study.about):
+            continue
+        if len(study.points()) > 1 or REFERENCE not in study.methods():
+            continue
         answers = read_answers(path)
-        if REFERENCE in methods and same_items(methods[REFERENCE], study.about):
-            trained = read_so(methods[REFERENCE], _READING, answers)
-            if trained.results:
-                rows.append(
-                    [study.title, *_cells(trained, methods.get(PAPER), _judges(trained, answers, study, path))]
-                )
+        trained = read_so(methods[REFERENCE], _READING, answers)
+        if trained.results:
+            rows.append([study.title, *_cells(trained, methods.get(PAPER), _judges(trained, answers, study, path))])
     header = ["data", "seeds", "trained model", "linear judge", "their mean", "KL of the mean minus trained model"]
     header += [f"KL of the mean minus {PAPER}", "accuracy % of the trained model", "of the mean"]
     notes = [
@@ -87,7 +90,12 @@ def _judges(
     linear = []
     for seed in (result.about["seed"] for result in trained.results):
         own = np.array([answers[seed].get(name, []) for name in ids]) if set(answers[seed]) == set(ids) else None
-        if own is None or own.shape != p.shape or abs(item_kl(p, np.log(own)).mean() - figures[seed]) > _ROUNDING:
+        if (
+            own is None
+            or own.shape != p.shape
+            or seed not in figures
+            or abs(item_kl(p, np.log(own)).mean() - figures[seed]) > _ROUNDING
+        ):
             raise UserInputError(
                 f"{path}: these are not the answers of the judges in {path.stem}.json. Make both again:"
                 " scripts/benchmarks/linear_judges.py --out."

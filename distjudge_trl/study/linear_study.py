@@ -10,14 +10,17 @@ from typing import NamedTuple
 import numpy as np
 
 from distjudge_trl.errors import UserInputError
-from distjudge_trl.evaluation.statistics import Estimate
+from distjudge_trl.evaluation.statistics import Estimate, seed_test
 from distjudge_trl.files.atomic import replacing
+from distjudge_trl.report.cells import LEVEL
 from distjudge_trl.study.groups import REFERENCE
 from distjudge_trl.study.linear_judges import Comparison, Outcome, Point
 
 
 _COLUMNS = ["method", *Point._fields, *Outcome._fields[2:]]
 DIGITS = 5
+# What [`summary`] says.
+ABOUT = ("test_items", "noise_floor", "prior_kl", "most_steps")
 # Excess KL after temperature scaling, or as trained.
 FIGURES = {"temperature": "scaled_kl", "plain": "kl"}
 # What the features of a study's judges are, in the order of tables.
@@ -26,7 +29,7 @@ FEATURES = {"words": "words", "model": "frozen model", "both": "both"}
 
 class LinearStudy(NamedTuple):
     """The judges of one call of `scripts/benchmarks/linear_judges.py`: the data's title, which of [`FEATURES`] they
-    have and of which model, what [`summary`] says of the data, the judges, and how methods compare.
+    have and of which model, what [`summary`] says of the data, the judges, how methods compare, and the call.
     """
 
     title: str
@@ -35,6 +38,7 @@ class LinearStudy(NamedTuple):
     about: dict[str, float]
     outcomes: list[Outcome]
     comparisons: list[Comparison]
+    command: str | None = None
 
     def points(self) -> list[Point]:
         """What the judges were trained with, in order."""
@@ -61,8 +65,11 @@ class LinearStudy(NamedTuple):
         if compared is None:
             return text
         found = compared.plain if figure == "kl" else compared.scaled
-        star = "" if found.low <= 0 <= found.high else " *"
-        return f"{text} [{found.low:+.4f}, {found.high:+.4f}]{star}"
+        text += f" [{found.low:+.4f}, {found.high:+.4f}]"
+        if found.low <= 0 <= found.high:
+            return text
+        p_value = seed_test(own, there) if len(own) > 1 else None
+        return f"{text} **" if p_value is not None and p_value < LEVEL else f"{text} *"
 
     def save(self, path: Path) -> None:
         """Write a JSON file, a judge or a comparison a line."""
@@ -96,7 +103,10 @@ class LinearStudy(NamedTuple):
                 Comparison(row[0], Point(*row[1:end]), Estimate(*row[end : end + 3]), Estimate(*row[end + 3 :]))
                 for row in content["comparisons"]
             ]
-            return cls(content["title"], content["features"], content["model"], content["about"], rows, compared)
+            if set(content["about"]) != set(ABOUT) or not rows:
+                raise ValueError(content["about"])
+            title, features, model = (content[name] for name in ("title", "features", "model"))
+            return cls(title, features, model, content["about"], rows, compared, content.get("command"))
         except (ValueError, KeyError, TypeError, IndexError):
             raise UserInputError(
                 f"{path}: was not written by scripts/benchmarks/linear_judges.py. Run it again with --out {path}."

@@ -9,8 +9,9 @@ import numpy as np
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.methods import METHODS
 from distjudge_trl.report.cells import Table, number
-from distjudge_trl.study.groups import PAPER, REFERENCE, Group
-from distjudge_trl.study.linear_judges import Point
+from distjudge_trl.study.grids import Noise
+from distjudge_trl.study.groups import PAPER, REFERENCE, STARS, Group
+from distjudge_trl.study.linear_judges import PATIENCE, Point
 from distjudge_trl.study.linear_study import DIGITS, FEATURES, FIGURES, LinearStudy
 
 
@@ -18,10 +19,7 @@ _SIGNS = (
     "Negative is better. Mean ± standard deviation over seeds, which draw the training items and which of them are"
     " held out."
 )
-_INTERVALS = (
-    "[95 % interval over test items of the mean over seeds], with a star if it excludes 0; nothing is corrected for"
-    " the number of comparisons."
-)
+_INTERVALS = f"[95 % interval over test items of the mean over seeds]. {STARS} Nothing is corrected for their number."
 
 
 def _signs(studies: Iterable[LinearStudy]) -> list[str]:
@@ -29,11 +27,16 @@ def _signs(studies: Iterable[LinearStudy]) -> list[str]:
 
 
 def _cut_off(studies: Sequence[LinearStudy], methods: Sequence[str]) -> list[str]:
-    """A note on the judges that were still improving at the last step."""
-    late = [o.steps == study.about["most_steps"] for study in studies for o in study.outcomes if o.method in methods]
+    """A note on the judges that the limit of steps may have stopped: their best step is among the last."""
+    late = [
+        o.steps > study.about["most_steps"] - PATIENCE
+        for study in studies
+        for o in study.outcomes
+        if o.method in methods
+    ]
     limits = " or ".join(f"{limit:,}" for limit in sorted({int(study.about["most_steps"]) for study in studies}))
     return (
-        [f"{sum(late):,} of these {len(late):,} judges were still improving at the last step, {limits}."]
+        [f"{sum(late):,} of these {len(late):,} judges were stopped by the limit of {limits} steps."]
         if any(late)
         else []
     )
@@ -105,6 +108,7 @@ def yardstick_table(studies: Mapping[str, LinearStudy], data: Mapping[str, Mappi
         "Excess KL after temperature scaling; mean ± standard deviation over seeds.",
         features,
         "Training items of the linear judges; a fifth of them is held out.",
+        *_cut_off(list(studies.values()), [REFERENCE]),
     ]
     return Table("linear-yardstick", "Linear judges beside a trained language model", header, rows, notes)
 
@@ -146,7 +150,13 @@ def linear_gains_tables(features: str, studies: Iterable[LinearStudy], reading: 
 
 
 def linear_curve_table(name: str, study: LinearStudy) -> Table:
-    """KL + CE, and what other methods differ by, for every number of items and of annotators."""
+    """KL + CE, and what other methods differ by, for every number of items and of annotators.
+
+    Raises:
+        [`UserInputError`]: points differ in alpha or epsilon.
+    """
+    if len({(point.alpha, point.radius) for point in study.points()}) > 1:
+        raise UserInputError(f"{name}: has several alphas or epsilons. Call the file of a grid grid-NAME.json.")
     methods = [method for method in study.methods() if method != REFERENCE]
     header = ["items", "annotators", f"excess KL of {REFERENCE}", *(f"{method} minus it" for method in methods)]
     rows = [
@@ -170,8 +180,14 @@ def linear_curve_table(name: str, study: LinearStudy) -> Table:
 
 
 def linear_grid_table(name: str, study: LinearStudy) -> Table:
-    """Figure 3: excess KL of the paper's loss for every alpha and epsilon, as trained and after scaling."""
+    """Figure 3: excess KL of the paper's loss for every alpha and epsilon, as trained and after scaling.
+
+    Raises:
+        [`UserInputError`]: the paper's loss is missing at a point, or points differ in more than alpha and epsilon.
+    """
     points = study.points()
+    if len({(point.alpha, point.radius) for point in points}) < len(points) or PAPER not in study.methods():
+        raise UserInputError(f"{name}: a grid needs judges of {PAPER}, one number of items and one of annotators.")
     alphas, radii = (sorted({getattr(point, field) for point in points}) for field in ("alpha", "radius"))
     means = {
         figure: {(point.alpha, point.radius): np.mean(study.values(PAPER, point, figure)) for point in points}
@@ -183,13 +199,11 @@ def linear_grid_table(name: str, study: LinearStudy) -> Table:
     ]
     notes = ["Excess KL as trained / after temperature scaling, mean over seeds."]
     for words, figure in (("As trained", "kl"), ("After temperature scaling", "scaled_kl")):
-        alpha, radius = min(means[figure], key=means[figure].__getitem__)
-        spread = np.std(list(means[figure].values()), ddof=1)
-        seeds = np.mean([np.std(study.values(PAPER, point, figure), ddof=1) for point in points])
-        notes.append(
-            f"{words}: the lowest is alpha {alpha:g}, epsilon {radius:g}. Standard deviation of the points' means"
-            f" {spread:.4f}, of seeds at one point {seeds:.4f}."
-        )
+        (alpha, radius), lowest = min(means[figure].items(), key=lambda item: item[1])
+        noise = Noise.of(np.array([study.values(PAPER, point, figure) for point in points]))
+        close = sum(mean - lowest < noise.apart for mean in means[figure].values()) - 1
+        beside = "" if np.isnan(noise.noise) else f"; {close} of the others within {noise.apart:.4f} of it"
+        notes.append(f"{words}: the lowest is alpha {alpha:g}, epsilon {radius:g}{beside}. {noise.text('.4f')}")
     notes += _cut_off([study], [PAPER])
     header = ["alpha", *(f"epsilon {radius:g}" for radius in radii)]
     return Table(f"linear-{name}", f"{study.title}: alpha times epsilon", header, rows, notes)

@@ -70,6 +70,19 @@ class Maker:
         is_there = start is None or self._is_finished(start, self.commands.training(start))
         return None if is_there else start
 
+    def start_to_make(self, run: PlannedRun) -> PlannedRun | None:
+        """The run from whose judge a run starts, if that judge, or the whole model that its adapter is merged into, is
+        not there: one process alone may make it.
+        """
+        start = self.start_of(run)
+        if start is None or self.to_train_again(run) is not None:
+            return start
+        return None if self._is_whole(run, start) else start
+
+    def _is_whole(self, run: PlannedRun, start: PlannedRun) -> bool:
+        merged = self.commands.start_folder(run)
+        return merged == self.commands.folder(start) or (merged / JUDGE_FILE_NAME).is_file()
+
     def obstacle(self, run: PlannedRun, missing: Sequence[str | None]) -> str | None:
         """Why nothing of what is missing of a run can be made yet, to be put after "left"; `None` if something can."""
         start = self.start_of(run)
@@ -109,9 +122,12 @@ class Maker:
         return kept
 
     def _is_needed(self, run: PlannedRun) -> bool:
-        """Whether a run that is left starts from the judge of a run."""
+        """Whether a run that is left starts from the judge of a run, or the judge is still to be tested elsewhere."""
         after = [other for other in self._runs.values() if other.start == run.full_name]
-        return any(not is_done(self.results, other) for other in after)
+        tests = self.commands.plan.tests_elsewhere(run)
+        return any(not is_done(self.results, other) for other in after) or any(
+            not is_done(self.results, run, task) for task in tests
+        )
 
     def _train(self, run: PlannedRun) -> tuple[bool, float | None]:
         """Train a run, unless this was done, and before it the judge that it starts from, if that was deleted; whether
@@ -129,8 +145,6 @@ class Maker:
 
     def _prepare_start(self, run: PlannedRun, start: PlannedRun) -> bool:
         """Make the whole model from which a run starts, if it is not there; whether it is."""
-        merged = self.commands.start_folder(run)
-        is_merged = merged != self.commands.folder(start)
         if self.to_train_again(run) is not None:
             self.say(
                 f"{start.full_name}: trained again, because its judge is not in --work and {run.full_name} starts"
@@ -138,9 +152,11 @@ class Maker:
             )
             if not self._train(start)[0]:
                 return False
-        if not is_merged or (merged / JUDGE_FILE_NAME).is_file():
+        if self._is_whole(run, start):
             return True
         # From a judge whose adapter was trained before.
+        merged = self.commands.start_folder(run)
+        shutil.rmtree(merged, ignore_errors=True)  # what is left of a merge that was stopped
         self.say(f"{start.full_name}: its adapter is merged")
         return self.processes.run(self.commands.merging(run), self._log(merged)) == 0
 

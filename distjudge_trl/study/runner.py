@@ -186,8 +186,8 @@ class Study:
         return sum(costs.seconds(each) or 0.0 for each in (run, again) if each is not None)
 
     def _claim_start(self, run: PlannedRun, claim: ExitStack) -> str | None:
-        """Claim the run from whose judge a run starts as well, if it has to be trained again; why that fails."""
-        start = self._maker.to_train_again(run)
+        """Claim the run from whose judge a run starts as well, if it has to be trained or merged; why that fails."""
+        start = self._maker.start_to_make(run)
         if start is None:
             return None
         again = self._claims.take(start)

@@ -1,4 +1,6 @@
-"""Tables of how soft the judges of a study are: whose answers are alike, and what moved targets make of their KL."""
+"""Tables of how soft the judges of a study are: whose answers are alike, what moved targets make of their KL, and what
+scaling makes of their calibration and entropy.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ from distjudge_trl.report.cells import Table, number
 from distjudge_trl.study.groups import (
     PAPER,
     READINGS,
+    SEEDS,
     Group,
     compared_data,
     fewer_text,
@@ -87,3 +90,25 @@ def _growth(group: Group, reading: str) -> list[tuple[float, float]]:
     rows = [result.rows[reading].content for result in group.results if reading in result.rows]
     points = [sorted(row["robustness"], key=lambda point: point["radius"]) for row in rows if row.get("robustness")]
     return [(p[-1]["radius"], p[-1]["kl"] - p[0]["kl"]) for p in points if p[0]["radius"] == 0]
+
+
+def scaled_table(plan: Plan, data: Mapping[str, Mapping[str, Group]], *, metric: str) -> Table | None:
+    """A metric of every method on each data set: as trained, with temperature and with vector scaling. `None` if no
+    judge was scaled.
+    """
+    keys = [key for key in compared_data(plan, data) if any(g.values(metric, READINGS[1]) for g in data[key].values())]
+    if not keys:
+        return None
+    form = ".2f" if metric == "entropy_correlation" else ".3f"
+    rows = []
+    for name in plan_methods(plan):
+        groups = [data[key].get(name) for key in keys]
+        if any(groups):
+            cells = (
+                " / ".join(group.text(metric, reading, form) for reading in READINGS) if group else "-"
+                for group in groups
+            )
+            rows.append([plan.method_title(name), *cells])
+    header = ["method", *(plan.data_title(key) for key in keys)]
+    notes = ["As trained / with temperature scaling / with vector scaling.", SEEDS]
+    return Table(f"scaled-{metric}", f"{metric} as trained and scaled", header, rows, notes)

@@ -19,6 +19,7 @@ from distjudge_trl.study.groups import (
     same_seeds,
 )
 from distjudge_trl.study.plan import Plan
+from distjudge_trl.study.plan_file import Start
 
 
 _READING = "temperature"
@@ -82,9 +83,17 @@ def _row(
 
 
 def _judge_title(plan: Plan, key: str, method: str) -> str:
-    start = plan.content.data[key].start
-    title = plan.method_title(method)
-    return title if start is None else f"{title} from {plan.data_title(start.data)}"
+    return start_title(plan, plan.method_title(method), plan.content.data[key].start)
+
+
+def start_title(plan: Plan, title: str, start: Start | None) -> str:
+    """A method's title with the judges from which it starts; with their method, if others start from another one."""
+    if start is None:
+        return title
+    starts = (planned.start for planned in plan.content.data.values())
+    several = len({other.method for other in starts if other is not None and other.data == start.data}) > 1
+    method = "" if start.method is None or not several else f" ({plan.method_title(start.method)})"
+    return f"{title} from {plan.data_title(start.data)}{method}"
 
 
 def data_beside(plan: Plan, key: str, data: Mapping[str, Mapping[str, Group]]) -> list[str]:

@@ -36,7 +36,7 @@ from distjudge_trl.study.plan import Plan
 from distjudge_trl.study.plots import CURVES, amount
 from distjudge_trl.study.shared_task import shared_task_table, tuned_table
 from distjudge_trl.study.sizes import sizes_table
-from distjudge_trl.study.softness import likeness_table, moved_table
+from distjudge_trl.study.softness import likeness_table, moved_table, scaled_table
 from distjudge_trl.study.starts import starts_table
 from distjudge_trl.study.store import StudyResult
 
@@ -181,9 +181,11 @@ def _in_paper_layout(plan: Plan, result: StudyResult) -> bool:
 
 
 # Tables of all data sets, which have no variants.
-_OF_THE_STUDY = {
+OF_THE_STUDY: dict[str, Callable[[Plan, Mapping[str, Mapping[str, Group]]], Table | None]] = {
     "sizes": sizes_table,
     "moved": moved_table,
+    "scaled-ece": partial(scaled_table, metric="ece"),
+    "scaled-entropy_correlation": partial(scaled_table, metric="entropy_correlation"),
     "starts": starts_table,
     "averages": averages_table,
     "configurations": configurations_table,
@@ -197,7 +199,7 @@ def could_be_table(plan: Plan, name: str) -> bool:
     keys = plan.content.data
     gains = (f"gains-{reading}" for reading in READINGS)
     of_data = (f"{kind}-{key}" for kind in ("data", "likeness", "grid") for key in keys)
-    known = {"budgets", *_OF_THE_STUDY, *REPORT_TABLES, *gains, *of_data}
+    known = {"budgets", *OF_THE_STUDY, *REPORT_TABLES, *gains, *of_data}
     curves = (f"curve-{key}-{o}-{r}" for key, o, r in itertools.product(keys, CURVES, READINGS[:2]))
     return name in known or name in curves or name.startswith("metrics_")
 
@@ -223,7 +225,7 @@ def all_tables(plan: Plan, results: Sequence[StudyResult], names: Collection[str
             makers[f"curve-{key}-{option}-{reading}"] = make
     for reading in READINGS:
         makers[f"gains-{reading}"] = partial(gains_table, plan, data, reading=reading)
-    makers |= {name: partial(make, plan, data) for name, make in _OF_THE_STUDY.items()}
+    makers |= {name: partial(make, plan, data) for name, make in OF_THE_STUDY.items()}
     makers["budgets"] = partial(budgets_table, plan, results)
     own = [make() for name, make in makers.items() if names is None or name in names]
     tables = {table.name: table for table in own if table is not None}

@@ -17,6 +17,8 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import shlex
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -60,6 +62,12 @@ def read_annotators(text: str) -> int | str:
             f"--max-annotators {text}: give a number (0: all), or several of at least 1, as in 1,3,10."
         )
     return numbers[0] if len(numbers) == 1 else ",".join(map(str, numbers))
+
+
+def called() -> str:
+    """The command by which this script was called, without folders of this machine."""
+    words = [word if not word.startswith("/") else Path(word).name for word in sys.argv[1:]]
+    return shlex.join(["python", "scripts/benchmarks/linear_judges.py", *words])
 
 
 def main() -> None:
@@ -123,7 +131,7 @@ def main() -> None:
     found = measure(pool, tested, methods, points, range(args.seeds))
     judges = list(tqdm(found, total=len(points) * args.seeds * len(methods), unit="judge"))
     floor = noise_floor(tested.counts)
-    about = summary(tested, pool.counts.sum(0) / pool.counts.sum(), floor.value if floor is not None else 0.0)
+    about = summary(pool, tested, floor.value if floor is not None else 0.0)
     study = LinearStudy(
         title=args.title or args.task,
         features=args.features,
@@ -131,14 +139,16 @@ def main() -> None:
         about=about,
         outcomes=[judge.outcome for judge in judges],
         comparisons=compare(judges, tested.groups.tolist()),
+        command=called(),
     )
     print(points_table(study).markdown())
     if args.out is not None:
         answers = args.out.with_suffix(".parquet")
         answers.unlink(missing_ok=True)  # those of other judges
-        study.save(args.out)
+        # The answers first: whoever finds figures finds their answers.
         if args.features == "both" and len(points) == 1 and REFERENCE in methods:
             write_answers(answers, tested.ids.tolist(), judges)
+        study.save(args.out)
 
 
 if __name__ == "__main__":

@@ -168,9 +168,10 @@ def test_a_damaged_cache_is_named(model, prompts, tmp_path):
     frozen = FrozenModel(model, 1)
     frozen.read_cached(prompts, tmp_path)
     (path,) = tmp_path.iterdir()
-    path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(UserInputError, match=rf"{path.name}: is damaged \(.*\). Remove it"):
-        frozen.read_cached(prompts, tmp_path)
+    for content in (path.read_bytes()[:-30], b""):
+        path.write_bytes(content)
+        with pytest.raises(UserInputError, match=rf"{path.name}: is damaged \(.*\). Remove it"):
+            frozen.read_cached(prompts, tmp_path)
 
 
 def test_what_a_frozen_model_cannot_read_is_a_clear_error(model, prompts, tmp_path):

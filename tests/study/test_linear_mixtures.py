@@ -98,6 +98,21 @@ def test_without_the_paper_s_loss_or_the_same_items(data, tmp_path):
     assert mixtures_table(make_linear(group, tmp_path, seeds=(7,)), tmp_path, data) is None, "no seed in common"
 
 
+def test_missing_answers_are_named(data, tmp_path):
+    studies = make_linear(data["first"]["no-adversary"], tmp_path)
+    (tmp_path / "both/first.parquet").unlink()
+    with pytest.raises(UserInputError, match=r"first\.parquet: was not written by .* --out .*first\.json"):
+        mixtures_table(studies, tmp_path, data)
+
+
+def test_answers_of_other_seeds_are_named(data, tmp_path):
+    studies = make_linear(data["first"]["no-adversary"], tmp_path)
+    study = studies["both/first"]
+    fewer = study._replace(outcomes=[outcome for outcome in study.outcomes if outcome.seed == 2])
+    with pytest.raises(UserInputError, match="these are not the answers of the judges"):
+        mixtures_table({"both/first": fewer}, tmp_path, data)
+
+
 def test_answers_of_other_judges_are_named(data, tmp_path):
     group = data["first"]["no-adversary"]
     studies = make_linear(group, tmp_path, shift=0.01)

@@ -6,8 +6,9 @@ from small_study import make_study
 
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.evaluation.statistics import Estimate
+from distjudge_trl.study.grids import Noise
 from distjudge_trl.study.groups import group_results
-from distjudge_trl.study.linear_judges import Comparison, Outcome, Point
+from distjudge_trl.study.linear_judges import PATIENCE, Comparison, Outcome, Point
 from distjudge_trl.study.linear_study import LinearStudy, read_linear
 from distjudge_trl.study.linear_tables import linear_tables, points_table
 
@@ -53,6 +54,22 @@ def test_files_are_read_as_they_were_written(tmp_path):
     study.save(path)
     assert read_linear(tmp_path) == {"words/first": study}
     assert len(path.read_text().splitlines()) == len(study.outcomes) + len(study.comparisons) + 3
+
+
+def test_the_call_is_kept(tmp_path):
+    (tmp_path / "words").mkdir()
+    make_linear(ONE)._replace(command="python linear_judges.py vader").save(tmp_path / "words/first.json")
+    assert read_linear(tmp_path)["words/first"].command == "python linear_judges.py vader"
+
+
+def test_two_stars_are_for_seeds_that_agree():
+    study = make_linear(ONE)
+    compared = [c._replace(plain=Estimate(-0.02, -0.03, -0.01)) for c in study.comparisons]
+    alike = [o._replace(kl=0.1 + o.seed * 0.01 - 0.02 * (o.method == "distribution")) for o in study.outcomes]
+    noisy = [o._replace(kl=o.kl + 0.05 * o.seed * (o.method == "distribution") * (-1) ** o.seed) for o in alike]
+    for outcomes, stars in ((alike, "] **"), (noisy, "] *")):
+        text = study._replace(outcomes=outcomes, comparisons=compared).difference("distribution", ONE[0], "kl")
+        assert text.endswith(stars)
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"title": "a"}', '{"columns": ["method"], "rows": []}'])
@@ -163,11 +180,31 @@ def test_alpha_times_epsilon():
     assert table.rows[1] == ["0.8", *(f"{plain[p]:.4f} / {scaled[p]:.4f}" for p in points[2:])]
     best = min(scaled, key=scaled.get)
     assert f"the lowest is alpha {best.alpha:g}, epsilon {best.radius:g}" in table.notes[2]
-    assert f"means {np.std(list(scaled.values()), ddof=1):.4f}, of seeds" in table.notes[2]
+    noise = Noise.of(np.array([kls(study, "distribution", point, "scaled_kl") for point in points]))
+    assert table.notes[2].endswith(noise.text(".4f"))
+    assert f"means: {np.std(list(scaled.values()), ddof=1):.4f}; of one seed" in table.notes[2]
+    close = sum(mean < scaled[best] + noise.apart for mean in scaled.values()) - 1
+    assert f"; {close} of the others within {noise.apart:.4f} of it. " in table.notes[2]
+    one = linear_tables({"model/grid-first": make_linear(points, methods=["distribution"], seeds=1)}, {})
+    assert not any("nan" in note or "of the others" in note for note in one["linear-model-grid-first"].notes)
+
+
+def test_files_that_are_no_grid_or_curve_are_named():
+    points = [Point(100, 0, 0.8, 0.1), Point(200, 0, 0.8, 0.1)]
+    for key, study in (
+        ("words/grid-first", make_linear(points)),
+        ("words/grid-first", make_linear([ONE[0], ONE[0]._replace(alpha=0.4)], methods=["no-adversary"])),
+        ("words/few-first", make_linear([ONE[0], ONE[0]._replace(alpha=0.4)])),
+    ):
+        with pytest.raises(UserInputError, match=f"{key.replace('/', '-')}: (a grid needs|has several alphas)"):
+            linear_tables({key: study}, {})
 
 
 def test_judges_that_were_cut_off_are_counted():
     study = make_linear(ONE)
-    assert not any("still improving" in note for note in points_table(study).notes)
-    late = study._replace(outcomes=[study.outcomes[0]._replace(steps=LIMIT), *study.outcomes[1:]])
-    assert points_table(late).notes[-1] == f"1 of these 9 judges were still improving at the last step, {LIMIT:,}."
+    assert not any("the limit" in note for note in points_table(study).notes)
+    steps = (LIMIT, LIMIT - PATIENCE + 5, LIMIT - PATIENCE)
+    outcomes = [outcome._replace(steps=n) for outcome, n in zip(study.outcomes, steps, strict=False)]
+    late = study._replace(outcomes=[*outcomes, *study.outcomes[3:]])
+    assert points_table(late).notes[-1] == f"2 of these 9 judges were stopped by the limit of {LIMIT:,} steps."
+    assert linear_tables({"words/first": late}, {})["linear-yardstick"].notes[-1].startswith("1 of these 3 judges")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from small_study import make_study
 
-from distjudge_trl.study.grids import grid_points
+from distjudge_trl.study.grids import Noise, grid_points
 from distjudge_trl.study.groups import group_results
 from distjudge_trl.study.plots import study_plots
 from distjudge_trl.study.tables import all_tables
@@ -73,9 +73,21 @@ def test_the_table_says_what_the_seeds_make_of_it(study):
     assert table.rows[2][2:] == ["-", "-"]
     means = [np.mean(kls) for kls in points.values()]
     assert f"between {min(means):.3f} and {max(means):.3f}" in table.notes[0]
-    noise = np.sqrt(np.mean([np.var(kls, ddof=1) for kls in points.values() if len(kls) > 1]))
-    assert f"means: {np.std(means, ddof=1):.3f}. Of seeds at one point: {noise:.3f}" in table.notes[1]
-    assert "the 4 points" in table.notes[1]
+    several = np.array([kls for kls in points.values() if len(kls) > 1])
+    noise = Noise.of(several)
+    assert f"means (4 points with 2 seeds): {np.std(several.mean(1), ddof=1):.3f}" in table.notes[1]
+    assert f"in common: {noise.noise:.3f}." in table.notes[1]
+
+
+def test_what_all_points_of_a_seed_have_in_common_is_no_noise():
+    rng = np.random.default_rng(0)
+    points, seeds = np.arange(200.0)[:, None], 5 * rng.normal(size=(1, 40))
+    noise = Noise.of(points + seeds + 0.3 * rng.normal(size=(200, 40)))
+    assert noise.noise == pytest.approx(0.3, rel=0.03)
+    assert noise.spread == pytest.approx(np.std(points, ddof=1), rel=0.01)
+    assert noise.apart == pytest.approx(2 * 0.3 * np.sqrt(2 / 40), rel=0.03)
+    one = Noise.of(points[:, [0]])
+    assert np.isnan(one.noise) and "in common" not in one.text(".3f")
 
 
 def test_a_plot_has_a_panel_for_each_grid(study):

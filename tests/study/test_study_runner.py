@@ -12,6 +12,7 @@ import pytest
 from small_study import ABOUT, CONTENT, HERE, LAUNCHER, make_result, write_plan
 
 from distjudge_trl.errors import UserInputError
+from distjudge_trl.judge_folder.judge_file import JUDGE_FILE_NAME
 from distjudge_trl.study import Plan, Study, read_plan, read_study
 from distjudge_trl.study.claims import Claims
 from distjudge_trl.study.machine import describe_machine
@@ -377,6 +378,22 @@ def test_a_judge_that_is_there_needs_no_start(world):
     (world.folder / "log").unlink()
     assert world.make(["second/no-adversary-seed0"], content=CHAIN) == []
     assert world.asked == [] and "no-adversary-seed0" in world.done
+
+
+def test_an_adapter_is_merged_once_also_after_a_merge_that_was_stopped(world, monkeypatch):
+    content = {**CHAIN, "options": {**CHAIN["options"], "use_peft": True}}
+
+    def merging(self, run):
+        out = self.start_folder(run)
+        script = f"test ! -e {out} && sleep 0.5 && mkdir {out} && touch {out}/{JUDGE_FILE_NAME}"
+        return ["sh", "-c", f"{script} && echo once >> {world.folder}/merges"]
+
+    monkeypatch.setattr("distjudge_trl.study.commands.Commands.merging", merging)
+    world.make(["first"], content=content)
+    (world.work / "first/no-adversary-seed0-merged/.saving-1").mkdir(parents=True)
+    assert world.make(content=content, jobs=2) == []
+    assert (world.folder / "merges").read_text() == "once\n"
+    assert len(world.done) == 5
 
 
 def test_all_methods_may_start_from_one_judge(world):
