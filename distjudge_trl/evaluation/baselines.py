@@ -1,11 +1,13 @@
 """Baselines for a KL, besides the noise floor: other annotators, and constant judges, which do not read the items.
 
 The *human ceiling* compares half of an item's annotators with the other half. The constants are judges that give every
-item the same distribution. A judge that does not beat the training prior has learned nothing about items.
+item the same distribution. A judge that does not beat the training prior has learned nothing about items. Where a task
+asks several questions, one that knows no more than the question beats it: there the prior of each question counts.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,6 +87,18 @@ def training_prior(train_p: Any) -> np.ndarray:
     """
     mean = np.maximum(as_array(train_p).mean(0), 1e-5)
     return np.log(mean / mean.sum())
+
+
+def question_priors(train_p: Any, train_parts: Sequence[str], parts: Sequence[str]) -> dict[str, np.ndarray]:
+    """[`training_prior`] of the training items of each question in `parts`; of all, where a question has none.
+
+    Args:
+        train_p (array `(M, K)`): human distributions of the training items.
+        train_parts, parts (`Sequence[str]`): the questions that the training items and others ask.
+    """
+    train_p, asked = as_array(train_p), np.array(train_parts)
+    own = {part: train_p[asked == part] for part in dict.fromkeys(parts)}
+    return {part: training_prior(chosen if len(chosen) else train_p) for part, chosen in own.items()}
 
 
 def training_majority(train_p: Any) -> np.ndarray:

@@ -135,6 +135,7 @@ def make_results(
         **_parts(task, predictions, calibration, seed),
         **({"calibration": calibration.to_dict()} if calibration is not None else {}),
         "variants": variants,
+        **items.score_question_prior(task, train),
         "scored_on": scored_on,
         "test_fingerprint": fingerprint(predictions.records),
         "provenance": provenance,

@@ -128,6 +128,13 @@ class Variant(_Strict):
         return self
 
 
+class QuestionPrior(_Strict):
+    """The training prior of each question, see `baselines.question_priors`, and its metrics on all items."""
+
+    parts: dict[str, list[_Number]]
+    metrics: Metrics
+
+
 class Settings(_Strict):
     """The settings that tables and figures use; an untrained model has none of them."""
 
@@ -179,8 +186,8 @@ class Results(_Strict):
     """A result file. `scored_on` says whether its items are test items, or validation items by which settings are
     chosen. `trained_on` is a task's name (`None` for an untrained model). `settings` are those of the training and its
     data, which distinguish runs. `parts` are the judge's metrics on each of several questions about the same items
-    (SummEval's dimensions); files of tasks with a single question do not have the key. `calibration` is that of a
-    calibrated judge.
+    (SummEval's dimensions), `question_prior` is what each question's training items alone say; files of tasks with a
+    single question have neither key. `calibration` is that of a calibrated judge.
     """
 
     schema_version: int
@@ -197,6 +204,7 @@ class Results(_Strict):
     robustness: list[Point]
     parts: dict[_Text, Metrics] | None = None
     variants: list[Variant]
+    question_prior: QuestionPrior | None = None
     calibration: OwnCalibration | None = None
     scored_on: Literal["test", "validation"] = "test"
     lewidi: SharedTaskFigures | None = None

@@ -14,11 +14,12 @@ from distjudge_trl.calibration.arrays import as_array
 from distjudge_trl.calibration.conformal import LabelSets, item_coverage
 from distjudge_trl.calibration.scaling import FITS, MIN_CALIBRATION_ITEMS, Scaling
 from distjudge_trl.errors import UserInputError
-from distjudge_trl.evaluation.baselines import training_majority, training_prior, uniform
+from distjudge_trl.evaluation.baselines import question_priors, training_majority, training_prior, uniform
 from distjudge_trl.evaluation.metrics import evaluate_judgments, to_dict, whole_votes
 from distjudge_trl.evaluation.noise_floor import NoiseFloor, noise_floor
 from distjudge_trl.evaluation.protocols import robustness
 from distjudge_trl.evaluation.statistics import bootstrap_mean
+from distjudge_trl.tasks import JudgmentTask
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,19 @@ class TestItems:
             }
             for name, log_q in constants.items()
         ]
+
+    def score_question_prior(self, task: JudgmentTask, train: Dataset | None) -> dict[str, Any]:
+        """The key `question_prior` of a result file: the training prior of each question of a task, and its metrics on
+        all items. Empty if the items ask a single question, or without training records.
+        """
+        asked = [task.part_of(name) for name in self.ids]
+        if train is None or len(set(asked)) < 2:
+            return {}
+        priors = question_priors(human_side(train)[0], [task.part_of(name) for name in train["id"][:]], asked)
+        metrics = self.measure(np.stack([priors[part] for part in asked]))
+        return {
+            "question_prior": {"parts": {part: np.exp(q).tolist() for part, q in priors.items()}, "metrics": metrics}
+        }
 
     def score_calibrated(self, method: str, log_q: Any, held_out_p: Any, held_out_log_q: Any) -> list[dict[str, Any]]:
         """Score a judge after temperature and after vector scaling, fitted on items that are neither training nor test

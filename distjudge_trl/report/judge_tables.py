@@ -12,7 +12,7 @@ from distjudge_trl.evaluation.metrics import METRICS
 from distjudge_trl.evaluation.statistics import Estimate
 from distjudge_trl.report.cells import Table, number
 from distjudge_trl.report.comparisons import Comparison
-from distjudge_trl.report.tables import SUPPOSE_WHOLE, extraction_lines, left_out
+from distjudge_trl.report.tables import SUPPOSE_WHOLE, extraction_lines, left_out, question_prior_line
 from distjudge_trl.report.test_sets import TestSet, value_of
 
 
@@ -43,6 +43,7 @@ def metrics_table(test_set: TestSet) -> Table:
         notes[0] += f" Noise floor of the KL: {test_set.noise_floor:.3f}."
     if metrics.get("divided_items"):
         notes.append(left_out(SUPPOSE_WHOLE, metrics["divided_items"], metrics["num_items"]))
+    notes += question_prior_line([row.run.results for row in test_set.rows])
     others = len(test_set.cells) - len(cells)
     if others:
         notes.append(f"{others} further configurations are in all_runs.csv.")

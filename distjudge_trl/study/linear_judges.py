@@ -19,7 +19,7 @@ from torch import Tensor
 from distjudge_trl.calibration.scaling import fit_temperature
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.evaluation.association import entropy_correlation
-from distjudge_trl.evaluation.baselines import training_prior
+from distjudge_trl.evaluation.baselines import question_priors, training_prior
 from distjudge_trl.evaluation.distances import item_accuracy, item_kl
 from distjudge_trl.evaluation.statistics import Estimate, paired_difference
 from distjudge_trl.methods import METHODS
@@ -255,10 +255,16 @@ def compare(measured: Sequence[Measured], groups: Sequence[str]) -> list[Compari
     ]
 
 
-def summary(pool: Items, tested: Items, floor: float) -> dict[str, float]:
-    """What stands beside the judges: the number of test items, their noise floor, the training prior's KL, and the
-    limit of steps.
+def summary(pool: Items, tested: Items, floor: float, part_of: Callable[[str], str]) -> dict[str, float]:
+    """What stands beside the judges: the number of test items, their noise floor, the training prior's KL, that of the
+    prior of each question, if there are several (`part_of` an id), and the limit of steps.
     """
     constant = np.broadcast_to(training_prior(pool.shares), tested.counts.shape)
     kl = float(item_kl(tested.shares, constant).mean())
-    return {"test_items": len(tested.counts), "noise_floor": floor, "prior_kl": kl, "most_steps": STEPS}
+    found = {"test_items": len(tested.counts), "noise_floor": floor, "prior_kl": kl, "most_steps": STEPS}
+    trained, asked = ([part_of(name) for name in items.ids.tolist()] for items in (pool, tested))
+    if len(set(asked)) > 1:
+        priors = question_priors(pool.shares, trained, asked)
+        own = np.stack([priors[part] for part in asked])
+        found["question_prior_kl"] = float(item_kl(tested.shares, own).mean())
+    return found

@@ -19,7 +19,7 @@ from distjudge_trl.study.linear_judges import Comparison, Outcome, Point
 
 _COLUMNS = ["method", *Point._fields, *Outcome._fields[2:]]
 DIGITS = 5
-# What [`summary`] says.
+# What [`summary`] says of all data.
 ABOUT = ("test_items", "noise_floor", "prior_kl", "most_steps")
 # Excess KL after temperature scaling, or as trained.
 FIGURES = {"temperature": "scaled_kl", "plain": "kl"}
@@ -103,7 +103,7 @@ class LinearStudy(NamedTuple):
                 Comparison(row[0], Point(*row[1:end]), Estimate(*row[end : end + 3]), Estimate(*row[end + 3 :]))
                 for row in content["comparisons"]
             ]
-            if set(content["about"]) != set(ABOUT) or not rows:
+            if set(content["about"]) - {"question_prior_kl"} != set(ABOUT) or not rows:
                 raise ValueError(content["about"])
             title, features, model = (content[name] for name in ("title", "features", "model"))
             return cls(title, features, model, content["about"], rows, compared, content.get("command"))

@@ -10,6 +10,7 @@ from distjudge_trl.methods import METHODS
 from distjudge_trl.report.build import all_tables as report_tables
 from distjudge_trl.report.cells import Table, number
 from distjudge_trl.report.comparisons import compare
+from distjudge_trl.report.tables import question_prior_line
 from distjudge_trl.report.test_sets import load_test_sets, value_of
 from distjudge_trl.study.averages import averages_table
 from distjudge_trl.study.budgets import budgets_table
@@ -91,6 +92,7 @@ def data_table(plan: Plan, methods: Mapping[str, Group]) -> Table:
     tested = f"{metrics['num_items']:,} ({metrics['num_groups']:,} groups)"
     trained = f"{sizes[-1]:,}" if len(sizes) < 2 else f"{sizes[0]:,} to {sizes[-1]:,}"
     notes = [f"Trained on {trained} items, tested on {tested}; noise floor {floor}."]
+    notes += question_prior_line([r.results for group in methods.values() for r in group.results])
     if ceiling is not None:
         notes.append(_halves_note(plan, ceiling, methods))
     return Table(f"data-{first.about['data']}", plan.data_title(first.about["data"]), header, rows, notes)

@@ -27,6 +27,7 @@ import distjudge_trl  # noqa: F401  # isort: skip (before torch: it says how Ope
 from tqdm import tqdm
 from training_votes import add_task, read_parts
 
+from distjudge_trl import get_task
 from distjudge_trl.errors import UserInputError, run_script
 from distjudge_trl.evaluation.noise_floor import noise_floor
 from distjudge_trl.files.atomic import check_folder
@@ -131,7 +132,7 @@ def main() -> None:
     found = measure(pool, tested, methods, points, range(args.seeds))
     judges = list(tqdm(found, total=len(points) * args.seeds * len(methods), unit="judge"))
     floor = noise_floor(tested.counts)
-    about = summary(pool, tested, floor.value if floor is not None else 0.0)
+    about = summary(pool, tested, floor.value if floor is not None else 0.0, get_task(args.task).part_of)
     study = LinearStudy(
         title=args.title or args.task,
         features=args.features,

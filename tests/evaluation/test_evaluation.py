@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 from conftest import LABELS, SHARED, make_records
-from scipy.special import xlogy
+from scipy.special import rel_entr, xlogy
 
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.evaluation import (
@@ -26,7 +26,7 @@ from distjudge_trl.evaluation.distances import item_entropy
 from distjudge_trl.evaluation.noise_floor import true_entropy
 from distjudge_trl.evaluation.results import JudgeInfo, Predictions, make_results
 from distjudge_trl.evaluation.schema import Metrics
-from distjudge_trl.report.tables import results_table
+from distjudge_trl.report.tables import question_prior_line, results_table
 from distjudge_trl.tasks import get_task
 
 
@@ -262,8 +262,32 @@ def test_results_have_the_metrics_of_each_question(tmp_path):
     write_results(tmp_path, own, records, log_q)
     with pytest.raises(UserInputError, match=r"`parts\.relevance\.kl`"):
         read_results(tmp_path)
-    single = make_results(judge, get_task("summeval"), Predictions(half, log_q[1::2]), train=None, provenance={})
-    assert "parts" not in single
+    single = make_results(judge, get_task("summeval"), Predictions(half, log_q[1::2]), train=half, provenance={})
+    assert "parts" not in single and "question_prior" not in single
+
+
+def test_what_the_question_alone_says(tmp_path):
+    """Each question's own training items, and all of them for a question that training lacks."""
+    dimensions = ("relevance", "coherence", "fluency")
+    records = make_records(12).map(lambda row, i: {"id": f"a/{i // 3}/{dimensions[i % 3]}"}, with_indices=True)
+    train = make_records(20).map(lambda row, i: {"id": f"b/{i // 2}/{dimensions[i % 2]}"}, with_indices=True)
+    p, trained = (np.array(rows["label_distribution"][:]) for rows in (records, train))
+    log_q = np.log(np.random.default_rng(0).dirichlet(np.ones(5), 12))
+    judge, task = JudgeInfo("m", "x", "summeval", 0, {}), get_task("summeval")
+    own = make_results(judge, task, Predictions(records, log_q), train=train, provenance={})
+    priors = {"relevance": trained[::2], "coherence": trained[1::2], "fluency": trained}
+    for name, rows in priors.items():
+        np.testing.assert_allclose(own["question_prior"]["parts"][name], np.maximum(rows.mean(0), 1e-5), atol=1e-4)
+    expected = rel_entr(p, [own["question_prior"]["parts"][dimensions[i % 3]] for i in range(12)]).sum(-1).mean()
+    assert own["question_prior"]["metrics"]["kl"]["value"] == pytest.approx(expected, abs=1e-6)
+    write_results(tmp_path, own, records, log_q)
+    found = read_results(tmp_path)
+    assert found["question_prior"] == own["question_prior"]
+    (line,) = question_prior_line([{}, found])
+    assert f"has a KL of {expected:.3f}, " in line and not question_prior_line([{}])
+    assert f"| question-prior | {expected:.3f} [" in results_table([found]).replace("  ", "")
+    without = make_results(judge, task, Predictions(records, log_q), train=None, provenance={})
+    assert "question_prior" not in without
 
 
 def test_a_result_file_may_have_a_name_of_its_own(tmp_path):

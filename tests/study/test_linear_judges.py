@@ -153,9 +153,14 @@ def test_methods_are_compared_over_test_items(items):
 
 
 def test_what_stands_beside_them(items):
-    found = summary(items[0], items[1], 0.1)
+    found = summary(items[0], items[1], 0.1, lambda name: "")
     expected = rel_entr(items[1].shares, items[0].shares.mean(0)).sum(-1).mean()
     assert found == {"test_items": 60, "noise_floor": 0.1, "prior_kl": pytest.approx(expected), "most_steps": STEPS}
+    ids = [item._replace(ids=np.array([f"{'ab'[i % 2]}{i}" for i in range(len(item.counts))])) for item in items[:2]]
+    of_questions = summary(*ids, 0.1, lambda name: name[0])["question_prior_kl"]
+    priors = [items[0].shares[i::2].mean(0) for i in (0, 1)]
+    own = np.concatenate([rel_entr(items[1].shares[i::2], priors[i]).sum(-1) for i in (0, 1)]).mean()
+    assert of_questions == pytest.approx(own)
 
 
 @pytest.fixture

@@ -62,6 +62,17 @@ def test_the_call_is_kept(tmp_path):
     assert read_linear(tmp_path)["words/first"].command == "python linear_judges.py vader"
 
 
+def test_the_prior_of_each_question_stands_beside_where_there_are_several(tmp_path):
+    (tmp_path / "words").mkdir()
+    make_linear(ONE, about={**ABOUT, "question_prior_kl": 0.25}).save(tmp_path / "words/first.json")
+    make_linear(ONE).save(tmp_path / "words/second.json")
+    table = linear_tables(read_linear(tmp_path), {})["linear-yardstick"]
+    assert table.header[4:6] == ["training prior", "prior of each question"]
+    assert [row[4:6] for row in table.rows] == [["0.300", "0.200"], ["0.300", "-"]]
+    alone = linear_tables({"words/second": make_linear(ONE)}, {})["linear-yardstick"]
+    assert "prior of each question" not in alone.header
+
+
 def test_two_stars_are_for_seeds_that_agree():
     study = make_linear(ONE)
     compared = [c._replace(plain=Estimate(-0.02, -0.03, -0.01)) for c in study.comparisons]
@@ -156,6 +167,18 @@ def test_methods_that_few_data_sets_have_stand_apart():
     assert rare.rows == [["A title", *(whole.difference(name, ONE[0], "kl") for name in ("minimax", "no-kl"))]]
     assert rare.title != tables["linear-words-gains-plain"].title
     assert "linear-words-rare-plain" not in linear_tables({"words/first": usual, "words/second": whole}, {}), "half"
+
+
+def test_the_best_in_hindsight_bounds_every_choice():
+    study, own = make_linear(ONE), make_linear(ONE, methods=["kl-only"])
+    table = linear_tables({"words/first": study, "words/second": own}, {})["linear-words-hindsight"]
+    (row,) = table.rows  # the other has no judges of the paper's loss
+    means = {m: kls(study, m, ONE[0], "scaled_kl").mean() - FLOOR for m in study.methods()}
+    best = min(means, key=means.get)
+    assert row[:2] == ["A title", "3"] and row[4] == best
+    assert row[2].startswith(f"{means['distribution']:.4f} ±") and row[3].startswith(f"{means[best]:.4f} ±")
+    assert row[5] == f"{100 * (means[best] / means['distribution'] - 1):+.1f} %"
+    assert "linear-words-hindsight" not in linear_tables({"words/second": own}, {})
 
 
 def test_a_curve_over_items_and_annotators():
