@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import platform
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from distjudge_trl.runtime.precision import decide_precision, resolve_precision, runs_on_cpu
 from distjudge_trl.runtime.threads import cores, cores_per_process
 
 
@@ -25,8 +27,6 @@ def describe_machine(jobs: int = 1) -> dict[str, Any]:
     measured for two seconds.
     """
     import torch
-
-    from distjudge_trl.runtime.precision import decide_precision, runs_on_cpu
 
     on_cpu = runs_on_cpu()
     accelerator = None if on_cpu else torch.accelerator.current_accelerator()
@@ -55,6 +55,14 @@ def describe_machine(jobs: int = 1) -> dict[str, Any]:
         torch.set_num_threads(before)
     speed = 2 * rows * width * 4 * width / best / 1e9
     return {"name": name, "cores": cores(), "jobs": jobs, "dtype": dtype, "gflops": round(speed, 1)}
+
+
+def dtype_of(options: Mapping[str, Any], machine: Mapping[str, Any]) -> str:
+    """In what a run with these options trains on a machine that [`describe_machine`] has described."""
+    bf16, fp16 = options.get("bf16"), options.get("fp16")
+    if bf16 is None and fp16 is None:
+        return str(machine["dtype"])
+    return resolve_precision(bf16, fp16, use_cpu=runs_on_cpu()).dtype
 
 
 def _processor() -> str:

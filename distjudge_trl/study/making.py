@@ -18,7 +18,7 @@ from distjudge_trl.files.atomic import replacing
 from distjudge_trl.judge_folder.judge_file import JUDGE_FILE_NAME
 from distjudge_trl.runtime.logs import log_tail
 from distjudge_trl.study.commands import Commands, merged_folder
-from distjudge_trl.study.machine import describe_machine
+from distjudge_trl.study.machine import describe_machine, dtype_of
 from distjudge_trl.study.plan import PlannedRun
 from distjudge_trl.study.processes import Processes
 from distjudge_trl.study.store import StudyResult, is_done, keep, keep_seen_items, result_folder, seen_items
@@ -176,7 +176,8 @@ class Maker:
         return kept
 
     def _keep(self, run: PlannedRun, made: Path, seconds: float | None, task: str | None = None) -> StudyResult:
-        about = {"seconds": seconds, "machine": self.machine, "date": datetime.now(UTC).date().isoformat()}
+        machine = {**self.machine, "dtype": dtype_of(run.options, self.machine)}
+        about = {"seconds": seconds, "machine": machine, "date": datetime.now(UTC).date().isoformat()}
         named = (self.results, self.commands.work, self.commands.data_root, Path.cwd(), Path.home())
         with writing(self.results):
             return keep(self.results, run, made, about, task, places=[place for place in named if place is not None])

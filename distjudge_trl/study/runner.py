@@ -14,11 +14,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from distjudge_trl.errors import UserInputError, counted
+from distjudge_trl.errors import UserInputError, counted, listing
 from distjudge_trl.files.atomic import check_folder
 from distjudge_trl.study.claims import Claims
 from distjudge_trl.study.commands import Commands
 from distjudge_trl.study.costs import Costs, duration
+from distjudge_trl.study.machine import dtype_of
 from distjudge_trl.study.making import Maker
 from distjudge_trl.study.plan import Plan, PlannedRun
 from distjudge_trl.study.processes import Processes
@@ -99,7 +100,10 @@ class Study:
 
     def costs(self) -> Costs:
         """Estimates for this machine, from the results folder."""
-        return Costs(self._maker.machine, read_study(self.results) if self.results.is_dir() else [])
+        return Costs(self._maker.machine, self._results())
+
+    def _results(self) -> list[StudyResult]:
+        return read_study(self.results) if self.results.is_dir() else []
 
     def work_through(self, runs: Sequence[PlannedRun], *, seconds: float | None = None) -> list[PlannedRun]:
         """Make all runs that are left; returns those that failed. Nothing is started before the options and the data
@@ -122,7 +126,9 @@ class Study:
         self.commands.check([*left, *self._maker.starts_of(left)])
         check_folder(self.results, "--out")
         check_folder(self.work, "--work")
-        costs = self.costs()
+        results = self._results()
+        costs = Costs(self._maker.machine, results)
+        self._say_precision(left, results)
         failed: list[PlannedRun] = []
         active: dict[Future[list[StudyResult]], tuple[PlannedRun, ExitStack]] = {}
         self._reasons = {}
@@ -199,6 +205,24 @@ class Study:
     def _missing(self, run: PlannedRun) -> list[str | None]:
         """What is not done of a run: `None` for its training and test, or the other tasks to test it on."""
         return [task for task in (None, *self.plan.tests_elsewhere(run)) if not is_done(self.results, run, task)]
+
+    def _say_precision(self, left: Sequence[PlannedRun], results: Sequence[StudyResult]) -> None:
+        """Say which data sets have judges in another precision than this machine will train in."""
+        before: dict[str, set[str]] = {}
+        for result in results:
+            if result.about["options"].get("method") != "raw" and "transfer" not in result.about:
+                before.setdefault(result.about["data"], set()).add(str(result.about["machine"].get("dtype", "")))
+        found: dict[tuple[str, str], list[str]] = {}
+        for run in left:
+            own, others = dtype_of(run.options, self._maker.machine), before.get(run.data, set())
+            if run.is_trained and others and own not in others:
+                found.setdefault((own, listing(sorted(others), "and")), []).append(run.data)
+        for (own, there), names in found.items():
+            self.say(
+                f"{listing([*dict.fromkeys(names)], 'and')}: trained in {there} so far, here in {own}, which moves KL"
+                " as much as another seed or more. Tables mark it with a dagger. Among the plan's options, bf16: false"
+                " trains in float32 everywhere, bf16: true in bfloat16."
+            )
 
     def _announce(self, run: PlannedRun, others: Sequence[PlannedRun], costs: Costs) -> None:
         self.say(

@@ -15,7 +15,7 @@ from distjudge_trl.errors import UserInputError
 from distjudge_trl.judge_folder.judge_file import JUDGE_FILE_NAME
 from distjudge_trl.study import Plan, Study, read_plan, read_study
 from distjudge_trl.study.claims import Claims
-from distjudge_trl.study.machine import describe_machine
+from distjudge_trl.study.machine import describe_machine, dtype_of
 from distjudge_trl.study.processes import Processes
 from distjudge_trl.study.store import keep, result_folder
 from distjudge_trl.trainer.checkpoints import write_checkpoint_file
@@ -394,6 +394,29 @@ def test_an_adapter_is_merged_once_also_after_a_merge_that_was_stopped(world, mo
     assert world.make(content=content, jobs=2) == []
     assert (world.folder / "merges").read_text() == "once\n"
     assert len(world.done) == 5
+
+
+def test_another_precision_than_before_is_said(world):
+    world.make(["first/no-adversary-seed0", "first/raw-seed0"])
+    path = world.results / "first/no-adversary-seed0/results.json"
+    results = json.loads(path.read_text())
+    assert results["provenance"]["study"]["machine"]["dtype"] == HERE["dtype"] == "float32"
+    results["provenance"]["study"]["machine"]["dtype"] = "bfloat16"
+    path.write_text(json.dumps(results))
+    world.make(["first/wide-seed0"])
+    said = [line for line in world.said if "trained in" in line]
+    assert len(said) == 1 and said[0].startswith("first: trained in bfloat16 so far, here in float32, which")
+    world.make(["first/wide-seed1"])
+    assert not any("trained in" in line for line in world.said), "there are judges in both"
+
+
+def test_a_run_says_in_what_its_options_let_it_train(world):
+    options = {**CONTENT.get("options", {}), "bf16": True}
+    world.make(["first/no-adversary-seed0"], content={"options": options})
+    (result,) = read_study(world.results)
+    assert result.about["machine"] == {**HERE, "dtype": "bfloat16"}
+    assert dtype_of({"bf16": False}, {"dtype": "bfloat16"}) == "float32"
+    assert dtype_of({"fp16": True}, {"dtype": "bfloat16"}) == "float16"
 
 
 def test_all_methods_may_start_from_one_judge(world):
