@@ -56,7 +56,8 @@ def results_table(runs: Sequence[dict[str, Any]], *, variants: bool = False) -> 
     """A Markdown table of runs on the same test items, with the noise floor as its last row."""
     rows = [result_row(row) for run in runs for row in rows_of(run, variants=variants)]
     metrics = runs[0]["metrics"]
-    rows += [result_row({"method": "question-prior", **run["question_prior"]}) for run in _with_prior(runs[:1])]
+    if (prior := runs[0].get("question_prior")) is not None:
+        rows.append(result_row({"method": "question-prior", **prior}))
     if metrics["noise_floor"] is not None:
         rows.append(("noise floor", f"{metrics['noise_floor']:.3f}", "0.000", "-", "-"))
     divided = metrics.get("divided_items")
@@ -64,19 +65,14 @@ def results_table(runs: Sequence[dict[str, Any]], *, variants: bool = False) -> 
     return markdown_table(_HEADER, rows) + note
 
 
-def _with_prior(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The runs of tasks with several questions whose training items were known."""
-    return [run for run in runs if run.get("question_prior") is not None]
-
-
 def question_prior_line(runs: Sequence[dict[str, Any]]) -> list[str]:
     """A line on what knowing the question alone comes to, if the first such run asks several."""
-    for run in _with_prior(runs)[:1]:
-        metrics = run["question_prior"]["metrics"]
-        excess = f", {metrics['excess_kl']['value']:.3f} above the floor" if metrics["excess_kl"] is not None else ""
-        prior = "The training prior of each question, which knows what is asked and reads nothing else, has a KL of"
-        return [f"{prior} {metrics['kl']['value']:.3f}{excess}."]
-    return []
+    metrics = next((run["question_prior"]["metrics"] for run in runs if run.get("question_prior") is not None), None)
+    if metrics is None:
+        return []
+    excess = f", {metrics['excess_kl']['value']:.3f} above the floor" if metrics["excess_kl"] is not None else ""
+    prior = "The training prior of each question, which knows what is asked and reads nothing else, has a KL of"
+    return [f"{prior} {metrics['kl']['value']:.3f}{excess}."]
 
 
 def left_out(figures: str, divided: int, total: int) -> str:

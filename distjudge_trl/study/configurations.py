@@ -6,18 +6,19 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from distjudge_trl.evaluation.distances import item_kl
-from distjudge_trl.evaluation.statistics import paired_difference, seed_test
+from distjudge_trl.evaluation.statistics import paired_difference
 from distjudge_trl.report.cells import LEVEL, Table
 from distjudge_trl.report.test_sets import value_of
 from distjudge_trl.study.groups import (
-    DAGGER,
     PAPER,
     Group,
     change_text,
+    dagger,
     dagger_notes,
     plan_methods,
     read_so,
     same_seeds,
+    stars,
 )
 from distjudge_trl.study.plan import Plan
 from distjudge_trl.study.starts import data_beside, start_title
@@ -111,9 +112,8 @@ def _change(paper: Group, group: Group, alone: bool) -> tuple[str, float, bool]:
     text = change_text(kls[0] - floor, kls[1] - floor, paper.groups)
     if text == "-":  # the paper's judges are at the floor
         return text, 0.0, False
-    seeds = [each.seed_item_kl(_READING).mean(1).tolist() for each in (paper, group)]
-    p_value = seed_test(*seeds)
-    over_items = paired_difference(kls[1], kls[0], paper.groups)
-    is_sure = not over_items.low <= 0 <= over_items.high and p_value is not None and p_value < LEVEL
-    mark = "" if len({*paper.precisions, *group.precisions}) == 1 else f" {DAGGER}"
-    return f"{text}{mark}", (kls[1].mean() - floor) / (kls[0].mean() - floor) - 1, is_sure
+    is_sure = False
+    if alone:  # the mean of the seeds is one judge, which has no other seeds
+        seeds = (each.seed_item_kl(_READING).mean(1).tolist() for each in (group, paper))
+        is_sure = stars(paired_difference(kls[1], kls[0], paper.groups), *seeds) == " **"
+    return text + dagger(paper, group), (kls[1].mean() - floor) / (kls[0].mean() - floor) - 1, is_sure

@@ -9,7 +9,7 @@ import numpy as np
 
 from distjudge_trl.report.cells import Table, number
 from distjudge_trl.report.plots import Line, Panel, Plot
-from distjudge_trl.study.groups import Group
+from distjudge_trl.study.groups import Group, read_so
 from distjudge_trl.study.plan import Plan
 from distjudge_trl.study.store import StudyResult
 
@@ -91,11 +91,8 @@ def grid_table(plan: Plan, results: Sequence[StudyResult], data: str) -> Table |
     several = [group for group in points.values() if len(group.results) > 1]
     seeds = set.intersection(*({r.about["seed"] for r in group.results} for group in several)) if several else set()
     if min(len(several), len(seeds)) > 1:
-        same = [
-            group._replace(results=tuple(r for r in group.results if r.about["seed"] in seeds)) for group in several
-        ]
-        noise = Noise.of(np.array([group.values("kl") for group in same]))
-        notes.append(noise.text(".3f", f" ({len(same)} points with {len(seeds)} seeds)"))
+        noise = Noise.of(np.array([read_so(group, "plain", seeds).values("kl") for group in several]))
+        notes.append(noise.text(".3f", f" ({len(several)} points with {len(seeds)} seeds)"))
     title = f"{plan.data_title(data)}: KL against alpha and epsilon"
     return Table(f"grid-{data}", title, ["alpha", *(f"ε = {radius:g}" for radius in radii)], rows, notes)
 

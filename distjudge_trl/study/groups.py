@@ -12,7 +12,7 @@ from distjudge_trl.errors import UserInputError, counted
 from distjudge_trl.evaluation import item_kl, paired_difference
 from distjudge_trl.evaluation.metrics import whole_votes
 from distjudge_trl.evaluation.noise_floor import TrueEntropy, true_entropy
-from distjudge_trl.evaluation.statistics import bootstrap_interval, bootstrap_mean, seed_test
+from distjudge_trl.evaluation.statistics import Estimate, bootstrap_interval, bootstrap_mean, seed_test
 from distjudge_trl.methods import METHODS
 from distjudge_trl.report.cells import LEVEL, number
 from distjudge_trl.report.test_sets import value_of
@@ -165,11 +165,20 @@ def difference_text(one: np.ndarray, other: np.ndarray, groups: Sequence[str]) -
     text = f"{over_items.value:+.3f}"
     if len(one) > 1:
         text += f" ± {np.std(np.subtract(*kls), ddof=1):.3f}"
-    text += f" [{over_items.low:+.3f}, {over_items.high:+.3f}]"
-    if not over_items.low <= 0 <= over_items.high:
-        p_value = seed_test(*kls) if len(one) > 1 else None
-        text += " **" if p_value is not None and p_value < LEVEL else " *"
-    return text
+    return f"{text} [{over_items.low:+.3f}, {over_items.high:+.3f}]{stars(over_items, *kls)}"
+
+
+def stars(over_items: Estimate, one: Sequence[float], other: Sequence[float]) -> str:
+    """The stars of a difference, as [`STARS`] says: of its estimate over items, and of both figures for every seed."""
+    if over_items.low <= 0 <= over_items.high:
+        return ""
+    p_value = seed_test(one, other) if len(one) > 1 else None
+    return " **" if p_value is not None and p_value < LEVEL else " *"
+
+
+def dagger(one: Group, other: Group) -> str:
+    """A dagger, unless all judges of both groups were trained in one precision."""
+    return "" if len({*one.precisions, *other.precisions}) == 1 else f" {DAGGER}"
 
 
 def marks_text(rows: Iterable[Sequence[str]]) -> str:
@@ -228,7 +237,7 @@ def change_from(before: Group, after: Group, kl: np.ndarray, reading: str) -> st
     """
     floor = value_of(before.results[0].results["metrics"], "noise_floor")
     text = change_text(before.item_kl(reading) - floor, kl - floor, before.groups)
-    return text if text == "-" or len({*before.precisions, *after.precisions}) == 1 else f"{text} {DAGGER}"
+    return text if text == "-" else text + dagger(before, after)
 
 
 def change_text(before: np.ndarray, after: np.ndarray, groups: Sequence[str]) -> str:

@@ -10,10 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from distjudge_trl.errors import UserInputError
-from distjudge_trl.evaluation.statistics import Estimate, seed_test
+from distjudge_trl.evaluation.statistics import Estimate
 from distjudge_trl.files.atomic import replacing
-from distjudge_trl.report.cells import LEVEL
-from distjudge_trl.study.groups import REFERENCE
+from distjudge_trl.study.groups import REFERENCE, stars
 from distjudge_trl.study.linear_judges import Comparison, Outcome, Point
 
 
@@ -65,11 +64,7 @@ class LinearStudy(NamedTuple):
         if compared is None:
             return text
         found = compared.plain if figure == "kl" else compared.scaled
-        text += f" [{found.low:+.4f}, {found.high:+.4f}]"
-        if found.low <= 0 <= found.high:
-            return text
-        p_value = seed_test(own, there) if len(own) > 1 else None
-        return f"{text} **" if p_value is not None and p_value < LEVEL else f"{text} *"
+        return f"{text} [{found.low:+.4f}, {found.high:+.4f}]{stars(found, own, there)}"
 
     def save(self, path: Path) -> None:
         """Write a JSON file, a judge or a comparison a line."""

@@ -69,7 +69,7 @@ def test_every_configuration_that_two_data_sets_have(study):
 
 
 def test_seeds_that_disagree_are_not_surely_ahead(study, monkeypatch):
-    monkeypatch.setattr("distjudge_trl.study.configurations.seed_test", lambda *kls: 0.2)
+    monkeypatch.setattr("distjudge_trl.study.groups.seed_test", lambda *kls: 0.2)
     table = all_tables(*study, ["configurations"])["configurations"]
     assert table.rows[-2][4:] == ["2 of 2", "0"]
 
