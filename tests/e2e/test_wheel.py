@@ -19,7 +19,7 @@ pytest.importorskip("twine")
 
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 # Tracked files that only a clone has a use for.
-CLONE_ONLY = re.compile(r"\.ci/|\.github/|\.pre-commit-config\.yaml$|docs/results/")
+CLONE_ONLY = re.compile(r"\.ci/|\.github/|\.pre-commit-config\.yaml$|docs/(results|linear)/")
 
 
 def run(*words, **options):

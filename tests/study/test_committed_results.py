@@ -1,5 +1,6 @@
-"""docs/results: small, without texts of data sets and without paths of the machines that made it."""
+"""docs/results and docs/linear: small, without texts of data sets and without paths of the machines that made them."""
 
+import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT
 
@@ -7,13 +8,13 @@ from distjudge_trl.evaluation import read_predictions
 from distjudge_trl.study import read_plan, read_study
 
 
-RESULTS = ROOT / "docs/results"
+RESULTS, LINEAR = ROOT / "docs/results", ROOT / "docs/linear"
 pytestmark = pytest.mark.skipif(not RESULTS.is_dir(), reason="an sdist has no docs/results")
 
 
 def test_they_are_small():
     files = [path for path in RESULTS.rglob("*") if path.is_file() and ".locks" not in path.parts]
-    assert sum(path.stat().st_size for path in files) < 20e6
+    assert sum(path.stat().st_size for path in [*files, *LINEAR.rglob("*.*")]) < 20e6
     assert all(path.parent.parent.parent == RESULTS or path.name == "training_items.json" for path in files)
 
 
@@ -42,3 +43,13 @@ def test_they_hold_no_texts_and_paths():
         rows = read_predictions(result.path)
         assert not any(rows["prompt"][:]), result.path
         assert not any(" " in group for group in rows["group"][:]), f"{result.path}: a group is a text"
+
+
+def test_linear_judges_hold_no_texts_and_paths():
+    files = [*LINEAR.rglob("*.json")]
+    assert files
+    for path in files:
+        text = path.read_text(encoding="utf-8")
+        assert '"/' not in text and " /" not in text, path
+    for path in LINEAR.rglob("*.parquet"):
+        assert max(len(name) for name in pq.read_table(path)["id"].to_pylist()) < 80, f"{path}: an id is a text"
