@@ -84,33 +84,33 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-# How many numbers (draws x groups) are held in memory at once: a large test set would take gigabytes.
+# How many numbers (draws x groups) are in memory at once: as floats, and as bytes that are kept for later intervals.
 _MOST_DRAWN = 2_000_000
+_MOST_KEPT = 20_000_000
 
 
 def _draws(num_groups: int, num_resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each resample draws each group, `(R, G)` in slices of R."""
-    if num_groups * num_resamples <= _MOST_DRAWN:
-        yield _all_draws(num_groups, num_resamples, seed)
-        return
+    """How often each resample draws each group, `(R, G)` in slices of R, the same for the same arguments."""
+    make = _kept_draws if num_groups * num_resamples <= _MOST_KEPT else _new_draws
+    for draws in make(num_groups, num_resamples, seed):
+        yield draws.astype(float)
+
+
+@lru_cache(maxsize=16)
+def _kept_draws(num_groups: int, num_resamples: int, seed: int) -> tuple[np.ndarray, ...]:
+    """Kept, because the draws take ten times as long as the rest of an interval, and a report or a study computes
+    hundreds of intervals with the same draws.
+    """
+    return tuple(_new_draws(num_groups, num_resamples, seed))
+
+
+def _new_draws(num_groups: int, num_resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """As bytes: that a resample has a group more than 255 times has a probability below 1e-500."""
     rng = np.random.default_rng(seed)
     chunk = max(1, _MOST_DRAWN // num_groups)
     for start in range(0, num_resamples, chunk):
-        yield _multinomial(rng, num_groups, min(chunk, num_resamples - start))
-
-
-@lru_cache(maxsize=4)
-def _all_draws(num_groups: int, num_resamples: int, seed: int) -> np.ndarray:
-    """Cached, because the draws take ten times as long as the rest of an interval, and a report computes hundreds of
-    intervals with the same draws.
-    """
-    draws = _multinomial(np.random.default_rng(seed), num_groups, num_resamples)
-    draws.flags.writeable = False
-    return draws
-
-
-def _multinomial(rng: np.random.Generator, num_groups: int, num_resamples: int) -> np.ndarray:
-    return rng.multinomial(num_groups, np.full(num_groups, 1 / num_groups), size=num_resamples).astype(float)
+        size = min(chunk, num_resamples - start)
+        yield rng.multinomial(num_groups, np.full(num_groups, 1 / num_groups), size=size).astype(np.uint8)
 
 
 def _expanded(level: float, num_groups: int) -> tuple[float, float]:

@@ -101,10 +101,13 @@ def test_holm_on_its_textbook_example():
     assert holm([0.9, 0.8]) == [1.0, 1.0] and holm([0.03]) == [0.03]
 
 
-def test_large_test_sets_are_drawn_in_slices_as_they_would_be_at_once(monkeypatch):
+@pytest.mark.parametrize("kept", [30 * 1000, 0])
+def test_large_test_sets_are_drawn_in_slices_as_they_would_be_at_once(monkeypatch, kept):
     values = np.random.default_rng(0).normal(size=60)
     groups = [str(i % 30) for i in range(60)]
     at_once = bootstrap_mean(values, groups, num_resamples=1000)
     assert bootstrap_mean(values, groups, num_resamples=1000, seed=1) != at_once
     monkeypatch.setattr(statistics, "_MOST_DRAWN", 30 * 300)
+    monkeypatch.setattr(statistics, "_MOST_KEPT", kept)
+    statistics._kept_draws.cache_clear()
     assert bootstrap_mean(values, groups, num_resamples=1000) == at_once
