@@ -68,8 +68,10 @@ _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
 def main() -> None:
-    # Whoever ends this process means its trainings, too.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Whoever ends this process, or closes its terminal (without nohup), means its trainings, too.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
     own, rest = sys.argv[1:], []
     if "--" in own:
         own, rest = own[: own.index("--")], own[own.index("--") + 1 :]
@@ -241,8 +243,10 @@ def parse_options(words: list[str]) -> dict[str, Any]:
             raise UserInputError(f"Behind -- there must be options of recipes, got {word!r}.")
         else:
             found[name].append(word)
-    config = read_config(found.pop("config")[0]) if found.get("config") else {}
-    task = found.pop("task", [])
+    config, task = found.pop("config", None), found.pop("task", None)
+    for name, values in (("config", config), ("task", task)):
+        if values is not None and len(values) != 1:
+            raise UserInputError(f"Behind --: --{name} takes one value, got {' '.join(values) or 'none'}.")
     options: dict[str, Any] = {}
     for name, values in found.items():
         if values:
@@ -252,7 +256,7 @@ def parse_options(words: list[str]) -> dict[str, Any]:
         else:
             options[name] = True
     try:
-        options = check_options({**config, **options})
+        options = check_options({**(read_config(config[0]) if config else {}), **options})
     except ValueError as error:
         raise UserInputError(f"Behind --: {error}.") from None
     return {**options, "task": task[0]} if task else options

@@ -18,6 +18,7 @@ from distjudge_trl.cli.submit import submit
 from distjudge_trl.cli.sweep import sweep
 from distjudge_trl.cli.train import train
 from distjudge_trl.errors import RunFailedError, UserInputError, exit_code, full_disk, memory_exhausted
+from distjudge_trl.recipe.trial import follow_worker
 
 
 class _Group(click.Group):
@@ -55,6 +56,7 @@ def main() -> None:
         distjudge-trl train vader --max_train_samples 500 --max_eval_samples 200
         distjudge-trl judge --model runs/vader-distribution --input items.jsonl --out judged.jsonl
     """
+    follow_worker()
 
 
 _COMMANDS = (

@@ -50,8 +50,8 @@ def _started(pid: int) -> str | None:
 
 
 def follow_worker() -> None:
-    """End this process soon after the worker that started it. Nobody would read its results, and the next worker will
-    write into the same folder.
+    """End this process soon after the sweep or the study that started it, if one did. Nobody would read its results,
+    and the next worker will write into the same folder.
     """
     worker = os.environ.get(WORKER)
     if worker:

@@ -7,7 +7,16 @@ from itertools import groupby
 from typing import NamedTuple
 
 from distjudge_trl.report.cells import Table
-from distjudge_trl.study.groups import SEEDS, Group, excess_text, gain_text, marks_text, plan_methods, seeds_text
+from distjudge_trl.study.groups import (
+    SEEDS,
+    Group,
+    check_same_items,
+    excess_text,
+    gain_text,
+    marks_text,
+    plan_methods,
+    seeds_text,
+)
 from distjudge_trl.study.plan import Plan
 from distjudge_trl.study.store import StudyResult
 
@@ -71,6 +80,8 @@ def budgets_table(plan: Plan, results: Sequence[StudyResult]) -> Table | None:
 def _spent(results: Sequence[StudyResult], data: str, method: str) -> Iterator[_Spent]:
     own = [r for r in results if (r.about["data"], r.about["method"]) == (data, method) and "transfer" not in r.about]
     own = [result for result in own if set(result.about["vary"]) <= _SPENDING]
+    for result in own:
+        check_same_items(own[0], result)
     own = sorted(own, key=lambda result: (repr(sorted(result.about["vary"].items())), result.about["seed"]))
     for _, found in groupby(own, key=lambda result: result.about["vary"]):
         group = Group(data, method, tuple(found))

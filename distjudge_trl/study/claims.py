@@ -11,7 +11,7 @@ from filelock import Timeout
 
 from distjudge_trl.errors import UserInputError
 from distjudge_trl.files.locks import kernel_lock
-from distjudge_trl.study.plan import PlannedRun
+from distjudge_trl.study.planned_run import PlannedRun
 
 
 _FOLDER = ".locks"

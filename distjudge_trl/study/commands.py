@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from distjudge_trl.errors import UserInputError
+from distjudge_trl.errors import UserInputError, listing
 from distjudge_trl.files.shipped_files import find_shipped
 from distjudge_trl.recipe.checks import check_options
 from distjudge_trl.recipe.loading import load_recipe
 from distjudge_trl.recipe.parsing import option_tokens
 from distjudge_trl.runtime.logs import quieten
-from distjudge_trl.study.plan import Plan, PlannedRun
+from distjudge_trl.study.plan import Plan
+from distjudge_trl.study.planned_run import PlannedRun, is_adapter
 from distjudge_trl.tasks import get_task, is_task_file
 
 
@@ -59,7 +60,7 @@ class Commands:
         assert run.start is not None
         folder = self.work / run.start
         # An adapter is merged into its model: training goes on from whole weights.
-        return merged_folder(folder) if run.start_options.get("use_peft", True) else folder
+        return merged_folder(folder) if is_adapter(run.start_options) else folder
 
     def merging(self, run: PlannedRun) -> list[str]:
         """The command that merges the adapter from which a run starts."""
@@ -80,8 +81,16 @@ class Commands:
         Raises:
             [`UserInputError`]: the data are not there.
         """
-        # A judge takes over the scalings that were fitted when it was trained; an untrained model has none.
-        more = ["--calibrated"] if leave_out is None else ["--split", "all", "--leave-out", str(leave_out)]
+        more = []
+        if leave_out is not None:
+            # The split by which `evaluate` tests a judge of another task, and its length of prompts.
+            split = "official" if get_task(self.plan.find_task(task)).official_split else "all"
+            more = ["--split", split, "--leave-out", str(leave_out)]
+            reading = {name: run.options[name] for name in ("max_length", "truncate") if name in run.options}
+            more += [word for name, value in reading.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+        elif run.options.get("calibrate"):
+            # A judge takes over the scalings that were fitted when it was trained; an untrained model has none.
+            more = ["--calibrated"]
         path = self.plan.content.data[run.data].transfer[task]
         data = ["--data-path", self._data(path)] if path is not None else []
         command = [
@@ -116,10 +125,22 @@ class Commands:
                 planned = self.plan.content.data[run.data]
                 for task, path in {self.plan.content.data[run.data].task: planned.path, **planned.transfer}.items():
                     self._find_files(task, path)
+                self._check_transfer(run)
             except UserInputError as error:
                 raise UserInputError(
                     f"{self.plan.place}The run {run.full_name} (part {run.parts[0]!r}): {error}"
                 ) from None
+
+    def _check_transfer(self, run: PlannedRun) -> None:
+        question = run.options.get("question")
+        labels = get_task(self.plan.task(run.data)).choose(str(question) if question is not None else None).labels
+        for name in run.transfer:
+            others = get_task(self.plan.find_task(name)).choose(None).labels
+            if others != labels:
+                raise UserInputError(
+                    f"`data.{run.data}.transfer`: judges of {run.data} answer with {listing(labels)}, the task"
+                    f" {name!r} with {listing(others)}. Name a task with the same labels."
+                )
 
     def _recipe(self, run: PlannedRun) -> Path:
         return find_shipped("custom" if self._is_own(run) else self.plan.task(run.data), "recipes", ".py", "recipe")

@@ -8,12 +8,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from distjudge_trl.study.plan import PlannedRun
+from distjudge_trl.recipe.definition import PAPER_TRAINING
+from distjudge_trl.study.planned_run import PlannedRun, is_adapter
 from distjudge_trl.study.store import StudyResult
 
 
 # The work of reading an item, relative to training on it: a forward pass without a backward pass.
 _READ = 1 / 3
+# Of recipes without other options.
+_ITEMS_A_STEP = 16
 
 
 @dataclass
@@ -48,6 +51,9 @@ class Costs:
         # Seconds and work of finished runs, by what they have in common; on this machine, and on others.
         self._here: dict[tuple[str, ...], list[tuple[float, float]]] = {}
         self._elsewhere: dict[tuple[str, ...], list[tuple[float, float]]] = {}
+        # The same of tests of judges on other tasks, whose work is always the same.
+        self._tests_here: dict[tuple[str, ...], list[float]] = {}
+        self._tests_elsewhere: dict[tuple[str, ...], list[float]] = {}
         self._trained: dict[str, _Size] = {}
         self._read: dict[str, _Size] = {}
         for result in finished:
@@ -56,21 +62,32 @@ class Costs:
     def learn(self, result: StudyResult) -> None:
         """Take a finished run into account."""
         about, options = result.about, result.about["options"]
-        if "transfer" in about or not about.get("seconds"):
+        if not about.get("seconds"):
+            return
+        seconds, is_here = self._own_seconds(about)
+        kind = _kind(about["data"], options)
+        if "transfer" in about:
+            tests = self._tests_here if is_here else self._tests_elsewhere
+            tests.setdefault((*kind, about["transfer"]), []).append(seconds)
             return
         trained, read = result.results["settings"].get("num_train_items") or 0, result.results["metrics"]["num_items"]
         if trained and not options.get("annotation_budget"):
             self._trained.setdefault(about["data"], _Size()).learn(trained, options.get("max_train_samples"))
         self._read.setdefault(about["data"], _Size()).learn(read, options.get("max_eval_samples"))
-        machine, seconds, known = about["machine"], about["seconds"], self._here
-        if any(machine.get(key) != self._machine.get(key) for key in ("name", "cores", "jobs", "dtype")):
-            # A faster machine takes less time. On this one its speed, measured beside other work, would add noise.
-            seconds, known = seconds * machine["gflops"] / self._machine["gflops"], self._elsewhere
-        known.setdefault(_kind(about["data"], options), []).append((seconds, _work(options, trained, read)))
+        known = self._here if is_here else self._elsewhere
+        known.setdefault(kind, []).append((seconds, _work(options, trained, read)))
+
+    def _own_seconds(self, about: Mapping[str, Any]) -> tuple[float, bool]:
+        """The seconds that a run took, or would have taken on this machine; whether it was this one."""
+        machine = about["machine"]
+        if all(machine.get(key) == self._machine.get(key) for key in ("name", "cores", "jobs", "dtype")):
+            # Its speed, measured beside other work, would add noise.
+            return about["seconds"], True
+        return about["seconds"] * machine["gflops"] / self._machine["gflops"], False
 
     def seconds(self, run: PlannedRun) -> float | None:
-        """Estimated seconds of a run, without tests on other tasks. `None` if no similar run has finished anywhere:
-        one on its data set with its model, trained or untrained as this one.
+        """Estimated seconds of a run, with tests on other tasks as far as such have finished anywhere. `None` if no
+        similar run has finished: one on its data set with its model, trained or untrained as this one.
         """
         try:
             return self._estimate(run)
@@ -84,10 +101,16 @@ class Costs:
         trained: int | None = 0
         if run.is_trained:
             trained = self._trained.get(run.data, _Size()).of(run.options.get("max_train_samples"))
+            budget, votes = run.options.get("annotation_budget"), run.options.get("max_annotators")
+            if trained is not None and budget and votes:
+                trained = min(trained, budget // votes)
         if not known or read is None or trained is None:
             return None
         # The median: a least-squares line through the origin would give long runs all the weight.
-        return _work(run.options, trained, read) * median(seconds / work for seconds, work in known)
+        own = _work(run.options, trained, read) * median(seconds / work for seconds, work in known)
+        names = [(*kind, task) for task in run.transfer]
+        tests = [self._tests_here.get(name) or self._tests_elsewhere.get(name) for name in names]
+        return own + sum(median(seconds) for seconds in tests if seconds)
 
     def total(self, runs: Sequence[PlannedRun], jobs: int) -> str:
         """How long runs take on this machine, `jobs` of them side by side, as text."""
@@ -104,13 +127,18 @@ def _kind(data: str, options: Mapping[str, Any]) -> tuple[str, ...]:
     model = Path(model).name if Path(model).is_absolute() else model
     if options["method"] == "raw":
         return data, model, "raw"
-    return data, model, "adapter" if options.get("use_peft") else "trained"
+    return data, model, "adapter" if is_adapter(options) else "trained"
 
 
 def _work(options: Mapping[str, Any], trained: int, read: int) -> float:
     """Work of a run, in items that are trained on once."""
-    epochs = 0.0 if options["method"] == "raw" else float(options.get("num_train_epochs", 2))
-    return trained * epochs + _READ * read
+    if options["method"] == "raw":
+        return _READ * read
+    steps = options.get("max_steps", -1)
+    if steps > 0:
+        batch, more = options.get("per_device_train_batch_size"), options.get("gradient_accumulation_steps")
+        return steps * (batch * more if batch and more else _ITEMS_A_STEP) + _READ * read
+    return trained * float(options.get("num_train_epochs", PAPER_TRAINING["num_train_epochs"])) + _READ * read
 
 
 def duration(seconds: float) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from distjudge_trl.report.cells import Table, number
 from distjudge_trl.report.plots import Line, Panel, Plot
-from distjudge_trl.study.groups import Group, read_so
+from distjudge_trl.study.groups import Group, check_same_items, read_so
 from distjudge_trl.study.plan import Plan
 from distjudge_trl.study.store import StudyResult
 
@@ -66,6 +66,8 @@ def grid_points(results: Sequence[StudyResult], data: str) -> dict[tuple[float, 
         if is_point and about["data"] == data:
             settings = result.results["settings"]
             radius = 0.0 if settings["adversary"] == "none" else settings["perturbation_radius"]
+            first = next(iter(found.values()), {})
+            check_same_items(next(iter(first.values()), result), result)
             # A point that two methods name is one training; the first counts.
             found.setdefault((settings["alpha"], radius), {}).setdefault(about["seed"], result)
     return {

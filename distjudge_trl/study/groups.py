@@ -16,7 +16,8 @@ from distjudge_trl.evaluation.statistics import Estimate, bootstrap_interval, bo
 from distjudge_trl.methods import METHODS
 from distjudge_trl.report.cells import LEVEL, number
 from distjudge_trl.report.test_sets import value_of
-from distjudge_trl.study.plan import READING_OPTIONS, Plan
+from distjudge_trl.study.plan import Plan
+from distjudge_trl.study.planned_run import READING_OPTIONS
 from distjudge_trl.study.store import StudyResult
 
 
@@ -86,18 +87,26 @@ def group_results(
         about = result.about
         is_raw = about["options"].get("method") == "raw"
         if about.get("transfer") == transfer and about["vary"] == (untrained if is_raw else wanted):
-            first = firsts.setdefault(about["data"], result)
-            if result.results["test_fingerprint"] != first.results["test_fingerprint"]:
-                raise UserInputError(
-                    f"{result.path}: was tested on other items than {first.path}, so that no table can compare them."
-                    " Give their test items by options of the data set; if its files have changed, delete the older"
-                    " folder, and the run is made again."
-                )
+            check_same_items(firsts.setdefault(about["data"], result), result)
             found.setdefault(about["data"], {}).setdefault(about["method"], []).append(result)
     return {
         data: {name: Group(data, name, tuple(sorted(rows, key=lambda r: r.about["seed"]))) for name, rows in m.items()}
         for data, m in found.items()
     }
+
+
+def check_same_items(first: StudyResult, other: StudyResult) -> None:
+    """Check that two results of a data set can be compared item by item.
+
+    Raises:
+        [`UserInputError`]: they were tested on other items.
+    """
+    if first.results["test_fingerprint"] != other.results["test_fingerprint"]:
+        raise UserInputError(
+            f"{other.path}: was tested on other items than {first.path}, so that no table can compare them. Give their"
+            " test items by options of the data set; if its files have changed, delete the older folder, and the run"
+            " is made again."
+        )
 
 
 def plan_methods(plan: Plan) -> list[str]:
@@ -119,15 +128,18 @@ def compared_data(plan: Plan, data: Mapping[str, Mapping[str, Group]]) -> list[s
 def varied_groups(
     results: Iterable[StudyResult], data: str, option: str, reading: str = "plain"
 ) -> dict[object, dict[str, Group]]:
-    """For each value of a varied option, in order and the unset one (`None`) last: method to group, of the judges of a
-    data set that were read so and differ in nothing else that is varied.
+    """For each value of a varied option, in order and the unset one (`None`) last: method to group, of the trained
+    judges of a data set that were read so and differ in nothing else that is varied.
     """
     own = [result for result in results if result.about["data"] == data and "transfer" not in result.about]
-    found = {result.about["vary"].get(option) for result in own if set(result.about["vary"]) <= {option}}
+    own = [result for result in own if result.about["options"].get("method") != "raw" and reading in result.rows]
+    own = [result for result in own if set(result.about["vary"]) <= {option}]
+    for result in own:
+        check_same_items(own[0], result)
+    found = {result.about["vary"].get(option) for result in own}
     numbers = sorted(value for value in found if value is not None)
-    read = [result for result in own if reading in result.rows]
     return {
-        value: group_results(read, vary={} if value is None else {option: value}).get(data, {})
+        value: group_results(own, vary={} if value is None else {option: value}).get(data, {})
         for value in [*numbers, *([None] if None in found else [])]
     }
 

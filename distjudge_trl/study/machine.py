@@ -59,10 +59,10 @@ def describe_machine(jobs: int = 1) -> dict[str, Any]:
 
 def dtype_of(options: Mapping[str, Any], machine: Mapping[str, Any]) -> str:
     """In what a run with these options trains on a machine that [`describe_machine`] has described."""
-    bf16, fp16 = options.get("bf16"), options.get("fp16")
-    if bf16 is None and fp16 is None:
+    bf16, fp16, use_cpu = options.get("bf16"), options.get("fp16"), bool(options.get("use_cpu"))
+    if bf16 is None and fp16 is None and not use_cpu:
         return str(machine["dtype"])
-    return resolve_precision(bf16, fp16, use_cpu=runs_on_cpu()).dtype
+    return resolve_precision(bf16, fp16, use_cpu=use_cpu or runs_on_cpu()).dtype
 
 
 def _processor() -> str:

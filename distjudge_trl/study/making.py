@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 import time
@@ -19,7 +20,8 @@ from distjudge_trl.judge_folder.judge_file import JUDGE_FILE_NAME
 from distjudge_trl.runtime.logs import log_tail
 from distjudge_trl.study.commands import Commands, merged_folder
 from distjudge_trl.study.machine import describe_machine, dtype_of
-from distjudge_trl.study.plan import PlannedRun
+from distjudge_trl.study.named_files import named_files
+from distjudge_trl.study.planned_run import PlannedRun
 from distjudge_trl.study.processes import Processes
 from distjudge_trl.study.store import StudyResult, is_done, keep, keep_seen_items, result_folder, seen_items
 from distjudge_trl.trainer.checkpoints import find_checkpoint
@@ -105,10 +107,13 @@ class Maker:
             done, seconds = self._train(run)
             if not done:
                 return []
+            if (name := self._changed_task(run)) is not None:
+                self.say(f"{run.full_name}: {name} has changed since the study began. Give the command again.")
+                return []
             if None in missing:
                 kept.append(self._keep(run, folder, seconds))
         others = [task for task in missing if task is not None]
-        if run.is_trained and self.commands.plan.tests_elsewhere(run):
+        if run.is_trained and run.transfer:
             keep_seen_items(self.results, run, folder)
         for task in others if self.obstacle(run, others) is None else ():
             result = self._test(run, task)
@@ -123,11 +128,11 @@ class Maker:
 
     def _is_needed(self, run: PlannedRun) -> bool:
         """Whether a run that is left starts from the judge of a run, or the judge is still to be tested elsewhere."""
-        after = [other for other in self._runs.values() if other.start == run.full_name]
-        tests = self.commands.plan.tests_elsewhere(run)
-        return any(not is_done(self.results, other) for other in after) or any(
-            not is_done(self.results, run, task) for task in tests
-        )
+        after = [(other, None) for other in self._runs.values() if other.start == run.full_name]
+        try:
+            return not all(is_done(self.results, *each) for each in [*after, *((run, task) for task in run.transfer)])
+        except UserInputError:
+            return True  # what is wrong with results is said where they are needed
 
     def _train(self, run: PlannedRun) -> tuple[bool, float | None]:
         """Train a run, unless this was done, and before it the judge that it starts from, if that was deleted; whether
@@ -135,6 +140,11 @@ class Maker:
         """
         folder, command, start = self.commands.folder(run), self.commands.training(run), self.start_of(run)
         if self._is_finished(run, command):
+            if not is_done(self.results, run):
+                self.say(
+                    f"{run.full_name}: was trained before, and is not trained again. (If it shall be, stop, and delete"
+                    f" {folder}, too.)"
+                )
             return True, None
         if start is not None and not self._prepare_start(run, start):
             return False, None
@@ -175,18 +185,35 @@ class Maker:
         shutil.rmtree(out, ignore_errors=True)
         return kept
 
+    def _changed_task(self, run: PlannedRun) -> str | None:
+        """The task file of a run, or of its tests elsewhere, that says something else than when the study began."""
+        plan = self.commands.plan
+        before = {plan.content.data[run.data].task: run.task, **run.transfer}
+        return next((name for name, text in before.items() if plan.task_text(name) != text), None)
+
     def _keep(self, run: PlannedRun, made: Path, seconds: float | None, task: str | None = None) -> StudyResult:
-        machine = {**self.machine, "dtype": dtype_of(run.options, self.machine)}
+        machine = {**self.machine, "dtype": self._precision(run, made, task)}
         about = {"seconds": seconds, "machine": machine, "date": datetime.now(UTC).date().isoformat()}
         named = (self.results, self.commands.work, self.commands.data_root, Path.cwd(), Path.home())
         with writing(self.results):
             return keep(self.results, run, made, about, task, places=[place for place in named if place is not None])
 
+    def _precision(self, run: PlannedRun, made: Path, task: str | None) -> str:
+        """In what a judge was trained, by what its training says, which may have been on another machine."""
+        if run.is_trained and task is not None:
+            return str(
+                read_results(result_folder(self.results, run))["provenance"]["study"]["machine"].get("dtype", "")
+            )
+        training = read_results(made)["provenance"].get("training", {})
+        if "bf16" not in training:
+            return dtype_of(run.options, self.machine)
+        return "bfloat16" if training["bf16"] else "float16" if training.get("fp16") else "float32"
+
     def _is_finished(self, run: PlannedRun, command: Sequence[str]) -> bool:
         """Whether a training by this very command is there, with its judge."""
         folder = self.commands.folder(run)
         has_weights = not run.is_trained or any(folder.glob("*model*.safetensors"))
-        return _is_of(folder, command) and has_weights and (folder / RESULTS_NAME).is_file()
+        return _is_of(folder, run, command) and has_weights and (folder / RESULTS_NAME).is_file()
 
     def _delete(self, run: PlannedRun) -> None:
         """Delete what a training has left, and the model into which its adapter was merged."""
@@ -199,7 +226,7 @@ class Maker:
         same command has left.
         """
         folder = self.commands.folder(run)
-        if _is_of(folder, command):
+        if _is_of(folder, run, command):
             try:
                 find_checkpoint(True, folder)
             except UserInputError:
@@ -209,7 +236,7 @@ class Maker:
         with writing(folder):
             self._delete(run)
             with replacing(folder / _COMMAND_NAME) as temporary:
-                temporary.write_text(shlex.join(command), encoding="utf-8")
+                temporary.write_text(_identity(run, command), encoding="utf-8")
         return True
 
     def _execute(self, command: list[str], folder: Path) -> float | None:
@@ -235,6 +262,12 @@ class Maker:
         return folder.with_name(f"{folder.name}.log") if self.processes.jobs > 1 else None
 
 
-def _is_of(folder: Path, command: Sequence[str]) -> bool:
+def _is_of(folder: Path, run: PlannedRun, command: Sequence[str]) -> bool:
     before = folder / _COMMAND_NAME
-    return before.is_file() and before.read_text(encoding="utf-8", errors="replace") == shlex.join(command)
+    return before.is_file() and before.read_text(encoding="utf-8", errors="replace") == _identity(run, command)
+
+
+def _identity(run: PlannedRun, command: Sequence[str]) -> str:
+    """What a training is: its command, and what the files said that the command names."""
+    says = {"task": run.task, "start_task": run.start_task, "files": named_files(run.options)}
+    return f"{shlex.join(command)}\n{json.dumps(says)}\n"

@@ -5,73 +5,22 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from distjudge_trl.errors import UserInputError, clipped
+from distjudge_trl.errors import UserInputError
 from distjudge_trl.files.yaml import read_mapping
 from distjudge_trl.methods import METHODS
+from distjudge_trl.study.plan_checks import check_length, check_parts, check_spelling
 from distjudge_trl.study.plan_file import PlanFile, PlannedMethod, PlannedPart
+from distjudge_trl.study.planned_run import READING_OPTIONS, PlannedRun, options_apart
 from distjudge_trl.tasks import get_task, is_task_file
 
 
-# Varied options that change what an untrained model does. It has neither a seed nor a training.
-READING_OPTIONS = (
-    *("model_name_or_path", "model_revision", "prompt_template", "max_length", "truncate"),
-    *("split", "split_seed", "max_eval_samples"),
-)
-
-
-# Characters of data set and name; file systems take 255, and logs and locks have endings.
-_LONGEST_NAME = 200
-
-
-@dataclass(frozen=True)
-class PlannedRun:
-    """A run of a plan.
-
-    Args:
-        data (`str`): name of the data set in the plan.
-        task (`str`): the data set's task: its name, or that of its YAML file with a digest of what the file says.
-        method (`str`): name of the method in the plan.
-        seed (`int`): of the training.
-        vary (`dict`): the values of the varied options, without those that are `None`.
-        parts (`tuple[str, ...]`): names of the parts that list it; a run that several list is made once.
-        options (`dict`): all options of its recipe by name, but for the places of data and results.
-        start (`str`, *optional*): full name of the run whose judge it trains further, in place of the plan's model.
-        start_options (`dict`): that run's options.
-    """
-
-    data: str
-    task: str
-    method: str
-    seed: int
-    vary: Mapping[str, Any]
-    parts: tuple[str, ...]
-    options: Mapping[str, Any]
-    start: str | None = None
-    start_options: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def is_trained(self) -> bool:
-        return self.options["method"] != "raw"
-
-    @property
-    def name(self) -> str:
-        """Its name among the runs of its data set."""
-        varied = "".join(
-            f"-{option.replace('_', '')}{re.sub(r'[^A-Za-z0-9_.+-]+', '-', str(value))}"
-            for option, value in sorted(self.vary.items())
-        )
-        return f"{self.method}{varied}-seed{self.seed}"
-
-    @property
-    def full_name(self) -> str:
-        """Data set and name: `--only` matches it, and the folder of its results has it."""
-        return f"{self.data}/{self.name}"
+# An untrained model has no seed. One that all parts share, so that it is tested once.
+_SEED_OF_RAW = 0
 
 
 @dataclass(frozen=True)
@@ -97,7 +46,8 @@ class Plan:
 
         Raises:
             [`UserInputError`]: two parts give one run, or two seeds of one method, different options; a run's name is
-                too long for a folder; the judge that a run starts from is made by no part.
+                too long for a folder; the judge that a run starts from is made by no part; runs of one data set differ
+                in an option that neither their methods set nor their parts vary.
         """
         try:
             return self._runs()
@@ -106,15 +56,14 @@ class Plan:
 
     def _runs(self) -> list[PlannedRun]:
         found: dict[str, PlannedRun] = {}
-        ordinal = {data for data in self.content.data if self._is_ordinal(data)}
-        tasks = {data: self._task_text(data) for data in self.content.data}
+        tasks = {data: self.task_text(self.content.data[data].task) for data in self.content.data}
         for part, content in self.content.runs.items():
             for run in self._of_part(part, content, tasks):
-                if METHODS[run.options["method"]].ordinal and run.data not in ordinal:
+                if METHODS[run.options["method"]].ordinal and not self._is_ordinal(run):
                     continue
                 before = found.get(run.full_name)
                 if before is None:
-                    _check_length(run)
+                    check_length(run)
                     found[run.full_name] = run
                     continue
                 if dict(before.options) != dict(run.options):
@@ -131,7 +80,8 @@ class Plan:
                     found[run.full_name] = replace(before, parts=(*before.parts, part))
         if not found:
             raise UserInputError("The plan has no runs: all its methods need labels with an order, which no task has.")
-        _check_seeds(found.values())
+        check_spelling(found.values())
+        check_parts(self.content, found.values())
         return [self._with_start(run, found) for run in found.values()]
 
     def _with_start(self, run: PlannedRun, runs: Mapping[str, PlannedRun]) -> PlannedRun:
@@ -151,7 +101,7 @@ class Plan:
                 f"The run {run.full_name} starts from the judge of {run.start} (`data.{run.data}.start_from`), which"
                 " no part of the plan makes. Add its data set, method and seed to a part."
             )
-        return replace(run, start_options=runs[run.start].options)
+        return replace(run, start_options=runs[run.start].options, start_task=runs[run.start].task)
 
     def check_given(self, runs: Iterable[PlannedRun]) -> None:
         """Check that options of the command line are none that some runs differ in.
@@ -173,32 +123,35 @@ class Plan:
 
     def _of_part(self, part: str, content: PlannedPart, tasks: Mapping[str, str]) -> Iterator[PlannedRun]:
         varied = [dict(zip(content.vary, values, strict=True)) for values in itertools.product(*content.vary.values())]
-        for data, seed in itertools.product(content.data, content.seeds):
-            for method, values in itertools.product(content.methods, varied):
-                own = self.content.methods.get(method, PlannedMethod(method=method))
-                values = {name: value for name, value in values.items() if value is not None}
-                if own.method == "raw":
-                    if seed != content.seeds[0]:
-                        continue
-                    values = {name: value for name, value in values.items() if name in READING_OPTIONS}
-                options = {
-                    "model_name_or_path": self.content.model,  # without one, that of the recipe
-                    **self.content.options,
-                    **self.content.data[data].options,
-                    **content.options,
-                    **self.given,
-                    **own.options,
-                    **values,
-                    "method": own.method,
-                    "seed": seed,
-                }
-                options = {name: value for name, value in options.items() if value is not None}
-                run = PlannedRun(data, tasks[data], method, seed, values, (part,), options)
-                start = self.content.data[data].start
-                if start is not None and run.is_trained:
-                    its = replace(run, data=start.data, method=start.method or method, vary={})
-                    run = replace(run, start=its.full_name)
-                yield run
+        every = itertools.product(content.data, content.seeds, content.methods, varied)
+        for data, seed, method, values in every:
+            own = self.content.methods.get(method, PlannedMethod(method=method))
+            values = {name: value for name, value in values.items() if value is not None}
+            if own.method == "raw":
+                if seed != content.seeds[0]:
+                    continue
+                seed = _SEED_OF_RAW
+                values = {name: value for name, value in values.items() if name in READING_OPTIONS}
+            options = {
+                "model_name_or_path": self.content.model,  # without one, that of the recipe
+                **self.content.options,
+                **self.content.data[data].options,
+                **content.options,
+                **self.given,
+                **own.options,
+                **values,
+                "method": own.method,
+                "seed": seed,
+            }
+            options = {name: value for name, value in options.items() if value is not None}
+            # Tables compare judges without varied options on other tasks.
+            others = {} if values else {name: self.task_text(name) for name in self.content.data[data].transfer}
+            run = PlannedRun(data, tasks[data], method, seed, values, (part,), options, transfer=others)
+            start = self.content.data[data].start
+            if start is not None and run.is_trained:
+                its = replace(run, data=start.data, method=start.method or method, vary={})
+                run = replace(run, start=its.full_name)
+            yield run
 
     def find_task(self, name: str) -> str:
         """Name of a task, or the path of its YAML file beside the plan."""
@@ -208,24 +161,20 @@ class Plan:
         """Name of a data set's task, or the path of its YAML file."""
         return self.find_task(self.content.data[data].task)
 
-    def _is_ordinal(self, data: str) -> bool:
-        """Whether the labels of a data set have an order."""
-        options = {**self.content.options, **self.content.data[data].options, **self.given}
-        question = options.get("question")
-        return get_task(self.task(data)).choose(str(question) if question is not None else None).ordinal
+    def _is_ordinal(self, run: PlannedRun) -> bool:
+        """Whether the labels of a run have an order."""
+        question = run.options.get("question")
+        return get_task(self.task(run.data)).choose(str(question) if question is not None else None).ordinal
 
-    def _task_text(self, data: str) -> str:
-        path = self.task(data)
+    def task_text(self, name: str) -> str:
+        """A task as results name it: a YAML file with a digest of what it says now."""
+        path = self.find_task(name)
         if not is_task_file(path):
             return path
         # A comment or the description changes no result.
         content = {key: value for key, value in read_mapping(path, "is no task.").items() if key != "description"}
         digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
         return f"{Path(path).name} {digest[:12]}"
-
-    def tests_elsewhere(self, run: PlannedRun) -> list[str]:
-        """The other tasks that a run is tested on. Tables compare judges without varied options there."""
-        return [] if run.vary else list(self.content.data[run.data].transfer)
 
     def method_title(self, method: str) -> str:
         """How tables call a method."""
@@ -237,33 +186,6 @@ class Plan:
         return self.content.data[data].title or data
 
 
-def _check_length(run: PlannedRun) -> None:
-    if len(run.full_name) > _LONGEST_NAME:
-        raise UserInputError(
-            f"The name of a run would be too long for a folder: {clipped(run.full_name)}. Choose shorter names or, in"
-            " place of long values in `vary`, methods with options."
-        )
-
-
-def _check_seeds(runs: Iterable[PlannedRun]) -> None:
-    """Seeds of one method are one row of a table, so they may differ in nothing else."""
-    firsts: dict[tuple[str, str, str], PlannedRun] = {}
-    for run in runs:
-        first = firsts.setdefault((run.data, run.method, repr(sorted(run.vary.items()))), run)
-        if apart := options_apart({**first.options, "seed": run.seed}, run.options):
-            raise UserInputError(
-                f"The runs {first.full_name} (part {first.parts[0]!r}) and {run.full_name} (part {run.parts[0]!r})"
-                f" would be seeds of one row of a table, but they have other options: {apart}. Vary the option, or"
-                " name another method."
-            )
-
-
 def transfer_names(transfer: Mapping[str, Any], data: str) -> list[str]:
     """What results of a data set's judges on other tasks are called: a folder each."""
     return [f"{Path(task).stem if is_task_file(task) else task}-from-{data}" for task in transfer]
-
-
-def options_apart(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """The options in which two runs differ, as text."""
-    names = [name for name in dict.fromkeys((*one, *other)) if one.get(name) != other.get(name)]
-    return ", ".join(f"{name} {one.get(name, 'unset')} and {other.get(name, 'unset')}" for name in names)

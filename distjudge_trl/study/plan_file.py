@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Annotated, Any, NamedTuple
 
@@ -25,6 +26,8 @@ _ELSEWHERE = {
 
 # Options of which tables and plots draw curves.
 COUNTS = ("max_annotators", "max_train_samples")
+# Those with which durations are estimated, too.
+_WHOLE = (*COUNTS, "max_eval_samples", "annotation_budget", "max_steps")
 
 
 def _named(content: Any) -> Any:
@@ -53,6 +56,8 @@ def check_options(content: Any) -> dict[str, Any]:
     for name, value in _named(content).items():
         for entry in value if isinstance(value, list) else [value]:
             _check_value(name, entry)
+        if name in _WHOLE:
+            _check_count(name, value)
     named: dict[str, Any] = _named(content)
     return named
 
@@ -63,14 +68,23 @@ def _checked_vary(content: Any) -> Any:
             raise ValueError(f"{name} needs a list of values, such as [100, 400, null]; got {short(values)}")
         for entry in values:
             _check_value(name, entry)
-            if name in COUNTS and entry is not None and (isinstance(entry, bool) or not isinstance(entry, int)):
-                raise ValueError(f"{name} needs whole numbers (without quotes) or null, got {short(entry)}")
+            if name in _WHOLE:
+                _check_count(name, entry)
     return _named(content)
+
+
+def _check_count(name: str, value: Any) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+        raise ValueError(f"{name} must be a whole number (without quotes) or null, got {short(value)}")
 
 
 def _check_value(name: str, value: Any) -> None:
     if value is not None and not isinstance(value, bool | int | float | str | dict):
         raise ValueError(f"{name} must be a number, a text, true or false, or null; got {short(value)}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value}. A very large number such as 1e9 acts the same")
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        raise ValueError(f"{name} must not be a text: write {value.lower()} without quotes")
 
 
 def _checked_start(text: str) -> str:
@@ -164,7 +178,8 @@ _MEANINGS = {
 
 def finding(error: ValidationError) -> str:
     """The first thing that is wrong with a plan: its key and what to do, as a sentence."""
-    first = error.errors(include_url=False)[0]
+    # A key that is written wrongly is missing, too; that it is unknown says more.
+    first = min(error.errors(include_url=False), key=lambda each: each["type"] == "missing")
     # A pattern of names is reported at a place of its own.
     keys = [" ".join(str(key).split()) for key in first["loc"] if key != "[key]"]
     where = f"`{'.'.join(keys)}`: " if keys else ""

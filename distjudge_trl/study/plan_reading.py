@@ -78,6 +78,11 @@ def check_plan(plan: Plan) -> None:
                     " letters, digits, dots, dashes and underscores."
                 )
         taken = [name for other, entry in content.data.items() for name in transfer_names(entry.transfer, other)]
+        if twice := [name for name in taken if taken.count(name) > 1]:
+            raise UserInputError(
+                f"{place}`data.{data}.transfer`: the results of two tasks would have the folder {twice[0]}. Call their"
+                " files differently."
+            )
         if data in taken:
             raise UserInputError(f"{place}`data.{data}`: results of a transfer have this name. Choose another one.")
         for name in (planned.task, *planned.transfer):

@@ -25,7 +25,7 @@ class Processes:
     """Processes, at most `jobs` at a time. Side by side, they share the cores and the GPUs: each has one of its own,
     or if there are more jobs than GPUs, one with as few others as possible.
 
-    A recipe ends soon after this process, however that ends.
+    Recipes and our commands end soon after this process, however that ends.
     """
 
     jobs: int

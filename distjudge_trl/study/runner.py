@@ -21,7 +21,8 @@ from distjudge_trl.study.commands import Commands
 from distjudge_trl.study.costs import Costs, duration
 from distjudge_trl.study.machine import dtype_of
 from distjudge_trl.study.making import Maker
-from distjudge_trl.study.plan import Plan, PlannedRun
+from distjudge_trl.study.plan import Plan
+from distjudge_trl.study.planned_run import PlannedRun
 from distjudge_trl.study.processes import Processes
 from distjudge_trl.study.store import StudyResult, is_done, read_study
 
@@ -61,7 +62,11 @@ class Study:
         if self.work.resolve().is_relative_to(self.results.resolve()):
             raise UserInputError(f"{self.work}: --work lies in --out, where the report would read it, too.")
         for folder, option in ((self.results, "--out"), (self.work, "--work")):
-            if folder.exists() and not folder.is_dir():
+            try:
+                is_file = folder.exists() and not folder.is_dir()
+            except OSError as error:
+                raise UserInputError(f"{folder}: {error.strerror}. Choose another {option}.") from None
+            if is_file:
                 raise UserInputError(f"{folder}: is no folder. Choose another {option}.")
         if not self.launcher or shutil.which(self.launcher[0]) is None:
             name = self.launcher[0] if self.launcher else "''"
@@ -136,22 +141,27 @@ class Study:
             try:
                 while True:
                     remaining = None if seconds is None else seconds - (time.monotonic() - begin)
-                    while len(active) < self.jobs and (taken := self._take(left, costs, remaining)) is not None:
+                    while len(active) < self.jobs and (taken := self._take(left, failed, costs, remaining)):
                         run = taken[0]
                         self._announce(run, [*left, *(other for other, _ in active.values())], costs)
-                        active[pool.submit(self._maker.make, run, self._missing(run))] = taken
+                        active[pool.submit(self._make, run)] = taken
                     if not active:
                         break
                     for done in wait(active, return_when=FIRST_COMPLETED).done:
                         run, claim = active.pop(done)
-                        with claim:  # until the results are kept
-                            found = done.result()
+                        try:
+                            with claim:  # until the results are kept
+                                found = done.result()
+                            again = self._missing(run)
+                        except UserInputError as error:
+                            self.say(f"{run.full_name}: {error}")
+                            found = []
                         for result in found:
                             costs.learn(result)
                             self.say(_line(result))
                         if not found:
                             failed.append(run)
-                        elif self._missing(run):
+                        elif again:
                             left.append(run)  # an untrained model, to be tested once a judge is there
             except BaseException:
                 with _undisturbed():
@@ -162,10 +172,15 @@ class Study:
         self._say_left(left, costs)
         return failed
 
+    def _make(self, run: PlannedRun) -> list[StudyResult]:
+        return self._maker.make(run, self._missing(run))
+
     def _take(
-        self, left: list[PlannedRun], costs: Costs, remaining: float | None
+        self, left: list[PlannedRun], failed: list[PlannedRun], costs: Costs, remaining: float | None
     ) -> tuple[PlannedRun, ExitStack] | None:
-        """Claim the first run that can be made in the remaining time, and take it out of `left`."""
+        """Claim the first run that can be made in the remaining time, and take it out of `left`; put those whose
+        results another process has made with other options, or damaged, into `failed`.
+        """
         for run in list(left):
             if remaining is not None and (remaining <= 0 or self._expected(run, costs) > remaining):
                 self._reasons[run.full_name] = ": the time is up"
@@ -174,9 +189,16 @@ class Study:
             if claim is None:
                 self._reasons[run.full_name] = ", which another process is making"
                 continue
-            # Another process may have made it meanwhile.
-            missing = self._missing(run)
-            obstacle = self._maker.obstacle(run, missing) or self._claim_start(run, claim)
+            try:
+                # Another process may have made it meanwhile.
+                missing = self._missing(run)
+                obstacle = self._maker.obstacle(run, missing) or self._claim_start(run, claim)
+            except UserInputError as error:
+                claim.close()
+                self.say(f"{run.full_name}: {error}")
+                left.remove(run)
+                failed.append(run)
+                continue
             if missing and obstacle is None:
                 left.remove(run)
                 return run, claim
@@ -204,7 +226,7 @@ class Study:
 
     def _missing(self, run: PlannedRun) -> list[str | None]:
         """What is not done of a run: `None` for its training and test, or the other tasks to test it on."""
-        return [task for task in (None, *self.plan.tests_elsewhere(run)) if not is_done(self.results, run, task)]
+        return [task for task in (None, *run.transfer) if not is_done(self.results, run, task)]
 
     def _say_precision(self, left: Sequence[PlannedRun], results: Sequence[StudyResult]) -> None:
         """Say which data sets have judges in another precision than this machine will train in."""

@@ -25,7 +25,9 @@ from distjudge_trl.files.atomic import replacing
 from distjudge_trl.judge_folder.training_items import SeenItems
 from distjudge_trl.report.runs import Row, Run
 from distjudge_trl.report.tables import rows_of
-from distjudge_trl.study.plan import Plan, PlannedRun, options_apart, transfer_names
+from distjudge_trl.study.named_files import named_files
+from distjudge_trl.study.plan import Plan, transfer_names
+from distjudge_trl.study.planned_run import PlannedRun, options_apart
 from distjudge_trl.study.small_predictions import without_texts, write_small
 
 
@@ -34,6 +36,8 @@ _KEPT = ("versions", "git_revision", "platform", "world_size", "train_fingerprin
 # Of `evaluation`: where files are on the machine that read them.
 _PLACES = ("data_path", "leave_out")
 _DIGITS = 6
+# Compared with a plan, so that they are not rounded.
+_AS_GIVEN = ("options", "vary", "start_options")
 # What every result says of its run.
 _KINDS = {
     **dict.fromkeys(("data", "method", "date"), str),
@@ -103,12 +107,16 @@ def _apart(about: dict[str, Any], run: PlannedRun, transfer: str | None) -> str:
     wanted = _about(run, transfer)
     if text := options_apart(about["options"], wanted.pop("options")):
         return text
-    # Results of earlier versions do not say what the judge was trained with from which they start.
+    # Results of earlier versions do not say all that follows.
     started = wanted.pop("start_options", {})
     if text := options_apart(about.get("start_options", started), started):
         return f"in the judge of {run.start}, from which it starts, {text}"
-    # Results of the first version do not name their task.
-    return options_apart({"task": wanted["task"], **{key: about[key] for key in wanted if key in about}}, wanted)
+    before, now = about.get("files", {}), wanted.pop("files")
+    for name in before.keys() & now.keys():
+        if before[name] != now[name]:
+            return f"{name} names other files now"
+    later: dict[str, Any] = {key: wanted[key] for key in ("task", "start_task", "transfer_task") if key in wanted}
+    return options_apart(later | {key: about[key] for key in wanted if key in about}, wanted)
 
 
 def _about(run: PlannedRun, transfer: str | None) -> dict[str, Any]:
@@ -119,8 +127,9 @@ def _about(run: PlannedRun, transfer: str | None) -> dict[str, Any]:
         "seed": run.seed,
         "vary": _portable(dict(run.vary)),
         "options": {**_portable(dict(run.options)), **({"start_from": run.start} if run.start else {})},
-        **({"start_options": _portable(dict(run.start_options))} if run.start else {}),
-        **({"transfer": transfer} if transfer else {}),
+        "files": named_files(run.options),
+        **({"start_options": _portable(dict(run.start_options)), "start_task": run.start_task} if run.start else {}),
+        **({"transfer": transfer, "transfer_task": run.transfer[transfer]} if transfer else {}),
     }
 
 
@@ -200,7 +209,7 @@ def keep_seen_items(root: Path, run: PlannedRun, made: Path) -> None:
     without them.
     """
     seen = SeenItems.read(made)
-    if seen is not None and seen_items(root, run) is None:
+    if seen is not None:
         seen.write(root / run.data)
 
 
@@ -229,7 +238,7 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.{_DIGITS}g}")
     if isinstance(value, dict):
-        return {key: entry if key in ("options", "vary") else _rounded(entry) for key, entry in value.items()}
+        return {key: entry if key in _AS_GIVEN else _rounded(entry) for key, entry in value.items()}
     return [_rounded(entry) for entry in value] if isinstance(value, list) else value
 
 
@@ -252,7 +261,7 @@ def read_study(root: str | Path, *, plan: Plan | None = None) -> list[StudyResul
         wanted = {
             result_folder(root, run, transfer)
             for run in plan.runs()
-            for transfer in (None, *plan.tests_elsewhere(run))
+            for transfer in (None, *run.transfer)
             if is_done(root, run, transfer)
         }
     found = []

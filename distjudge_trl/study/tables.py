@@ -146,11 +146,7 @@ def curve_table(
     points = varied_groups(results, data, option, reading)
     if len(points) < 2:
         return None
-    names = [
-        name
-        for name in plan_methods(plan)
-        if name != "raw" and sum(name in methods for methods in points.values()) > 1
-    ]
+    names = [name for name in plan_methods(plan) if sum(name in methods for methods in points.values()) > 1]
     if not names:
         return None
     rows = []

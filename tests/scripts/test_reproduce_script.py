@@ -40,7 +40,7 @@ def test_without_names_the_methods_of_table_1_have_all_seeds(reproduce):
     found = names(reproduce, "vader", "--seeds", "3", "4")
     assert len(found) == len(set(found)) == len(reproduce.METHODS) + len(reproduce.MAIN_METHODS)
     assert "no-kl-seed3" in found and "no-kl-seed4" not in found and "distribution-seed4" in found
-    assert found[:4] == ["raw-seed3", "single-point-seed3", "no-adversary-seed3", "distribution-seed3"]
+    assert found[:4] == ["raw-seed0", "single-point-seed3", "no-adversary-seed3", "distribution-seed3"]
 
 
 def test_labels_without_an_order_have_no_runs_of_methods_for_ordered_labels(reproduce):
@@ -76,7 +76,7 @@ def test_transfer_tests_the_judges_of_methods_and_no_others(reproduce):
     words = ("snli", "vader", "--parts", "transfer", "budget", "--data-path", "chaosnli=chaos.zip")
     args = reproduce.make_parser().parse_args(list(words))
     plan = reproduce.paper_plan(args, {})
-    tested = [run.full_name for run in plan.runs() if plan.tests_elsewhere(run)]
+    tested = [run.full_name for run in plan.runs() if run.transfer]
     assert tested == [f"snli/{name}" for name in names(reproduce, "snli")]
     assert plan.content.data["snli"].transfer == {"chaosnli": "chaos.zip"}
 
@@ -102,6 +102,8 @@ def test_options_behind_the_dashes(reproduce, tmp_path):
         ("x --alpha 1", "there must be options of recipes, got 'x'"),
         ("--seed 3", "seed is no option of a plan: a part's `seeds` list it"),
         ("--alpha 1 --alpha 2", "--alpha is given twice"),
+        ("--config a.yaml b.yaml", "--config takes one value, got a.yaml b.yaml"),
+        ("--task", "--task takes one value, got none"),
     ):
         with pytest.raises(UserInputError, match=match):
             reproduce.parse_options(words.split())

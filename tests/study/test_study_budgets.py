@@ -1,9 +1,12 @@
 """The table of one number of annotations, spent on many items or on many annotators."""
 
 import numpy as np
+import pytest
 from small_study import make_study
 
+from distjudge_trl.errors import UserInputError
 from distjudge_trl.evaluation import item_kl
+from distjudge_trl.study.budgets import budgets_table
 from distjudge_trl.study.tables import all_tables
 
 
@@ -40,6 +43,12 @@ def test_judges_of_equally_many_annotations_stand_together(tmp_path):
     assert second["KL"] == f"{np.mean(kls):.3f} ± {np.std(kls, ddof=1):.3f}"
     gain = kls[0] - item_kl(three.run.p, three.run.log_q).mean()  # of the seed that both have
     assert second["KL minus that of the first"].startswith(f"{gain:+.3f} [")
+
+
+def test_judges_of_other_test_items_are_not_compared(tmp_path):
+    plan, results = make_study(tmp_path, CONTENT, lambda run: {**changes_of(run), "count": 30 + 10 * run.seed})
+    with pytest.raises(UserInputError, match="was tested on other items than .*, so that no table can compare them"):
+        budgets_table(plan, results)
 
 
 def test_without_equal_numbers_there_is_no_table(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 from small_study import HERE
 
 from distjudge_trl.study.costs import Costs
-from distjudge_trl.study.plan import PlannedRun
+from distjudge_trl.study.planned_run import PlannedRun
 from distjudge_trl.study.store import StudyResult
 
 
@@ -15,9 +15,9 @@ def result(seconds, trained, read=300, *, machine=HERE, **options):
     return StudyResult(None, {"settings": settings, "metrics": {"num_items": read}}, about)
 
 
-def run(data="x", **options):
+def run(data="x", *, transfer=(), **options):
     options = {"method": "distribution", "num_train_epochs": 1, **options}
-    return PlannedRun(data, "snli", options["method"], 0, {}, ("p",), options)
+    return PlannedRun(data, "snli", options["method"], 0, {}, ("p",), options, transfer=dict.fromkeys(transfer, ""))
 
 
 def test_time_grows_with_epochs_and_items():
@@ -48,7 +48,8 @@ def test_a_machine_of_twice_the_speed_takes_half_the_time():
         ([result(100, 900)], {"method": "raw"}),
         ([result(100, 900)], {"data": "y"}),
         ([result(100, 900)], {"model_name_or_path": "org/large"}),
-        ([result(100, 900)], {"use_peft": True}),
+        # Recipes train an adapter unless they are told not to.
+        ([result(100, 900)], {"use_peft": False}),
         # Values that the recipe will refuse.
         ([result(100, 900)], {"num_train_epochs": "many"}),
         ([result(100, 900)], {"max_eval_samples": "many"}),
@@ -67,6 +68,26 @@ def test_without_a_similar_run_there_is_no_estimate(finished, asked):
 def test_a_limit_is_enough_to_know_the_size():
     costs = Costs(HERE, [result(100, 400, max_train_samples=400)])
     assert costs.seconds(run(max_train_samples=900)) == pytest.approx(200)
+
+
+def test_a_number_of_steps_takes_as_long_with_few_items_as_with_many():
+    steps = {"max_steps": 50, "per_device_train_batch_size": 6, "gradient_accumulation_steps": 3}
+    costs = Costs(HERE, [result(100, 900, max_train_samples=900, **steps)])
+    assert costs.seconds(run(max_train_samples=200, **steps)) == pytest.approx(100)
+    assert costs.seconds(run(max_train_samples=200, **{**steps, "max_steps": 100})) == pytest.approx(190)
+
+
+def test_a_budget_of_annotations_limits_the_items():
+    costs = Costs(HERE, [result(100, 900)])
+    assert costs.seconds(run(annotation_budget=800, max_annotators=2)) == pytest.approx(50)
+
+
+def test_tests_on_other_tasks_take_time_too():
+    test = result(30, 0)
+    test.about["transfer"] = "chaosnli"
+    slow = {**HERE, "name": "another", "gflops": 50.0}
+    for costs in (Costs(HERE, [result(100, 900), test]), Costs(slow, [result(100, 900), test])):
+        assert costs.seconds(run(transfer=["chaosnli", "unknown"])) == pytest.approx(1.3 * costs.seconds(run()))
 
 
 def test_the_time_of_several_runs_is_shared_by_jobs():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from small_study import make_study
 
+from distjudge_trl.errors import UserInputError
 from distjudge_trl.study.grids import Noise, grid_points
 from distjudge_trl.study.groups import group_results
 from distjudge_trl.study.plots import study_plots
@@ -98,3 +99,10 @@ def test_a_plot_has_a_panel_for_each_grid(study):
     assert panel.lines[0].x == [0.0, 0.8, 1.0] and panel.lines[1].x == [0.0, 0.8]
     assert panel.lines[1].y[1] == pytest.approx(grid_points(results, "nli")[0.8, 0.1].values("kl")[0])
     assert not all_tables(plan, results, ["grid-other"])
+
+
+def test_points_of_other_test_items_are_no_grid(tmp_path):
+    content = {**CONTENT, "runs": {"grid": CONTENT["runs"]["grid"]}}
+    made = make_study(tmp_path, content, lambda run: {**changes_of(run), "count": 40 - 10 * ("alpha" in run.vary)})
+    with pytest.raises(UserInputError, match="was tested on other items than .*, so that no table can compare them"):
+        grid_points(made[1], "nli")

@@ -38,7 +38,20 @@ def changed(path, value):
         (
             "runs.main.vary",
             {"max_train_samples": ["100"]},
-            "max_train_samples needs whole numbers \\(without quotes\\)",
+            "max_train_samples must be a whole number \\(without quotes\\)",
+        ),
+        ("options", {"max_eval_samples": "200"}, "`options`: max_eval_samples must be a whole number"),
+        ("options", {"bf16": "false"}, "`options`: bf16 must not be a text: write false without quotes"),
+        ("runs.main.vary", {"max_grad_norm": [float("inf")]}, "max_grad_norm must be finite, got inf"),
+        (
+            "runs.more",
+            {"data": ["first"], "method": ["raw"]},
+            "`runs.more.method`: there is no such key. Did you mean",
+        ),
+        (
+            "data.first.transfer",
+            {"a/mine.yaml": None, "b/mine.yaml": None},
+            "`data.first.transfer`: the results of two tasks would have the folder mine-from-first",
         ),
         ("data.first.start_from", "second/raw", "`data.first.start_from`: 'raw' trains nothing"),
         ("data.first.transfer", {"no name!.yaml": None}, "`data.first.transfer`: the name of 'no name!.yaml'"),
@@ -202,11 +215,35 @@ def test_a_start_and_a_model_of_its_own_exclude_each_other(tmp_path, where):
         read_plan(write_plan(tmp_path, content)).runs()
 
 
-def test_seeds_of_one_row_have_the_same_options(tmp_path):
-    main = CONTENT["runs"]["main"]
-    runs = {"main": main, "more": {**main, "seeds": [2], "options": {"num_train_epochs": 3}}}
-    with pytest.raises(UserInputError, match=r"plan.yaml: .*seeds of one row of a table.*num_train_epochs 2 and 3"):
+@pytest.mark.parametrize("more", [{"methods": ["no-adversary"], "seeds": [2]}, {"methods": ["distribution"]}])
+def test_what_tables_compare_differs_in_nothing_else(tmp_path, more):
+    """Neither seeds of one method nor two methods."""
+    part = {"data": ["first"], **more}
+    runs = {"main": CONTENT["runs"]["main"], "more": {**part, "options": {"num_train_epochs": 3}}}
+    match = r"plan.yaml: .*\(part 'main'\) and .*\(part 'more'\) would be compared .* num_train_epochs 2 and 3"
+    with pytest.raises(UserInputError, match=match):
         read_plan(write_plan(tmp_path, runs=runs)).runs()
+    # What a method sets, and what is varied, may differ.
+    long = {"method": more["methods"][0], "options": {"num_train_epochs": 3}}
+    part["methods"] = ["long"]
+    vary = {**part, "methods": ["kl-only"], "vary": {"num_train_epochs": [3]}}
+    runs = {"main": CONTENT["runs"]["main"], "more": part, "vary": vary}
+    assert read_plan(write_plan(tmp_path, methods={**CONTENT["methods"], "long": long}, runs=runs)).runs()
+
+
+def test_one_value_is_written_in_one_way(tmp_path):
+    part = {"data": ["first"], "methods": ["distribution"]}
+    runs = {"a": {**part, "vary": {"alpha": [1]}}, "b": {**part, "vary": {"alpha": [1.0]}}}
+    match = r"first/distribution-alpha1-seed0 .* and first/distribution-alpha1.0-seed0 .* written in two ways"
+    with pytest.raises(UserInputError, match=match):
+        read_plan(write_plan(tmp_path, runs=runs)).runs()
+
+
+def test_an_untrained_model_is_tested_once(tmp_path):
+    part = {"data": ["first"], "methods": ["raw", "no-adversary"]}
+    runs = {"a": {**part, "seeds": [1]}, "b": {**part, "seeds": [2, 3]}}
+    names = [run.name for run in read_plan(write_plan(tmp_path, runs=runs)).runs()]
+    assert names == ["raw-seed0", *(f"no-adversary-seed{seed}" for seed in (1, 2, 3))]
 
 
 TASK = """name: own

@@ -69,6 +69,15 @@ def test_what_there_was_counts_where_an_option_is_unset(study):
     assert amount(None, group, "max_annotators") == settings["num_train_votes"] / settings["num_train_items"] == 5
 
 
+def test_a_value_whose_judges_were_not_read_so_has_no_place_in_a_curve(tmp_path):
+    def changes_of(run):
+        return {"calibrate": not run.vary}
+
+    plan, results = make_study(tmp_path, {**CONTENT, "runs": RUNS}, changes_of)
+    assert "curve-first-max_train_samples-temperature" not in all_tables(plan, results)
+    assert "curve-first-max_train_samples-plain" in all_tables(plan, results)
+
+
 def test_the_number_of_seeds_is_said_where_it_is_smaller(tmp_path):
     plan, results = make_study(tmp_path, {**CONTENT, "runs": RUNS}, lambda run: {"calibrate": run.seed == 0})
     row = next(row for row in all_tables(plan, results, ["data-first"])["data-first"].rows if "wide" in row[0])

@@ -5,6 +5,7 @@ import json
 import shutil
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -16,6 +17,7 @@ from distjudge_trl.judge_folder.judge_file import JUDGE_FILE_NAME
 from distjudge_trl.study import Plan, Study, read_plan, read_study
 from distjudge_trl.study.claims import Claims
 from distjudge_trl.study.machine import describe_machine, dtype_of
+from distjudge_trl.study.making import Maker
 from distjudge_trl.study.processes import Processes
 from distjudge_trl.study.store import keep, result_folder
 from distjudge_trl.trainer.checkpoints import write_checkpoint_file
@@ -275,6 +277,63 @@ def test_what_was_finished_but_not_kept_is_kept(world):
     assert not any(world.work.rglob("*.safetensors"))
 
 
+def test_what_was_trained_on_another_task_file_is_not_kept(world):
+    task = """{name: mine, labels: ["no", "yes"], template: "%s {{ text }}", source: x.jsonl, votes: {list: votes}}"""
+    (world.folder / "x.jsonl").write_text('{"text": "a", "votes": ["no"]}\n')
+    (world.folder / "mine.yaml").write_text(task % "first")
+    content = {
+        "data": {"first": {"task": "mine.yaml"}},
+        "runs": {"main": {"data": ["first"], "methods": ["kl-only"]}},
+    }
+    assert world.make(content=content, keep_judges=True) == []
+    shutil.rmtree(world.results / "first")
+    # The judge is still there, and by the same file.
+    assert world.make(content=content, keep_judges=True) == [] and len(world.asked) == 1
+    assert any("was trained before, and is not trained again" in line for line in world.said)
+    shutil.rmtree(world.results / "first")
+    (world.folder / "mine.yaml").write_text(task % "second")
+    assert world.make(content=content, keep_judges=True) == [] and len(world.asked) == 2
+    # It changes while the run is made.
+    shutil.rmtree(world.results / "first")
+    study = world.study(content=content)
+    (run,) = study.plan.runs()
+    (world.folder / "mine.yaml").write_text(task % "third")
+    assert study.work_through([run]) == [run]
+    assert any("mine.yaml has changed since the study began" in line for line in world.said)
+
+
+def test_what_another_process_keeps_with_other_options_stops_no_training(world):
+    """Found when a run is to be taken, or in a training's thread: that run has failed, and the others go on."""
+    study = world.study()
+    runs = study.plan.runs()
+    first = Maker.make
+
+    def make(self, run, missing):
+        if run is runs[0]:
+            other = replace(runs[2], options={**runs[2].options, "alpha": 0.1})
+            keep(world.results, other, world.made, ABOUT)
+        return first(self, run, missing)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Maker, "make", make)
+        failed = study.work_through(runs)
+    assert [run.name for run in failed] == [ALL[2]]
+    assert world.asked == [ALL[0], ALL[1], *ALL[3:]]
+    assert any("was made with other options than the plan's: alpha 0.1 and unset" in line for line in world.said)
+
+
+def test_the_precision_is_that_of_the_training(world, tmp_path):
+    """A training may have begun on another machine than the one that keeps its results."""
+    made = tmp_path / "another"
+    make_result(made, calibrate=False, provenance={"training": {"bf16": True, "fp16": False}})
+    (made / "model.safetensors").touch()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MADE", str(made))
+        world.make(["first/no-adversary-seed0"])
+    (result,) = read_study(world.results)
+    assert result.about["machine"]["dtype"] == "bfloat16" != HERE["dtype"]
+
+
 def test_a_machine_says_what_it_is_and_how_fast():
     found = describe_machine(2)
     assert found["jobs"] == 2 and found["cores"] >= 1 and found["name"] and found["gflops"] > 0.1
@@ -467,3 +526,32 @@ def test_the_time_of_a_start_that_is_trained_again_counts(world):
     shutil.rmtree(world.results / "second/no-adversary-alpha0.5-seed0")
     assert world.make(seconds=600, content=CHAIN) == []
     assert "no-adversary-alpha0.5-seed0" not in world.done and ": the time is up" in world.said[-1]
+
+
+def test_an_untrained_model_is_read_and_split_as_the_judges_are(world):
+    """On another task: by its official split if it has one, and with prompts as long."""
+    content = {
+        "options": {"max_length": 64, "calibrate": True},
+        "data": {"first": {"task": "hs_brexit", "transfer": {"convabuse": None}}},
+        "runs": {"main": {"data": ["first"], "methods": ["raw", "kl-only"]}},
+    }
+    study = world.study(content=content)
+    raw, judge = study.plan.runs()
+    words = study.commands.test(raw, "convabuse", world.work, "small", world.results)
+    assert words[words.index("--split") + 1] == "official" and words[words.index("--max-length") + 1] == "64"
+    words = study.commands.test(judge, "convabuse", world.work, "its folder", None)
+    assert "--calibrated" in words and "--split" not in words
+    content["options"]["calibrate"] = False
+    study = world.study(content=content)
+    words = study.commands.test(study.plan.runs()[1], "convabuse", world.work, "its folder", None)
+    assert "--calibrated" not in words
+
+
+def test_a_test_on_a_task_with_other_labels_is_refused_before_anything_is_started(world):
+    content = {
+        "data": {"first": {"task": "snli", "transfer": {"vader": None}}},
+        "runs": {"main": {"data": ["first"], "methods": ["kl-only"]}},
+    }
+    with pytest.raises(UserInputError, match=r"transfer`: judges of first answer with .*, the task 'vader' with"):
+        world.make(content=content)
+    assert world.asked == []

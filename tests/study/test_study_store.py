@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -158,6 +159,57 @@ def test_results_of_other_options_are_refused(copied, tmp_path, change, match):
     other = read_plan(write_plan(tmp_path, **{"model": plan.content.model, "runs": RUNS, **change}))
     with pytest.raises(UserInputError, match=match):
         read_study(kept, plan=other)
+
+
+def test_other_files_of_the_same_name_are_another_model(tmp_path):
+    """Paths are not kept, so that the files have to tell two models apart."""
+    models = [tmp_path / name / "final" for name in ("one", "two")]
+    for number, folder in enumerate(models):
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+        (folder / "model.safetensors").write_bytes(bytes([number]) * 200_000)
+    runs = {"main": {"data": ["first"], "methods": ["wide"]}}
+    plans = [read_plan(write_plan(tmp_path, model=str(folder), runs=runs)) for folder in models]
+    ((run,), (other,)) = (plan.runs() for plan in plans)
+    make_result(tmp_path / "made")
+    keep(tmp_path / "kept", run, tmp_path / "made", ABOUT)
+    assert is_done(tmp_path / "kept", run)
+    with pytest.raises(
+        UserInputError, match="wide-seed0: was made with other .* model_name_or_path names other files"
+    ):
+        is_done(tmp_path / "kept", other)
+    # Where the model is not, its name has to do.
+    (gone,) = read_plan(write_plan(tmp_path, model="/elsewhere/final", runs=runs)).runs()
+    assert is_done(tmp_path / "kept", gone)
+
+
+def test_long_numbers_of_a_start_are_known_again(tmp_path):
+    data = {"first": {"task": "snli", "options": {"num_train_epochs": 1.6666667}}}
+    data["second"] = {"task": "vader", "start_from": "first"}
+    content = {"data": data, "runs": {"main": {"data": ["first", "second"], "methods": ["kl-only"]}}}
+    plan, results = make_study(tmp_path, content)
+    assert len(results) == 2 and all(is_done(tmp_path / "kept", run) for run in plan.runs())
+
+
+@pytest.mark.parametrize("role", ["transfer", "start"])
+def test_a_changed_task_file_of_a_test_or_a_start_is_noticed(tmp_path, role):
+    task = """{name: mine, labels: ["no", "yes"], template: "%s {{ text }}", source: x.jsonl, votes: {list: votes}}"""
+    (tmp_path / "mine.yaml").write_text(task % "first")
+    data = {"second": {"task": "mine.yaml"}, "first": {"task": "mine.yaml", "transfer": {"mine.yaml": None}}}
+    if role == "start":
+        data["first"] = {"task": "hs_brexit", "start_from": "second"}
+    content = {"data": data, "runs": {"main": {"data": [*data], "methods": ["kl-only"]}}}
+    kept, transfer = tmp_path / "kept", "mine.yaml" if role == "transfer" else None
+    make_result(tmp_path / "made")
+    for words in ("first", "second"):
+        (tmp_path / "mine.yaml").write_text(task % words)
+        run = next(run for run in read_plan(write_plan(tmp_path, content)).runs() if run.data == "first")
+        run = replace(run, task="what it was")
+        if words == "first":
+            keep(kept, run, tmp_path / "made", ABOUT, transfer)
+            assert is_done(kept, run, transfer)
+    with pytest.raises(UserInputError, match=f"{role}_task mine.yaml [0-9a-f]+ and mine.yaml [0-9a-f]+ "):
+        is_done(kept, run, transfer)
 
 
 def test_damaged_and_foreign_results_are_named(copied):
