@@ -38,11 +38,26 @@ def test_a_run_ends_soon_after_its_worker_was_killed():
     assert not psutil.wait_procs([run], timeout=10)[1]
 
 
-def test_another_process_with_the_worker_s_number_is_not_the_worker(monkeypatch):
-    run = "from distjudge_trl.recipe.trial import follow_worker; follow_worker(); import time; time.sleep(60)"
+IN_A_COMMAND = """
+import time
+from distjudge_trl.cli import main
+main.command("nap")(lambda: time.sleep(60))
+main(["nap"])
+"""
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        "from distjudge_trl.recipe.trial import follow_worker; follow_worker(); import time; time.sleep(60)",
+        IN_A_COMMAND,
+    ],
+    ids=["recipe", "command"],
+)
+def test_another_process_with_the_worker_s_number_is_not_the_worker(run):
     gone = f"{os.getpid()} 1"
     process = subprocess.Popen([sys.executable, "-c", run], env={**os.environ, WORKER: gone})
-    assert process.wait(10) == -signal.SIGKILL
+    assert process.wait(30) == -signal.SIGKILL
     assert this_process().startswith(f"{os.getpid()} ") and this_process() != gone
 
 

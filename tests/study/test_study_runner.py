@@ -476,6 +476,7 @@ def test_a_run_says_in_what_its_options_let_it_train(world):
     assert result.about["machine"] == {**HERE, "dtype": "bfloat16"}
     assert dtype_of({"bf16": False}, {"dtype": "bfloat16"}) == "float32"
     assert dtype_of({"fp16": True}, {"dtype": "bfloat16"}) == "float16"
+    assert dtype_of({"use_cpu": True}, {"dtype": "that of a GPU"}) in ("float32", "bfloat16")
 
 
 def test_all_methods_may_start_from_one_judge(world):
