@@ -68,10 +68,8 @@ _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
 def main() -> None:
-    # Whoever ends this process, or closes its terminal (without nohup), means its trainings, too.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
+    # Whoever ends this process means its trainings, too. (If its terminal is closed, it dies, and they follow.)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     own, rest = sys.argv[1:], []
     if "--" in own:
         own, rest = own[: own.index("--")], own[own.index("--") + 1 :]

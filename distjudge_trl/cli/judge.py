@@ -146,6 +146,7 @@ def judge(
     from distjudge_trl.data.encodings import check_encoding
     from distjudge_trl.data.question_template import read_template
     from distjudge_trl.data.reading import Reading, check_delimiter
+    from distjudge_trl.judge_folder.fingerprint import fingerprint_of
     from distjudge_trl.judge_folder.judge_file import JudgeFile
     from distjudge_trl.judges import Judge
     from distjudge_trl.judges.api.judge import ApiJudge
@@ -154,7 +155,6 @@ def judge(
     from distjudge_trl.judges.files import judge_file
     from distjudge_trl.judges.loading import find_judge
     from distjudge_trl.judges.opening import open_judge
-    from distjudge_trl.judges.partial import fingerprint_of
     from distjudge_trl.judges.ranks import Ranks
     from distjudge_trl.judges.work import JudgingOptions, KnownJudge
     from distjudge_trl.report.tables import extraction_lines

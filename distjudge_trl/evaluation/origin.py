@@ -58,16 +58,21 @@ def find_seen(judge: FoundJudge, task: JudgmentTask) -> SeenItems | None:
     return seen if seen is None or task.is_called(judge.file.task) else seen.of_another_task()
 
 
+def split_elsewhere(task: JudgmentTask) -> Literal["official", "all"]:
+    """The split by which a judge of another task is tested on this one."""
+    return "official" if task.official_split else "all"
+
+
 def choose_plan(origin: Origin, task: JudgmentTask, options: EvaluationOptions) -> SplitPlan:
     """The options' split. By default that of the judge's own run if it was trained on this task; else the official
     one, if there is one.
     """
     own = origin.data if origin.same_task else {}
-    kind: Literal["official", "group", "paper", "all"] = "all" if origin.judge.file is not None else "group"
+    kind: Literal["official", "group", "paper", "all"] = split_elsewhere(task)
     if origin.same_task:
         kind = own.get("split", "group")
-    elif task.official_split:
-        kind = "official"
+    elif origin.judge.file is None and kind == "all":
+        kind = "group"
     return SplitPlan(
         options.split or kind,
         options.split_seed if options.split_seed is not None else int(own.get("split_seed", 0)),

@@ -4,7 +4,6 @@ on where it stopped.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from contextlib import suppress
@@ -23,8 +22,6 @@ from distjudge_trl.judges.swapping import OrderCounts
 
 FORMAT_VERSION = 1
 MAKE_ROOM = "Make room and run the command again: it goes on where it stopped."
-# So many bytes of both ends of a file of weights tell it from another one.
-_ENDS = 1 << 20
 
 
 @dataclass
@@ -222,27 +219,6 @@ class PartialOutput:
 def _is_own(path: Path) -> bool:
     """Whether a file in the folder was written by [`PartialOutput`]; the last ones by a write that was killed."""
     return path.name in ("rows.jsonl", "progress.json", "converted", "lock") or path.name.startswith(".progress.json.")
-
-
-def fingerprint_of(folder: str | Path) -> str:
-    """A hash that tells a judge's folder from another one, or from itself after another training: of its names, its
-    small files, and both ends of its files of weights. A name that is no folder is hashed itself.
-    """
-    found = hashlib.sha256()
-    if not Path(folder).is_dir():
-        return hashlib.sha256(str(folder).encode()).hexdigest()
-    for path in sorted(Path(folder).iterdir()):
-        if path.name.startswith((".", "README", "training_", "checkpoint", "results")) or not path.is_file():
-            continue
-        if path.suffix not in (".json", ".safetensors", ".bin", ".jinja", ".model", ".txt"):
-            continue
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            found.update(f"{path.name}\0{size}\0".encode())
-            for start in sorted({0, max(0, size - _ENDS)}):
-                file.seek(start)
-                found.update(file.read(_ENDS))
-    return found.hexdigest()
 
 
 def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:

@@ -9,13 +9,15 @@ from functools import cache
 from pathlib import Path
 
 from distjudge_trl.errors import UserInputError, listing
+from distjudge_trl.evaluation.origin import split_elsewhere
 from distjudge_trl.files.shipped_files import find_shipped
+from distjudge_trl.recipe.arguments import ParsedRun
 from distjudge_trl.recipe.checks import check_options
 from distjudge_trl.recipe.loading import load_recipe
 from distjudge_trl.recipe.parsing import option_tokens
 from distjudge_trl.runtime.logs import quieten
 from distjudge_trl.study.plan import Plan
-from distjudge_trl.study.planned_run import PlannedRun, is_adapter
+from distjudge_trl.study.planned_run import PlannedRun
 from distjudge_trl.tasks import get_task, is_task_file
 
 
@@ -53,14 +55,16 @@ class Commands:
         Raises:
             [`UserInputError`]: its task has no recipe, or its data are not there.
         """
-        return [*self.launcher, str(self._recipe(run)), *self._words(run)]
+        return [*self.launcher, str(self._recipe(run.data)), *self._words(run)]
 
     def start_folder(self, run: PlannedRun) -> Path:
         """The folder of the whole model from which a run starts that starts from a judge."""
         assert run.start is not None
         folder = self.work / run.start
+        recipe = _load_recipe(self._recipe(run.start.partition("/")[0]))
         # An adapter is merged into its model: training goes on from whole weights.
-        return merged_folder(folder) if is_adapter(run.start_options) else folder
+        is_adapter = run.start_options.get("use_peft", recipe.training.get("use_peft", False))
+        return merged_folder(folder) if is_adapter else folder
 
     def merging(self, run: PlannedRun) -> list[str]:
         """The command that merges the adapter from which a run starts."""
@@ -83,11 +87,13 @@ class Commands:
         """
         more = []
         if leave_out is not None:
-            # The split by which `evaluate` tests a judge of another task, and its length of prompts.
-            split = "official" if get_task(self.plan.find_task(task)).official_split else "all"
+            # As `evaluate` tests a judge of another task.
+            split = split_elsewhere(get_task(self.plan.find_task(task)))
             more = ["--split", split, "--leave-out", str(leave_out)]
-            reading = {name: run.options[name] for name in ("max_length", "truncate") if name in run.options}
-            more += [word for name, value in reading.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+            reading = {"max_length": self._parsed(run).training.max_length, **run.options}
+            for name in ("max_length", "truncate", "prompt_template"):
+                if reading.get(name) is not None:
+                    more += [f"--{name.replace('_', '-')}", str(reading[name])]
         elif run.options.get("calibrate"):
             # A judge takes over the scalings that were fitted when it was trained; an untrained model has none.
             more = ["--calibrated"]
@@ -121,7 +127,7 @@ class Commands:
                 continue
             done.append((run.data, options))
             try:
-                check_options(_load_recipe(self._recipe(run)).parse(self._words(run)))
+                check_options(self._parsed(run))
                 planned = self.plan.content.data[run.data]
                 for task, path in {self.plan.content.data[run.data].task: planned.path, **planned.transfer}.items():
                     self._find_files(task, path)
@@ -130,6 +136,9 @@ class Commands:
                 raise UserInputError(
                     f"{self.plan.place}The run {run.full_name} (part {run.parts[0]!r}): {error}"
                 ) from None
+
+    def _parsed(self, run: PlannedRun) -> ParsedRun:
+        return _load_recipe(self._recipe(run.data)).parse(self._words(run))
 
     def _check_transfer(self, run: PlannedRun) -> None:
         question = run.options.get("question")
@@ -142,13 +151,13 @@ class Commands:
                     f" {name!r} with {listing(others)}. Name a task with the same labels."
                 )
 
-    def _recipe(self, run: PlannedRun) -> Path:
-        return find_shipped("custom" if self._is_own(run) else self.plan.task(run.data), "recipes", ".py", "recipe")
+    def _recipe(self, data: str) -> Path:
+        return find_shipped("custom" if self._is_own(data) else self.plan.task(data), "recipes", ".py", "recipe")
 
     def _words(self, run: PlannedRun) -> list[str]:
         path = self.plan.content.data[run.data].path
         return [
-            *(("--task", self.plan.task(run.data)) if self._is_own(run) else ()),
+            *(("--task", self.plan.task(run.data)) if self._is_own(run.data) else ()),
             *(("--data_path", self._data(path)) if path is not None else ()),
             *option_tokens({**run.options, **self._start(run)}),
             *("--output_dir", str(self.folder(run))),
@@ -163,8 +172,8 @@ class Commands:
     def _start(self, run: PlannedRun) -> dict[str, str]:
         return {} if run.start is None else {"model_name_or_path": str(self.start_folder(run))}
 
-    def _is_own(self, run: PlannedRun) -> bool:
-        return is_task_file(self.plan.task(run.data))
+    def _is_own(self, data: str) -> bool:
+        return is_task_file(self.plan.task(data))
 
     def _data(self, path: str) -> str:
         if self.data_root is not None and not self.data_root.is_dir():

@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any
 
 from distjudge_trl.recipe.definition import PAPER_TRAINING
-from distjudge_trl.study.planned_run import PlannedRun, is_adapter
+from distjudge_trl.study.planned_run import PlannedRun
 from distjudge_trl.study.store import StudyResult
 
 
@@ -102,6 +102,8 @@ class Costs:
         if run.is_trained:
             trained = self._trained.get(run.data, _Size()).of(run.options.get("max_train_samples"))
             budget, votes = run.options.get("annotation_budget"), run.options.get("max_annotators")
+            if trained is None and run.options.get("max_steps", -1) > 0:
+                trained = 0  # their number does not matter
             if trained is not None and budget and votes:
                 trained = min(trained, budget // votes)
         if not known or read is None or trained is None:
@@ -127,7 +129,7 @@ def _kind(data: str, options: Mapping[str, Any]) -> tuple[str, ...]:
     model = Path(model).name if Path(model).is_absolute() else model
     if options["method"] == "raw":
         return data, model, "raw"
-    return data, model, "adapter" if is_adapter(options) else "trained"
+    return data, model, "adapter" if options.get("use_peft") else "trained"
 
 
 def _work(options: Mapping[str, Any], trained: int, read: int) -> float:
@@ -137,7 +139,7 @@ def _work(options: Mapping[str, Any], trained: int, read: int) -> float:
     steps = options.get("max_steps", -1)
     if steps > 0:
         batch, more = options.get("per_device_train_batch_size"), options.get("gradient_accumulation_steps")
-        return steps * (batch * more if batch and more else _ITEMS_A_STEP) + _READ * read
+        return steps * (batch or _ITEMS_A_STEP) * (more or 1) + _READ * read
     return trained * float(options.get("num_train_epochs", PAPER_TRAINING["num_train_epochs"])) + _READ * read
 
 

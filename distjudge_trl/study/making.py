@@ -103,12 +103,10 @@ class Maker:
                 longer there is trained again for the latter.
         """
         folder, kept, start = self.commands.folder(run), [], self.start_of(run)
+        self._check_tasks(run)
         if None in missing or run.is_trained:
             done, seconds = self._train(run)
             if not done:
-                return []
-            if (name := self._changed_task(run)) is not None:
-                self.say(f"{run.full_name}: {name} has changed since the study began. Give the command again.")
                 return []
             if None in missing:
                 kept.append(self._keep(run, folder, seconds))
@@ -185,13 +183,18 @@ class Maker:
         shutil.rmtree(out, ignore_errors=True)
         return kept
 
-    def _changed_task(self, run: PlannedRun) -> str | None:
-        """The task file of a run, or of its tests elsewhere, that says something else than when the study began."""
-        plan = self.commands.plan
-        before = {plan.content.data[run.data].task: run.task, **run.transfer}
-        return next((name for name, text in before.items() if plan.task_text(name) != text), None)
+    def _check_tasks(self, run: PlannedRun) -> None:
+        """Check that the task files of a run, of its start and of its tests elsewhere say what they said when the
+        study began, which its result will name.
+        """
+        plan, start = self.commands.plan, self.start_of(run)
+        known = {plan.content.data[each.data].task: each.task for each in (run, start) if each is not None}
+        for name, text in {**known, **run.transfer}.items():
+            if plan.task_text(name) != text:
+                raise UserInputError(f"{name} has changed since the study began. Give the command again.")
 
     def _keep(self, run: PlannedRun, made: Path, seconds: float | None, task: str | None = None) -> StudyResult:
+        self._check_tasks(run)
         machine = {**self.machine, "dtype": self._precision(run, made, task)}
         about = {"seconds": seconds, "machine": machine, "date": datetime.now(UTC).date().isoformat()}
         named = (self.results, self.commands.work, self.commands.data_root, Path.cwd(), Path.home())
@@ -201,9 +204,7 @@ class Maker:
     def _precision(self, run: PlannedRun, made: Path, task: str | None) -> str:
         """In what a judge was trained, by what its training says, which may have been on another machine."""
         if run.is_trained and task is not None:
-            return str(
-                read_results(result_folder(self.results, run))["provenance"]["study"]["machine"].get("dtype", "")
-            )
+            made = self.commands.folder(run)
         training = read_results(made)["provenance"].get("training", {})
         if "bf16" not in training:
             return dtype_of(run.options, self.machine)
@@ -269,5 +270,6 @@ def _is_of(folder: Path, run: PlannedRun, command: Sequence[str]) -> bool:
 
 def _identity(run: PlannedRun, command: Sequence[str]) -> str:
     """What a training is: its command, and what the files said that the command names."""
-    says = {"task": run.task, "start_task": run.start_task, "files": named_files(run.options)}
+    start = {"options": dict(run.start_options), "task": run.start_task, "files": named_files(run.start_options)}
+    says = {"task": run.task, "files": named_files(run.options), "start": start}
     return f"{shlex.join(command)}\n{json.dumps(says)}\n"

@@ -7,11 +7,13 @@ from collections.abc import Collection, Iterable
 
 from distjudge_trl.errors import UserInputError, clipped
 from distjudge_trl.study.plan_file import PlanFile
-from distjudge_trl.study.planned_run import PlannedRun, options_apart
+from distjudge_trl.study.planned_run import READING_OPTIONS, PlannedRun, options_apart
 
 
 # Characters of data set and name; file systems take 255, and logs and locks have endings.
 _LONGEST_NAME = 200
+# Options that leave a judge as it is.
+_OF_NO_RESULT = {"logging_steps", "logging_strategy", "report_to", "save_strategy", "save_steps", "save_total_limit"}
 
 
 def check_length(run: PlannedRun) -> None:
@@ -40,7 +42,7 @@ def check_parts(content: PlanFile, runs: Collection[PlannedRun]) -> None:
     """Tables compare the seeds, the methods and what is varied on a data set, so nothing else may differ."""
     options = dict.fromkeys(name for run in runs for name in run.options)
     for data, name in itertools.product(dict.fromkeys(run.data for run in runs), options):
-        own = [run for run in runs if run.data == data and name not in _that_may_differ(content, run)]
+        own = [run for run in runs if run.data == data and not _may_differ(content, run, name)]
         for run in own:
             found = ({key: each.options[key] for key in (name,) if key in each.options} for each in (own[0], run))
             if apart := options_apart(*found):
@@ -51,6 +53,9 @@ def check_parts(content: PlanFile, runs: Collection[PlannedRun]) -> None:
                 )
 
 
-def _that_may_differ(content: PlanFile, run: PlannedRun) -> set[str]:
+def _may_differ(content: PlanFile, run: PlannedRun, option: str) -> bool:
+    """Whether an option belongs to a run's method or to what its part varies, or changes nothing."""
+    if option in _OF_NO_RESULT or not (run.is_trained or option in READING_OPTIONS):
+        return True
     method = content.methods.get(run.method)
-    return {"method", "seed", *run.vary, *(method.options if method is not None else ())}
+    return option in {"method", "seed", *run.vary, *(method.options if method is not None else ())}

@@ -72,17 +72,18 @@ def check_plan(plan: Plan) -> None:
         if data == "report":
             raise UserInputError(f"{place}`data.{data}`: the report's folder has this name. Choose another one.")
         for name in planned.transfer:
-            if not re.fullmatch(NAME, transfer_names({name: None}, data)[0]):
+            (folder,) = transfer_names({name: None}, data)
+            if transfer_names(planned.transfer, data).count(folder) > 1:
+                raise UserInputError(
+                    f"{place}`data.{data}.transfer`: the results of two tasks would have the folder {folder}. Call"
+                    " their files differently."
+                )
+            if not re.fullmatch(NAME, folder):
                 raise UserInputError(
                     f"{place}`data.{data}.transfer`: the name of {name!r} becomes a folder's. Call the file by"
                     " letters, digits, dots, dashes and underscores."
                 )
         taken = [name for other, entry in content.data.items() for name in transfer_names(entry.transfer, other)]
-        if twice := [name for name in taken if taken.count(name) > 1]:
-            raise UserInputError(
-                f"{place}`data.{data}.transfer`: the results of two tasks would have the folder {twice[0]}. Call their"
-                " files differently."
-            )
         if data in taken:
             raise UserInputError(f"{place}`data.{data}`: results of a transfer have this name. Choose another one.")
         for name in (planned.task, *planned.transfer):

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from distjudge_trl.recipe.definition import PAPER_TRAINING
-
 
 # Varied options that change what an untrained model does. It has neither a seed nor a training.
 READING_OPTIONS = (
@@ -64,11 +62,6 @@ class PlannedRun:
     def full_name(self) -> str:
         """Data set and name: `--only` matches it, and the folder of its results has it."""
         return f"{self.data}/{self.name}"
-
-
-def is_adapter(options: Mapping[str, Any]) -> bool:
-    """Whether a run with these options trains an adapter, and not the whole model."""
-    return bool(options.get("use_peft", PAPER_TRAINING["use_peft"]))
 
 
 def options_apart(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:

@@ -165,9 +165,11 @@ class Study:
                             left.append(run)  # an untrained model, to be tested once a judge is there
             except BaseException:
                 with _undisturbed():
-                    if active:
-                        self.say("Stopping what runs (up to 20 seconds) ...")
-                    self._processes.stop()
+                    try:
+                        if active:
+                            self.say("Stopping what runs (up to 20 seconds) ...")
+                    finally:  # whoever reads what is said may be gone
+                        self._processes.stop()
                 raise
         self._say_left(left, costs)
         return failed
@@ -274,12 +276,13 @@ def _line(result: StudyResult) -> str:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Ignore Ctrl-C in the block, while processes end."""
+    """Ignore Ctrl-C and SIGTERM in the block, while processes end."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -208,9 +208,10 @@ def keep_seen_items(root: Path, run: PlannedRun, made: Path) -> None:
     """Keep which items a judge was trained on (hashes of their ids): an untrained model is tested on other tasks
     without them.
     """
-    seen = SeenItems.read(made)
+    seen, before = SeenItems.read(made), SeenItems.read(root / run.data)
     if seen is not None:
-        seen.write(root / run.data)
+        # Of all judges: a method of the plan may train on others.
+        (seen if before is None else seen.after(before)).write(root / run.data)
 
 
 def seen_items(root: Path, run: PlannedRun) -> Path | None:

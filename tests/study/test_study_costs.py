@@ -48,8 +48,7 @@ def test_a_machine_of_twice_the_speed_takes_half_the_time():
         ([result(100, 900)], {"method": "raw"}),
         ([result(100, 900)], {"data": "y"}),
         ([result(100, 900)], {"model_name_or_path": "org/large"}),
-        # Recipes train an adapter unless they are told not to.
-        ([result(100, 900)], {"use_peft": False}),
+        ([result(100, 900)], {"use_peft": True}),
         # Values that the recipe will refuse.
         ([result(100, 900)], {"num_train_epochs": "many"}),
         ([result(100, 900)], {"max_eval_samples": "many"}),
@@ -75,6 +74,7 @@ def test_a_number_of_steps_takes_as_long_with_few_items_as_with_many():
     costs = Costs(HERE, [result(100, 900, max_train_samples=900, **steps)])
     assert costs.seconds(run(max_train_samples=200, **steps)) == pytest.approx(100)
     assert costs.seconds(run(max_train_samples=200, **{**steps, "max_steps": 100})) == pytest.approx(190)
+    assert costs.seconds(run(**steps)) == pytest.approx(100), "how many items there are does not matter"
 
 
 def test_a_budget_of_annotations_limits_the_items():

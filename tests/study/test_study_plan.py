@@ -49,9 +49,9 @@ def changed(path, value):
             "`runs.more.method`: there is no such key. Did you mean",
         ),
         (
-            "data.first.transfer",
+            "data.second.transfer",
             {"a/mine.yaml": None, "b/mine.yaml": None},
-            "`data.first.transfer`: the results of two tasks would have the folder mine-from-first",
+            "`data.second.transfer`: the results of two tasks would have the folder mine-from-second",
         ),
         ("data.first.start_from", "second/raw", "`data.first.start_from`: 'raw' trains nothing"),
         ("data.first.transfer", {"no name!.yaml": None}, "`data.first.transfer`: the name of 'no name!.yaml'"),
@@ -227,7 +227,11 @@ def test_what_tables_compare_differs_in_nothing_else(tmp_path, more):
     long = {"method": more["methods"][0], "options": {"num_train_epochs": 3}}
     part["methods"] = ["long"]
     vary = {**part, "methods": ["kl-only"], "vary": {"num_train_epochs": [3]}}
-    runs = {"main": CONTENT["runs"]["main"], "more": part, "vary": vary}
+    # So may what changes no result, and an untrained model is not trained for more epochs.
+    quiet = {"data": ["first"], "methods": ["dirichlet"], "options": {"logging_steps": 5}}
+    runs = {"main": CONTENT["runs"]["main"], "more": part, "vary": vary, "quiet": quiet}
+    untrained = {"raw": {"data": ["first"], "methods": ["raw"]}, "more": {**part, "options": {"num_train_epochs": 3}}}
+    assert read_plan(write_plan(tmp_path, methods={"long": long}, runs=untrained)).runs()
     assert read_plan(write_plan(tmp_path, methods={**CONTENT["methods"], "long": long}, runs=runs)).runs()
 
 

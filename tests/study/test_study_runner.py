@@ -2,7 +2,9 @@
 
 import itertools
 import json
+import os
 import shutil
+import signal
 import threading
 import time
 from dataclasses import replace
@@ -300,6 +302,7 @@ def test_what_was_trained_on_another_task_file_is_not_kept(world):
     (world.folder / "mine.yaml").write_text(task % "third")
     assert study.work_through([run]) == [run]
     assert any("mine.yaml has changed since the study began" in line for line in world.said)
+    assert len(world.asked) == 2, "nothing is trained of which no result can be kept"
 
 
 def test_what_another_process_keeps_with_other_options_stops_no_training(world):
@@ -322,6 +325,11 @@ def test_what_another_process_keeps_with_other_options_stops_no_training(world):
     assert any("was made with other options than the plan's: alpha 0.1 and unset" in line for line in world.said)
 
 
+def result_run(world, content):
+    """The first trained run of a plan."""
+    return next(run for run in world.study(content=content).plan.runs() if run.is_trained)
+
+
 def test_the_precision_is_that_of_the_training(world, tmp_path):
     """A training may have begun on another machine than the one that keeps its results."""
     made = tmp_path / "another"
@@ -332,6 +340,15 @@ def test_the_precision_is_that_of_the_training(world, tmp_path):
         world.make(["first/no-adversary-seed0"])
     (result,) = read_study(world.results)
     assert result.about["machine"]["dtype"] == "bfloat16" != HERE["dtype"]
+    # A judge that is trained once more, in another precision, to be tested elsewhere.
+    content = {**CONTENT, "data": {**CONTENT["data"], "first": {"task": "snli", "transfer": {"chaosnli": None}}}}
+    test = result_folder(world.work, result_run(world, content), "chaosnli")
+    tests = ["sh", "-c", f"mkdir -p {test} && cp -R {world.made}/. {test}"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("distjudge_trl.study.commands.Commands.test", lambda *asked: tests)
+        assert world.make(["first/no-adversary-seed0"], content=content) == []
+    (result,) = (each for each in read_study(world.results) if "transfer" in each.about)
+    assert result.about["machine"]["dtype"] == HERE["dtype"]
 
 
 def test_a_machine_says_what_it_is_and_how_fast():
@@ -439,6 +456,39 @@ def test_a_judge_that_is_there_needs_no_start(world):
     assert world.asked == [] and "no-adversary-seed0" in world.done
 
 
+def test_a_judge_from_a_start_with_other_options_is_trained_again(world):
+    world.make(content=CHAIN, keep_judges=True)
+    shutil.rmtree(world.results)
+    (world.folder / "log").unlink()
+    data = {**CHAIN["data"], "first": {"task": "snli", "options": {"num_train_epochs": 9}}}
+    assert world.make(["first", "second/no-adversary-seed0"], content={**CHAIN, "data": data}, keep_judges=True) == []
+    assert world.asked == ["raw-seed0", "no-adversary-seed0", "no-adversary-seed0"]
+
+
+def test_whole_weights_are_not_merged(world):
+    """Without `use_peft`, as the recipe has it: VADER's trains all weights."""
+    data = {"first": {"task": "vader"}, "second": {"task": "vader", "start_from": "first"}}
+    runs = {"main": {"data": ["first", "second"], "methods": ["kl-only"]}}
+    assert world.make(content={"options": {}, "data": data, "runs": runs}) == []
+    assert models_of(world)[1] == ("second/kl-only-seed0", str(world.work / "first/kl-only-seed0"))
+
+
+def test_what_cannot_be_said_keeps_no_training_from_being_stopped(world):
+    """As when the terminal is closed, or the reader of a pipe has ended."""
+
+    def say(line):
+        if line.startswith("Stopping"):
+            raise OSError(5, "Input/output error")
+        if line.startswith("first/raw-seed0"):
+            threading.Timer(1.0, os.kill, [os.getpid(), signal.SIGINT]).start()
+
+    study = world.study(launcher=["sh", "-c", "sleep 60", "sh"], say=say)
+    begin = time.monotonic()
+    with pytest.raises((KeyboardInterrupt, OSError)):
+        study.work_through(study.plan.runs())
+    assert time.monotonic() - begin < 30
+
+
 def test_an_adapter_is_merged_once_also_after_a_merge_that_was_stopped(world, monkeypatch):
     content = {**CHAIN, "options": {**CHAIN["options"], "use_peft": True}}
 
@@ -540,6 +590,7 @@ def test_an_untrained_model_is_read_and_split_as_the_judges_are(world):
     raw, judge = study.plan.runs()
     words = study.commands.test(raw, "convabuse", world.work, "small", world.results)
     assert words[words.index("--split") + 1] == "official" and words[words.index("--max-length") + 1] == "64"
+    assert "--prompt-template" not in words
     words = study.commands.test(judge, "convabuse", world.work, "its folder", None)
     assert "--calibrated" in words and "--split" not in words
     content["options"]["calibrate"] = False
