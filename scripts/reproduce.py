@@ -245,7 +245,7 @@ def parse_options(words: list[str]) -> dict[str, Any]:
     for name, values in (("config", config), ("task", task)):
         if values is not None and len(values) != 1:
             raise UserInputError(f"Behind --: --{name} takes one value, got {' '.join(values) or 'none'}.")
-    options: dict[str, Any] = {}
+    options = read_config(config[0]) if config else {}
     for name, values in found.items():
         if values:
             options[name] = value_of(values[0]) if len(values) == 1 else [value_of(value) for value in values]
@@ -254,7 +254,7 @@ def parse_options(words: list[str]) -> dict[str, Any]:
         else:
             options[name] = True
     try:
-        options = check_options({**(read_config(config[0]) if config else {}), **options})
+        options = check_options(options)
     except ValueError as error:
         raise UserInputError(f"Behind --: {error}.") from None
     return {**options, "task": task[0]} if task else options

@@ -80,8 +80,7 @@ def budgets_table(plan: Plan, results: Sequence[StudyResult]) -> Table | None:
 def _spent(results: Sequence[StudyResult], data: str, method: str) -> Iterator[_Spent]:
     own = [r for r in results if (r.about["data"], r.about["method"]) == (data, method) and "transfer" not in r.about]
     own = [result for result in own if set(result.about["vary"]) <= _SPENDING]
-    for result in own:
-        check_same_items(own[0], result)
+    check_same_items(own)
     own = sorted(own, key=lambda result: (repr(sorted(result.about["vary"].items())), result.about["seed"]))
     for _, found in groupby(own, key=lambda result: result.about["vary"]):
         group = Group(data, method, tuple(found))

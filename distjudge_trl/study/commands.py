@@ -141,8 +141,7 @@ class Commands:
         return _load_recipe(self._recipe(run.data)).parse(self._words(run))
 
     def _check_transfer(self, run: PlannedRun) -> None:
-        question = run.options.get("question")
-        labels = get_task(self.plan.task(run.data)).choose(str(question) if question is not None else None).labels
+        labels = self.plan.task_of(run).labels
         for name in run.transfer:
             others = get_task(self.plan.find_task(name)).choose(None).labels
             if others != labels:

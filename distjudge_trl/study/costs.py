@@ -51,9 +51,6 @@ class Costs:
         # Seconds and work of finished runs, by what they have in common; on this machine, and on others.
         self._here: dict[tuple[str, ...], list[tuple[float, float]]] = {}
         self._elsewhere: dict[tuple[str, ...], list[tuple[float, float]]] = {}
-        # The same of tests of judges on other tasks, whose work is always the same.
-        self._tests_here: dict[tuple[str, ...], list[float]] = {}
-        self._tests_elsewhere: dict[tuple[str, ...], list[float]] = {}
         self._trained: dict[str, _Size] = {}
         self._read: dict[str, _Size] = {}
         for result in finished:
@@ -65,16 +62,14 @@ class Costs:
         if not about.get("seconds"):
             return
         seconds, is_here = self._own_seconds(about)
-        kind = _kind(about["data"], options)
-        if "transfer" in about:
-            tests = self._tests_here if is_here else self._tests_elsewhere
-            tests.setdefault((*kind, about["transfer"]), []).append(seconds)
+        known, kind = self._here if is_here else self._elsewhere, _kind(about["data"], options)
+        if "transfer" in about:  # a test, whose work is always the same
+            known.setdefault((*kind, about["transfer"]), []).append((seconds, 1.0))
             return
         trained, read = result.results["settings"].get("num_train_items") or 0, result.results["metrics"]["num_items"]
         if trained and not options.get("annotation_budget"):
             self._trained.setdefault(about["data"], _Size()).learn(trained, options.get("max_train_samples"))
         self._read.setdefault(about["data"], _Size()).learn(read, options.get("max_eval_samples"))
-        known = self._here if is_here else self._elsewhere
         known.setdefault(kind, []).append((seconds, _work(options, trained, read)))
 
     def _own_seconds(self, about: Mapping[str, Any]) -> tuple[float, bool]:
@@ -96,7 +91,7 @@ class Costs:
 
     def _estimate(self, run: PlannedRun) -> float | None:
         kind = _kind(run.data, run.options)
-        known = self._here.get(kind) or self._elsewhere.get(kind)
+        pace = self._pace(kind)
         read = self._read.get(run.data, _Size()).of(run.options.get("max_eval_samples"))
         trained: int | None = 0
         if run.is_trained:
@@ -106,13 +101,16 @@ class Costs:
                 trained = 0  # their number does not matter
             if trained is not None and budget and votes:
                 trained = min(trained, budget // votes)
-        if not known or read is None or trained is None:
+        if pace is None or read is None or trained is None:
             return None
+        tests = sum(self._pace((*kind, task)) or 0.0 for task in run.transfer)
+        return _work(run.options, trained, read) * pace + tests
+
+    def _pace(self, kind: tuple[str, ...]) -> float | None:
+        """Seconds for a unit of work; `None` if nothing of the kind has finished."""
+        known = self._here.get(kind) or self._elsewhere.get(kind)
         # The median: a least-squares line through the origin would give long runs all the weight.
-        own = _work(run.options, trained, read) * median(seconds / work for seconds, work in known)
-        names = [(*kind, task) for task in run.transfer]
-        tests = [self._tests_here.get(name) or self._tests_elsewhere.get(name) for name in names]
-        return own + sum(median(seconds) for seconds in tests if seconds)
+        return median(seconds / work for seconds, work in known) if known else None
 
     def total(self, runs: Sequence[PlannedRun], jobs: int) -> str:
         """How long runs take on this machine, `jobs` of them side by side, as text."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -59,21 +59,22 @@ class Noise(NamedTuple):
 
 def grid_points(results: Sequence[StudyResult], data: str) -> dict[tuple[float, float], Group]:
     """(alpha, epsilon) to the judges of a data set that were trained there and differ in nothing else."""
+    own = [result for result in results if result.about["data"] == data and _is_point(result.about)]
+    check_same_items(own)
     found: dict[tuple[float, float], dict[int, StudyResult]] = {}
-    for result in results:
-        about = result.about
-        is_point = about["method"] in _METHODS and set(about["vary"]) <= _AXES and "transfer" not in about
-        if is_point and about["data"] == data:
-            settings = result.results["settings"]
-            radius = 0.0 if settings["adversary"] == "none" else settings["perturbation_radius"]
-            first = next(iter(found.values()), {})
-            check_same_items(next(iter(first.values()), result), result)
-            # A point that two methods name is one training; the first counts.
-            found.setdefault((settings["alpha"], radius), {}).setdefault(about["seed"], result)
+    for result in own:
+        settings = result.results["settings"]
+        radius = 0.0 if settings["adversary"] == "none" else settings["perturbation_radius"]
+        # A point that two methods name is one training; the first counts.
+        found.setdefault((settings["alpha"], radius), {}).setdefault(result.about["seed"], result)
     return {
         point: Group(data, "grid", tuple(seeds[seed] for seed in sorted(seeds)))
         for point, seeds in sorted(found.items())
     }
+
+
+def _is_point(about: Mapping[str, Any]) -> bool:
+    return about["method"] in _METHODS and set(about["vary"]) <= _AXES and "transfer" not in about
 
 
 def grid_table(plan: Plan, results: Sequence[StudyResult], data: str) -> Table | None:

@@ -82,31 +82,32 @@ def group_results(
     wanted = dict(vary or {})
     # An untrained model differs only in how it is read.
     untrained = {name: value for name, value in wanted.items() if name in READING_OPTIONS}
-    firsts: dict[str, StudyResult] = {}
     for result in results:
         about = result.about
         is_raw = about["options"].get("method") == "raw"
         if about.get("transfer") == transfer and about["vary"] == (untrained if is_raw else wanted):
-            check_same_items(firsts.setdefault(about["data"], result), result)
             found.setdefault(about["data"], {}).setdefault(about["method"], []).append(result)
+    for methods in found.values():
+        check_same_items([result for rows in methods.values() for result in rows])
     return {
         data: {name: Group(data, name, tuple(sorted(rows, key=lambda r: r.about["seed"]))) for name, rows in m.items()}
         for data, m in found.items()
     }
 
 
-def check_same_items(first: StudyResult, other: StudyResult) -> None:
-    """Check that two results of a data set can be compared item by item.
+def check_same_items(results: Sequence[StudyResult]) -> None:
+    """Check that results of a data set can be compared item by item.
 
     Raises:
-        [`UserInputError`]: they were tested on other items.
+        [`UserInputError`]: two were tested on other items.
     """
-    if first.results["test_fingerprint"] != other.results["test_fingerprint"]:
-        raise UserInputError(
-            f"{other.path}: was tested on other items than {first.path}, so that no table can compare them. Give their"
-            " test items by options of the data set; if its files have changed, delete the older folder, and the run"
-            " is made again."
-        )
+    for other in results:
+        if other.results["test_fingerprint"] != results[0].results["test_fingerprint"]:
+            raise UserInputError(
+                f"{other.path}: was tested on other items than {results[0].path}, so that no table can compare them."
+                " Give their test items by options of the data set; if its files have changed, delete the older"
+                " folder, and the run is made again."
+            )
 
 
 def plan_methods(plan: Plan) -> list[str]:
@@ -134,8 +135,7 @@ def varied_groups(
     own = [result for result in results if result.about["data"] == data and "transfer" not in result.about]
     own = [result for result in own if result.about["options"].get("method") != "raw" and reading in result.rows]
     own = [result for result in own if set(result.about["vary"]) <= {option}]
-    for result in own:
-        check_same_items(own[0], result)
+    check_same_items(own)
     found = {result.about["vary"].get(option) for result in own}
     numbers = sorted(value for value in found if value is not None)
     return {

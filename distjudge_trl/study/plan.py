@@ -16,7 +16,7 @@ from distjudge_trl.methods import METHODS
 from distjudge_trl.study.plan_checks import check_length, check_parts, check_spelling
 from distjudge_trl.study.plan_file import PlanFile, PlannedMethod, PlannedPart
 from distjudge_trl.study.planned_run import READING_OPTIONS, PlannedRun, options_apart
-from distjudge_trl.tasks import get_task, is_task_file
+from distjudge_trl.tasks import JudgmentTask, get_task, is_task_file
 
 
 # An untrained model has no seed. One that all parts share, so that it is tested once.
@@ -59,7 +59,7 @@ class Plan:
         tasks = {data: self.task_text(self.content.data[data].task) for data in self.content.data}
         for part, content in self.content.runs.items():
             for run in self._of_part(part, content, tasks):
-                if METHODS[run.options["method"]].ordinal and not self._is_ordinal(run):
+                if METHODS[run.options["method"]].ordinal and not self.task_of(run).ordinal:
                     continue
                 before = found.get(run.full_name)
                 if before is None:
@@ -161,10 +161,10 @@ class Plan:
         """Name of a data set's task, or the path of its YAML file."""
         return self.find_task(self.content.data[data].task)
 
-    def _is_ordinal(self, run: PlannedRun) -> bool:
-        """Whether the labels of a run have an order."""
+    def task_of(self, run: PlannedRun) -> JudgmentTask:
+        """The task of a run, with the question that it asks."""
         question = run.options.get("question")
-        return get_task(self.task(run.data)).choose(str(question) if question is not None else None).ordinal
+        return get_task(self.task(run.data)).choose(str(question) if question is not None else None)
 
     def task_text(self, name: str) -> str:
         """A task as results name it: a YAML file with a digest of what it says now."""

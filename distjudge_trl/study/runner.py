@@ -142,9 +142,9 @@ class Study:
                 while True:
                     remaining = None if seconds is None else seconds - (time.monotonic() - begin)
                     while len(active) < self.jobs and (taken := self._take(left, failed, costs, remaining)):
-                        run = taken[0]
+                        run, claim, missing = taken
                         self._announce(run, [*left, *(other for other, _ in active.values())], costs)
-                        active[pool.submit(self._make, run)] = taken
+                        active[pool.submit(self._maker.make, run, missing)] = run, claim
                     if not active:
                         break
                     for done in wait(active, return_when=FIRST_COMPLETED).done:
@@ -174,13 +174,11 @@ class Study:
         self._say_left(left, costs)
         return failed
 
-    def _make(self, run: PlannedRun) -> list[StudyResult]:
-        return self._maker.make(run, self._missing(run))
-
     def _take(
         self, left: list[PlannedRun], failed: list[PlannedRun], costs: Costs, remaining: float | None
-    ) -> tuple[PlannedRun, ExitStack] | None:
-        """Claim the first run that can be made in the remaining time, and take it out of `left`; put those whose
+    ) -> tuple[PlannedRun, ExitStack, list[str | None]] | None:
+        """Claim the first run that can be made in the remaining time, and take it out of `left`, with what is missing
+        of it; put those whose
         results another process has made with other options, or damaged, into `failed`.
         """
         for run in list(left):
@@ -203,7 +201,7 @@ class Study:
                 continue
             if missing and obstacle is None:
                 left.remove(run)
-                return run, claim
+                return run, claim, missing
             claim.close()
             if not missing:
                 left.remove(run)

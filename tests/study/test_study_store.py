@@ -15,7 +15,7 @@ from distjudge_trl.report.comparisons import compare
 from distjudge_trl.report.test_sets import load_test_sets
 from distjudge_trl.study import read_plan, read_study
 from distjudge_trl.study.groups import group_results
-from distjudge_trl.study.named_files import _digest as named_files
+from distjudge_trl.study.named_files import _digest
 from distjudge_trl.study.store import is_done, keep, result_folder
 from distjudge_trl.study.tables import all_tables as study_tables
 
@@ -182,10 +182,10 @@ def test_other_files_of_the_same_name_are_another_model(tmp_path):
     # Where the model is not, its name has to do.
     (models[0] / "training_args.bin").touch()  # no part of the model
     (models[0] / "config.json").write_text('{"transformers_version": "9.0"}')
-    named_files.cache_clear()
+    _digest.cache_clear()
     assert is_done(tmp_path / "kept", run)
     (models[0] / "chat_template.jinja").touch()
-    named_files.cache_clear()
+    _digest.cache_clear()
     with pytest.raises(UserInputError, match="model_name_or_path names other files"):
         is_done(tmp_path / "kept", run)
     (gone,) = read_plan(write_plan(tmp_path, model="/elsewhere/final", runs=runs)).runs()
